@@ -1,0 +1,112 @@
+import { isIP } from "node:net";
+
+/** An IP address as its 4 or 16 bytes in network order. IPv4-mapped IPv6 is written as IPv4. */
+export type AddressBytes = Uint8Array;
+
+/** `undefined` when `text` is not an IP address (zones are refused). */
+export function parseAddress(text: string): AddressBytes | undefined {
+  switch (isIP(text)) {
+    case 4:
+      return Uint8Array.from(text.split(".").map(Number));
+    case 6:
+      return text.includes("%") ? undefined : unmapped(parseIpv6(text));
+    default:
+      return undefined;
+  }
+}
+
+function parseIpv6(text: string): Uint8Array {
+  const bytes = new Uint8Array(16);
+  let head = text;
+  const dotted = /^(.*:)(\d+)\.(\d+)\.(\d+)\.(\d+)$/.exec(text);
+  if (dotted !== null) {
+    const [, front = "", a, b, c, d] = dotted;
+    head = `${front}${((Number(a) << 8) | Number(b)).toString(16)}:${((Number(c) << 8) | Number(d)).toString(16)}`;
+  }
+  const [left = "", right] = head.split("::");
+  const words = (part: string) => (part === "" ? [] : part.split(":").map((word) => Number.parseInt(word, 16)));
+  const front = words(left);
+  const back = right === undefined ? [] : words(right);
+  front.forEach((word, i) => void new DataView(bytes.buffer).setUint16(2 * i, word));
+  back.forEach((word, i) => void new DataView(bytes.buffer).setUint16(16 - 2 * (back.length - i), word));
+  return bytes;
+}
+
+function unmapped(bytes: Uint8Array): Uint8Array {
+  const isMapped = bytes.subarray(0, 10).every((byte) => byte === 0) && bytes[10] === 0xff && bytes[11] === 0xff;
+  return isMapped ? bytes.slice(12) : bytes;
+}
+
+/** Canonical text (RFC 5952). */
+export function formatAddress(bytes: AddressBytes): string {
+  if (bytes.length === 4) return `${bytes[0]}.${bytes[1]}.${bytes[2]}.${bytes[3]}`;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, 16);
+  const words = Array.from({ length: 8 }, (_, i) => view.getUint16(2 * i));
+  let best = { start: -1, length: 1 }; // a run of one zero word is not shortened
+  for (let i = 0; i < 8; i++) {
+    let end = i;
+    while (end < 8 && words[end] === 0) end++;
+    if (end - i > best.length) best = { start: i, length: end - i };
+    if (end > i) i = end;
+  }
+  const hex = (part: number[]) => part.map((word) => word.toString(16)).join(":");
+  if (best.start < 0) return hex(words);
+  return `${hex(words.slice(0, best.start))}::${hex(words.slice(best.start + best.length))}`;
+}
+
+/** A block of addresses: `bits` leading bits of `address` count. */
+export interface Prefix {
+  readonly address: AddressBytes;
+  readonly bits: number;
+}
+
+/** Reads `address/bits` or a single address. Host bits are kept as written; see `maskedPrefix`. */
+export function parsePrefix(text: string): Prefix | undefined {
+  const [head = "", tail, more] = text.split("/");
+  const address = parseAddress(head);
+  if (address === undefined || more !== undefined) return undefined;
+  const most = address.length * 8;
+  if (tail === undefined) return { address, bits: most };
+  if (!/^(0|[1-9]\d{0,2})$/.test(tail) || Number(tail) > most) return undefined;
+  return { address, bits: Number(tail) };
+}
+
+export function formatPrefix({ address, bits }: Prefix): string {
+  return `${formatAddress(address)}/${bits}`;
+}
+
+/** The same block with its host bits cleared. */
+export function maskedPrefix({ address, bits }: Prefix): Prefix {
+  const masked = address.slice();
+  for (let i = 0; i < masked.length; i++) {
+    const keep = Math.min(8, Math.max(0, bits - 8 * i));
+    masked[i]! &= (0xff00 >> keep) & 0xff;
+  }
+  return { address: masked, bits };
+}
+
+export function prefixContains({ address, bits }: Prefix, candidate: AddressBytes): boolean {
+  if (candidate.length !== address.length) return false;
+  const whole = bits >> 3;
+  for (let i = 0; i < whole; i++) if (address[i] !== candidate[i]) return false;
+  const rest = bits & 7;
+  return rest === 0 || ((address[whole]! ^ candidate[whole]!) & (0xff00 >> rest) & 0xff) === 0;
+}
+
+/** An address and a port, as text: `1.2.3.4:80`, `[::1]:80`. */
+export interface AddressPort {
+  readonly address: string;
+  readonly port: number;
+}
+
+export function formatAddressPort({ address, port }: AddressPort): string {
+  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+export function parseAddressPort(text: string): AddressPort | undefined {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):(\d{1,5})$/.exec(text);
+  if (match === null) return undefined;
+  const bytes = parseAddress(match[1] ?? match[2] ?? "");
+  const port = Number(match[3]);
+  return bytes === undefined || port > 65535 ? undefined : { address: formatAddress(bytes), port };
+}

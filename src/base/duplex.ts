@@ -1,0 +1,97 @@
+import { Duplex } from "node:stream";
+import type { Conn, Proof } from "./conn.ts";
+import { Fault } from "./fault.ts";
+
+const READ_CREDIT_BYTES = 512 * 1024;
+
+/** A `Conn` as a Node stream, usable as the socket of `tls`, `http` and `http2`. */
+export class ConnDuplex extends Duplex {
+  readonly proof: Proof;
+  /** What `node:http` and `node:tls` read of a socket. Text for logs, never an identity. */
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  readonly localAddress: string;
+  readonly localPort: number;
+  readonly #conn: Conn;
+  #onDrain: (() => void) | undefined;
+  #owed = 0;
+  #isFlowing = true;
+
+  constructor(conn: Conn) {
+    super({ allowHalfOpen: true, readableHighWaterMark: READ_CREDIT_BYTES, writableHighWaterMark: READ_CREDIT_BYTES });
+    this.#conn = conn;
+    this.proof = conn.proof;
+    const remote = conn.proof.kind === "ingress" ? conn.proof.visitor : conn.proof.source;
+    this.remoteAddress = remote.address;
+    this.remotePort = remote.port;
+    this.localAddress = conn.proof.destination.address;
+    this.localPort = conn.proof.destination.port;
+    conn.attach({
+      data: (view) => {
+        this.#owed += view.length;
+        this.#isFlowing = this.push(Buffer.from(view)); // a copy: the view dies on return
+        if (this.#isFlowing) this.#repay();
+      },
+      end: () => void this.push(null),
+      drain: () => {
+        const proceed = this.#onDrain;
+        this.#onDrain = undefined;
+        proceed?.();
+      },
+      abort: (fault) => void this.destroy(fault),
+    });
+    conn.credit(READ_CREDIT_BYTES);
+  }
+
+  #repay(): void {
+    const bytes = this.#owed;
+    this.#owed = 0;
+    if (bytes > 0) this.#conn.credit(bytes);
+  }
+
+  override _read(): void {
+    this.#isFlowing = true;
+    this.#repay();
+  }
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
+    if (this.#conn.write(chunk)) done();
+    else this.#onDrain = done;
+  }
+
+  override _final(done: (error?: Error | null) => void): void {
+    this.#conn.end();
+    done();
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    const pending = this.#onDrain;
+    this.#onDrain = undefined;
+    if (!(this.readableEnded && this.writableFinished)) {
+      this.#conn.abort(error instanceof Fault ? error : new Fault("CONN_CLOSED", "Connection closed by its user"));
+    }
+    pending?.(error);
+    done(error);
+  }
+
+  // What node:http and node:tls call on a net.Socket.
+  setNoDelay(): this {
+    return this;
+  }
+  setKeepAlive(): this {
+    return this;
+  }
+  setTimeout(): this {
+    return this;
+  }
+  ref(): this {
+    return this;
+  }
+  unref(): this {
+    return this;
+  }
+}
+
+export function asDuplex(conn: Conn): ConnDuplex {
+  return new ConnDuplex(conn);
+}

@@ -13,7 +13,7 @@ export class ConnDuplex extends Duplex {
   readonly localAddress: string;
   readonly localPort: number;
   readonly #conn: Conn;
-  #onDrain: (() => void) | undefined;
+  #onDrain: ((error: Error | null) => void) | undefined;
   #owed = 0;
   #isFlowing = true;
 
@@ -36,7 +36,7 @@ export class ConnDuplex extends Duplex {
       drain: () => {
         const proceed = this.#onDrain;
         this.#onDrain = undefined;
-        proceed?.();
+        proceed?.(null);
       },
       abort: (fault) => void this.destroy(fault),
     });
@@ -67,9 +67,9 @@ export class ConnDuplex extends Duplex {
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
     const pending = this.#onDrain;
     this.#onDrain = undefined;
-    if (!(this.readableEnded && this.writableFinished)) {
-      this.#conn.abort(error instanceof Fault ? error : new Fault("CONN_CLOSED", "Connection closed by its user"));
-    }
+    // A stream that was read to its end closes like a socket: our end is said, nothing is torn down.
+    if (error === null && this.readableEnded) this.#conn.end();
+    else this.#conn.abort(error instanceof Fault ? error : new Fault("CONN_CLOSED", "Connection closed by its user"));
     pending?.(error);
     done(error);
   }

@@ -16,6 +16,7 @@ export class ConnDuplex extends Duplex {
   #onDrain: ((error: Error | null) => void) | undefined;
   #owed = 0;
   #isFlowing = true;
+  #sawEnd = false;
 
   constructor(conn: Conn) {
     super({ allowHalfOpen: true, readableHighWaterMark: READ_CREDIT_BYTES, writableHighWaterMark: READ_CREDIT_BYTES });
@@ -32,7 +33,10 @@ export class ConnDuplex extends Duplex {
         this.#isFlowing = this.push(Buffer.from(view)); // a copy: the view dies on return
         if (this.#isFlowing) this.#repay();
       },
-      end: () => void this.push(null),
+      end: () => {
+        this.#sawEnd = true;
+        this.push(null);
+      },
       drain: () => {
         const proceed = this.#onDrain;
         this.#onDrain = undefined;
@@ -68,7 +72,7 @@ export class ConnDuplex extends Duplex {
     const pending = this.#onDrain;
     this.#onDrain = undefined;
     // A stream that was read to its end closes like a socket: our end is said, nothing is torn down.
-    if (error === null && this.readableEnded) this.#conn.end();
+    if (!error && this.#sawEnd && this.readableLength === 0) this.#conn.end();
     else this.#conn.abort(error instanceof Fault ? error : new Fault("CONN_CLOSED", "Connection closed by its user"));
     pending?.(error);
     done(error);

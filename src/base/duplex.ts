@@ -72,8 +72,9 @@ export class ConnDuplex extends Duplex {
     const pending = this.#onDrain;
     this.#onDrain = undefined;
     // A stream that was read to its end closes like a socket: our end is said, nothing is torn down.
-    if (!error && this.#sawEnd && this.readableLength === 0) this.#conn.end();
-    else this.#conn.abort(error instanceof Fault ? error : new Fault("CONN_CLOSED", "Connection closed by its user"));
+    if (error instanceof Fault) this.#conn.abort(error);
+    else if (this.#sawEnd && this.readableLength === 0) this.#conn.end();
+    else this.#conn.abort(new Fault("CONN_CLOSED", "Connection closed by its user", { cause: error ?? undefined }));
     pending?.(error);
     done(error);
   }

@@ -1,0 +1,44 @@
+import "reflect-metadata";
+import { createHash, webcrypto } from "node:crypto";
+import * as x509 from "@peculiar/x509";
+
+const DAY_MS = 86_400_000;
+const LIFETIME_DAYS = 3650; // it is pinned by its digest, not by trust in a name
+
+export interface PinnedCertificate {
+  /** PEM, PKCS #8. */
+  readonly key: string;
+  /** PEM. */
+  readonly certificate: string;
+}
+
+/** A self-signed certificate for `name` (host name or address), to be pinned by its SHA-256 (`sha256-raw:` in DERP maps). */
+export async function createSelfSigned(name: string, wall: number): Promise<PinnedCertificate> {
+  x509.cryptoProvider.set(webcrypto as unknown as Crypto);
+  const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
+  const keys = await webcrypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
+  const isAddress = /^[\d.]+$|:/.test(name);
+  const certificate = await x509.X509CertificateGenerator.createSelfSigned({
+    name: [{ CN: [name] }],
+    notBefore: new Date(wall - DAY_MS),
+    notAfter: new Date(wall + LIFETIME_DAYS * DAY_MS),
+    signingAlgorithm: algorithm,
+    keys,
+    extensions: [
+      new x509.BasicConstraintsExtension(false, undefined, true),
+      new x509.SubjectAlternativeNameExtension([{ type: isAddress ? "ip" : "dns", value: name }]),
+      new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth]),
+    ],
+  });
+  const pkcs8 = Buffer.from(await webcrypto.subtle.exportKey("pkcs8", keys.privateKey));
+  return {
+    key: `-----BEGIN PRIVATE KEY-----\n${pkcs8.toString("base64").replace(/.{1,64}/g, "$&\n")}-----END PRIVATE KEY-----\n`,
+    certificate: `${certificate.toString("pem")}\n`,
+  };
+}
+
+/** SHA-256 of the DER bytes of a PEM certificate, hex. */
+export function certificateDigest(pem: string): string {
+  const der = Buffer.from(pem.replace(/-----[^-]+-----|\s/g, ""), "base64");
+  return createHash("sha256").update(der).digest("hex");
+}

@@ -1,0 +1,153 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { Readable } from "node:stream";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { silentLog } from "../base/log.ts";
+import { type LocalApiBackend, openLocalApi } from "../gateway/localapi/index.ts";
+import {
+  applyMaskedPrefs,
+  type BackendState,
+  EMPTY_PREFS,
+  type Notify,
+  type Prefs,
+  STATE_NUMBERS,
+  type StartOptions,
+} from "../wire/ipn.ts";
+import { main } from "./main.ts";
+
+let folder = "";
+let state: BackendState = "NeedsLogin";
+let prefs: Prefs = EMPTY_PREFS;
+let calls: unknown[] = [];
+let notify: (document: Notify) => void = () => undefined;
+let api: { close(): Promise<void> };
+
+const become = (next: BackendState): void => {
+  state = next;
+  notify({ State: STATE_NUMBERS[next] });
+};
+const backend: LocalApiBackend = {
+  status: async () => ({
+    Version: "1",
+    TUN: false,
+    BackendState: state,
+    AuthURL: state === "NeedsLogin" ? "http://control/a" : "",
+    TailscaleIPs: null,
+    Self: { ID: "1", HostName: "gw", DNSName: "gw.t.", OS: "linux", UserID: 1, TailscaleIPs: null },
+    Health: [],
+    MagicDNSSuffix: "t",
+    CurrentTailnet: null,
+    Peer: null,
+    User: null,
+  }),
+  serveConfig: () => ({ config: null, etag: "" }),
+  setServeConfig: async () => undefined,
+  whois: async () => undefined,
+  ping: async () => {
+    throw new Error("unused");
+  },
+  prefs: () => prefs,
+  editPrefs: async (change) => {
+    prefs = applyMaskedPrefs(prefs, change);
+    calls.push(["prefs", change]);
+    return prefs;
+  },
+  start: async (options: StartOptions) => {
+    calls.push(["start", options.AuthKey, options.UpdatePrefs?.Hostname]);
+    if (options.AuthKey !== undefined) setImmediate(() => become("Running"));
+  },
+  loginInteractive: async () => {
+    calls.push("login");
+    setImmediate(() => {
+      notify({ BrowseToURL: "http://control/a/\u001b[2J1" });
+      become("Running");
+    });
+  },
+  logout: async () => {
+    calls.push("logout");
+  },
+  watch: (_mask, onNotify) => {
+    notify = onNotify;
+    onNotify({ State: STATE_NUMBERS[state] });
+    return { session: "0123456789abcdef", close: () => undefined };
+  },
+  queryFeature: async () => ({ Complete: true }),
+};
+
+beforeEach(async () => {
+  folder = mkdtempSync(path.join(tmpdir(), "sallyport-up-"));
+  calls = [];
+  prefs = EMPTY_PREFS;
+  state = "NeedsLogin";
+  api = await openLocalApi({ socketPath: path.join(folder, "s"), backend, log: silentLog });
+});
+afterEach(async () => {
+  await api.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+async function type(...words: string[]): Promise<readonly [exit: number, stdout: string, stderr: string]> {
+  let stdout = "";
+  let stderr = "";
+  const exit = await main(words, {
+    stdout: (text) => {
+      stdout += text;
+    },
+    stderr: (text) => {
+      stderr += text;
+    },
+    stdin: Readable.from([]),
+    isTerminal: false,
+    env: { SALLYPORT_SOCKET: path.join(folder, "s") },
+    signal: new AbortController().signal,
+  });
+  return [exit, stdout, stderr];
+}
+
+test("up with a key logs in at once", async () => {
+  expect(await type("up", "--auth-key=k", "--hostname", "box")).toEqual([0, "", ""]);
+  expect(calls).toEqual([["start", "k", "box"]]);
+});
+
+test("CF-8 up without a key shows where to log in, safely", async () => {
+  const [exit, , stderr] = await type("up");
+  expect([exit, stderr]).toEqual([0, "\nTo authenticate, visit:\n\n\thttp://control/a/\\u{1b}[2J1\n\nSuccess.\n"]);
+  expect(calls).toEqual([["start", undefined, ""], "login"]);
+});
+
+test("up when running changes only what was said", async () => {
+  state = "Running";
+  expect((await type("up", "--advertise-tags=tag:a,tag:b"))[0]).toBe(0);
+  expect(prefs).toEqual({ ...EMPTY_PREFS, WantRunning: true, AdvertiseTags: ["tag:a", "tag:b"] });
+  expect((await type("up", "--advertise-tags=a"))[0]).toBe(1);
+});
+
+test("up gives up in time, and never shows a key", async () => {
+  state = "Stopped";
+  const [exit, , stderr] = await type("up", "--timeout=20ms");
+  expect([exit, stderr]).toEqual([1, expect.stringMatching(/^timeout waiting/)]);
+  expect((await type("up", "--timeout=tskey-auth-secret"))[2]).not.toContain("secret");
+});
+
+test("down and logout", async () => {
+  state = "Running";
+  expect(await type("down")).toEqual([0, "", ""]);
+  expect(prefs.WantRunning).toBe(false);
+  state = "Stopped";
+  expect(await type("down")).toEqual([0, "", "Sallyport was already stopped.\n"]);
+  expect(await type("logout")).toEqual([0, "", ""]);
+  expect(calls.at(-1)).toBe("logout");
+});
+
+test("what cannot work says why", async () => {
+  expect(await type("status")).toEqual([1, "Logged out.\nLog in at: http://control/a\n", ""]);
+  expect(await type("serve", "--bg", "3000")).toEqual([1, "", "Logged out.\nLog in at: http://control/a\n"]);
+  expect((await type("status", "--json"))[0]).toBe(0);
+  expect((await type("--socket=/nope", "status"))[2]).toMatch(/^failed to connect to the gateway at \/nope/);
+  expect(await type("status", "--nope")).toEqual([
+    2,
+    "",
+    expect.stringMatching(/^flag provided but not defined: -nope\n/),
+  ]);
+});

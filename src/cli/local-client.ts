@@ -1,0 +1,222 @@
+import { type IncomingMessage, request } from "node:http";
+import { StringDecoder } from "node:string_decoder";
+import { decodeServeConfig, encodeServeConfig } from "../config/serve-document.ts";
+import type {
+  IpnStatus,
+  MaskedPrefs,
+  Notify,
+  PingResult,
+  Prefs,
+  QueryFeatureResponse,
+  StartOptions,
+  StoredServeConfig,
+  WhoIsResponse,
+} from "../wire/ipn.ts";
+import { CliExit } from "./io.ts";
+
+const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
+
+interface Reply {
+  readonly status: number;
+  readonly statusText: string;
+  readonly headers: IncomingMessage["headers"];
+  readonly body: string;
+}
+
+/** The gateway's local admin interface from the caller's side. Texts of refusals are those of upstream's `client/local`. */
+export class LocalClient {
+  readonly #socketPath: string;
+  readonly #signal: AbortSignal;
+
+  constructor(socketPath: string, signal: AbortSignal) {
+    this.#socketPath = socketPath;
+    this.#signal = signal;
+  }
+
+  async status(options: { readonly peers: boolean } = { peers: true }): Promise<IpnStatus> {
+    return (await this.#json("GET", options.peers ? "status" : "status?peers=false")) as IpnStatus;
+  }
+
+  async serveConfig(): Promise<{ readonly config: StoredServeConfig; readonly etag: string }> {
+    const reply = await this.#expect(200, "GET", "serve-config");
+    const etag = reply.headers.etag ?? "";
+    return { config: decodeServeConfig(reply.body), etag };
+  }
+
+  async setServeConfig(config: StoredServeConfig, etag: string): Promise<void> {
+    await this.#expect(200, "POST", "serve-config", encodeServeConfig(config), { "If-Match": etag });
+  }
+
+  async whois(address: string, proto: string): Promise<WhoIsResponse> {
+    const query = new URLSearchParams({ proto, addr: address });
+    const reply = await this.#send("GET", `whois?${query}`);
+    if (reply.status === 404) throw new CliExit("peer not found");
+    return this.#read(200, reply) as WhoIsResponse;
+  }
+
+  async ping(ip: string, type: string, size: number, signal: AbortSignal): Promise<PingResult> {
+    const query = new URLSearchParams({ ip, size: String(size), type });
+    return this.#read(200, await this.#send("POST", `ping?${query}`, undefined, {}, signal)) as PingResult;
+  }
+
+  async prefs(): Promise<Prefs> {
+    return (await this.#json("GET", "prefs")) as Prefs;
+  }
+
+  async editPrefs(change: MaskedPrefs): Promise<Prefs> {
+    return (await this.#json("PATCH", "prefs", JSON.stringify(change))) as Prefs;
+  }
+
+  async start(options: StartOptions): Promise<void> {
+    await this.#expect(204, "POST", "start", JSON.stringify(options));
+  }
+
+  async loginInteractive(): Promise<void> {
+    await this.#expect(204, "POST", "login-interactive");
+  }
+
+  async logout(): Promise<void> {
+    await this.#expect(204, "POST", "logout");
+  }
+
+  async queryFeature(feature: string): Promise<QueryFeatureResponse> {
+    return (await this.#json("POST", `query-feature?feature=${encodeURIComponent(feature)}`)) as QueryFeatureResponse;
+  }
+
+  /** Notifications until the gateway ends the stream, `signal` fires, or the caller stops asking. */
+  async *watch(mask: number, signal: AbortSignal = this.#signal): AsyncGenerator<Notify, void, void> {
+    const response = await this.#open("GET", `watch-ipn-bus?mask=${mask}`, undefined, {}, signal);
+    if (response.statusCode !== 200) throw refusal(await collect(response));
+    const decoder = new StringDecoder("utf8");
+    let rest = "";
+    try {
+      for await (const chunk of response as AsyncIterable<Buffer>) {
+        const lines = (rest + decoder.write(chunk)).split("\n");
+        rest = lines.pop() ?? "";
+        if (rest.length > MAX_ANSWER_BYTES) throw new CliExit("notification too large");
+        for (const line of lines) if (line !== "") yield JSON.parse(line) as Notify;
+      }
+    } catch (thrown) {
+      if (!signal.aborted && !isCutOff(thrown)) throw thrown;
+    } finally {
+      response.destroy();
+    }
+  }
+
+  async #json(method: string, path: string, body?: string): Promise<unknown> {
+    return this.#read(200, await this.#send(method, path, body));
+  }
+
+  async #expect(status: number, method: string, path: string, body?: string, headers: Headers = {}): Promise<Reply> {
+    const reply = await this.#send(method, path, body, headers);
+    if (reply.status !== status) throw refusal(reply);
+    return reply;
+  }
+
+  #read(status: number, reply: Reply): unknown {
+    if (reply.status !== status) throw refusal(reply);
+    try {
+      return JSON.parse(reply.body);
+    } catch (cause) {
+      throw new CliExit(`invalid JSON from the gateway: ${cause instanceof Error ? cause.message : String(cause)}`);
+    }
+  }
+
+  async #send(
+    method: string,
+    path: string,
+    body?: string,
+    headers: Headers = {},
+    signal?: AbortSignal,
+  ): Promise<Reply> {
+    return collect(await this.#open(method, path, body, headers, signal ?? this.#signal));
+  }
+
+  #open(
+    method: string,
+    path: string,
+    body: string | undefined,
+    headers: Headers,
+    signal: AbortSignal,
+  ): Promise<IncomingMessage> {
+    return new Promise((resolve, reject) => {
+      const call = request(
+        {
+          socketPath: this.#socketPath,
+          method,
+          path: `/localapi/v0/${path}`,
+          headers: { Host: "local-tailscaled.sock", "Tailscale-Cap": "142", ...headers },
+          signal,
+        },
+        resolve,
+      );
+      call.once("error", (cause) => reject(this.#explain(cause)));
+      call.end(body);
+    });
+  }
+
+  #explain(cause: Error & { code?: string }): Error {
+    if (cause.name === "AbortError") return new CliExit("interrupted", 0);
+    if (cause.code === "EACCES") {
+      return new CliExit(`Access denied: ${this.#socketPath} belongs to the user that runs the gateway. Use 'sudo'.`);
+    }
+    if (cause.code === "ENOENT" || cause.code === "ECONNREFUSED") {
+      return new CliExit(
+        `failed to connect to the gateway at ${this.#socketPath}: not running? Start it with 'sallyport run', or name its socket with --socket`,
+      );
+    }
+    return new CliExit(`failed to talk to the gateway at ${this.#socketPath}: ${cause.message}`);
+  }
+}
+
+type Headers = Readonly<Record<string, string>>;
+
+/** The gateway stopped in the middle: for a stream that is an end. */
+function isCutOff(thrown: unknown): boolean {
+  return thrown instanceof Error && "code" in thrown && (thrown.code === "ECONNRESET" || thrown.code === "ABORT_ERR");
+}
+
+async function collect(response: IncomingMessage): Promise<Reply> {
+  const parts: Buffer[] = [];
+  let size = 0;
+  for await (const part of response as AsyncIterable<Buffer>) {
+    size += part.length;
+    if (size > MAX_ANSWER_BYTES) throw new CliExit("answer of the gateway is too large");
+    parts.push(part);
+  }
+  const body = Buffer.concat(parts).toString("utf8");
+  return {
+    status: response.statusCode ?? 0,
+    statusText: response.statusMessage ?? "",
+    headers: response.headers,
+    body,
+  };
+}
+
+/** An unexpected answer, in words (`client/local/local.go:bestError`, `errorMessageFromBody`). */
+export class AnswerRefusal extends CliExit {
+  readonly answered: number;
+  constructor(text: string, answered: number) {
+    super(text);
+    this.answered = answered;
+  }
+}
+
+function refusal(reply: Reply): AnswerRefusal {
+  const said = reply.body.trim();
+  let text = errorMember(said) ?? `${reply.status} ${reply.statusText}: ${said}`;
+  if (reply.status === 403) text = `Access denied: ${errorMember(said) ?? said}`;
+  if (reply.status === 412) text = `Preconditions failed: ${errorMember(said) ?? said}`;
+  return new AnswerRefusal(text, reply.status);
+}
+
+function errorMember(text: string): string | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value !== "object" || value === null) return undefined;
+    const found = (value as Record<string, unknown>)["error"] ?? (value as Record<string, unknown>)["Error"];
+    return typeof found === "string" && found !== "" ? found : undefined;
+  } catch {
+    return undefined; // not JSON: a plain text refusal
+  }
+}

@@ -1,0 +1,76 @@
+import { messageOf } from "../base/fault.ts";
+import { CliExit, type CliIo, type Command } from "./io.ts";
+import { LocalClient } from "./local-client.ts";
+import { defaultSocketPath } from "./socket-path.ts";
+import { terminalLines } from "./terminal-text.ts";
+import { ROOT_USAGE } from "./usage.ts";
+
+/** A command that talks to the running gateway. */
+export type ClientCommand = (args: readonly string[], io: CliIo, client: LocalClient) => Promise<number>;
+
+/** Loaded when called, so that `sallyport status` need not load a gateway. */
+const clientCommands: Readonly<Record<string, () => Promise<ClientCommand>>> = {
+  serve: async () => (await import("./serve.ts")).serve,
+  funnel: async () => (await import("./serve.ts")).funnel,
+  status: async () => (await import("./status.ts")).status,
+  whois: async () => (await import("./whois.ts")).whois,
+  whoami: async () => (await import("./whois.ts")).whoami,
+  ping: async () => (await import("./ping.ts")).ping,
+  ip: async () => (await import("./ip.ts")).ip,
+  up: async () => (await import("./connection.ts")).up,
+  down: async () => (await import("./connection.ts")).down,
+  logout: async () => (await import("./connection.ts")).logout,
+  version: async () => (await import("./version.ts")).version,
+};
+
+// The programs themselves, and what works without one running: `(args, io) => exit status`.
+const programs: Readonly<Record<string, () => Promise<Command>>> = {
+  check: async () => (await import("./check.ts")).check,
+  run: async () => (await import("./run.ts")).run,
+  demo: async () => (await import("./demo.ts")).demo,
+};
+
+/** Runs one command line; the answer is the exit status. */
+export async function main(args: readonly string[], io: CliIo): Promise<number> {
+  let rest = args;
+  let socketPath = defaultSocketPath(io.env);
+  for (;;) {
+    const word = rest[0];
+    const match = word === undefined ? null : /^--?socket(?:=(.*))?$/s.exec(word);
+    if (match === null) break;
+    const value = match[1] ?? rest[1];
+    if (value === undefined) return fail(io, "flag needs an argument: -socket", 2);
+    socketPath = value;
+    rest = rest.slice(match[1] === undefined ? 2 : 1);
+  }
+  const [word, ...words] = rest;
+  if (word === undefined || ["help", "-h", "--help", "-help"].includes(word)) {
+    io.stderr(ROOT_USAGE);
+    return 0;
+  }
+  const name = ["-V", "--version", "-version"].includes(word) ? "version" : word.toLowerCase();
+  try {
+    const program = Object.hasOwn(programs, name) ? programs[name] : undefined;
+    if (program !== undefined) return await (await program())(words, io);
+    const command = Object.hasOwn(clientCommands, name) ? clientCommands[name] : undefined;
+    if (command !== undefined) return await (await command())(words, io, new LocalClient(socketPath, io.signal));
+  } catch (thrown) {
+    if (thrown instanceof CliExit) {
+      if (thrown.message !== "" && !(thrown.status === 0 && io.signal.aborted)) {
+        io[thrown.stream](`${terminalLines(thrown.message)}\n`);
+      }
+      return thrown.status;
+    }
+    return fail(io, messageOf(thrown), 1);
+  }
+  if (word.startsWith("-")) {
+    io.stderr(`flag provided but not defined: -${terminalLines(word.replace(/^--?/, ""))}\n${ROOT_USAGE}`);
+    return 2;
+  }
+  return fail(io, `sallyport: unknown subcommand: ${word}`, 1);
+}
+
+function fail(io: CliIo, text: string, status: number): number {
+  io.stderr(`${terminalLines(text)}\n`);
+  return status;
+}

@@ -1,0 +1,102 @@
+import { readFile } from "node:fs/promises";
+import path from "node:path";
+import { text } from "node:stream/consumers";
+import { parseArgs } from "node:util";
+import { Fault } from "../base/fault.ts";
+import { createLog, type LogLevel } from "../base/log.ts";
+import { memoryStore } from "../base/store.ts";
+import { nodeServeConfig, readServices } from "../config/services.ts";
+import { GatewayAdmin } from "../gateway/admin.ts";
+import { Gateway } from "../gateway/gateway.ts";
+import { openLocalApi } from "../gateway/localapi/index.ts";
+import { directoryStore } from "../mesh/state.ts";
+import type { CliIo } from "./io.ts";
+
+const USAGE = `sallyport run: a gateway that joins a mesh and serves
+
+  --login-server URL    the coordination server
+  --auth-key file:PATH  a key to join with; also $TS_AUTHKEY, or "-" for standard input
+  --hostname NAME       the node's name            (default: this machine's)
+  --state DIR           keys and configuration; "mem:" keeps nothing
+  --socket PATH         where the other commands reach this gateway
+  --config FILE         services.hujson: what to serve
+  --port PORT           UDP port of the tunnel      (default: any)
+  --log LEVEL           debug, info, warn or error  (default: info)
+`;
+
+/** `sallyport run`: a gateway in the foreground, until it is told to end. */
+export async function run(args: readonly string[], io: CliIo): Promise<number> {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      "login-server": { type: "string" },
+      "auth-key": { type: "string" },
+      hostname: { type: "string" },
+      state: { type: "string" },
+      socket: { type: "string" },
+      config: { type: "string" },
+      port: { type: "string" },
+      log: { type: "string" },
+      help: { type: "boolean", short: "h" },
+    },
+  });
+  if (values.help === true) {
+    io.stdout(USAGE);
+    return 0;
+  }
+  const controlUrl = values["login-server"];
+  if (controlUrl === undefined) {
+    throw new Fault("CLI_USAGE", "Cannot run without a coordination server: wanted --login-server URL", {
+      hint: "For example --login-server https://mesh.example.com",
+    });
+  }
+  const log = createLog((values.log ?? "info") as LogLevel);
+  const state = values.state ?? path.join(io.env["HOME"] ?? ".", ".local", "state", "sallyport");
+  const store = state === "mem:" ? memoryStore() : await directoryStore(state);
+  const authKey = await readAuthKey(values["auth-key"] ?? io.env["TS_AUTHKEY"], values["auth-key"] !== undefined, io);
+  const services = values.config === undefined ? undefined : await readServices(values.config);
+  await using stack = new AsyncDisposableStack();
+  const gateway = await Gateway.open({
+    controlUrl,
+    store,
+    log,
+    port: Number(values.port ?? 0),
+    ...(authKey === undefined ? {} : { authKey }),
+    ...(values.hostname === undefined ? {} : { hostname: values.hostname }),
+    onAuthUrl: (url) => io.stderr(`\nTo authenticate, visit:\n\n\t${url}\n\n`),
+  });
+  stack.defer(() => gateway.close());
+  const socketPath = values.socket ?? (state === "mem:" ? undefined : path.join(state, "sallyport.sock"));
+  if (socketPath !== undefined) {
+    const backend = new GatewayAdmin(gateway, { controlUrl, hostname: values.hostname ?? "" });
+    const localApi = await openLocalApi({ socketPath, backend, log: log.with("localapi") });
+    stack.defer(() => localApi.close());
+  }
+  if (services !== undefined) {
+    const stop = gateway.node.onMap(() => {
+      gateway.declare(nodeServeConfig(services, gateway.name));
+    });
+    stack.defer(stop);
+  }
+  log.info("gateway.started", { controlUrl, socketPath });
+  await ended(io.signal);
+  return 0;
+}
+
+/** `file:PATH`, `-` (standard input) or the key itself, which is public while the process runs. */
+async function readAuthKey(given: string | undefined, isArgument: boolean, io: CliIo): Promise<string | undefined> {
+  if (given === undefined || given === "") return undefined;
+  if (given === "-") return (await text(io.stdin)).trim();
+  if (given.startsWith("file:")) return (await readFile(given.slice("file:".length), "utf8")).trim();
+  if (isArgument) {
+    io.stderr("Warning: process arguments can be read by every user of this machine; --auth-key file:PATH cannot.\n");
+  }
+  return given;
+}
+
+function ended(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}

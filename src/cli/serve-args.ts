@@ -1,0 +1,146 @@
+import { isCapabilityName } from "../config/services.ts";
+import { booleanFlag, type Flag, parseFlags, textFlag, unsignedFlag } from "./flags.ts";
+import { CliExit } from "./io.ts";
+import { cleanMount } from "./serve-target.ts";
+
+export type ServeKind = "https" | "http" | "tcp" | "tls-terminated-tcp";
+
+/** One serve command line, understood. */
+export type ServeRequest =
+  | { readonly action: "status"; readonly json: boolean }
+  | { readonly action: "reset" }
+  | { readonly action: "usage"; readonly status: number; readonly text?: string }
+  | ServeChange;
+
+export interface ServeChange {
+  readonly action: "set" | "off";
+  readonly isFunnel: boolean;
+  readonly isBackground: boolean;
+  readonly kind: ServeKind;
+  readonly port: number;
+  readonly mount: string;
+  /** Was a mount named? Without, `off` removes all. */
+  readonly isMountGiven: boolean;
+  readonly target: string;
+  readonly proxyProtocol: number;
+  readonly acceptAppCaps: readonly string[];
+  readonly yes: boolean;
+}
+
+const capsFlag: Flag<readonly string[]> = {
+  isBoolean: false,
+  initial: [],
+  parse: (text) => {
+    if (text === "") return [];
+    const names = text.split(",").map((name) => name.trim());
+    const bad = names.find((name) => !isCapabilityName(name));
+    if (bad === undefined) return names;
+    throw new Error(
+      `"${bad}" does not match the form {domain}/{name}, where domain must be a fully qualified domain name`,
+    );
+  },
+};
+
+const commonFlags = {
+  bg: booleanFlag(false),
+  "set-path": textFlag(),
+  https: unsignedFlag(),
+  tcp: unsignedFlag(),
+  "tls-terminated-tcp": unsignedFlag(),
+  "proxy-protocol": unsignedFlag(),
+  yes: booleanFlag(false),
+};
+const serveFlags = { ...commonFlags, http: unsignedFlag(), "accept-app-caps": capsFlag };
+
+/** The "try --help" error: what went wrong, then where to read. */
+export function tryHelp(command: string, text: string): CliExit {
+  return new CliExit(`${text}try \`sallyport ${command} --help\` for usage info`);
+}
+
+/** Reads the words after `serve` or `funnel` (upstream `cli/serve_v2.go`). Wrong ones throw `CliExit`. */
+export function parseServeArgs(command: "serve" | "funnel", args: readonly string[]): ServeRequest {
+  const isFunnel = command === "funnel";
+  const parsed = isFunnel ? parseFlags(commonFlags, args) : parseFlags(serveFlags, args);
+  if (parsed.kind === "help") return { action: "usage", status: 0 };
+  if (parsed.kind === "error") return { action: "usage", status: 2, text: parsed.text };
+  const { values, rest } = parsed;
+  const verb = rest[0]?.toLowerCase();
+  if (verb === "status") return parseStatus(rest.slice(1));
+  if (verb === "reset") return rest.length > 1 ? { action: "usage", status: 0 } : { action: "reset" };
+  const legacy = translateLegacy(rest);
+  if (legacy !== undefined) throw legacyRefusal(command, isFunnel ? "" : legacy);
+  if (rest.length === 0) return { action: "usage", status: 0 };
+  if (rest.length > 2) throw tryHelp(command, `Error: invalid number of arguments (${rest.length})\n`);
+  if (rest.length === 2 && rest[1] !== "off") throw tryHelp(command, "Error: invalid argument format\n");
+  const isOff = rest.at(-1) === "off";
+  const mount = cleanMount(values["set-path"]);
+  const { kind, port } = pickListener(command, {
+    https: values.https,
+    http: "http" in values ? (values.http as number) : 0,
+    tcp: values.tcp,
+    "tls-terminated-tcp": values["tls-terminated-tcp"],
+  });
+  const isTcp = kind === "tcp" || kind === "tls-terminated-tcp";
+  const proxyProtocol = values["proxy-protocol"];
+  if (proxyProtocol !== 0 && !isTcp) {
+    throw new CliExit("PROXY protocol is only supported for TCP forwarding, not HTTP/HTTPS");
+  }
+  if (proxyProtocol > 2) throw new CliExit(`invalid PROXY protocol version ${proxyProtocol}; must be 1 or 2`);
+  return {
+    action: isOff ? "off" : "set",
+    isFunnel,
+    isBackground: values.bg,
+    kind,
+    port,
+    mount,
+    isMountGiven: values["set-path"] !== "",
+    target: isOff ? "" : (rest[0] ?? ""),
+    proxyProtocol,
+    acceptAppCaps: "accept-app-caps" in values ? (values["accept-app-caps"] as readonly string[]) : [],
+    yes: values.yes,
+  };
+}
+
+function parseStatus(args: readonly string[]): ServeRequest {
+  const parsed = parseFlags({ json: booleanFlag(false) }, args);
+  if (parsed.kind === "help") return { action: "usage", status: 0 };
+  if (parsed.kind === "error") return { action: "usage", status: 2, text: parsed.text };
+  return { action: "status", json: parsed.values.json };
+}
+
+function pickListener(command: string, ports: Readonly<Record<ServeKind, number>>): { kind: ServeKind; port: number } {
+  const given = (Object.keys(ports) as ServeKind[]).filter((kind) => ports[kind] !== 0);
+  if (given.length > 1) throw tryHelp(command, "error: cannot serve multiple types for a single mount point\n\n");
+  const kind = given[0];
+  if (kind === undefined) return { kind: "https", port: 443 };
+  if (ports[kind] > 65535) throw tryHelp(command, `error: port number ${ports[kind]} is too high for https flag\n\n`);
+  return { kind, port: ports[kind] };
+}
+
+/** Words of the grammar before 2023, in today's; undefined when they are not (upstream `isLegacyInvocation`). */
+export function translateLegacy(words: readonly string[]): string | undefined {
+  const [first = "", ...rest] = words;
+  if (/^\d+$/.test(first) && words.length === 2 && (rest[0] === "on" || rest[0] === "off")) return "";
+  const match = /^(https?|tcp|tls-terminated-tcp)(?::(\d+))?$/.exec(first);
+  if (match === null || words.length < 2) return undefined;
+  const type = match[1] ?? "";
+  const isWeb = type === "https" || type === "http";
+  const port = match[2] ?? (type === "http" ? "80" : type === "https" ? "443" : "");
+  const parts: string[] = ["tailscale serve --bg"];
+  if (!(type === "https" && port === "443")) parts.push(`--${type} ${port}`);
+  const mount = isWeb ? rest[0] : undefined;
+  if (mount !== undefined && mount !== "/") parts.push(`--set-path ${mount}`);
+  const target = isWeb ? rest[1] : rest[0];
+  if (target !== undefined) parts.push(target.includes(" ") ? `"${target}"` : target);
+  return parts.join(" ");
+}
+
+function legacyRefusal(command: string, translation: string): CliExit {
+  const head = "Error: the CLI for serve and funnel has changed.";
+  const about = "Please see https://tailscale.com/kb/1242/tailscale-serve for more information.\n";
+  const text =
+    translation === ""
+      ? `${head}\n${about}`
+      : `${head} You can run the following command instead:\n\t- ${translation.replace("tailscale", "sallyport")}\n\n${about}`;
+  return tryHelp(command, text);
+}

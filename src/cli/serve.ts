@@ -1,0 +1,214 @@
+import { statSync } from "node:fs";
+import { createInterface } from "node:readline/promises";
+import { encodeServeConfig } from "../config/serve-document.ts";
+import { type IpnStatus, NOTIFY } from "../wire/ipn.ts";
+import type { ServeConfig } from "../wire/serve-config.ts";
+import { CliExit, type CliIo } from "./io.ts";
+import { AnswerRefusal, type LocalClient } from "./local-client.ts";
+import { stateRefusal } from "./node-state.ts";
+import { parseServeArgs, type ServeChange, tryHelp } from "./serve-args.ts";
+import { applyOff, applySet, type KindOfPath, mountsToRemove, withoutFunnel } from "./serve-change.ts";
+import { funnelWarnings, nodeName, statusText, successMessage } from "./serve-text.ts";
+import { terminalLines, terminalText } from "./terminal-text.ts";
+import { serveUsage } from "./usage.ts";
+
+export function serve(args: readonly string[], io: CliIo, client: LocalClient): Promise<number> {
+  return run("serve", args, io, client);
+}
+
+export function funnel(args: readonly string[], io: CliIo, client: LocalClient): Promise<number> {
+  return run("funnel", args, io, client);
+}
+
+async function run(
+  command: "serve" | "funnel",
+  args: readonly string[],
+  io: CliIo,
+  client: LocalClient,
+): Promise<number> {
+  const request = parseServeArgs(command, args);
+  switch (request.action) {
+    case "usage":
+      io.stderr(`${request.text === undefined ? "" : `${terminalLines(request.text)}\n`}${serveUsage(command)}`);
+      return request.status;
+    case "status":
+      return printStatus(request.json, io, client);
+    case "reset":
+      if (command === "funnel") {
+        const { config, etag } = await client.serveConfig();
+        await client.setServeConfig(withoutFunnel(config ?? {}), etag);
+      } else await client.setServeConfig({}, "");
+      return 0;
+    default:
+      return change(request, io, client);
+  }
+}
+
+async function printStatus(asJson: boolean, io: CliIo, client: LocalClient): Promise<number> {
+  const { config } = await client.serveConfig();
+  if (asJson) {
+    io.stdout(`${terminalLines(encodeServeConfig(config, "  "))}\n`);
+    return 0;
+  }
+  if (config === null || isEmpty(config)) {
+    io.stdout("No serve config\n");
+    return 0;
+  }
+  const status = await client.status({ peers: false });
+  io.stdout(statusText(config, status));
+  for (const warning of funnelWarnings(config)) io.stderr(`${warning}\n`);
+  return 0;
+}
+
+function isEmpty(config: ServeConfig): boolean {
+  const { TCP, Web, Services, AllowFunnel } = config;
+  return [TCP, Web, Services, AllowFunnel].every((member) => Object.keys(member ?? {}).length === 0);
+}
+
+async function change(request: ServeChange, io: CliIo, client: LocalClient): Promise<number> {
+  const command = request.isFunnel ? "funnel" : "serve";
+  if (request.isFunnel && request.action === "set") {
+    const answer = await ensureFeature("funnel", ["funnel", "https"], io, client);
+    if (answer !== undefined) return answer;
+  }
+  const { config, etag } = await client.serveConfig();
+  const status = await client.status({ peers: false });
+  const refusal = stateRefusal(status);
+  if (refusal !== undefined) throw new CliExit(refusal);
+  const name = nodeName(status);
+  const before = config ?? {};
+  if (request.action === "off") return turnOff(request, before, etag, name, io, client);
+  if (request.kind === "https") {
+    const answer = await ensureFeature("serve", ["https"], io, client, status);
+    if (answer !== undefined) return answer;
+  }
+  if (request.isFunnel) refuseClosedPort(request, status);
+  if (request.isBackground) {
+    const { config: next, notes } = explained(command, () => applySet(before, request, name, kindOfPath));
+    for (const note of notes) io.stderr(`${terminalText(note)}\n`);
+    await save(client, next, etag, io);
+    io.stdout(successMessage(next, request, status));
+    return 0;
+  }
+  return serveForeground(request, status, io, client);
+}
+
+/** Serves until Ctrl+C: the gateway forgets what hangs on the notification stream when that ends. */
+async function serveForeground(
+  request: ServeChange,
+  status: IpnStatus,
+  io: CliIo,
+  client: LocalClient,
+): Promise<number> {
+  const command = request.isFunnel ? "funnel" : "serve";
+  const own = explained(command, () => applySet({}, request, nodeName(status), kindOfPath));
+  const stream = client.watch(NOTIFY.initialState, io.signal);
+  const first = await stream.next();
+  const session = first.done === true ? undefined : first.value.SessionID;
+  if (session === undefined) throw new CliExit("the gateway gave no session for a foreground serve");
+  try {
+    const { config, etag } = await client.serveConfig();
+    const next = { ...config, Foreground: { ...config?.Foreground, [session]: own.config } };
+    await save(client, next, etag, io);
+    io.stdout(successMessage(own.config, request, status));
+    for await (const notify of stream) {
+      if (notify.ErrMessage) io.stderr(`${terminalText(notify.ErrMessage)}\n`);
+    }
+  } finally {
+    await stream.return();
+  }
+  return 0;
+}
+
+async function turnOff(
+  request: ServeChange,
+  before: ServeConfig,
+  etag: string,
+  name: string,
+  io: CliIo,
+  client: LocalClient,
+): Promise<number> {
+  const command = request.isFunnel ? "funnel" : "serve";
+  const mounts = mountsToRemove(before, request, name);
+  if (mounts.length > 1 && !request.yes && io.isTerminal && !(await isConfirmed(mounts, io))) return 0;
+  const { config } = explained(command, () => applyOff(before, request, name));
+  await save(client, config, etag, io);
+  return 0;
+}
+
+async function isConfirmed(mounts: readonly string[], io: CliIo): Promise<boolean> {
+  io.stdout(`This removes ${mounts.length} mounts: ${mounts.map(terminalText).join(", ")}\nAre you sure? [y/N] `);
+  const lines = createInterface({ input: io.stdin });
+  try {
+    for await (const line of lines) return /^y(es)?$/i.test(line.trim());
+    return false;
+  } finally {
+    lines.close();
+  }
+}
+
+async function save(client: LocalClient, config: ServeConfig, etag: string, io: CliIo): Promise<void> {
+  try {
+    await client.setServeConfig(config, etag);
+  } catch (thrown) {
+    if (!(thrown instanceof AnswerRefusal)) throw thrown;
+    if (thrown.answered === 412) io.stderr("Another client is changing the serve config; please try again.\n");
+    throw new CliExit(`sending serve config: ${thrown.message}`);
+  }
+}
+
+/** What a change cannot do is followed by where to read. */
+function explained<T>(command: "serve" | "funnel", work: () => T): T {
+  try {
+    return work();
+  } catch (thrown) {
+    if (thrown instanceof CliExit) throw tryHelp(command, `error: ${thrown.message}\n\n`);
+    throw thrown;
+  }
+}
+
+const kindOfPath: KindOfPath = (path) => {
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (found === undefined) return "absent";
+  return found.isDirectory() ? "directory" : "file";
+};
+
+/** Does the network let this node do it? If not, says what to do; the answer is an exit status, or nothing to go on. */
+async function ensureFeature(
+  feature: "serve" | "funnel",
+  capabilities: readonly string[],
+  io: CliIo,
+  client: LocalClient,
+  known?: IpnStatus,
+): Promise<number | undefined> {
+  const status = known ?? (await client.status({ peers: false }));
+  const has = (map: unknown): boolean =>
+    typeof map === "object" && map !== null && capabilities.every((name) => Object.hasOwn(map, name));
+  if (has(status.Self.CapMap)) return undefined;
+  const answer = await client.queryFeature(feature);
+  if (answer.Complete === true) return undefined;
+  if (answer.Text) io.stdout(`${terminalLines(answer.Text)}\n`);
+  if (answer.URL) io.stdout(`\n         ${terminalText(answer.URL)}\n\n`);
+  if (answer.ShouldWait !== true) return 0;
+  for await (const notify of client.watch(0, io.signal)) {
+    const self = notify.SelfChange;
+    if (typeof self === "object" && self !== null && "CapMap" in self && has(self.CapMap)) {
+      io.stdout("Success.\n");
+      return undefined;
+    }
+  }
+  throw new CliExit(`lost connection to the gateway while waiting for ${feature} to be enabled`);
+}
+
+/** Upstream reports success for a port that no relay listens on. */
+function refuseClosedPort(request: ServeChange, status: IpnStatus): void {
+  const prefix = "https://tailscale.com/cap/funnel-ports?ports=";
+  const key = Object.keys(status.Self.CapMap ?? {}).find((name) => name.startsWith(prefix));
+  if (key === undefined) return;
+  const open = key.slice(prefix.length);
+  const isOpen = open.split(",").some((part) => {
+    const [first = "", last = first] = part.split("-");
+    return request.port >= Number(first) && request.port <= Number(last);
+  });
+  if (!isOpen) throw new CliExit(`error: port ${request.port} cannot be funnelled; allowed are ${terminalText(open)}`);
+}

@@ -1,0 +1,52 @@
+export const ROOT_USAGE: string = `A gate for a private mesh: backends learn who calls.
+
+USAGE
+  sallyport [--socket=PATH] <command> [flags] [arguments]
+
+COMMANDS
+  run       Run the gateway
+  check     Check a services file
+  serve     Serve a local server, files or text to the mesh
+  funnel    Serve to the internet
+  status    Show this node, its peers and their state
+  whois     Show who is behind an address of the mesh
+  whoami    Show what others see of this node
+  ping      Ping a node and show the path
+  ip        Show addresses of this node or of a peer
+  up        Connect, logging in if needed
+  down      Disconnect
+  logout    Disconnect and forget this node's key
+  server    Run a coordination server
+  demo      Run a whole mesh on this machine
+  version   Show the version
+  help      Show this text
+
+FLAGS
+  --socket PATH  the gateway's socket (default: $SALLYPORT_SOCKET, else one in the runtime directory)
+`;
+
+export function serveUsage(command: "serve" | "funnel"): string {
+  const where = command === "serve" ? "on your tailnet" : "on the internet";
+  const node = command === "serve";
+  return `Serve content and local servers ${where}
+
+USAGE
+  sallyport ${command} [flags] <target>
+  sallyport ${command} [flags] [<target>] off
+  sallyport ${command} status [--json]
+  sallyport ${command} reset
+
+<target> is a port (3000), a partial or full URL (localhost:3000, https+insecure://localhost:8443/base), unix:PATH,
+an absolute path of a file or directory, or text:TEXT. With --tcp and --tls-terminated-tcp: a port, tcp://host:port or unix:PATH.
+Flags come before the target.
+
+FLAGS
+  --bg                       keep serving after this command ends
+  --https PORT               HTTPS listener (the default, on 443)
+${node ? "  --http PORT                plain HTTP listener\n" : ""}  --tcp PORT                 forward TCP
+  --tls-terminated-tcp PORT  end TLS here, forward TCP
+  --set-path PATH            mount point of a web target
+  --proxy-protocol VERSION   1 or 2, for the TCP types
+${node ? "  --accept-app-caps A,B      capabilities that the backend learns, {domain}/{name}\n" : ""}  --yes                      do not ask before removing several mounts
+`;
+}

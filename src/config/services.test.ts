@@ -1,0 +1,202 @@
+import path from "node:path";
+import { expect, test } from "vitest";
+import { Fault } from "../base/fault.ts";
+import { serveDifference } from "./serve-difference.ts";
+import { nodeServeConfig, parseServices, readServices } from "./services.ts";
+
+const NAME = "gw.tail.test";
+const ofNode = (endpoints: unknown) =>
+  nodeServeConfig(parseServices(JSON.stringify({ version: "0.0.1", node: { endpoints } }), "s.hujson"), NAME);
+
+test("the example at the root of the repository is the configuration of the demo", async () => {
+  const file = path.resolve(import.meta.dirname, "../../services.example.hujson");
+  expect(nodeServeConfig(await readServices(file), NAME)).toEqual({
+    TCP: { "443": { HTTPS: true } },
+    Web: {
+      "gw.tail.test:443": {
+        Handlers: { "/": { Proxy: "http://127.0.0.1:3000", AcceptAppCaps: ["example.com/cap/app"] } },
+      },
+    },
+  });
+});
+
+const accepted: readonly [name: string, endpoints: unknown, config: unknown][] = [
+  [
+    "http means plain HTTP on both sides, as upstream has it",
+    { "tcp:80": "http://localhost:3000" },
+    {
+      TCP: { "80": { HTTP: true } },
+      Web: { "gw.tail.test:80": { Handlers: { "/": { Proxy: "http://localhost:3000" } } } },
+    },
+  ],
+  [
+    "https+insecure",
+    { "443": "https+insecure://localhost:8443" },
+    {
+      TCP: { "443": { HTTPS: true } },
+      Web: { "gw.tail.test:443": { Handlers: { "/": { Proxy: "https+insecure://localhost:8443" } } } },
+    },
+  ],
+  [
+    "a range maps one to one",
+    { "tcp:8000-8001": "tcp://10.0.0.7:9000-9001" },
+    { TCP: { "8000": { TCPForward: "10.0.0.7:9000" }, "8001": { TCPForward: "10.0.0.7:9001" } } },
+  ],
+  [
+    "a socket behind TLS",
+    { "tcp:5432": "tls-terminated-tcp://unix:/run/pg.sock" },
+    { TCP: { "5432": { TCPForward: "unix:/run/pg.sock", TerminateTLS: NAME } } },
+  ],
+  [
+    "PROXY protocol",
+    { "tcp:22": { target: "tcp://localhost:22", proxyProtocol: 2 } },
+    { TCP: { "22": { TCPForward: "localhost:22", ProxyProtocol: 2 } } },
+  ],
+  [
+    "mounts",
+    {
+      "tcp:443": { mounts: { "/": "http://localhost:3000/base", "/docs/": "file:///srv/docs/", "/hi": "text:hello" } },
+    },
+    {
+      TCP: { "443": { HTTPS: true } },
+      Web: {
+        "gw.tail.test:443": {
+          Handlers: {
+            "/": { Proxy: "http://localhost:3000/base" },
+            "/docs/": { Path: "/srv/docs" },
+            "/hi": { Text: "hello" },
+          },
+        },
+      },
+    },
+  ],
+];
+for (const [name, endpoints, config] of accepted)
+  test(`accepts ${name}`, () => expect(ofNode(endpoints)).toEqual(config));
+
+const refused: readonly [name: string, text: string, line: number, message: RegExp][] = [
+  ["a missing version", '{\n"services": {}}', 1, /version/],
+  ["an unknown version", '{"version": "9.9.9"}', 1, /version/],
+  ["an unknown member", '{"version": "0.0.1",\n"nope": 1}', 2, /unknown member "nope"/],
+  [
+    "an unknown member inside",
+    '{"version": "0.0.1", "node": {"endpoints": {"tcp:1":\n{"target": "text:x",\n "nope": 1}}}}',
+    3,
+    /unknown member "nope"/,
+  ],
+  ["UDP", '{"version": "0.0.1", "node": {"endpoints": {\n"udp:53": "tcp://h:53"}}}', 2, /source ports must be TCP/],
+  ["port 0", '{"version": "0.0.1", "node": {"endpoints": {\n"tcp:0": "tcp://h:53"}}}', 2, /wanted 1 to 65535/],
+  [
+    "unequal ranges",
+    '{"version": "0.0.1", "node": {"endpoints": {\n"tcp:1-2": "tcp://h:53"}}}',
+    2,
+    /another number of ports/,
+  ],
+  [
+    "overlap",
+    '{"version": "0.0.1", "node": {"endpoints": {"tcp:1-5": "tcp://h:1-5",\n"tcp:5": "tcp://h:5"}}}',
+    2,
+    /earlier entry/,
+  ],
+  ["a password", '{"version": "0.0.1", "node": {"endpoints": {"tcp:1": "http://u:p@h:1/"}}}', 1, /user or password/],
+  ["TUN with ports", '{"version": "0.0.1", "services": {"svc:x": {"endpoints": {"tcp:1": "TUN"}}}}', 1, /TUN/],
+  ["a service name", '{"version": "0.0.1", "services": {"web": {"endpoints": {"*": "TUN"}}}}', 1, /service name/],
+  ["no endpoints", '{"version": "0.0.1", "services": {"svc:x": {"endpoints": {}}}}', 1, /no endpoints/],
+  [
+    "capabilities with text",
+    '{"version": "0.0.1", "node": {"endpoints": {"tcp:1": {"target": "text:x", "acceptAppCaps": ["a.b/c"]}}}}',
+    1,
+    /no headers/,
+  ],
+  [
+    "a bad capability",
+    '{"version": "0.0.1", "node": {"endpoints": {"tcp:1": {"target": "http://h:1", "acceptAppCaps": ["ab/c"]}}}}',
+    1,
+    /capability "ab\/c"/,
+  ],
+  [
+    "a mount that climbs",
+    '{"version": "0.0.1", "node": {"endpoints": {"tcp:1": {"mounts": {"/../x": "text:x"}}}}}',
+    1,
+    /mount point/,
+  ],
+  ["a broken document", '{"version": \n', 2, /line 2/],
+];
+for (const [name, text, line, message] of refused) {
+  test(`CF-1 refuses ${name}, with its place`, () => {
+    let thrown: unknown;
+    try {
+      parseServices(text, "s.hujson");
+    } catch (fault) {
+      thrown = fault;
+    }
+    expect(thrown).toBeInstanceOf(Fault);
+    expect((thrown as Fault).message).toMatch(message);
+    expect((thrown as Fault).line).toBe(line);
+  });
+}
+
+test("services are checked and wait for an address", () => {
+  const text = '{"version": "0.0.1", "services": {"svc:lan": {"endpoints": {"*": "TUN"}, "advertised": false}}}';
+  const read = parseServices(text, "s.hujson");
+  expect(read.services.get("svc:lan")).toEqual({ endpoints: "tun", advertised: false });
+  expect(read.warnings).toHaveLength(1);
+});
+
+test("CF-2 a difference names only what changes", () => {
+  const before = ofNode({
+    "tcp:80": "http://localhost:1",
+    "tcp:81": "http://localhost:2",
+    "tcp:82": "http://localhost:3",
+  });
+  const after = ofNode({
+    "tcp:80": "http://localhost:1",
+    "tcp:81": "http://localhost:9",
+    "tcp:83": "http://localhost:3",
+  });
+  expect(serveDifference(before, after)).toEqual({
+    added: ["tcp:83", "gw.tail.test:83/"],
+    removed: ["tcp:82", "gw.tail.test:82/"],
+    changed: ["gw.tail.test:81/"],
+  });
+  expect(serveDifference(before, before)).toEqual({ added: [], removed: [], changed: [] });
+});
+
+test("CF-1 ten thousand broken files give a Fault with a place or a configuration, nothing else", async () => {
+  const whole = `{"version": "0.0.1", "node": {"endpoints": {"tcp:443": {"target": "http://127.0.0.1:3000", "acceptAppCaps": ["a.b/c"],
+    "mounts": {"/x": "text:x"}}, "tcp:1-3": "tcp://h:1-3"}}, "services": {"svc:x": {"endpoints": {"*": "TUN"}}}, /* c */}`;
+  const pieces = [
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    '"',
+    "\\",
+    "\u0000",
+    "\ud800",
+    '"__proto__": {}',
+    "1e999",
+    "null",
+    "//",
+    "/*",
+    "\ufeff",
+    ":",
+    "-",
+    "::",
+  ];
+  let seed = 1;
+  const random = (below: number): number => {
+    seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
+    return seed % below;
+  };
+  for (let count = 0; count < 10_000; count += 1) {
+    const at = random(whole.length);
+    const text = whole.slice(0, at) + (pieces[random(pieces.length)] ?? "") + whole.slice(at + random(6));
+    try {
+      nodeServeConfig(parseServices(text, "s.hujson"), NAME);
+    } catch (thrown) {
+      if (!(thrown instanceof Fault && thrown.line !== undefined && thrown.column !== undefined)) throw thrown;
+    }
+  }
+});

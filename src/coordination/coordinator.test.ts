@@ -1,0 +1,627 @@
+import { afterEach, describe, expect, test } from "vitest";
+import { FakeClock } from "../base/clock.ts";
+import { silentLog } from "../base/log.ts";
+import { seededRandom } from "../base/random.ts";
+import type { MapRequest, MapResponse, Node, RegisterRequest, RegisterResponse } from "../wire/tailcfg.ts";
+import type { MapSink } from "./control-handler.ts";
+import { Coordinator } from "./coordinator.ts";
+import type { PolicyEngine } from "./policy-engine.ts";
+import { MemoryCoordinationStore } from "./store/memory-store.ts";
+
+const hex = (seed: number): string => seed.toString(16).padStart(64, "0");
+const nodeKey = (seed: number): string => `nodekey:${hex(seed)}`;
+const mkey = (seed: number): string => `mkey:${hex(seed)}`;
+const never = new AbortController().signal;
+
+const open: PolicyEngine = {
+  filterFor: () => [{ SrcIPs: ["*"], DstPorts: [{ IP: "*", Ports: { First: 0, Last: 65535 } }] }],
+  canSee: () => true,
+  attributesFor: () => ({ https: null }),
+  mayTag: (user, tag) => user === "ada@example.com" && tag === "tag:web",
+  autoApproves: (_node, route) => route === "10.9.0.0/16",
+};
+const ownOnly: PolicyEngine = {
+  ...open,
+  filterFor: () => [],
+  canSee: (a, b) => a.user !== undefined && a.user === b.user,
+};
+
+class Recorder implements MapSink {
+  readonly messages: MapResponse[] = [];
+  readonly #abort = new AbortController();
+  readonly closed: AbortSignal = this.#abort.signal;
+  ended = false;
+  full = false;
+
+  send(response: MapResponse): boolean {
+    if (this.ended || this.full) return false;
+    this.messages.push(structuredClone(response));
+    return true;
+  }
+
+  end(): void {
+    this.ended = true;
+  }
+
+  hangUp(): void {
+    this.#abort.abort();
+  }
+
+  /** Messages since the last call. */
+  take(): MapResponse[] {
+    return this.messages.splice(0);
+  }
+}
+
+const opened: Coordinator[] = [];
+afterEach(async () => {
+  for (const coordinator of opened.splice(0)) await coordinator.close();
+});
+
+async function start(
+  options: {
+    policy?: PolicyEngine;
+    addressPoolSize?: number;
+    store?: MemoryCoordinationStore;
+    setTxt?: (name: string, value: string) => Promise<void>;
+  } = {},
+) {
+  const clock = new FakeClock();
+  const coordinator = await Coordinator.open({
+    store: options.store ?? new MemoryCoordinationStore(),
+    clock,
+    random: seededRandom(7),
+    log: silentLog,
+    serverUrl: "https://control.example",
+    baseDomain: "tail.test",
+    derpMap: () => ({ Regions: {} }),
+    policy: options.policy ?? open,
+    ...(options.setTxt === undefined ? {} : { setTxt: options.setTxt }),
+    ...(options.addressPoolSize === undefined ? {} : { addressPoolSize: options.addressPoolSize }),
+  });
+  opened.push(coordinator);
+  await coordinator.createUser({ login: "ada@example.com", displayName: "Ada" }, "root");
+  await coordinator.createUser({ login: "bob@example.com", displayName: "Bob" }, "root");
+  const settle = async (ms = 0) => {
+    for (let i = 0; i < 20; i++) await Promise.resolve();
+    clock.advance(ms);
+    for (let i = 0; i < 20; i++) await Promise.resolve();
+  };
+  const ask = (seed: number, request: Partial<RegisterRequest> = {}, machine = seed): Promise<RegisterResponse> =>
+    coordinator.register(
+      mkey(machine),
+      { Version: 142, NodeKey: nodeKey(seed), Hostinfo: { Hostname: `host-${seed}` }, ...request },
+      never,
+    );
+  const join = async (seed: number, user: string, request: Partial<RegisterRequest> = {}) => {
+    const { key } = await coordinator.createAuthKey({ user, reusable: true }, "root");
+    expect(await ask(seed, { Auth: { AuthKey: key }, ...request })).toMatchObject({
+      MachineAuthorized: true,
+      Error: "",
+    });
+    return coordinator.nodes().find((node) => node.nodeKey === nodeKey(seed))!;
+  };
+  const poll = async (seed: number, machine = seed) => {
+    const sink = new Recorder();
+    const done = coordinator.map(
+      mkey(machine),
+      { Version: 142, NodeKey: nodeKey(seed), Stream: true, KeepAlive: true },
+      sink,
+    );
+    await settle(300);
+    return Object.assign(sink, { done });
+  };
+  const lite = (seed: number, request: Partial<MapRequest>, machine = seed) =>
+    coordinator.map(
+      mkey(machine),
+      { Version: 142, NodeKey: nodeKey(seed), OmitPeers: true, ...request },
+      new Recorder(),
+    );
+  return { clock, coordinator, settle, ask, join, poll, lite };
+}
+
+const peersOf = (messages: readonly MapResponse[]): Node[] =>
+  messages.flatMap((message) => [...(message.Peers ?? []), ...(message.PeersChanged ?? [])]);
+
+describe("registration", () => {
+  test("B, A: an auth key lets in, a restart is the same node and uses nothing", async () => {
+    const { coordinator, ask } = await start();
+    const { key } = await coordinator.createAuthKey({ user: "ada@example.com" }, "root");
+    const first = await ask(1, { Auth: { AuthKey: key } });
+    expect(first).toMatchObject({ Login: { LoginName: "ada@example.com" }, NodeKeyExpired: false, AuthURL: "" });
+    expect(await ask(1, { Auth: { AuthKey: key } })).toEqual(first);
+    expect(await ask(1)).toEqual(first);
+    expect(coordinator.nodes()).toMatchObject([
+      { id: 1, ipv4: "100.64.0.1", ipv6: "fd7a:115c:a1e0::1", name: "host-1" },
+    ]);
+    expect(coordinator.authKeys()).toMatchObject([{ uses: 1 }]);
+  });
+
+  test("CS-1 100 parallel registrations with a one-time key: one node", async () => {
+    const { coordinator, ask } = await start();
+    const { key } = await coordinator.createAuthKey({ user: "ada@example.com" }, "root");
+    const answers = await Promise.all(Array.from({ length: 100 }, (_, i) => ask(i + 1, { Auth: { AuthKey: key } })));
+    expect(answers.filter((answer) => answer.Error === "")).toHaveLength(1);
+    expect(answers.filter((answer) => answer.Error === "authkey already used")).toHaveLength(99);
+    expect(coordinator.nodes()).toHaveLength(1);
+  });
+
+  test("CS-2 addresses are unique, the pool says when it is empty, and a released one rests a day", async () => {
+    const { clock, coordinator, ask } = await start({ addressPoolSize: 11 });
+    const { key } = await coordinator.createAuthKey({ tags: ["tag:x"], reusable: true }, "root");
+    const answers = await Promise.all(Array.from({ length: 12 }, (_, i) => ask(i + 1, { Auth: { AuthKey: key } })));
+    expect(answers.filter(({ MachineAuthorized }) => MachineAuthorized)).toHaveLength(10);
+    expect(answers.at(-1)).toMatchObject({ Error: "no address is free" });
+    expect(new Set(coordinator.nodes().map(({ ipv4 }) => ipv4)).size).toBe(10);
+    await coordinator.deleteNode(3, "root");
+    expect(await ask(20, { Auth: { AuthKey: key } })).toMatchObject({ Error: "no address is free" });
+    clock.advance(86_400_001);
+    await ask(20, { Auth: { AuthKey: key } });
+    expect(coordinator.nodes().at(-1)).toMatchObject({ ipv4: "100.64.0.3" });
+    expect(coordinator.nodes().at(-1)!.id).toBe(11);
+  });
+
+  test("CS-3 a node key serves its own machine only", async () => {
+    const { coordinator, ask, join } = await start();
+    await join(1, "ada@example.com");
+    await expect(ask(1, {}, 99)).rejects.toMatchObject({ code: "COORDINATION_KEY_FOREIGN" });
+    await expect(ask(1, { Expiry: "1970-01-01T00:02:03Z" }, 99)).rejects.toMatchObject({
+      code: "COORDINATION_KEY_FOREIGN",
+    });
+    const sink = new Recorder();
+    const request = { Version: 142, NodeKey: nodeKey(1), Stream: true };
+    await expect(coordinator.map(mkey(99), request, sink)).rejects.toMatchObject({ code: "COORDINATION_KEY_FOREIGN" });
+    expect(sink.messages).toEqual([]);
+    // An OldNodeKey of another machine proves nothing: a new node, not that one.
+    const { key } = await coordinator.createAuthKey({ user: "ada@example.com" }, "root");
+    await ask(2, { OldNodeKey: nodeKey(1), Auth: { AuthKey: key } });
+    expect(coordinator.nodes().map(({ id }) => id)).toEqual([1, 2]);
+  });
+
+  test("CS-4 the store holds no usable key; expired, revoked and made-up keys are refused", async () => {
+    const store = new MemoryCoordinationStore();
+    const { clock, coordinator, ask } = await start({ store });
+    const revoked = await coordinator.createAuthKey({ user: "ada@example.com" }, "root");
+    const short = await coordinator.createAuthKey({ user: "ada@example.com", expiryMs: 1000 }, "root");
+    const dump = JSON.stringify(await store.load());
+    for (const { key } of [revoked, short]) expect(dump).not.toContain(key.split("-").at(-1));
+    await coordinator.expireAuthKey(revoked.id, "root");
+    clock.advance(1000);
+    expect(await ask(1, { Auth: { AuthKey: revoked.key } })).toMatchObject({ Error: "authkey revoked" });
+    expect(await ask(1, { Auth: { AuthKey: short.key } })).toMatchObject({ Error: "authkey expired" });
+    const forged = short.key.replace(/.$/, (last) => (last === "0" ? "1" : "0"));
+    for (const text of [forged, "x", "sp-auth-__proto__-", "tskey-auth-1-2"]) {
+      expect(await ask(1, { Auth: { AuthKey: text } })).toMatchObject({ Error: "invalid pre auth key" });
+    }
+    expect(coordinator.nodes()).toEqual([]);
+  });
+
+  test("C: a person approves, and the held follow-up ends", async () => {
+    const { coordinator, ask } = await start();
+    const { AuthURL } = await ask(1);
+    expect(AuthURL).toMatch(/^https:\/\/control\.example\/register\/[0-9a-f]{48}$/);
+    expect((await ask(1)).AuthURL).toBe(AuthURL);
+    const held = ask(1, { Followup: AuthURL! });
+    const id = AuthURL!.split("/").at(-1)!;
+    expect(coordinator.pendingLogin(id)).toMatchObject({ hostinfo: { Hostname: "host-1" } });
+    await coordinator.approveRegistration(id, "bob@example.com", "root");
+    expect(await held).toMatchObject({ Login: { LoginName: "bob@example.com" }, MachineAuthorized: true });
+    await expect(coordinator.approveRegistration(id, "ada@example.com", "root")).rejects.toMatchObject({
+      code: "COORDINATION_LOGIN_UNKNOWN",
+    });
+    const unknown = await ask(2, { Followup: `https://control.example/register/${hex(1)}` });
+    expect(unknown.AuthURL).toMatch(/register/);
+    // Somebody else's follow-up learns nothing.
+    const foreign = await ask(3, { Followup: AuthURL! });
+    expect(foreign.AuthURL).not.toBe(AuthURL);
+  });
+
+  test("CS-7 logins wait 15 minutes, 1024 at most, and a cancelled follow-up answers", async () => {
+    const { clock, coordinator, ask } = await start();
+    const first = (await ask(1)).AuthURL!.split("/").at(-1)!;
+    const abort = new AbortController();
+    const request = { Version: 142, NodeKey: nodeKey(1), Followup: `https://control.example/register/${first}` };
+    const held = coordinator.register(mkey(1), request, abort.signal);
+    abort.abort();
+    expect(await held).toMatchObject({ Error: "registration timed out" });
+    for (let seed = 2; seed < 1100; seed++) await ask(seed);
+    expect(coordinator.pendingLogins()).toHaveLength(1024);
+    expect(coordinator.pendingLogin(first)).toBeUndefined();
+    clock.advance(15 * 60_000);
+    expect(coordinator.pendingLogins()).toHaveLength(0);
+  });
+
+  test("D, F, G: expiry asks for a new login; rotation keeps the node; the same key comes back to life", async () => {
+    const { clock, coordinator, ask, join } = await start();
+    const node = await join(1, "ada@example.com");
+    clock.advance(180 * 86_400_000);
+    expect(await ask(1)).toMatchObject({ NodeKeyExpired: true, MachineAuthorized: false });
+    const { key } = await coordinator.createAuthKey({ user: "ada@example.com", reusable: true }, "root");
+    expect(await ask(1, { Auth: { AuthKey: key } })).toMatchObject({ NodeKeyExpired: false, MachineAuthorized: true });
+    expect(await ask(2, { OldNodeKey: nodeKey(1), Auth: { AuthKey: key } }, 1)).toMatchObject({ Error: "" });
+    expect(coordinator.nodes()).toMatchObject([{ id: node.id, ipv4: node.ipv4, name: "host-2", nodeKey: nodeKey(2) }]);
+    expect(coordinator.isKnownNodeKey(hex(1))).toBe(false);
+    expect(coordinator.isKnownNodeKey(hex(2))).toBe(true);
+  });
+
+  test("E: a logout wins over the auth key beside it, and deletes an ephemeral node", async () => {
+    const { coordinator, ask } = await start();
+    const { key } = await coordinator.createAuthKey({ user: "ada@example.com", reusable: true }, "root");
+    await ask(1, { Auth: { AuthKey: key } });
+    const out = await ask(1, { Auth: { AuthKey: key }, Expiry: "1970-01-01T01:02:03+01:00" });
+    expect(out).toMatchObject({ NodeKeyExpired: true, Login: { LoginName: "ada@example.com" } });
+    expect(coordinator.nodes()).toMatchObject([{ expired: true, expires: Date.UTC(2026, 0, 1) }]);
+    const ephemeral = await coordinator.createAuthKey({ user: "ada@example.com", ephemeral: true }, "root");
+    await ask(2, { Auth: { AuthKey: ephemeral.key } });
+    await ask(2, { Expiry: "1970-01-01T00:02:03Z" });
+    expect(coordinator.nodes()).toHaveLength(1);
+  });
+
+  test("CS-15 no member of a request gives tags, life or routes", async () => {
+    const { coordinator, ask, join, lite } = await start();
+    const { key } = await coordinator.createAuthKey({ user: "bob@example.com", reusable: true }, "root");
+    const tagged = { Hostname: "x", RequestTags: ["tag:web"] };
+    expect(await ask(1, { Auth: { AuthKey: key }, Hostinfo: tagged })).toMatchObject({
+      Error: "requested tags [tag:web] are invalid or not permitted",
+    });
+    const node = await join(2, "bob@example.com", { Expiry: "2999-01-01T00:00:00Z" });
+    expect(node.expires).toBe(Date.UTC(2026, 0, 1) + 180 * 86_400_000);
+    expect(await ask(2, { Expiry: "2999-01-01T00:00:00Z" })).toMatchObject({ Error: "extending key is not allowed" });
+    const forged = {
+      Hostinfo: { Hostname: "x", RoutableIPs: ["10.1.0.0/16", "10.9.0.0/16", "10.1.2.3/8"] },
+      User: 1,
+      Tags: ["tag:web"],
+    };
+    await lite(2, forged as Partial<MapRequest>);
+    expect(coordinator.nodes()).toMatchObject([
+      { tags: [], approvedRoutes: ["10.9.0.0/16"], advertisedRoutes: ["10.1.0.0/16", "10.9.0.0/16"] },
+    ]);
+  });
+
+  test("tags come from the key, or from a user who owns them", async () => {
+    const { coordinator, ask } = await start();
+    const { key } = await coordinator.createAuthKey({ tags: ["tag:ci"] }, "root");
+    expect(await ask(1, { Auth: { AuthKey: key } })).toMatchObject({ User: { ID: 2147455555 } });
+    const { AuthURL } = await ask(2, { Hostinfo: { RequestTags: ["tag:web"] } });
+    await coordinator.approveRegistration(AuthURL!.split("/").at(-1)!, "ada@example.com", "root");
+    expect(coordinator.nodes().map(({ tags, expires }) => [tags, expires])).toEqual([
+      [["tag:ci"], undefined],
+      [["tag:web"], undefined],
+    ]);
+  });
+});
+
+describe("maps", () => {
+  test("a joiner gets everything, the others a delta, each within a round", async () => {
+    const { coordinator, join, poll, settle, lite } = await start();
+    await join(1, "ada@example.com");
+    const one = await poll(1);
+    const [full] = one.take();
+    expect(Object.keys(full!)).toEqual([
+      "Node",
+      "DERPMap",
+      "DNSConfig",
+      "Domain",
+      "PacketFilters",
+      "UserProfiles",
+      "ControlTime",
+    ]);
+    expect(full).toMatchObject({
+      Node: { ID: 1, Name: "host-1.tail.test.", Addresses: ["100.64.0.1/32", "fd7a:115c:a1e0::1/128"], Online: true },
+      DNSConfig: { Proxied: true, Domains: ["tail.test"], CertDomains: ["host-1.tail.test"] },
+    });
+    await join(2, "bob@example.com");
+    await settle(250);
+    expect(one.take()).toMatchObject([
+      { PeersChanged: [{ ID: 2, Online: false }], UserProfiles: [{ LoginName: "bob@example.com" }] },
+    ]);
+    const two = await poll(2);
+    expect(peersOf(two.take())).toMatchObject([{ ID: 1, Online: true }]);
+    expect(one.take().flatMap(({ PeersChangedPatch }) => PeersChangedPatch ?? [])).toMatchObject([
+      { NodeID: 2, Online: true },
+    ]);
+    await lite(2, {
+      DiscoKey: `discokey:${hex(5)}`,
+      Endpoints: ["192.0.2.1:41641", "[fe80::1]:41641", "junk", "192.0.2.1:41641"],
+      Hostinfo: { Hostname: "host-2", NetInfo: { PreferredDERP: 900 } },
+    });
+    await settle(250);
+    // The first disco key, endpoints and home are one patch: nothing else of the node changed.
+    expect(one.take()).toMatchObject([
+      {
+        PeersChangedPatch: [
+          { NodeID: 2, DERPRegion: 900, Endpoints: ["192.0.2.1:41641"], DiscoKey: `discokey:${hex(5)}` },
+        ],
+      },
+    ]);
+    expect(two.take()).toMatchObject([{ Node: { HomeDERP: 900 } }]);
+    await lite(2, { Hostinfo: { Hostname: "host-2" } });
+    await settle(250);
+    expect(one.take()).toEqual([]);
+    expect(coordinator.node(2)).toMatchObject({ homeDerp: 900, hostinfo: { NetInfo: { PreferredDERP: 900 } } });
+  });
+
+  test("rename, routes, tags, deletion and policy reach those who may see", async () => {
+    const { coordinator, join, poll, settle, lite } = await start();
+    await join(1, "ada@example.com");
+    await join(2, "bob@example.com");
+    const one = await poll(1);
+    const two = await poll(2);
+    await settle(300);
+    one.take();
+    two.take();
+    await coordinator.renameNode(2, "printer", "root");
+    await settle(250);
+    expect(one.take()).toMatchObject([{ PeersChanged: [{ Name: "printer.tail.test." }] }]);
+    expect(two.take()).toMatchObject([{ Node: { Name: "printer.tail.test." } }]);
+    await lite(2, { Hostinfo: { Hostname: "other", RoutableIPs: ["0.0.0.0/0", "10.1.0.0/24"] } });
+    await coordinator.setRoutes(2, ["10.1.0.0/24", "0.0.0.0/0"], "root");
+    await settle(250);
+    const routed = peersOf(one.take()).at(-1)!;
+    expect(routed).toMatchObject({ Name: "printer.tail.test.", PrimaryRoutes: ["10.1.0.0/24"] });
+    expect(routed.AllowedIPs).toEqual(["100.64.0.2/32", "fd7a:115c:a1e0::2/128", "10.1.0.0/24", "0.0.0.0/0"]);
+    two.take();
+    await coordinator.setPolicy(ownOnly, "{}", "root");
+    await settle(250);
+    expect(one.take()).toMatchObject([{ PeersRemoved: [2], PacketFilters: { base: [] } }]);
+    await coordinator.setPolicy(open, "{ }", "root");
+    await settle(250);
+    expect(one.take()).toMatchObject([{ PeersChanged: [{ ID: 2 }], PacketFilters: { base: [{}] } }]);
+    await coordinator.tagNode(2, ["tag:web"], "root");
+    await settle(250);
+    expect(one.take()).toMatchObject([
+      { PeersChanged: [{ Tags: ["tag:web"], User: 2147455555 }], UserProfiles: [{ LoginName: "tagged-devices" }] },
+    ]);
+    await coordinator.deleteNode(2, "root");
+    await settle(250);
+    expect(one.take()).toMatchObject([{ PeersRemoved: [2] }]);
+    expect(two.ended).toBe(true);
+    expect(coordinator.policySource()).toBe("{ }");
+    expect((await coordinator.adminLog()).map(({ action }) => action).slice(0, 4)).toEqual([
+      "node.delete",
+      "node.tag",
+      "policy.set",
+      "policy.set",
+    ]);
+  });
+
+  test("expiry is pushed to the node and its peers, on time and on order", async () => {
+    const { coordinator, clock, join, poll, settle } = await start();
+    await join(1, "ada@example.com", { Expiry: "2026-01-01T01:30:00Z" });
+    await join(2, "bob@example.com");
+    const one = await poll(1);
+    const two = await poll(2);
+    one.take();
+    two.take();
+    clock.advance(2 * 3_600_000);
+    await settle(300);
+    expect(one.take().filter(({ Node }) => Node?.Expired)).toHaveLength(1);
+    expect(peersOf(two.take())).toMatchObject([{ ID: 1, Expired: true }]);
+    expect(one.ended).toBe(false);
+    await coordinator.expireNode(2, "root");
+    await settle(300);
+    expect(two.take()).toMatchObject([{ Node: { Expired: true } }]);
+  });
+
+  test("offline after ten seconds, not when a newer stream replaced it; ephemeral nodes vanish", async () => {
+    const { coordinator, ask, join, poll, settle } = await start();
+    await join(1, "ada@example.com");
+    const { key } = await coordinator.createAuthKey({ user: "bob@example.com", ephemeral: true }, "root");
+    await ask(2, { Auth: { AuthKey: key } });
+    const one = await poll(1);
+    const old = await poll(2);
+    const two = await poll(2);
+    expect([old.ended, two.ended]).toEqual([true, false]);
+    one.take();
+    old.hangUp();
+    await settle(11_000);
+    expect(one.take()).toEqual([]);
+    two.hangUp();
+    await two.done;
+    await settle(10_000);
+    await settle(250);
+    expect(one.take().flatMap(({ PeersChangedPatch }) => PeersChangedPatch ?? [])).toMatchObject([
+      { NodeID: 2, Online: false },
+    ]);
+    await settle(110_000);
+    await settle(250);
+    expect(one.take().some(({ PeersRemoved }) => PeersRemoved?.[0] === 2)).toBe(true);
+  });
+
+  test("keep-alives are exact and come within the watchdog; a slow receiver loses its stream", async () => {
+    const { join, poll, settle, lite } = await start();
+    await join(1, "ada@example.com");
+    const one = await poll(1);
+    one.take();
+    await settle(58_000);
+    expect(one.take()).toEqual([{ KeepAlive: true }]);
+    one.full = true;
+    await lite(1, { Hostinfo: { Hostname: "new" } });
+    await settle(250);
+    expect(one.ended).toBe(true);
+  });
+
+  test("a subnet route moves to the router that is there", async () => {
+    const { coordinator, join, poll, settle, lite } = await start();
+    for (const seed of [1, 2, 3]) await join(seed, "ada@example.com");
+    const three = await poll(3);
+    await poll(1);
+    const two = await poll(2);
+    for (const seed of [1, 2]) {
+      await lite(seed, { Hostinfo: { Hostname: `host-${seed}`, RoutableIPs: ["10.2.0.0/16"] } });
+      await coordinator.setRoutes(seed, ["10.2.0.0/16"], "root");
+    }
+    await settle(250);
+    const routers = () => new Map(peersOf(three.messages).map((peer) => [peer.ID, peer.PrimaryRoutes]));
+    expect(routers().get(1)).toEqual(["10.2.0.0/16"]);
+    expect(routers().get(2)).toBeUndefined();
+    const one = await poll(1);
+    one.hangUp();
+    await one.done;
+    await settle(10_000);
+    await settle(250);
+    expect(routers().get(2)).toEqual(["10.2.0.0/16"]);
+    expect(routers().get(1)).toBeUndefined();
+    two.hangUp();
+  });
+
+  test("CS-11 names are sanitised and never taken from another node", async () => {
+    const { coordinator, ask } = await start();
+    const { key } = await coordinator.createAuthKey({ tags: ["tag:x"], reusable: true }, "root");
+    const names = ["bad_name!", "Bad_Name", "", "!!!", "x".repeat(300), "a.local", "MacBook von Ada", "node-1"];
+    for (const [i, Hostname] of names.entries()) await ask(i + 1, { Auth: { AuthKey: key }, Hostinfo: { Hostname } });
+    expect(coordinator.nodes().map(({ name }) => name)).toEqual([
+      "bad-name",
+      "bad-name-1",
+      "node",
+      "node-1",
+      "x".repeat(63),
+      "a",
+      "macbook-von-ada",
+      "node-1-1",
+    ]);
+  });
+
+  test("one node's wrong types never reach the maps of others", async () => {
+    const { coordinator, join, poll, lite } = await start();
+    await join(1, "ada@example.com");
+    const hostile = {
+      OS: 5,
+      Services: "x",
+      RoutableIPs: [1, "x"],
+      NetInfo: [],
+      Location: { City: {} },
+      TPM: "x",
+      Hostname: "h",
+    };
+    await lite(1, { Hostinfo: hostile as never, Endpoints: [1, {}] as never, DiscoKey: {} as never });
+    expect(coordinator.node(1)!.hostinfo).toEqual({ RoutableIPs: [], Location: {}, Hostname: "h" });
+    await join(2, "bob@example.com");
+    expect(peersOf((await poll(2)).take())[0]).toMatchObject({ Hostinfo: { Hostname: "h" } });
+  });
+
+  test("WireGuard-only members are known to their gateways alone, until removed", async () => {
+    const { coordinator, join, poll, settle } = await start();
+    await join(1, "ada@example.com");
+    await join(2, "ada@example.com");
+    const one = await poll(1);
+    const two = await poll(2);
+    one.take();
+    two.take();
+    const member = await coordinator.addWireGuardMember(
+      { name: "phone", user: "bob@example.com", gateways: [1], endpoint: "192.0.2.9:51820" },
+      "root",
+    );
+    expect(member.config).toContain("Endpoint = 192.0.2.9:51820");
+    await settle(250);
+    expect(peersOf(one.take())).toMatchObject([
+      { Name: "phone.tail.test.", IsWireGuardOnly: true, AllowedIPs: ["100.64.0.3/32", "fd7a:115c:a1e0::3/128"] },
+    ]);
+    expect(peersOf(two.take())).toEqual([]);
+    await coordinator.removeWireGuardMember(member.node.id, "root");
+    await settle(250);
+    expect(one.take()).toMatchObject([{ PeersRemoved: [3] }]);
+  });
+});
+
+describe("other requests", () => {
+  const post = (coordinator: Coordinator, path: string, body: object, machine = 1) =>
+    coordinator.other(mkey(machine), "POST", path, { NodeKey: nodeKey(1), ...body });
+
+  test("CS-17 set-dns sets the node's own challenge and nothing else", async () => {
+    const set: string[][] = [];
+    const { coordinator, join } = await start({ setTxt: async (...record) => void set.push(record) });
+    await join(1, "ada@example.com");
+    const own = "_acme-challenge.host-1.tail.test";
+    expect(await post(coordinator, "/machine/set-dns", { Name: own, Type: "TXT", Value: "v-1" })).toEqual({
+      status: 200,
+      body: {},
+    });
+    for (const Name of [
+      `${own}.`,
+      own.toUpperCase(),
+      "tail.test",
+      "_acme-challenge.tail.test",
+      "_acme-challenge.host-2.tail.test",
+      "*",
+      "",
+      5,
+    ]) {
+      expect((await post(coordinator, "/machine/set-dns", { Name, Type: "TXT", Value: "v" })).status).toBe(403);
+    }
+    for (const more of [{ Type: "A" }, { Value: "a b" }, { Value: "" }, { Value: 5 }]) {
+      expect(
+        (await post(coordinator, "/machine/set-dns", { Name: own, Type: "TXT", Value: "v", ...more })).status,
+      ).toBe(403);
+    }
+    await expect(
+      post(coordinator, "/machine/set-dns", { Name: own, Type: "TXT", Value: "v" }, 2),
+    ).rejects.toMatchObject({ code: "COORDINATION_KEY_FOREIGN" });
+    expect(set).toEqual([[own, "v-1"]]);
+  });
+
+  test("feature queries are answered from the attributes; paths that are none are 404 and 501", async () => {
+    const { coordinator, join } = await start();
+    await join(1, "ada@example.com");
+    expect(await post(coordinator, "/machine/feature/query", { Feature: "serve" })).toEqual({
+      status: 200,
+      body: { Complete: true },
+    });
+    expect(await post(coordinator, "/machine/feature/query", { Feature: "funnel" })).toMatchObject({
+      body: { Complete: false, Text: expect.stringContaining('"funnel"') },
+    });
+    const statuses = ["update-health", "whoami", "tka/init/begin", "set-dns", "nonsense", "__proto__"].map(
+      async (path) => (await post(coordinator, `/machine/${path}`, {})).status,
+    );
+    expect(await Promise.all(statuses)).toEqual([204, 501, 501, 501, 404, 404]);
+  });
+});
+
+test("CS-12 deleting a user takes that user's nodes and keys only", async () => {
+  const { coordinator, join } = await start();
+  await join(1, "ada@example.com");
+  await join(2, "bob@example.com");
+  await coordinator.deleteUser("ada@example.com", "root");
+  expect(coordinator.nodes().map(({ id }) => id)).toEqual([2]);
+  expect(coordinator.authKeys().map(({ userId }) => userId)).toEqual([2]);
+  expect(coordinator.users().map(({ login }) => login)).toEqual(["bob@example.com"]);
+});
+
+test("everything is there again after a restart, and ids go on", async () => {
+  const store = new MemoryCoordinationStore();
+  const { coordinator, join, lite } = await start({ store });
+  await join(1, "ada@example.com");
+  await lite(1, { DiscoKey: `discokey:${hex(5)}`, Endpoints: ["192.0.2.1:1"], Hostinfo: { Hostname: "renamed" } });
+  await coordinator.setPolicy(ownOnly, "{}", "root");
+  const before = coordinator.nodes();
+  const clock = new FakeClock();
+  const options = {
+    store,
+    clock,
+    random: seededRandom(1),
+    log: silentLog,
+    serverUrl: "https://c.example",
+    baseDomain: "tail.test",
+  };
+  const again = await Coordinator.open({ ...options, derpMap: () => ({ Regions: {} }), policy: ownOnly });
+  expect(again.nodes()).toEqual(before);
+  expect(again.policySource()).toBe("{}");
+  const known = await again.register(mkey(1), { Version: 142, NodeKey: nodeKey(1) }, never);
+  expect(known).toMatchObject({ MachineAuthorized: true, User: { DisplayName: "Ada" } });
+  expect(await again.createUser({ login: "eve" }, "root")).toMatchObject({ id: 3 });
+});
+
+test.each([
+  ["user without a login", (c: Coordinator) => c.createUser({ login: "" }, "root")],
+  ["user with a line break", (c: Coordinator) => c.createUser({ login: "a\nb" }, "root")],
+  ["user that exists", (c: Coordinator) => c.createUser({ login: "ada@example.com" }, "root")],
+  ["key for nobody", (c: Coordinator) => c.createAuthKey({}, "root")],
+  ["key with a wrong tag", (c: Coordinator) => c.createAuthKey({ tags: ["web"] }, "root")],
+  ["key that expired before", (c: Coordinator) => c.createAuthKey({ user: "ada@example.com", expiryMs: -1 }, "root")],
+  ["name with a dot", (c: Coordinator) => c.renameNode(1, "a.b", "root")],
+  ["route with host bits", (c: Coordinator) => c.setRoutes(1, ["10.0.0.1/8"], "root")],
+  ["no tags", (c: Coordinator) => c.tagNode(1, [], "root")],
+])("an administrator is told what is wrong: %s", async (_what, act) => {
+  const { coordinator } = await start();
+  await expect(act(coordinator)).rejects.toMatchObject({ code: "COORDINATION_ARGUMENT" });
+});

@@ -1,0 +1,196 @@
+import type { MapRequest, RegisterRequest, RegisterResponse } from "../wire/tailcfg.ts";
+import type { NewAuthKey, NewUser } from "./administration.ts";
+import * as administration from "./administration.ts";
+import type { ControlHandler, MapSink } from "./control-handler.ts";
+import { type CoordinatorOptions, Core } from "./core.ts";
+import { answerMap } from "./map-requests.ts";
+import { nameOf, servedRoutes } from "./node-view.ts";
+import { answerOther } from "./other-requests.ts";
+import type { PendingLogin } from "./pending-logins.ts";
+import type { PolicyEngine, PolicyNode } from "./policy-engine.ts";
+import type { AuthKey, NodeRecord, User } from "./records.ts";
+import { Registration } from "./registration.ts";
+import type { LogQuery, StoredLogEntry } from "./store/coordination-store.ts";
+import type { WireGuardMember, WireGuardMemberRequest } from "./wireguard-members.ts";
+import * as wireGuard from "./wireguard-members.ts";
+
+export type { CoordinatorOptions } from "./core.ts";
+
+/** A node as administrators see it. */
+export interface NodeView extends NodeRecord {
+  readonly fqdn: string;
+  readonly user: User | undefined;
+  readonly online: boolean;
+  readonly expired: boolean;
+  readonly advertisedRoutes: readonly string[];
+  readonly servedRoutes: readonly string[];
+}
+
+/** An auth key without what could be used to guess at it. */
+export type AuthKeyView = Omit<AuthKey, "salt" | "hash">;
+
+/** The coordination server without its listeners: who is in the network, and what each one knows of it. */
+export class Coordinator implements ControlHandler {
+  readonly #core: Core;
+  readonly #registration: Registration;
+
+  private constructor(core: Core) {
+    this.#core = core;
+    this.#registration = new Registration(core);
+  }
+
+  static async open(options: CoordinatorOptions): Promise<Coordinator> {
+    return new Coordinator(await Core.open(options));
+  }
+
+  register(machineKey: string, request: RegisterRequest, signal: AbortSignal): Promise<RegisterResponse> {
+    return this.#registration.register(machineKey, request, signal);
+  }
+
+  map(machineKey: string, request: MapRequest, out: MapSink): Promise<void> {
+    return answerMap(this.#core, machineKey, request, out);
+  }
+
+  other(machineKey: string, method: string, path: string, body: unknown): Promise<{ status: number; body?: unknown }> {
+    return answerOther(this.#core, machineKey, method, path, body);
+  }
+
+  /** `by` is the login of who asks, for the log. */
+  async createUser(user: NewUser, by: string): Promise<User> {
+    return administration.createUser(this.#core, user, by);
+  }
+
+  users(): readonly User[] {
+    return [...this.#core.ledger.users.values()];
+  }
+
+  async setUser(login: string | number, changes: Omit<NewUser, "login">, by: string): Promise<User> {
+    return administration.setUser(this.#core, login, changes, by);
+  }
+
+  async deleteUser(login: string | number, by: string): Promise<void> {
+    return administration.deleteUser(this.#core, login, by);
+  }
+
+  /** `key` is shown here and never again. */
+  async createAuthKey(wanted: NewAuthKey, by: string): Promise<{ id: string; key: string }> {
+    return administration.createAuthKey(this.#core, wanted, by);
+  }
+
+  authKeys(): readonly AuthKeyView[] {
+    return [...this.#core.ledger.authKeys.values()].map(({ salt: _salt, hash: _hash, ...view }) => view);
+  }
+
+  async expireAuthKey(id: string, by: string): Promise<void> {
+    return administration.expireAuthKey(this.#core, id, by);
+  }
+
+  nodes(): readonly NodeView[] {
+    return [...this.#core.ledger.nodes.values()].map((node) => this.#view(node));
+  }
+
+  node(id: number): NodeView | undefined {
+    const node = this.#core.ledger.nodes.get(id);
+    return node === undefined ? undefined : this.#view(node);
+  }
+
+  /** Logins that wait at `/register/<id>`. */
+  pendingLogins(): readonly PendingLogin[] {
+    return this.#registration.pending.list(this.#core.wall);
+  }
+
+  pendingLogin(id: string): PendingLogin | undefined {
+    return this.#registration.pending.find(id, this.#core.wall);
+  }
+
+  async approveRegistration(id: string, user: string | number, by: string): Promise<NodeView> {
+    return this.#view(await this.#registration.approve(id, user, by));
+  }
+
+  async rejectRegistration(id: string, by: string): Promise<void> {
+    const core = this.#core;
+    this.#registration.reject(id);
+    await core.exclusive(() => core.ledger.commit([core.entry(by, "login.reject", `login:${id.slice(0, 8)}`)]));
+  }
+
+  async expireNode(id: number, by: string): Promise<NodeView> {
+    return this.#view(await administration.expireNode(this.#core, id, by));
+  }
+
+  async deleteNode(id: number, by: string): Promise<void> {
+    return administration.deleteNode(this.#core, id, by);
+  }
+
+  async renameNode(id: number, name: string, by: string): Promise<NodeView> {
+    return this.#view(await administration.renameNode(this.#core, id, name, by));
+  }
+
+  async tagNode(id: number, tags: readonly string[], by: string): Promise<NodeView> {
+    return this.#view(await administration.tagNode(this.#core, id, tags, by));
+  }
+
+  async assignNode(id: number, user: string | number, by: string): Promise<NodeView> {
+    return this.#view(await administration.assignNode(this.#core, id, user, by));
+  }
+
+  async setRoutes(id: number, approved: readonly string[], by: string): Promise<NodeView> {
+    return this.#view(await administration.setRoutes(this.#core, id, approved, by));
+  }
+
+  /** The caller has parsed and tested `source`; a source that does not compile never comes here. */
+  async setPolicy(engine: PolicyEngine, source: string, by: string): Promise<void> {
+    return administration.setPolicy(this.#core, engine, source, by);
+  }
+
+  policySource(): string | undefined {
+    return administration.policySource(this.#core);
+  }
+
+  /** What a policy under test would be tested against. */
+  policyNodes(): readonly PolicyNode[] {
+    return [...this.#core.views.policyNodes().values()];
+  }
+
+  async addWireGuardMember(request: WireGuardMemberRequest, by: string): Promise<WireGuardMember> {
+    return wireGuard.addWireGuardMember(this.#core, request, by);
+  }
+
+  async removeWireGuardMember(id: number, by: string): Promise<void> {
+    return wireGuard.removeWireGuardMember(this.#core, id, by);
+  }
+
+  /** The DERP map changed: every stream gets it. */
+  derpMapChanged(): void {
+    this.#core.streams.touchAll();
+  }
+
+  /** Who did what, newest first. */
+  adminLog(query: LogQuery = { limit: 100 }): Promise<readonly StoredLogEntry[]> {
+    return this.#core.options.store.log(query);
+  }
+
+  /** May this node key use our DERP? With or without `nodekey:`. */
+  isKnownNodeKey(hex: string): boolean {
+    const node = this.#core.ledger.nodeByKey(`nodekey:${hex.toLowerCase().replace(/^nodekey:/, "")}`);
+    return node !== undefined && node.gateways === undefined && !this.#core.isExpired(node);
+  }
+
+  /** Ends the streams and closes the store. */
+  async close(): Promise<void> {
+    this.#registration.pending.clear();
+    await this.#core.close();
+  }
+
+  #view(node: NodeRecord): NodeView {
+    const { ledger, options } = this.#core;
+    return {
+      ...node,
+      fqdn: nameOf(node, options.baseDomain),
+      user: node.userId === undefined ? undefined : ledger.users.get(node.userId),
+      online: this.#core.isOnline(node.id),
+      expired: this.#core.isExpired(node),
+      advertisedRoutes: node.hostinfo.RoutableIPs ?? [],
+      servedRoutes: servedRoutes(node),
+    };
+  }
+}

@@ -1,0 +1,307 @@
+import type { Clock } from "../base/clock.ts";
+import { Fault, messageOf } from "../base/fault.ts";
+import type { Log } from "../base/log.ts";
+import type { Random } from "../base/random.ts";
+import type { DerpMap } from "../wire/tailcfg.ts";
+import { addressPair, allocateOffset, POOL_SIZE } from "./address-pool.ts";
+import { Ledger } from "./ledger.ts";
+import { MapStreams } from "./map-streams.ts";
+import { freeName, sanitizeName } from "./names.ts";
+import { NetworkViews } from "./network-views.ts";
+import { isExpired } from "./node-view.ts";
+import type { PolicyEngine } from "./policy-engine.ts";
+import type { Change, NodeRecord, User } from "./records.ts";
+import type { CoordinationStore } from "./store/coordination-store.ts";
+
+export interface CoordinatorOptions {
+  readonly store: CoordinationStore;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  /** `https://control.example`. */
+  readonly serverUrl: string;
+  /** `tail.test`: names are `<node>.tail.test`. */
+  readonly baseDomain: string;
+  readonly derpMap: () => DerpMap;
+  readonly policy: PolicyEngine;
+  readonly randomizeAddresses?: boolean;
+  readonly nodeKeyExpiryMs?: number;
+  /** Publishes a TXT record, settled once it is served; without it `set-dns` is not implemented. */
+  readonly setTxt?: (name: string, value: string) => Promise<void>;
+  /** Numbers of the address pool, for small networks and tests. */
+  readonly addressPoolSize?: number;
+}
+
+const DAY_MS = 86_400_000;
+export const NODE_KEY_EXPIRY_MS: number = 180 * DAY_MS;
+const ADDRESS_REST_MS = DAY_MS;
+const OFFLINE_AFTER_MS = 10_000;
+const EPHEMERAL_AFTER_MS = 120_000;
+/** Wall time may jump, so no timer trusts it for longer. */
+const LONGEST_NAP_MS = 3_600_000;
+
+/** State, streams and timers: what every operation of the coordinator works on. */
+export class Core {
+  readonly options: CoordinatorOptions;
+  readonly ledger: Ledger;
+  readonly views: NetworkViews;
+  readonly streams: MapStreams;
+  readonly #online: Set<number> = new Set();
+  /** Monotonic instants at which nodes without a stream become offline, or vanish. */
+  readonly #offlineAt: Map<number, number> = new Map();
+  readonly #vanishAt: Map<number, number> = new Map();
+  readonly #expired: Set<number> = new Set();
+  #cancelSweep: () => void = () => undefined;
+  #closed = false;
+
+  private constructor(options: CoordinatorOptions, ledger: Ledger) {
+    this.options = options;
+    this.ledger = ledger;
+    const { clock, random, baseDomain, serverUrl, derpMap, policy } = options;
+    this.views = new NetworkViews(policy, {
+      ledger,
+      baseDomain,
+      domain: new URL(serverUrl).hostname,
+      wall: () => clock.wall(),
+      derpMap,
+      isOnline: (id) => this.#online.has(id),
+    });
+    this.streams = new MapStreams({
+      clock,
+      random,
+      ledger,
+      views: this.views,
+      onOpen: (id) => this.#opened(id),
+      onEnd: (id) => this.#ended(id),
+      onFailure: (node, thrown) => options.log.error("coordination.map_failed", { node, error: messageOf(thrown) }),
+    });
+    for (const node of ledger.nodes.values()) {
+      if (node.ephemeral) this.#vanishAt.set(node.id, clock.now() + EPHEMERAL_AFTER_MS);
+      if (isExpired(node, clock.wall())) this.#expired.add(node.id);
+    }
+    this.#sweepLater();
+  }
+
+  static async open(options: CoordinatorOptions): Promise<Core> {
+    return new Core(options, await Ledger.open(options.store));
+  }
+
+  get wall(): number {
+    return this.options.clock.wall();
+  }
+
+  isOnline(nodeId: number): boolean {
+    return this.#online.has(nodeId);
+  }
+
+  isExpired(node: NodeRecord): boolean {
+    return isExpired(node, this.wall);
+  }
+
+  /** A change to the log for the same commit as what it tells. */
+  entry(by: string, action: string, target: string, detail?: string): Change {
+    const value = { at: this.wall, by, action, target };
+    return { append: "log", value: detail === undefined ? value : { ...value, detail: detail.slice(0, 1000) } };
+  }
+
+  /** Runs one operation after another; every one is one commit. */
+  exclusive<T>(write: () => Promise<T>): Promise<T> {
+    if (this.#closed) {
+      return Promise.reject(
+        new Fault("COORDINATION_CLOSED", "Cannot change the network: the coordinator is closed, wanted an open one"),
+      );
+    }
+    return this.ledger.exclusive(write);
+  }
+
+  node(id: number): NodeRecord {
+    const node = this.ledger.nodes.get(id);
+    if (node !== undefined) return node;
+    throw new Fault(
+      "COORDINATION_NODE_UNKNOWN",
+      `Cannot find node "${id}": there is none, wanted an id that \`nodes\` lists`,
+    );
+  }
+
+  user(login: string | number): User {
+    const user = typeof login === "number" ? this.ledger.users.get(login) : this.ledger.userByLogin(login);
+    if (user !== undefined) return user;
+    throw new Fault(
+      "COORDINATION_USER_UNKNOWN",
+      `Cannot find user "${login}": there is none, wanted a login that exists`,
+    );
+  }
+
+  /** Next value of a counter that never goes back, and the change that keeps it. */
+  nextId(counter: "nextUser" | "nextNode"): { readonly id: number; readonly change: Change } {
+    const id = Number(this.ledger.settings.get(counter) ?? 1);
+    return { id, change: { put: "setting", name: counter, value: String(id + 1) } };
+  }
+
+  /** Addresses for a new node, and the changes that keep the pool's place. */
+  addresses(): { readonly ipv4: string; readonly ipv6: string; readonly changes: readonly Change[] } {
+    const { randomizeAddresses, random, addressPoolSize } = this.options;
+    const { ledger, wall } = this;
+    const offset = allocateOffset({
+      cursor: Number(ledger.settings.get("addressCursor") ?? 0),
+      size: addressPoolSize ?? POOL_SIZE,
+      taken: (candidate) => {
+        const { ipv4 } = addressPair(candidate);
+        return ledger.isAddressUsed(ipv4) || (ledger.resting.get(ipv4)?.until ?? 0) > wall;
+      },
+      ...(randomizeAddresses === true ? { random } : {}),
+    });
+    const rested = [...ledger.resting.values()].filter(({ until }) => until <= wall);
+    return {
+      ...addressPair(offset),
+      changes: [
+        ...(randomizeAddresses === true
+          ? []
+          : [{ put: "setting", name: "addressCursor", value: String(offset) } as const]),
+        ...rested.map(({ ipv4 }) => ({ remove: "resting", ipv4 }) as const),
+      ],
+    };
+  }
+
+  /** A free name for `hostname`; `own` keeps what it has where that still fits. */
+  name(hostname: string | undefined, own?: NodeRecord): string {
+    const wanted = sanitizeName(hostname ?? "");
+    return freeName(wanted, (name) => {
+      const holder = this.ledger.nodeByName(name);
+      return holder !== undefined && holder.id !== own?.id;
+    });
+  }
+
+  deletion(node: NodeRecord): readonly Change[] {
+    const carried = [...this.ledger.nodes.values()].filter(({ gateways }) => gateways?.includes(node.id));
+    return [
+      { remove: "node", id: node.id },
+      { put: "resting", value: { ipv4: node.ipv4, until: this.wall + ADDRESS_REST_MS } },
+      ...carried.map((member): Change => {
+        const gateways = member.gateways!.filter((id) => id !== node.id);
+        return { put: "node", value: { ...member, gateways } };
+      }),
+    ];
+  }
+
+  /** Only inside `exclusive`. */
+  async delete(node: NodeRecord, by: string, action: string): Promise<void> {
+    await this.ledger.commit([...this.deletion(node), this.entry(by, action, `node:${node.id}`, node.name)]);
+    this.#online.delete(node.id);
+    this.#offlineAt.delete(node.id);
+    this.#vanishAt.delete(node.id);
+    this.#expired.delete(node.id);
+    this.streams.end(node.id);
+    this.streams.touchAll();
+  }
+
+  /** Only inside `exclusive`: one node as it shall be, and who did it. */
+  async replace(node: NodeRecord, entry: Change | undefined, reach: "members" | "topology"): Promise<void> {
+    await this.ledger.commit([{ put: "node", value: node }, ...(entry === undefined ? [] : [entry])]);
+    if (this.isExpired(node)) this.#expired.add(node.id);
+    else this.#expired.delete(node.id);
+    if (reach === "topology") this.streams.touchAll();
+    else this.streams.touch(node.id);
+    this.#sweepLater();
+  }
+
+  /** A new node has `EPHEMERAL_AFTER_MS` to open its stream, if it is one that vanishes. */
+  arrived(node: NodeRecord): void {
+    if (node.ephemeral && !this.streams.has(node.id)) {
+      this.#vanishAt.set(node.id, this.options.clock.now() + EPHEMERAL_AFTER_MS);
+    }
+    if (this.isExpired(node)) this.#expired.add(node.id);
+    else this.#expired.delete(node.id);
+    this.streams.touchAll();
+    this.#sweepLater();
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#cancelSweep();
+    this.streams.close();
+    await this.ledger.exclusive(() => this.options.store.close());
+  }
+
+  #opened(id: number): void {
+    this.#offlineAt.delete(id);
+    this.#vanishAt.delete(id);
+    if (this.#online.has(id)) return;
+    this.#online.add(id);
+    this.streams.touch(id, ...this.#electionFor(id));
+  }
+
+  /** Only who carries routes can change who carries them. */
+  #electionFor(id: number): readonly number[] {
+    const node = this.ledger.nodes.get(id);
+    return node === undefined || node.approvedRoutes.length === 0 ? [] : this.views.electRouters();
+  }
+
+  #ended(id: number): void {
+    if (this.#closed || !this.ledger.nodes.has(id)) return;
+    const now = this.options.clock.now();
+    this.#offlineAt.set(id, now + OFFLINE_AFTER_MS);
+    if (this.ledger.nodes.get(id)?.ephemeral) this.#vanishAt.set(id, now + EPHEMERAL_AFTER_MS);
+    this.#sweepLater();
+  }
+
+  #sweepLater(): void {
+    if (this.#closed) return;
+    this.#cancelSweep();
+    const { clock } = this.options;
+    const wall = clock.wall();
+    let due = clock.now() + LONGEST_NAP_MS;
+    for (const instant of [...this.#offlineAt.values(), ...this.#vanishAt.values()]) due = Math.min(due, instant);
+    for (const { id, expires } of this.ledger.nodes.values()) {
+      if (expires !== undefined && !this.#expired.has(id))
+        due = Math.min(due, clock.now() + Math.max(0, expires - wall));
+    }
+    this.#cancelSweep = clock.at(due, () => this.#sweep());
+  }
+
+  #sweep(): void {
+    const { clock, log } = this.options;
+    const now = clock.now();
+    const jobs: Promise<unknown>[] = [];
+    for (const [id, due] of this.#offlineAt) {
+      if (due <= now) jobs.push(this.#wentOffline(id));
+    }
+    for (const [id, due] of this.#vanishAt) {
+      if (due > now) continue;
+      this.#vanishAt.delete(id);
+      jobs.push(this.#vanish(id));
+    }
+    let expired = false;
+    for (const node of this.ledger.nodes.values()) {
+      if (!this.isExpired(node) || this.#expired.has(node.id)) continue;
+      this.#expired.add(node.id);
+      this.streams.touch(node.id);
+      expired = true;
+    }
+    if (expired) this.streams.touchAll();
+    this.#sweepLater();
+    for (const job of jobs) {
+      job.catch((thrown: unknown) => log.error("coordination.sweep_failed", { error: messageOf(thrown) }));
+    }
+  }
+
+  #wentOffline(id: number): Promise<void> {
+    this.#offlineAt.delete(id);
+    this.#online.delete(id);
+    const lastSeen = this.wall - OFFLINE_AFTER_MS;
+    return this.exclusive(async () => {
+      const node = this.ledger.nodes.get(id);
+      if (node === undefined || this.#online.has(id)) return;
+      await this.replace({ ...node, lastSeen }, undefined, "members");
+      this.streams.touch(...this.#electionFor(id));
+    });
+  }
+
+  #vanish(id: number): Promise<void> {
+    return this.exclusive(async () => {
+      const node = this.ledger.nodes.get(id);
+      if (node?.ephemeral && !this.streams.has(id)) await this.delete(node, "server", "node.vanish");
+    });
+  }
+}

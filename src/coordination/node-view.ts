@@ -1,0 +1,136 @@
+import type { CapMap, DnsConfig, Hostinfo, Node, UserProfile } from "../wire/tailcfg.ts";
+import type { PolicyNode } from "./policy-engine.ts";
+import type { NodeRecord, User } from "./records.ts";
+
+/** The one owner that all tagged nodes are shown under (the number that Headscale uses). */
+export const TAGGED_USER: UserProfile = {
+  ID: 2147455555,
+  LoginName: "tagged-devices",
+  DisplayName: "Tagged Devices",
+};
+
+const EXIT_ROUTES: ReadonlySet<string> = new Set(["0.0.0.0/0", "::/0"]);
+
+export const rfc3339 = (ms: number): string => new Date(ms).toISOString();
+
+export function isExitRoute(route: string): boolean {
+  return EXIT_ROUTES.has(route);
+}
+
+/** Routes that are both asked for and approved. */
+export function servedRoutes({ hostinfo, approvedRoutes }: NodeRecord): readonly string[] {
+  const advertised = new Set(hostinfo.RoutableIPs ?? []);
+  return approvedRoutes.filter((route) => advertised.has(route));
+}
+
+export function isExpired(node: NodeRecord, wall: number): boolean {
+  return node.expires !== undefined && node.expires <= wall;
+}
+
+export function policyNode(node: NodeRecord, users: ReadonlyMap<number, User>): PolicyNode {
+  return {
+    id: node.id,
+    user: node.tags.length > 0 || node.userId === undefined ? undefined : users.get(node.userId)?.login,
+    tags: node.tags,
+    addresses: [node.ipv4, node.ipv6],
+    routes: servedRoutes(node),
+    advertisedRoutes: node.hostinfo.RoutableIPs ?? [],
+  };
+}
+
+export interface ViewContext {
+  readonly wall: number;
+  readonly baseDomain: string;
+  readonly online: boolean;
+  /** Subnet routes that this node carries for the network just now. */
+  readonly primaryRoutes: readonly string[];
+}
+
+export function nameOf(node: NodeRecord, baseDomain: string): string {
+  return `${node.name}.${baseDomain}`;
+}
+
+/** A node without what only itself may see. */
+export function peerView(node: NodeRecord, context: ViewContext): Node {
+  const { wall, baseDomain, online, primaryRoutes } = context;
+  const addresses = [`${node.ipv4}/32`, `${node.ipv6}/128`];
+  const expired = isExpired(node, wall);
+  const wireGuardOnly = node.gateways !== undefined;
+  return {
+    ID: node.id,
+    StableID: String(node.id),
+    Name: `${nameOf(node, baseDomain)}.`,
+    User: ownerOf(node),
+    Key: node.nodeKey,
+    ...(node.expires === undefined ? {} : { KeyExpiry: rfc3339(node.expires) }),
+    ...(wireGuardOnly ? {} : { Machine: node.machineKey }),
+    ...(node.discoKey === undefined ? {} : { DiscoKey: node.discoKey }),
+    Addresses: addresses,
+    AllowedIPs: [...addresses, ...primaryRoutes, ...servedRoutes(node).filter(isExitRoute)],
+    ...(primaryRoutes.length === 0 ? {} : { PrimaryRoutes: primaryRoutes }),
+    ...(node.endpoints.length === 0 ? {} : { Endpoints: node.endpoints }),
+    ...(node.homeDerp === 0 ? {} : { HomeDERP: node.homeDerp, DERP: `127.3.3.40:${node.homeDerp}` }),
+    Hostinfo: peerHostinfo(node.hostinfo),
+    Created: rfc3339(node.created),
+    ...(node.capability === 0 ? {} : { Cap: node.capability }),
+    ...(node.tags.length === 0 ? {} : { Tags: node.tags }),
+    ...(online || node.lastSeen === undefined ? {} : { LastSeen: rfc3339(node.lastSeen) }),
+    // Nobody can tell whether a WireGuard-only member is there: absent means unknown.
+    ...(wireGuardOnly ? { IsWireGuardOnly: true } : { Online: online }),
+    ...(expired ? { Expired: true } : { MachineAuthorized: true }),
+  };
+}
+
+export function selfView(node: NodeRecord, context: ViewContext, capMap: CapMap): Node {
+  return { ...peerView(node, { ...context, online: true }), Hostinfo: node.hostinfo, CapMap: capMap };
+}
+
+export function ownerOf(node: NodeRecord): number {
+  return node.tags.length > 0 || node.userId === undefined ? TAGGED_USER.ID : node.userId;
+}
+
+export function profileOf(userId: number, users: ReadonlyMap<number, User>): UserProfile | undefined {
+  if (userId === TAGGED_USER.ID) return TAGGED_USER;
+  const user = users.get(userId);
+  if (user === undefined) return undefined;
+  return {
+    ID: user.id,
+    LoginName: user.login,
+    DisplayName: user.displayName,
+    ...(user.profilePicture === undefined ? {} : { ProfilePicURL: user.profilePicture }),
+  };
+}
+
+/** Peers need services, routes and what the node runs on; its measurements and log ids are its own business. */
+function peerHostinfo(hostinfo: Hostinfo): Hostinfo {
+  const { NetInfo: _netInfo, BackendLogID: _backend, FrontendLogID: _frontend, ...rest } = hostinfo;
+  return rest;
+}
+
+/** What every node may do; the policy adds to it (control-protocol §6.2). */
+const BASE_CAPABILITIES: CapMap = {
+  "default-auto-update": [false],
+  "https://tailscale.com/cap/file-sharing": [],
+  "https://tailscale.com/cap/ssh": [],
+};
+
+export function capabilities(attributes: CapMap): CapMap {
+  const all: Record<string, readonly unknown[] | null> = { ...BASE_CAPABILITIES, ...attributes };
+  return Object.fromEntries(Object.entries(all).toSorted(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+const REVERSE_ZONES: Readonly<Record<string, readonly never[]>> = Object.fromEntries(
+  [
+    "0.e.1.a.c.5.1.1.a.7.d.f.ip6.arpa",
+    ...Array.from({ length: 64 }, (_, i) => `${64 + i}.100.in-addr.arpa`).toSorted(),
+  ].map((zone) => [zone, []]),
+);
+
+export function dnsConfig(node: NodeRecord, baseDomain: string, capMap: CapMap): DnsConfig {
+  return {
+    Routes: REVERSE_ZONES,
+    Domains: [baseDomain],
+    Proxied: true,
+    ...("https" in capMap ? { CertDomains: [nameOf(node, baseDomain)] } : {}),
+  };
+}

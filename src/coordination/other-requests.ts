@@ -1,0 +1,92 @@
+import { messageOf } from "../base/fault.ts";
+import type { Core } from "./core.ts";
+import { nodeOf } from "./map-requests.ts";
+import { nameOf } from "./node-view.ts";
+import type { NodeRecord } from "./records.ts";
+
+interface Answer {
+  status: number;
+  body?: unknown;
+}
+
+const NOT_IMPLEMENTED: ReadonlySet<string> = new Set([
+  "/machine/set-device-attr",
+  "/machine/id-token",
+  "/machine/whoami",
+  "/machine/c2n",
+]);
+const MOST_DETAIL = 500;
+
+/** Requests inside the channel besides register and map (control-protocol §2.9). */
+export async function answerOther(
+  core: Core,
+  machineKey: string,
+  method: string,
+  path: string,
+  body: unknown,
+): Promise<Answer> {
+  const members = typeof body === "object" && body !== null ? (body as Readonly<Record<string, unknown>>) : {};
+  // Ignored by every client that sends it (upstream up to 1.88).
+  if (path === "/machine/update-health") return { status: 204 };
+  if (NOT_IMPLEMENTED.has(path) || path.startsWith("/machine/tka/") || path.startsWith("/machine/webclient/")) {
+    return { status: 501, body: "Not implemented yet\n" };
+  }
+  const answer = method === "POST" ? ANSWERS[path] : undefined;
+  if (answer === undefined) return { status: 404, body: "Not found\n" };
+  return answer(core, nodeOf(core, machineKey, members["NodeKey"]), members);
+}
+
+type Answerer = (core: Core, node: NodeRecord, members: Readonly<Record<string, unknown>>) => Promise<Answer>;
+
+const ANSWERS: Readonly<Record<string, Answerer>> = {
+  "/machine/set-dns": setDns,
+  "/machine/feature/query": queryFeature,
+  "/machine/audit-log": keepAudit,
+};
+
+/** Only the node's own challenge (matrix CS-17): whoever sets it owns the certificate of the name. */
+async function setDns(core: Core, node: NodeRecord, members: Readonly<Record<string, unknown>>): Promise<Answer> {
+  const { setTxt, baseDomain, log } = core.options;
+  if (setTxt === undefined) return { status: 501, body: "Not implemented yet\n" };
+  const { Name: name, Type: type, Value: value } = members;
+  const own = `_acme-challenge.${nameOf(node, baseDomain)}`;
+  const mayHave = !core.isExpired(node) && "https" in core.views.capMap(node);
+  if (!mayHave || type !== "TXT" || name !== own || typeof value !== "string" || !/^[\w-]{1,255}$/.test(value)) {
+    return { status: 403, body: "only the challenge of the node's own certificate name may be set\n" };
+  }
+  try {
+    await setTxt(own, value);
+  } catch (thrown) {
+    log.warn("coordination.set_dns_failed", { node: node.id, error: messageOf(thrown) });
+    return { status: 502, body: "the record could not be published\n" };
+  }
+  // An empty body would be a decode error.
+  return { status: 200, body: {} };
+}
+
+const NEEDED: Readonly<Record<string, readonly string[]>> = { serve: ["https"], funnel: ["https", "funnel"] };
+
+async function queryFeature(
+  core: Core,
+  node: NodeRecord,
+  { Feature }: Readonly<Record<string, unknown>>,
+): Promise<Answer> {
+  const feature = String(Feature).slice(0, 64);
+  const needed = NEEDED[feature];
+  if (needed === undefined) return { status: 404, body: "unknown feature\n" };
+  const granted = core.views.capMap(node);
+  const missing = needed.filter((name) => !(name in granted));
+  if (missing.length === 0) return { status: 200, body: { Complete: true } };
+  const attributes = missing.map((name) => `"${name}"`).join(" and ");
+  const Text = `This network does not allow ${feature} on this node: an administrator must add ${attributes} to its nodeAttrs in the policy.`;
+  return { status: 200, body: { Complete: false, Text, ShouldWait: false } };
+}
+
+async function keepAudit(core: Core, node: NodeRecord, members: Readonly<Record<string, unknown>>): Promise<Answer> {
+  const { Action, Details } = members;
+  if (Action !== "DISCONNECT_NODE") return { status: 400, body: "unknown action\n" };
+  const detail = typeof Details === "string" ? Details.slice(0, MOST_DETAIL) : "";
+  const entry = core.entry(`node:${node.id}`, "node.disconnect", `node:${node.id}`, detail);
+  await core.exclusive(() => core.ledger.commit([entry]));
+  return { status: 200 };
+}

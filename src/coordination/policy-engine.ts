@@ -1,0 +1,25 @@
+import type { CapMap, FilterRule } from "../wire/tailcfg.ts";
+
+/** A node as the policy sees it. */
+export interface PolicyNode {
+  readonly id: number;
+  /** Login name; undefined for a tagged node. */
+  readonly user: string | undefined;
+  readonly tags: readonly string[];
+  /** Plain addresses. */
+  readonly addresses: readonly string[];
+  /** Approved routes. */
+  readonly routes: readonly string[];
+  readonly advertisedRoutes?: readonly string[];
+}
+
+/** What the core needs of a compiled policy. Every member is pure. */
+export interface PolicyEngine {
+  filterFor(node: PolicyNode, all: readonly PolicyNode[]): readonly FilterRule[];
+  /** Some rule lets `a` reach `b` or `b` reach `a`. */
+  canSee(a: PolicyNode, b: PolicyNode, all: readonly PolicyNode[]): boolean;
+  /** `nodeAttrs`. */
+  attributesFor(node: PolicyNode, all: readonly PolicyNode[]): CapMap;
+  mayTag(user: string, tag: string): boolean;
+  autoApproves(node: PolicyNode, route: string): boolean;
+}

@@ -1,0 +1,256 @@
+import { type AddressBytes, parsePrefix } from "../../base/address.ts";
+import {
+  type AddressRange,
+  AddressSet,
+  formatRange,
+  joinedRanges,
+  parseRanges,
+  rangeOfPrefix,
+} from "../../wire/address-set.ts";
+import type { FilterRule, NetPortRange } from "../../wire/tailcfg.ts";
+import type { PolicyNode } from "../policy-engine.ts";
+import type { Grant } from "./document.ts";
+import { isExitNode, isTagged, MESH_SOURCES, names, overlap, rangesOf, routeRanges, subnetRoutes } from "./resolve.ts";
+import type { Names, Selector } from "./selector.ts";
+
+/** What the holders of a capability must learn about whom they hold it of: an empty capability the other way round. */
+const COMPANIONS: Readonly<Record<string, string>> = {
+  "tailscale.com/cap/drive": "tailscale.com/cap/drive-sharer",
+  "tailscale.com/cap/relay": "tailscale.com/cap/relay-target",
+};
+
+/** Who may reach a node. */
+interface Admitted {
+  readonly ranges: readonly AddressRange[];
+  readonly set: AddressSet;
+}
+
+interface Own {
+  readonly addresses: readonly AddressBytes[];
+  readonly ranges: readonly AddressRange[];
+  readonly routes: readonly AddressRange[];
+  readonly texts: readonly string[];
+}
+
+const isSelf = (selector: Selector): boolean => selector.kind === "autogroup" && selector.name === "self";
+const isInternet = (selector: Selector): boolean => selector.kind === "autogroup" && selector.name === "internet";
+
+/** The grants of a policy against one set of nodes. Made anew when the nodes change. */
+export class Compilation {
+  readonly #grants: readonly Grant[];
+  readonly #names: Names;
+  readonly #nodes: readonly PolicyNode[];
+  readonly #sources: Map<Selector, readonly string[]> = new Map();
+  readonly #rules: Map<PolicyNode, readonly FilterRule[]> = new Map();
+  readonly #admitted: Map<PolicyNode, Admitted> = new Map();
+  readonly #own: Map<PolicyNode, Own> = new Map();
+
+  constructor(grants: readonly Grant[], policyNames: Names, nodes: readonly PolicyNode[]) {
+    this.#grants = grants;
+    this.#names = policyNames;
+    this.#nodes = nodes;
+  }
+
+  rulesFor(node: PolicyNode): readonly FilterRule[] {
+    let rules = this.#rules.get(node);
+    if (rules === undefined) {
+      rules = merged(this.#grants.flatMap((grant) => this.#rulesOf(grant, node)));
+      this.#rules.set(node, rules);
+    }
+    return rules;
+  }
+
+  /** Some rule lets `from`, or what it routes, reach `to`, or what that routes. */
+  reaches(from: PolicyNode, to: PolicyNode): boolean {
+    const admitted = this.#admittedBy(to);
+    const { addresses, routes } = this.#ownOf(from);
+    if (addresses.some((address) => admitted.set.has(address))) return true;
+    if (routes.some((range) => admitted.ranges.some((other) => overlap(range, other)))) return true;
+    return this.#exitsThrough(from, to);
+  }
+
+  /** Those of `router`'s approved routes that `viewer` has a use for (control-protocol sheet 7.4). */
+  routesFor(viewer: PolicyNode, router: PolicyNode): readonly string[] {
+    const { ranges, routes } = this.#ownOf(viewer);
+    const own = [...ranges, ...routes];
+    const rules = this.rulesFor(router).filter(
+      (rule) => rule.DstPorts !== undefined && rule.SrcIPs.some((text) => overlapsAny(text, own)),
+    );
+    const destinations = new Set(rules.flatMap((rule) => rule.DstPorts!.map(({ IP }) => IP)));
+    const canExit = destinations.has("*") || this.#exitsThrough(viewer, router);
+    const admitted = this.#admittedBy(viewer).ranges;
+    return router.routes.filter((text) => {
+      const prefix = parsePrefix(text);
+      if (prefix === undefined) return false;
+      if (prefix.bits === 0) return canExit;
+      const route = [rangeOfPrefix(prefix)];
+      return (
+        destinations.values().some((destination) => overlapsAny(destination, route)) ||
+        admitted.some((range) => overlap(range, route[0]!)) ||
+        viewer.routes.includes(text)
+      );
+    });
+  }
+
+  #admittedBy(node: PolicyNode): Admitted {
+    let admitted = this.#admitted.get(node);
+    if (admitted === undefined) {
+      const texts = new Set(this.rulesFor(node).flatMap((rule) => rule.SrcIPs));
+      const ranges = joinedRanges([...texts].flatMap((text) => parseRanges(text) ?? []));
+      admitted = { ranges, set: new AddressSet(ranges) };
+      this.#admitted.set(node, admitted);
+    }
+    return admitted;
+  }
+
+  #ownOf(node: PolicyNode): Own {
+    let own = this.#own.get(node);
+    if (own === undefined) {
+      const addresses = node.addresses.map((text) => parsePrefix(text)?.address).filter((bytes) => bytes !== undefined);
+      own = { addresses, ranges: rangesOf(node), routes: routeRanges(node), texts: addressesOf([node]) };
+      this.#own.set(node, own);
+    }
+    return own;
+  }
+
+  /** `autogroup:internet` makes no filter rule, only exit nodes visible. */
+  #exitsThrough(from: PolicyNode, to: PolicyNode): boolean {
+    if (!isExitNode(to)) return false;
+    return this.#grants.some(
+      ({ sources, destinations, via }) =>
+        destinations.some(isInternet) &&
+        (via.length === 0 || via.some((tag) => to.tags.includes(tag))) &&
+        sources.some((selector) => names(selector, from, this.#names)),
+    );
+  }
+
+  #rulesOf(grant: Grant, node: PolicyNode): FilterRule[] {
+    const rules: FilterRule[] = [];
+    if (grant.via.length > 0 && !grant.via.some((tag) => node.tags.includes(tag))) return rules;
+    const others = grant.destinations.filter((selector) => !isSelf(selector));
+    const destinations = this.#destinations(others, node, grant.via.length > 0);
+    if (destinations.length > 0) this.#emit(grant, this.#sourcesOf(grant.sources), destinations, node, rules);
+    if (others.length < grant.destinations.length && !isTagged(node) && node.user !== undefined) {
+      const own = this.#nodes.filter((other) => !isTagged(other) && other.user === node.user);
+      const sources = own.filter((other) => grant.sources.some((selector) => names(selector, other, this.#names)));
+      this.#emit(grant, addressesOf(sources), addressesOf([node]), node, rules);
+    }
+    if (grant.app !== undefined && grant.via.length === 0) this.#companions(grant, node, rules);
+    return rules;
+  }
+
+  #emit(
+    grant: Grant,
+    sources: readonly string[],
+    destinations: readonly string[],
+    node: PolicyNode,
+    rules: FilterRule[],
+  ): void {
+    if (sources.length === 0 || destinations.length === 0) return;
+    for (const { protocols, ports } of grant.openings) {
+      rules.push({
+        SrcIPs: sources,
+        DstPorts: destinations.flatMap((IP) => ports.map((Ports) => ({ IP, Ports }))),
+        ...(protocols.length === 0 ? {} : { IPProto: protocols }),
+      });
+    }
+    if (grant.app === undefined || grant.via.length > 0) return;
+    const dsts = destinations.flatMap((text) => (text === "*" ? addressesOf([node]) : [text])).map(asPrefix);
+    rules.push({ SrcIPs: sources, CapGrant: [{ Dsts: dsts, CapMap: grant.app }] });
+  }
+
+  /** `node` is a source here: it learns of the destinations. */
+  #companions(grant: Grant, node: PolicyNode, rules: FilterRule[]): void {
+    const back: Record<string, null> = {};
+    for (const name of Object.keys(grant.app ?? {})) {
+      if (Object.hasOwn(COMPANIONS, name)) back[COMPANIONS[name]!] = null;
+    }
+    if (Object.keys(back).length === 0 || !grant.sources.some((selector) => names(selector, node, this.#names))) return;
+    const sources = new Set<string>();
+    for (const selector of grant.destinations) {
+      if (selector.kind === "any") for (const text of this.#everySource()) sources.add(text);
+      else if (selector.kind === "range") sources.add(formatRange(selector.range));
+      else {
+        const isOwn = (other: PolicyNode): boolean => !isTagged(node) && !isTagged(other) && other.user === node.user;
+        const holders = this.#nodes.filter((other) =>
+          isSelf(selector) ? isOwn(other) : names(selector, other, this.#names),
+        );
+        for (const text of addressesOf(holders)) sources.add(text);
+      }
+    }
+    if (sources.size === 0) return;
+    rules.push({ SrcIPs: [...sources], CapGrant: [{ Dsts: addressesOf([node]).map(asPrefix), CapMap: back }] });
+  }
+
+  #sourcesOf(selectors: readonly Selector[]): readonly string[] {
+    if (selectors.some((selector) => selector.kind === "autogroup" && selector.name === "danger-all")) return ["*"];
+    const texts = new Set<string>();
+    for (const selector of selectors) {
+      let resolved = this.#sources.get(selector);
+      if (resolved === undefined) {
+        resolved = this.#resolve(selector);
+        this.#sources.set(selector, resolved);
+      }
+      for (const text of resolved) texts.add(text);
+    }
+    return [...texts];
+  }
+
+  #resolve(selector: Selector): readonly string[] {
+    if (selector.kind === "any") return this.#everySource();
+    if (selector.kind === "range") return [formatRange(selector.range)];
+    return addressesOf(this.#nodes.filter((node) => names(selector, node, this.#names)));
+  }
+
+  #everySource(): readonly string[] {
+    return [...MESH_SOURCES, ...new Set(this.#nodes.flatMap(subnetRoutes))];
+  }
+
+  /** Those parts of the destinations that `node` receives rules about. */
+  #destinations(selectors: readonly Selector[], node: PolicyNode, isVia: boolean): readonly string[] {
+    const texts = new Set<string>();
+    for (const selector of selectors) {
+      if (isInternet(selector)) continue;
+      if (selector.kind === "any") texts.add("*");
+      else if (selector.kind === "range") {
+        const { ranges, routes } = this.#ownOf(node);
+        if ((isVia ? routes : [...ranges, ...routes]).some((range) => overlap(range, selector.range)))
+          texts.add(formatRange(selector.range));
+      } else if (names(selector, node, this.#names)) for (const text of this.#ownOf(node).texts) texts.add(text);
+    }
+    return [...texts];
+  }
+}
+
+function overlapsAny(text: string, ranges: readonly AddressRange[]): boolean {
+  return (parseRanges(text) ?? []).some((range) => ranges.some((other) => overlap(range, other)));
+}
+
+function addressesOf(nodes: readonly PolicyNode[]): readonly string[] {
+  return nodes.flatMap((node) => rangesOf(node).map(formatRange));
+}
+
+function asPrefix(text: string): string {
+  if (text.includes("/")) return text;
+  return `${text}/${text.includes(":") ? 128 : 32}`;
+}
+
+/** Rules of the same sources and protocols become one, as the hosted service sends them. */
+function merged(rules: readonly FilterRule[]): readonly FilterRule[] {
+  const byHead = new Map<string, { rule: FilterRule; ports: Map<string, NetPortRange> }>();
+  const grants: FilterRule[] = [];
+  for (const rule of rules) {
+    if (rule.DstPorts === undefined) {
+      grants.push(rule);
+      continue;
+    }
+    const head = JSON.stringify([rule.SrcIPs, rule.IPProto ?? []]);
+    let entry = byHead.get(head);
+    if (entry === undefined) {
+      entry = { rule, ports: new Map() };
+      byHead.set(head, entry);
+    }
+    for (const port of rule.DstPorts) entry.ports.set(`${port.IP} ${port.Ports.First}-${port.Ports.Last}`, port);
+  }
+  return [...[...byHead.values()].map(({ rule, ports }) => ({ ...rule, DstPorts: [...ports.values()] })), ...grants];
+}

@@ -1,0 +1,120 @@
+import { parsePrefix } from "../../base/address.ts";
+import { rangeOfPrefix } from "../../wire/address-set.ts";
+import type { CapMap, FilterRule } from "../../wire/tailcfg.ts";
+import type { PolicyEngine, PolicyNode } from "../policy-engine.ts";
+import { Compilation } from "./compile.ts";
+import { type Grant, type PolicyDocument, readPolicy } from "./document.ts";
+import { ALL_PORTS } from "./ports.ts";
+import { names } from "./resolve.ts";
+import { isLogin, type Selector } from "./selector.ts";
+import { runTests } from "./self-test.ts";
+
+export interface PolicyContext {
+  /** Login names of all users. Given, a policy that names another is refused. */
+  readonly users?: readonly string[];
+  /** Mail domains of the tailnet, for `user:*@domain`; those of the users when absent. */
+  readonly domains?: readonly string[];
+  /** The nodes of now: the policy's own tests are run against them. Users and tags without a node get a made-up one. */
+  readonly nodes?: readonly PolicyNode[];
+  /** What complaints call the policy. */
+  readonly file?: string;
+}
+
+/** Which routes of a node another needs to know; the choice of the primary router is made elsewhere. */
+export interface RoutePolicy {
+  routesFor(viewer: PolicyNode, router: PolicyNode, all: readonly PolicyNode[]): readonly string[];
+}
+
+/** With neither `acls` nor `grants` everybody may reach everything. */
+const OPEN: Grant = {
+  sources: [{ kind: "any" }],
+  destinations: [{ kind: "any" }],
+  openings: [{ protocols: [], ports: [ALL_PORTS] }],
+  app: undefined,
+  via: [],
+};
+
+/**
+ * Reads a policy (HuJSON), checks it and runs its tests. Throws a Fault (`POLICY_…`, or `HUJSON_SYNTAX`) with line and
+ * column; an empty text is the policy that allows all.
+ */
+export function compilePolicy(source: string, context: PolicyContext = {}): PolicyEngine & RoutePolicy {
+  const document = readPolicy(source, context.file ?? "policy.hujson", context);
+  const grants = document.grants ?? [OPEN];
+  runTests(document, grants, context);
+  return new Policy(document, grants);
+}
+
+class Policy implements PolicyEngine, RoutePolicy {
+  readonly #document: PolicyDocument;
+  readonly #grants: readonly Grant[];
+  /** By identity of the list of nodes: callers make a new list when a node changes. */
+  readonly #compiled: WeakMap<readonly PolicyNode[], Compilation> = new WeakMap();
+
+  constructor(document: PolicyDocument, grants: readonly Grant[]) {
+    this.#document = document;
+    this.#grants = grants;
+  }
+
+  #for(all: readonly PolicyNode[]): Compilation {
+    let compilation = this.#compiled.get(all);
+    if (compilation === undefined) {
+      compilation = new Compilation(this.#grants, this.#document.names, all);
+      this.#compiled.set(all, compilation);
+    }
+    return compilation;
+  }
+
+  filterFor(node: PolicyNode, all: readonly PolicyNode[]): readonly FilterRule[] {
+    return this.#for(all).rulesFor(node);
+  }
+
+  canSee(a: PolicyNode, b: PolicyNode, all: readonly PolicyNode[]): boolean {
+    const compilation = this.#for(all);
+    return compilation.reaches(a, b) || compilation.reaches(b, a);
+  }
+
+  routesFor(viewer: PolicyNode, router: PolicyNode, all: readonly PolicyNode[]): readonly string[] {
+    return this.#for(all).routesFor(viewer, router);
+  }
+
+  attributesFor(node: PolicyNode, _all: readonly PolicyNode[]): CapMap {
+    const held: Record<string, readonly unknown[] | null> = Object.create(null);
+    for (const { targets, attributes } of this.#document.nodeAttributes) {
+      if (!this.#isAmong(targets, node)) continue;
+      for (const [name, values] of Object.entries(attributes)) {
+        held[name] = values === null ? (held[name] ?? null) : [...(held[name] ?? []), ...values];
+      }
+    }
+    return held;
+  }
+
+  mayTag(user: string, tag: string): boolean {
+    return (this.#document.tagOwners.get(tag) ?? []).some((owner) => {
+      if (owner === "autogroup:member") return true;
+      const logins = owner.startsWith("group:") ? (this.#document.names.groups.get(owner) ?? []) : [owner];
+      return logins.some(
+        (login) => isLogin(login, user) || login === `user:*@${user.slice(user.lastIndexOf("@") + 1)}`,
+      );
+    });
+  }
+
+  /** Inside a listed route, except the default routes: those are for `exitNode` alone. */
+  autoApproves(node: PolicyNode, route: string): boolean {
+    const prefix = parsePrefix(route);
+    if (prefix === undefined) return false;
+    if (prefix.bits === 0) return this.#isAmong(this.#document.exitApprovers, node);
+    const wanted = rangeOfPrefix(prefix);
+    return this.#document.routeApprovers.entries().some(([text, approvers]) => {
+      const listed = parsePrefix(text)!;
+      if (listed.bits === 0) return false;
+      const range = rangeOfPrefix(listed);
+      const isInside = range.bits === wanted.bits && range.low <= wanted.low && wanted.high <= range.high;
+      return isInside && this.#isAmong(approvers, node);
+    });
+  }
+
+  #isAmong(selectors: readonly Selector[], node: PolicyNode): boolean {
+    return selectors.some((selector) => names(selector, node, this.#document.names));
+  }
+}

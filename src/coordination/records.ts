@@ -1,0 +1,98 @@
+import type { Hostinfo } from "../wire/tailcfg.ts";
+
+/** What the coordination server keeps. Times are Unix milliseconds. Records are values: changed by replacement only. */
+
+export interface User {
+  readonly id: number;
+  /** Unique; shown as the login name. */
+  readonly login: string;
+  readonly displayName: string;
+  readonly profilePicture?: string;
+  readonly created: number;
+}
+
+export interface AuthKey {
+  /** The readable part of the key; finds the record. */
+  readonly id: string;
+  /** Hex of the salt, then hex of SHA-256(salt ‖ secret). The secret has 256 random bits, so a slow hash adds nothing. */
+  readonly salt: string;
+  readonly hash: string;
+  readonly userId?: number;
+  readonly tags: readonly string[];
+  readonly reusable: boolean;
+  readonly ephemeral: boolean;
+  readonly created: number;
+  readonly expires?: number;
+  readonly revoked?: number;
+  readonly lastUsed?: number;
+  readonly uses: number;
+}
+
+export interface NodeRecord {
+  readonly id: number;
+  /** `mkey:…`; empty for a WireGuard-only member, who never speaks to us. */
+  readonly machineKey: string;
+  /** `nodekey:…`. */
+  readonly nodeKey: string;
+  /** `discokey:…`. */
+  readonly discoKey?: string;
+  /** Absent for a tagged node. */
+  readonly userId?: number;
+  readonly tags: readonly string[];
+  /** First label of the name. */
+  readonly name: string;
+  /** An administrator chose the name: host name changes leave it alone. */
+  readonly nameFixed: boolean;
+  readonly ipv4: string;
+  readonly ipv6: string;
+  readonly created: number;
+  readonly expires?: number;
+  readonly ephemeral: boolean;
+  /** Which key let it in. */
+  readonly authKeyId?: string;
+  readonly lastSeen?: number;
+  readonly hostinfo: Hostinfo;
+  readonly endpoints: readonly string[];
+  readonly homeDerp: number;
+  readonly capability: number;
+  readonly approvedRoutes: readonly string[];
+  /** Set for a WireGuard-only member: ids of the gateways that carry it. */
+  readonly gateways?: readonly number[];
+}
+
+export interface LogEntry {
+  readonly at: number;
+  /** Login of the administrator, `node:<id>` or `server`. */
+  readonly by: string;
+  /** `user.create`, `node.expire`, … */
+  readonly action: string;
+  readonly target: string;
+  readonly detail?: string;
+}
+
+/** An address that may not be given out before `until`. */
+export interface RestingAddress {
+  readonly ipv4: string;
+  readonly until: number;
+}
+
+export interface CoordinationState {
+  readonly users: readonly User[];
+  readonly authKeys: readonly AuthKey[];
+  readonly nodes: readonly NodeRecord[];
+  readonly resting: readonly RestingAddress[];
+  readonly settings: ReadonlyMap<string, string>;
+}
+
+export type Change =
+  | { readonly put: "user"; readonly value: User }
+  | { readonly put: "authKey"; readonly value: AuthKey }
+  | { readonly put: "node"; readonly value: NodeRecord }
+  | { readonly put: "resting"; readonly value: RestingAddress }
+  | { readonly put: "setting"; readonly name: string; readonly value: string }
+  | { readonly remove: "user" | "node"; readonly id: number }
+  | { readonly remove: "authKey"; readonly id: string }
+  | { readonly remove: "resting"; readonly ipv4: string }
+  /** Counts one use; the whole commit fails with `COORDINATION_KEY_USED` when a one-use key was used already. */
+  | { readonly use: "authKey"; readonly id: string; readonly at: number }
+  | { readonly append: "log"; readonly value: LogEntry };

@@ -1,0 +1,88 @@
+import type { ServerHttp2Stream } from "node:http2";
+import type { Clock } from "../../base/clock.ts";
+import type { Random } from "../../base/random.ts";
+import { encodeMapFrame } from "../../wire/control-map.ts";
+import type { MapRequest, MapResponse } from "../../wire/tailcfg.ts";
+import type { MapSink } from "../control-handler.ts";
+
+/** What may wait for a slow reader; a message that comes on top of that is not taken. */
+const LARGEST_BACKLOG = 8 * 1024 * 1024;
+const KEEP_ALIVE_MS = 50_000;
+const KEEP_ALIVE_JITTER_MS = 9_000;
+
+/** The body of one answer to a map request. On a long poll it says keep-alive when nothing else was said for a while. */
+export class MapStream implements MapSink {
+  readonly #stream: ServerHttp2Stream;
+  readonly #compression: "zstd" | "none";
+  readonly #hasKeepAlive: boolean;
+  readonly #clock: Clock;
+  readonly #random: Random;
+  readonly #closed: AbortController = new AbortController();
+  #cancel: () => void = () => {};
+  #isOver = false;
+
+  constructor(
+    stream: ServerHttp2Stream,
+    request: MapRequest,
+    { clock, random }: { readonly clock: Clock; readonly random: Random },
+  ) {
+    this.#stream = stream;
+    this.#compression = request.Compress === "zstd" ? "zstd" : "none";
+    this.#hasKeepAlive = request.Stream === true && request.KeepAlive === true;
+    this.#clock = clock;
+    this.#random = random;
+    stream.on("close", () => this.stop());
+    this.#rearm();
+  }
+
+  get closed(): AbortSignal {
+    return this.#closed.signal;
+  }
+
+  send(response: MapResponse): boolean {
+    if (this.#isOver || this.#stream.destroyed || this.#stream.closed) return false;
+    if (this.#stream.writableLength > LARGEST_BACKLOG) return false;
+    this.#begin();
+    this.#stream.write(encodeMapFrame(this.#dated(response), this.#compression));
+    this.#rearm();
+    return true;
+  }
+
+  end(): void {
+    if (this.#isOver) return;
+    this.#begin();
+    this.stop();
+    this.#stream.end();
+  }
+
+  /** No more messages; the stream itself is left to others. */
+  stop(): void {
+    this.#isOver = true;
+    this.#cancel();
+    this.#closed.abort();
+  }
+
+  #begin(): void {
+    if (this.#stream.headersSent || this.#stream.destroyed) return;
+    this.#stream.respond({ ":status": 200, "content-type": "application/octet-stream" });
+  }
+
+  /**
+   * Upstream takes a message whose frame is as long as a keep-alive's for one (direct.go decodeMsg reuses its buffer);
+   * with the time inside no message is that short.
+   */
+  #dated(response: MapResponse): MapResponse {
+    if (response.KeepAlive === true || response.ControlTime != null) return response;
+    return { ...response, ControlTime: new Date(this.#clock.wall()).toISOString() };
+  }
+
+  #rearm(): void {
+    this.#cancel();
+    if (!this.#hasKeepAlive || this.#isOver) return;
+    const [high = 0, low = 0] = this.#random(2);
+    const jitter = ((high * 256 + low) / 65_536) * KEEP_ALIVE_JITTER_MS;
+    this.#cancel = this.#clock.at(this.#clock.now() + KEEP_ALIVE_MS + jitter, () => {
+      if (!this.send({ KeepAlive: true })) this.#rearm();
+    });
+  }
+}

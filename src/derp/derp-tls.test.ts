@@ -1,0 +1,115 @@
+import "reflect-metadata";
+import { createHash, webcrypto } from "node:crypto";
+import { createServer } from "node:https";
+import type { AddressInfo } from "node:net";
+import { SubjectAlternativeNameExtension, X509CertificateGenerator } from "@peculiar/x509";
+import { expect, onTestFinished, test } from "vitest";
+import { systemClock } from "../base/clock.ts";
+import { silentLog } from "../base/log.ts";
+import { seededRandom } from "../base/random.ts";
+import { generatePrivateKey, publicKeyOf } from "../crypto/keys.ts";
+import { DerpClients } from "../mesh/derp/derp-clients.ts";
+import { connectRegion } from "../mesh/derp/derp-connection.ts";
+import type { DerpNode, DerpRegion } from "../wire/tailcfg.ts";
+import { DerpServer } from "./derp-server.ts";
+
+async function relay() {
+  const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
+  const keys = await webcrypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
+  const certificate = await X509CertificateGenerator.createSelfSigned(
+    {
+      serialNumber: "01",
+      name: "CN=derp.example",
+      notBefore: new Date(Date.now() - 60_000),
+      notAfter: new Date(Date.now() + 3_600_000),
+      signingAlgorithm: algorithm,
+      keys,
+      extensions: [new SubjectAlternativeNameExtension([{ type: "dns", value: "derp.example" }])],
+    },
+    webcrypto as unknown as Crypto,
+  );
+  const pkcs8 = Buffer.from(await webcrypto.subtle.exportKey("pkcs8", keys.privateKey)).toString("base64");
+  const random = seededRandom(11);
+  const server = new DerpServer({
+    privateKey: generatePrivateKey(random),
+    random,
+    clock: systemClock,
+    log: silentLog,
+    admit: () => true,
+  });
+  const https = createServer({
+    key: `-----BEGIN PRIVATE KEY-----\n${pkcs8}\n-----END PRIVATE KEY-----\n`,
+    cert: certificate.toString("pem"),
+  });
+  server.attach(https);
+  await new Promise<void>((done) => void https.listen(0, "127.0.0.1", done));
+  onTestFinished(() => {
+    server.close();
+    https.closeAllConnections();
+    https.close();
+  });
+  const { port } = https.address() as AddressInfo;
+  const pin = createHash("sha256").update(new Uint8Array(certificate.rawData)).digest("hex");
+  const region = (node: Partial<DerpNode>): DerpRegion => ({
+    RegionID: 1,
+    RegionCode: "a",
+    RegionName: "A",
+    Nodes: [{ Name: "1a", RegionID: 1, HostName: "derp.example", IPv4: "127.0.0.1", DERPPort: port, ...node }],
+  });
+  return { server, pin, region, random };
+}
+
+test("pinned and test certificates connect; an unknown authority, a wrong pin and a wrong name do not", async () => {
+  const { pin, region } = await relay();
+  const { signal } = new AbortController();
+  const connect = async (node: Partial<DerpNode>): Promise<string> => {
+    try {
+      (await connectRegion(region(node), signal)).destroy();
+      return "connected";
+    } catch (thrown) {
+      return (thrown as { code: string }).code;
+    }
+  };
+  expect(await connect({ CertName: `sha256-raw:${pin}` })).toBe("connected");
+  expect(await connect({ InsecureForTests: true })).toBe("connected");
+  expect(await connect({})).toBe("DERP_UNREACHABLE");
+  expect(await connect({ CertName: `sha256-raw:${"0".repeat(64)}` })).toBe("DERP_UNREACHABLE");
+  expect(await connect({ CertName: `sha256-raw:${pin}`, HostName: "other.example" })).toBe("DERP_UNREACHABLE");
+  expect(await connect({ STUNOnly: true })).toBe("DERP_UNREACHABLE");
+});
+
+test("two clients talk through a relay over TLS, and come back after the relay lost them", async () => {
+  const { server, pin, region, random } = await relay();
+  const map = { Regions: { 1: region({ CertName: `sha256-raw:${pin}` }) } };
+  const keys = [generatePrivateKey(random), generatePrivateKey(random)] as const;
+  const got: number[] = [];
+  let connections = 0;
+  const clients = keys.map(
+    (nodePrivateKey) =>
+      new DerpClients({
+        nodePrivateKey,
+        random,
+        clock: systemClock,
+        log: silentLog,
+        map: () => map,
+        onPacket: (_region, _source, payload) => void got.push(payload[0]!),
+        onConnected: () => void connections++,
+      }),
+  );
+  onTestFinished(() => {
+    for (const client of clients) client.close();
+  });
+  const until = async (done: () => boolean): Promise<void> => {
+    while (!done()) await new Promise((next) => void setTimeout(next, 5));
+  };
+  clients[1]!.setHome(1);
+  await until(() => server.clients === 1);
+  clients[0]!.send(1, publicKeyOf(keys[1]), Uint8Array.of(1));
+  await until(() => got.length === 1);
+  expect(clients[0]!.connected).toEqual([1]);
+  server.disconnectAll();
+  await until(() => connections === 4 && server.clients === 2);
+  clients[0]!.send(1, publicKeyOf(keys[1]), Uint8Array.of(2));
+  await until(() => got.length === 2);
+  expect(got).toEqual([1, 2]);
+});

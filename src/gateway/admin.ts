@@ -1,0 +1,169 @@
+import { parseAddressPort } from "../base/address.ts";
+import { toHex } from "../base/bytes.ts";
+import { Fault, messageOf } from "../base/fault.ts";
+import { systemRandom } from "../base/random.ts";
+import { serveConfigEtag } from "../config/serve-document.ts";
+import { capabilitiesOf } from "../wire/capabilities.ts";
+import {
+  applyMaskedPrefs,
+  EMPTY_PREFS,
+  type IpnStatus,
+  type MaskedPrefs,
+  NOTIFY,
+  type Notify,
+  type PingResult,
+  type Prefs,
+  type QueryFeatureResponse,
+  STATE_NUMBERS,
+  type StartOptions,
+  type StoredServeConfig,
+  type WhoIsResponse,
+} from "../wire/ipn.ts";
+import type { Node } from "../wire/tailcfg.ts";
+import type { Gateway } from "./gateway.ts";
+import type { LocalApiBackend } from "./localapi/index.ts";
+import { backendState, statusDocument, whoIsDocument } from "./status-document.ts";
+
+/** The gateway as its local admin interface sees it. */
+export class GatewayAdmin implements LocalApiBackend {
+  readonly #gateway: Gateway;
+  readonly #watchers: Set<(notify: Notify) => void> = new Set();
+  #prefs: Prefs;
+
+  constructor(gateway: Gateway, options: { readonly controlUrl: string; readonly hostname: string }) {
+    this.#gateway = gateway;
+    this.#prefs = { ...EMPTY_PREFS, ControlURL: options.controlUrl, Hostname: options.hostname, WantRunning: true };
+    gateway.node.onState((state) => {
+      this.#notify({ State: STATE_NUMBERS[backendState(gateway.node)] });
+      if (state.kind === "needs-login" && state.url !== undefined) this.#notify({ BrowseToURL: state.url });
+    });
+    gateway.node.onMap((map) =>
+      this.#notify({ SelfChange: map.self, State: STATE_NUMBERS[backendState(gateway.node)] }),
+    );
+  }
+
+  async status({ peers }: { readonly peers: boolean }): Promise<IpnStatus> {
+    return statusDocument(this.#gateway.node, peers);
+  }
+
+  serveConfig(): { config: StoredServeConfig; etag: string } {
+    const config = this.#gateway.storedServeConfig;
+    return { config, etag: serveConfigEtag(config) };
+  }
+
+  async setServeConfig(config: StoredServeConfig, ifMatch?: string): Promise<void> {
+    const { etag } = this.serveConfig();
+    if (ifMatch !== undefined && ifMatch !== etag) {
+      throw new Fault(
+        "GATEWAY_ETAG_MISMATCH",
+        `Cannot set the serve configuration: found tag ${etag}, wanted ${ifMatch}`,
+        {
+          hint: "Somebody changed it meanwhile: read it again.",
+        },
+      );
+    }
+    await this.#gateway.setServeConfig(config);
+  }
+
+  async whois(address: string): Promise<WhoIsResponse | undefined> {
+    const { map } = this.#gateway.node;
+    if (map === undefined) return undefined;
+    const plain = parseAddressPort(address)?.address ?? address;
+    const nodes: readonly Node[] = [map.self, ...map.peers.values()];
+    const node = nodes.find(
+      ({ Key, Addresses }) => Key === plain || Addresses.some((prefix) => prefix.split("/")[0] === plain),
+    );
+    const profile = node === undefined ? undefined : map.users.get(node.User);
+    if (node === undefined || profile === undefined) return undefined;
+    const source = node.Addresses[0]?.split("/")[0] ?? "";
+    const destination = this.#gateway.node.addresses.find((own) => own.includes(":") === source.includes(":"));
+    const capabilities = destination === undefined ? {} : capabilitiesOf(map.packetFilter, source, destination);
+    return whoIsDocument(node, profile, capabilities);
+  }
+
+  async ping(ip: string): Promise<PingResult> {
+    const peer = this.#gateway.node.peerByAddress(ip);
+    const empty = {
+      IP: ip,
+      NodeIP: ip,
+      NodeName: peer?.Name.split(".")[0] ?? "",
+      Err: "",
+      LatencySeconds: 0,
+      Endpoint: "",
+      DERPRegionID: 0,
+      DERPRegionCode: "",
+    };
+    try {
+      const { path, latencyMs } = await this.#gateway.node.ping(ip);
+      const region = Number(/^derp (\d+)$/.exec(path)?.[1] ?? 0);
+      const code = this.#gateway.node.map?.derpMap.Regions?.[String(region)]?.RegionCode ?? "";
+      return {
+        ...empty,
+        LatencySeconds: latencyMs / 1000,
+        Endpoint: region === 0 ? path : "",
+        DERPRegionID: region,
+        DERPRegionCode: code,
+      };
+    } catch (thrown) {
+      return { ...empty, Err: messageOf(thrown) };
+    }
+  }
+
+  prefs(): Prefs {
+    return this.#prefs;
+  }
+
+  async editPrefs(change: MaskedPrefs): Promise<Prefs> {
+    this.#prefs = applyMaskedPrefs(this.#prefs, change);
+    this.#notify({ Prefs: this.#prefs });
+    return this.#prefs;
+  }
+
+  async start(options: StartOptions): Promise<void> {
+    if (options.UpdatePrefs) this.#prefs = options.UpdatePrefs;
+    if (options.AuthKey !== undefined && options.AuthKey !== "") this.#gateway.node.login({ authKey: options.AuthKey });
+  }
+
+  async loginInteractive(): Promise<void> {
+    this.#gateway.node.login();
+  }
+
+  async logout(): Promise<void> {
+    await this.#gateway.node.logout();
+    this.#prefs = { ...this.#prefs, LoggedOut: true };
+  }
+
+  watch(mask: number, onNotify: (notify: Notify) => void): { session: string; close(): void } {
+    const first: Notify = {
+      ...((mask & NOTIFY.initialState) === 0 ? {} : { State: STATE_NUMBERS[backendState(this.#gateway.node)] }),
+      ...((mask & NOTIFY.initialPrefs) === 0 ? {} : { Prefs: this.#prefs }),
+      ...((mask & NOTIFY.initialNetMap) === 0 ? {} : { SelfChange: this.#gateway.node.map?.self ?? null }),
+      ...((mask & NOTIFY.initialStatus) === 0 ? {} : { InitialStatus: statusDocument(this.#gateway.node, true) }),
+    };
+    if (Object.keys(first).length > 0) onNotify(first);
+    this.#watchers.add(onNotify);
+    return { session: toHex(systemRandom(8)), close: () => void this.#watchers.delete(onNotify) };
+  }
+
+  async queryFeature(): Promise<QueryFeatureResponse> {
+    return { Complete: true };
+  }
+
+  certDomains(): readonly string[] | null {
+    return this.#gateway.name === "" ? null : [this.#gateway.name];
+  }
+
+  async certificate(domain: string): Promise<{ key: string; chain: string }> {
+    const issued = await this.#gateway.certificates.certificate(domain);
+    if (issued instanceof Fault) throw issued;
+    return { key: issued.key, chain: issued.chain };
+  }
+
+  derpMap(): unknown {
+    return this.#gateway.node.map?.derpMap;
+  }
+
+  #notify(notify: Notify): void {
+    for (const watcher of this.#watchers) watcher(notify);
+  }
+}

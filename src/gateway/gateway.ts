@@ -1,0 +1,111 @@
+import { type Clock, systemClock } from "../base/clock.ts";
+import { Fault } from "../base/fault.ts";
+import { type Log, silentLog } from "../base/log.ts";
+import type { Store } from "../base/store.ts";
+import { MapCallers } from "../identity/map-callers.ts";
+import { MeshNode, type MeshNodeOptions } from "../mesh/node.ts";
+import { ReverseProxy } from "../proxy/proxy.ts";
+import { capabilitiesOf } from "../wire/capabilities.ts";
+import type { StoredServeConfig } from "../wire/ipn.ts";
+import type { ServeConfig } from "../wire/serve-config.ts";
+import { Certificates } from "./certificates.ts";
+import { effectiveConfig } from "./effective-config.ts";
+
+const SERVE_CONFIG = "serve.json";
+
+export interface GatewayOptions extends Omit<MeshNodeOptions, "store"> {
+  readonly store: Store;
+}
+
+/** A node of the mesh that serves: the node, the proxy and what they need of each other. */
+export class Gateway {
+  readonly node: MeshNode;
+  readonly proxy: ReverseProxy;
+  readonly callers: MapCallers;
+  readonly certificates: Certificates;
+  readonly #store: Store;
+  readonly #log: Log;
+  #stored: StoredServeConfig;
+  #serveConfig: ServeConfig;
+
+  private constructor(options: GatewayOptions, node: MeshNode, stored: StoredServeConfig) {
+    const clock: Clock = options.clock ?? systemClock;
+    this.#store = options.store;
+    this.#log = options.log ?? silentLog;
+    this.#stored = stored;
+    this.#serveConfig = effectiveConfig(stored);
+    this.node = node;
+    this.callers = new MapCallers(
+      (source, destination) => capabilitiesOf(node.map?.packetFilter ?? [], source, destination),
+      () => clock.wall(),
+    );
+    this.certificates = new Certificates({
+      store: options.store,
+      clock,
+      mayServe: (name) => name === this.name || this.#serves(name),
+    });
+    this.proxy = new ReverseProxy({
+      config: () => this.#serveConfig,
+      selfName: () => this.name,
+      callers: this.callers,
+      secureContext: (name) => this.certificates.secureContext(name),
+      log: this.#log.with("proxy"),
+      clock,
+    });
+    node.onMap((map) => this.callers.setMap(map));
+    node.onSyn = (destination) =>
+      this.proxy.serves(destination.port, destination.address)
+        ? (conn) => this.proxy.accept(conn, destination.port)
+        : undefined; // refused: nothing ever falls through to loopback
+  }
+
+  static async open(options: GatewayOptions): Promise<Gateway> {
+    const stored = await storedConfig(options.store);
+    return new Gateway(options, await MeshNode.open(options), stored);
+  }
+
+  /** Our name in the mesh, without the trailing dot; empty before the first map. */
+  get name(): string {
+    return this.node.map?.self.Name.replace(/\.$/, "") ?? "";
+  }
+
+  /** As it was set, foreground parts apart; null before the first write. */
+  get storedServeConfig(): StoredServeConfig {
+    return this.#stored;
+  }
+
+  async setServeConfig(config: StoredServeConfig): Promise<void> {
+    const { Foreground: _, ...lasting } = config ?? {}; // foreground parts end with the process that asked for them
+    await this.#store.set(SERVE_CONFIG, Buffer.from(JSON.stringify(lasting)));
+    this.#stored = config;
+    this.#serveConfig = effectiveConfig(config);
+  }
+
+  /** What a file declares is in force until the next declaration, and is not stored. */
+  declare(config: ServeConfig): void {
+    this.#stored = config;
+    this.#serveConfig = effectiveConfig(config);
+  }
+
+  #serves(name: string): boolean {
+    return Object.keys(this.#serveConfig.Web ?? {}).some((key) => key.slice(0, key.lastIndexOf(":")) === name);
+  }
+
+  async close(): Promise<void> {
+    await this.proxy.close();
+    await this.node.close();
+  }
+}
+
+async function storedConfig(store: Store): Promise<StoredServeConfig> {
+  const saved = await store.get(SERVE_CONFIG);
+  if (saved === undefined) return null;
+  try {
+    return JSON.parse(Buffer.from(saved).toString("utf8")) as StoredServeConfig;
+  } catch (error) {
+    throw new Fault("STATE_DAMAGED", "Cannot read the stored serve configuration: it is not JSON", {
+      cause: error,
+      hint: `Remove the file ${SERVE_CONFIG} from the state folder and declare the services again.`,
+    });
+  }
+}

@@ -1,0 +1,52 @@
+import type { IncomingHttpHeaders } from "node:http";
+
+/** The only name that a client of the socket may use; anything else comes from a browser or a rebinding attack. */
+const LOCAL_HOST = "local-tailscaled.sock";
+
+/**
+ * May this request be looked at? Rules of upstream's `localapi.go:ServeHTTP` (CVE-2022-41924, CVE-2022-41925): a page in a
+ * browser must not reach the interface, whatever name it resolves to the socket's address.
+ */
+export function isAdmitted(headers: IncomingHttpHeaders): boolean {
+  if (headers.referer !== undefined && headers.referer !== "") return false;
+  if (headers.origin !== undefined) return false;
+  const host = headers.host ?? "";
+  return host === "" || host === LOCAL_HOST;
+}
+
+const WATCH = { rateLimit: 256, unlimited: 4096 | 8192 | 16384 | 32768, inProcess: 65536 } as const;
+
+/** The mask of `watch-ipn-bus`, or why not. Unknown bits are ignored. */
+export function parseWatchMask(text: string | null): { readonly mask: number } | { readonly refusal: string } {
+  if (text === null || text === "") return { mask: 0 };
+  if (!/^\d{1,19}$/.test(text)) return { refusal: "bad mask" };
+  const wide = BigInt(text);
+  const mask = Number(wide & 0xffffffffn);
+  if ((mask & WATCH.inProcess) !== 0) return { refusal: "mask bit 65536 is only for in-process watchers" };
+  if ((mask & WATCH.rateLimit) !== 0 && (mask & WATCH.unlimited) !== 0) {
+    return { refusal: "rate limit cannot be combined with peer changes or initial status" };
+  }
+  return { mask };
+}
+
+/** A Go duration (`1h30m`, `0s`) in seconds. */
+export function parseGoDuration(text: string): number | undefined {
+  if (text === "0") return 0;
+  const units: Readonly<Record<string, number>> = { ns: 1e-9, us: 1e-6, µs: 1e-6, ms: 1e-3, s: 1, m: 60, h: 3600 };
+  if (!/^[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|ms|s|m|h))+$/.test(text)) return undefined;
+  let seconds = 0;
+  for (const [, amount, unit] of text.matchAll(/(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)/g)) {
+    seconds += Number(amount) * (units[unit ?? "s"] ?? 0);
+  }
+  return text.startsWith("-") ? -seconds : seconds;
+}
+
+/** Is this what `whois` takes: an address, `address:port`, or a node key? */
+export function isWhoIsAddress(text: string, isIp: (text: string) => boolean): boolean {
+  if (/^nodekey:[0-9a-f]{64}$/.test(text)) return true;
+  if (isIp(text)) return true;
+  const withPort = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text);
+  if (withPort === null) return false;
+  const [, six, four, port] = withPort;
+  return isIp(six ?? four ?? "") && Number(port) <= 65535;
+}

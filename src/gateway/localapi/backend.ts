@@ -1,0 +1,50 @@
+import type {
+  IpnStatus,
+  MaskedPrefs,
+  Notify,
+  PingResult,
+  Prefs,
+  QueryFeatureResponse,
+  StartOptions,
+  StoredServeConfig,
+  WhoIsResponse,
+} from "../../wire/ipn.ts";
+
+/** What the local admin interface asks of the gateway. */
+export interface LocalApiBackend {
+  status(options: { readonly peers: boolean }): Promise<IpnStatus>;
+  /** `etag` is opaque to clients; `serveConfigEtag` (src/config/serve-document.ts) makes upstream's. */
+  serveConfig(): { readonly config: StoredServeConfig; readonly etag: string };
+  /** Throws Fault GATEWAY_ETAG_MISMATCH when `ifMatch` is given and no longer the current tag. */
+  setServeConfig(config: StoredServeConfig, ifMatch?: string): Promise<void>;
+  /** `address`: an IP address, `ip:port`, or a node key. */
+  whois(address: string, proto?: string): Promise<WhoIsResponse | undefined>;
+  ping(ip: string, type: string, size: number, signal: AbortSignal): Promise<PingResult>;
+  prefs(): Prefs;
+  editPrefs(change: MaskedPrefs): Promise<Prefs>;
+  start(options: StartOptions): Promise<void>;
+  /** The address to visit arrives as `BrowseToURL` on the watchers' streams. */
+  loginInteractive(): Promise<void>;
+  logout(): Promise<void>;
+  /**
+   * Calls back with documents: at once what `mask` asks for, later every change. `session` is 16 hex digits; the interface
+   * itself adds it to the first document, and removes the session's foreground part when the stream ends.
+   */
+  watch(mask: number, onNotify: (notify: Notify) => void): { readonly session: string; close(): void };
+  queryFeature(feature: string): Promise<QueryFeatureResponse>;
+
+  /** Why these preferences cannot be, or nothing. */
+  checkPrefs?(prefs: Prefs): Promise<string | undefined>;
+  /** Names for which a certificate can be had. */
+  certDomains?(): readonly string[] | null;
+  /** PEM texts. */
+  certificate?(domain: string, minValiditySeconds: number): Promise<{ readonly key: string; readonly chain: string }>;
+  /** A signed statement of this node's identity for `audience`. */
+  idToken?(audience: string): Promise<string>;
+  /** Services that this node can reach, by name. */
+  services?(): Readonly<Record<string, unknown>>;
+  /** Prometheus text. */
+  metrics?(): string;
+  /** `tailcfg.DERPMap`. */
+  derpMap?(): unknown;
+}

@@ -1,0 +1,2 @@
+export type { LocalApiBackend } from "./backend.ts";
+export { type LocalApiOptions, openLocalApi } from "./server.ts";

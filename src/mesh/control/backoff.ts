@@ -1,0 +1,44 @@
+import type { Clock } from "../../base/clock.ts";
+import type { Random } from "../../base/random.ts";
+
+const STEP_MS = 10;
+const LONGEST_MS = 30_000;
+
+/** Upstream util/backoff: the nth failure in a row waits n² × 10 ms, at most 30 s, times 0.5 to 1.5. */
+export class Backoff {
+  readonly #random: Random;
+  #failures = 0;
+
+  constructor(random: Random) {
+    this.#random = random;
+  }
+
+  next(): number {
+    this.#failures++;
+    return Math.min(this.#failures ** 2 * STEP_MS, LONGEST_MS) * (0.5 + fraction(this.#random));
+  }
+
+  reset(): void {
+    this.#failures = 0;
+  }
+}
+
+/** 0 up to 1. */
+export function fraction(random: Random): number {
+  const [high = 0, low = 0] = random(2);
+  return (high * 256 + low) / 65_536;
+}
+
+/** Settles after `ms`, or at once when `signal` is aborted; never fails. */
+export function sleep(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    const done = () => {
+      cancel();
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const cancel = clock.at(clock.now() + ms, done);
+    signal.addEventListener("abort", done, { once: true });
+  });
+}

@@ -1,0 +1,63 @@
+import type { Duplex } from "node:stream";
+import type { Clock } from "../../base/clock.ts";
+import type { Fault } from "../../base/fault.ts";
+import type { Log } from "../../base/log.ts";
+import type { Random } from "../../base/random.ts";
+import type { NetworkMap } from "../../wire/network-map.ts";
+import type { Hostinfo, MapResponse, PingRequest } from "../../wire/tailcfg.ts";
+
+export type ControlState =
+  | { readonly kind: "connecting" }
+  | { readonly kind: "needs-login"; readonly url?: string; readonly reason: string }
+  | { readonly kind: "running" }
+  /** `untilMs` by the monotonic clock. What is known of the mesh stays in force meanwhile. */
+  | { readonly kind: "backing-off"; readonly untilMs: number; readonly fault: Fault }
+  | { readonly kind: "expired" }
+  | { readonly kind: "logged-out" }
+  | { readonly kind: "closed" };
+
+/** A request that the server sent for the node's own handler ("control to node"). */
+export interface C2nRequest {
+  readonly method: string;
+  readonly path: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Uint8Array;
+}
+
+export interface C2nResponse {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Uint8Array | string;
+}
+
+export interface ControlClientOptions {
+  readonly serverUrl: string;
+  /** Private; proves which device we are. */
+  readonly machineKey: Uint8Array;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  /** Opens the byte stream to the server; default: node:net or node:tls by the URL's scheme. */
+  readonly connect?: (url: URL, signal: AbortSignal) => Promise<Duplex>;
+  readonly hostinfo: () => Hostinfo;
+  readonly authKey?: string;
+  readonly nodeKey: () => { readonly private: Uint8Array; readonly old?: Uint8Array };
+  /** Makes a new node key, keeping the present one as `old`, and remembers both for the next start. */
+  readonly rotateNodeKey: () => Promise<void>;
+  /** Public. */
+  readonly discoKey: Uint8Array;
+  readonly endpoints: () => readonly { readonly endpoint: string; readonly type: number }[];
+  readonly onAuthUrl: (url: string) => void;
+  readonly onMap: (map: NetworkMap, response: MapResponse) => void;
+  readonly onState: (state: ControlState) => void;
+  readonly onC2n?: (request: C2nRequest) => Promise<C2nResponse>;
+  /** Pings of our peers that the server asks for. */
+  readonly onPing?: (ping: PingRequest) => void;
+  /** `mkey:…` of the server as remembered from before; another key at the same URL is refused. */
+  readonly knownServerKey?: string;
+  /** The server's key, to be remembered. */
+  readonly onServerKey?: (key: string) => void;
+  /** Of the text forms in requests: `nlpub:…`; absent = none. */
+  readonly lockKey?: string;
+  readonly debugFlags?: readonly string[];
+}

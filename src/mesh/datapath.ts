@@ -1,0 +1,169 @@
+import { type AddressBytes, parseAddress } from "../base/address.ts";
+import { createBatch, PACKET, type PacketBatch, type TxTrain, type UdpIo } from "../base/packet.ts";
+import type { PathTable } from "../base/path-table.ts";
+import type { PacketFilter } from "./filter/filter.ts";
+import type { Paths } from "./paths/paths.ts";
+import type { Netstack } from "./tcpip/netstack.ts";
+import type { WireGuard } from "./wireguard/device.ts";
+
+/** Sends one datagram through a DERP region to a node; the payload is a view, dead on return. */
+export type DerpSend = (region: number, nodeKey: string, payload: Uint8Array) => void;
+
+export interface DatapathParts {
+  readonly table: PathTable;
+  readonly udp: UdpIo;
+  readonly derpSend: DerpSend;
+  readonly paths: Paths;
+  readonly wireguard: WireGuard;
+  readonly filter: PacketFilter;
+  readonly netstack: Netstack;
+  readonly now: () => number;
+}
+
+const WIREGUARD_OVERHEAD_BYTES = 32; // 16 header + 16 tag
+const DATAGRAM_BYTES = 2048; //         of anything not sealed in place
+const IPV4_DESTINATION = 16;
+const IPV6_DESTINATION = 24;
+
+/**
+ * The only caller of paths → wireguard → filter → tcpip, each on a whole batch, and of the way back.
+ * Outgoing packets are sealed straight into the UDP train of their peer's path; a turn ends with one flush.
+ */
+export class Datapath {
+  readonly #parts: DatapathParts;
+  readonly #segmentBytes: number;
+  readonly #derpSlab: Uint8Array = new Uint8Array(DATAGRAM_BYTES);
+  readonly #derpBatch: PacketBatch = createBatch(1, 65_536);
+  #train: TxTrain | undefined;
+  #trainPath = -1;
+  #isInTurn = false;
+  #isFlushQueued = false;
+  readonly counters: { rxPackets: number; txPackets: number; unroutable: number; full: number } = {
+    rxPackets: 0,
+    txPackets: 0,
+    unroutable: 0,
+    full: 0,
+  };
+
+  constructor(parts: DatapathParts, mtu: number) {
+    this.#parts = parts;
+    this.#segmentBytes = WIREGUARD_OVERHEAD_BYTES + Math.ceil(mtu / 16) * 16;
+  }
+
+  /** A batch of datagrams from the UDP socket. Never throws. */
+  receive(batch: PacketBatch, now: number): void {
+    const { paths, wireguard, filter, netstack } = this.#parts;
+    this.counters.rxPackets += batch.count;
+    this.#isInTurn = true;
+    paths.input(batch, now);
+    if (batch.count > 0) wireguard.open(batch, now);
+    if (batch.count > 0) filter.inbound(batch, now);
+    if (batch.count > 0) netstack.input(batch, now);
+    this.#isInTurn = false;
+    this.flush();
+  }
+
+  /** A DERP frame enters as a batch of one. */
+  receiveDerp(path: number, payload: Uint8Array, now: number): void {
+    const batch = this.#derpBatch;
+    if (payload.length > batch.slab.length) return;
+    batch.slab.set(payload);
+    batch.at[PACKET.offset] = 0;
+    batch.at[PACKET.length] = payload.length;
+    batch.at[PACKET.path] = path;
+    batch.at[PACKET.peer] = -1;
+    batch.count = 1;
+    this.receive(batch, now);
+  }
+
+  /** One inner packet from the stack; `peer` is where its connection came from, or -1 to route by destination. */
+  output(packet: Uint8Array, peer: number, now: number): void {
+    const { filter, wireguard, paths, table, derpSend } = this.#parts;
+    const target = peer >= 0 ? peer : this.route(packet);
+    if (target < 0) {
+      this.counters.unroutable++;
+      return;
+    }
+    filter.outbound(packet, now);
+    paths.sent(target, now);
+    const path = paths.best(target, now);
+    const way = path < 0 ? undefined : table.get(path);
+    if (way?.kind === "udp") {
+      const train = this.#claim(path, packet.length + WIREGUARD_OVERHEAD_BYTES + 16);
+      if (train === undefined) return;
+      const sealed = wireguard.seal(target, packet, train.slab, train.offset, now);
+      if (sealed > 0) {
+        this.counters.txPackets++;
+        if (!train.push(sealed)) this.#train = undefined;
+        this.#afterwards();
+        return;
+      }
+    } else if (way?.kind === "derp") {
+      const sealed = wireguard.seal(target, packet, this.#derpSlab, 0, now);
+      if (sealed > 0) {
+        this.counters.txPackets++;
+        derpSend(way.region, way.nodeKey, this.#derpSlab.subarray(0, sealed));
+        return;
+      }
+    }
+    wireguard.send(target, packet, now); // no session yet: it keeps the packet and shakes hands
+    this.#afterwards();
+  }
+
+  /** A whole datagram: handshakes and keepalives of WireGuard (`path` undefined: the peer's best), or disco. */
+  sendDatagram(path: number, datagram: Uint8Array): void {
+    const way = this.#parts.table.get(path);
+    if (way === undefined) return;
+    if (way.kind === "derp") {
+      this.#parts.derpSend(way.region, way.nodeKey, datagram);
+      return;
+    }
+    this.#train = undefined; // what follows must not overtake: a new train keeps the order
+    const train = this.#parts.udp.claim(path, datagram.length);
+    if (train === undefined) {
+      this.counters.full++;
+      return;
+    }
+    train.slab.set(datagram, train.offset);
+    train.push(datagram.length);
+    this.#afterwards();
+  }
+
+  /** Longest prefix of the peers' allowed IPs for the destination of an inner packet; -1 = nobody. */
+  route(packet: Uint8Array): number {
+    const version = packet[0]! >> 4;
+    if (version === 4) return this.#parts.wireguard.route(packet, IPV4_DESTINATION, 4);
+    return version === 6 ? this.#parts.wireguard.route(packet, IPV6_DESTINATION, 16) : -1;
+  }
+
+  /** The peer that holds `address`, or -1. */
+  peerFor(address: string): number {
+    const bytes: AddressBytes | undefined = parseAddress(address);
+    return bytes === undefined ? -1 : this.#parts.wireguard.route(bytes, 0, bytes.length as 4 | 16);
+  }
+
+  flush(): void {
+    this.#train = undefined;
+    this.#parts.udp.flush();
+  }
+
+  #claim(path: number, bytes: number): TxTrain | undefined {
+    const segmentBytes = Math.max(this.#segmentBytes, bytes);
+    if (this.#train !== undefined && this.#trainPath === path && this.#train.segmentBytes >= bytes) return this.#train;
+    const train = this.#parts.udp.claim(path, segmentBytes);
+    if (train === undefined) this.counters.full++; // as a full socket buffer would: TCP sends it again
+    this.#train = train;
+    this.#trainPath = path;
+    return train;
+  }
+
+  /** Outside of a turn nobody flushes for us: do it once all that this task sends is in. */
+  #afterwards(): void {
+    if (this.#isInTurn || this.#isFlushQueued) return;
+    this.#isFlushQueued = true;
+    queueMicrotask(() => {
+      this.#isFlushQueued = false;
+      this.flush();
+    });
+  }
+}

@@ -1,0 +1,34 @@
+import type { AddressBytes } from "../../base/address.ts";
+import type { Random } from "../../base/random.ts";
+import type { PacketWriter } from "./segment-writer.ts";
+
+/** What was refused, for metrics. */
+export interface NetstackCounters {
+  malformed: number;
+  checksum: number;
+  /** Not reassembled: a peer that sends more than the MTU in one datagram is not heard. */
+  fragments: number;
+  notOurs: number;
+  /** From another peer than the one the connection belongs to. */
+  wrongPeer: number;
+  backlogFull: number;
+  tooManyConnections: number;
+  udpUnserved: number;
+  udpTooLong: number;
+  rateLimited: number;
+  /** Handlers that threw. */
+  userFailed: number;
+}
+
+/** What the services use of the stack. */
+export interface StackCore {
+  readonly writer: PacketWriter;
+  readonly counters: NetstackCounters;
+  readonly random: Random;
+  now(): number;
+  output(packet: Uint8Array, peer: number, now: number): void;
+  /** Outside of `input` and `poll`: have `poll` called. */
+  wake(): void;
+  isOurs(slab: Uint8Array, offset: number, length: number): boolean;
+  sourceFor(remote: AddressBytes): AddressBytes | undefined;
+}

@@ -1,0 +1,408 @@
+import { type AddressBytes, type AddressPort, formatAddress, formatAddressPort } from "../../base/address.ts";
+import { equalBytes } from "../../base/bytes.ts";
+import type { Conn, Listener, Proof } from "../../base/conn.ts";
+import { Fault, messageOf } from "../../base/fault.ts";
+import { checksumOf, sumPseudoHeader, sumWords } from "../../wire/checksum.ts";
+import {
+  createIpView,
+  type IpView,
+  ipHeaderLength,
+  PROTOCOL,
+  read16,
+  read32,
+  write16,
+  writeIpHeader,
+} from "../../wire/ip.ts";
+import { FLAG, TCP, type TcpSegment, writeTcpHeader } from "../../wire/tcp.ts";
+import { type ConnectionHost, type Keepalive, TcpConnection } from "./connection.ts";
+import { ConnectionTable } from "./connection-table.ts";
+import { DeadlineHeap } from "./deadline-heap.ts";
+import { InitialNumbers } from "./isn.ts";
+import type { StackCore } from "./stack-core.ts";
+
+export type TcpAccept = (conn: Conn) => void;
+
+export interface TcpServiceOptions {
+  readonly keepalive: Keepalive;
+  readonly maxConnections: number;
+  readonly proofOf: (peer: number, source: AddressPort, destination: AddressPort) => Proof;
+  readonly onSyn: (destination: AddressPort, source: AddressPort, peer: number) => TcpAccept | undefined;
+  readonly hasFallback: () => boolean;
+}
+
+interface Dialing {
+  readonly resolve: (conn: Conn) => void;
+  readonly reject: (fault: Fault) => void;
+}
+
+const FIRST_EPHEMERAL_PORT = 16_000; // gVisor's range
+const EPHEMERAL_TRIES = 64;
+const BACKLOG_PER_LISTENER = 1024;
+const MOST_HALF_OPEN = 8192; // upstream's limit on Linux
+const PEER_SHARE = 2 / 3; // of the half-open ones, also upstream's
+const MOST_TIME_WAIT = 4096;
+const QUANTUM_SEGMENTS = 64;
+const RESETS_PER_SECOND = 1000;
+
+/** The connections of a stack: who gets a segment, who is served next. */
+export class TcpService implements ConnectionHost {
+  readonly writer: StackCore["writer"];
+  readonly keepalive: Keepalive;
+  readonly #core: StackCore;
+  readonly #options: TcpServiceOptions;
+  readonly #table: ConnectionTable;
+  readonly #numbers: InitialNumbers;
+  readonly #timers: DeadlineHeap<TcpConnection> = new DeadlineHeap();
+  readonly #listeners: Map<number, TcpAccept> = new Map();
+  readonly #opening: Map<TcpConnection, TcpAccept> = new Map();
+  readonly #openingByPeer: Map<number, number> = new Map();
+  readonly #openingByPort: Map<number, number> = new Map();
+  readonly #dialing: Map<TcpConnection, Dialing> = new Map();
+  readonly #timeWait: Set<TcpConnection> = new Set();
+  #scheduled: TcpConnection[] = [];
+  #resets = { second: 0, count: 0 };
+  readonly #embedded: IpView = createIpView();
+
+  constructor(core: StackCore, options: TcpServiceOptions) {
+    this.#core = core;
+    this.#options = options;
+    this.writer = core.writer;
+    this.keepalive = options.keepalive;
+    this.#table = new ConnectionTable(core.random);
+    this.#numbers = new InitialNumbers(core.random);
+  }
+
+  get size(): number {
+    return this.#table.size;
+  }
+
+  get deadline(): number {
+    return this.#timers.next;
+  }
+
+  get isPending(): boolean {
+    return this.#scheduled.length > 0;
+  }
+
+  now(): number {
+    return this.#core.now();
+  }
+
+  output(packet: Uint8Array, peer: number, now: number): void {
+    this.#core.output(packet, peer, now);
+  }
+
+  // ——— input ———
+
+  input(segment: TcpSegment, slab: Uint8Array, ip: IpView, peer: number, now: number): void {
+    const { source, destination, addressLength } = ip;
+    const { sourcePort, destinationPort } = segment;
+    const hash = this.#table.hash(slab, destination, source, addressLength, (destinationPort << 16) | sourcePort);
+    const connection = this.#table.find(hash, slab, destination, destinationPort, source, sourcePort);
+    if (connection !== undefined && connection.key.local.length === addressLength) {
+      if (connection.seenPeer !== peer) {
+        if (!connection.isDialed) {
+          this.#core.counters.wrongPeer++;
+          return;
+        }
+        connection.seenPeer = peer; // a route of ours moved: its allowed addresses were checked
+      }
+      const isSyn = (segment.flags & (FLAG.syn | FLAG.ack | FLAG.rst)) === FLAG.syn;
+      if (!isSyn || !connection.mayBeReplacedBy(segment)) {
+        connection.input(segment, slab, now);
+        return;
+      }
+      this.#forget(connection);
+    }
+    if ((segment.flags & FLAG.rst) !== 0) return;
+    if ((segment.flags & (FLAG.syn | FLAG.ack)) === FLAG.syn) this.#open(segment, slab, ip, peer, now);
+    else if (this.#core.isOurs(slab, destination, addressLength)) this.#refuse(segment, slab, ip, peer, now);
+    else this.#core.counters.notOurs++;
+  }
+
+  #open(segment: TcpSegment, slab: Uint8Array, ip: IpView, peer: number, now: number): void {
+    const { counters } = this.#core;
+    const isOurs = this.#core.isOurs(slab, ip.destination, ip.addressLength);
+    const local = slab.slice(ip.destination, ip.destination + ip.addressLength);
+    const remote = slab.slice(ip.source, ip.source + ip.addressLength);
+    const { destinationPort: localPort, sourcePort: remotePort } = segment;
+    let accept = isOurs ? this.#listeners.get(localPort) : undefined;
+    if (accept === undefined) {
+      if (!isOurs && !this.#options.hasFallback()) {
+        counters.notOurs++;
+        return;
+      }
+      const destination = { address: formatAddress(local), port: localPort };
+      accept = this.#askFallback(destination, { address: formatAddress(remote), port: remotePort }, peer);
+      if (accept === undefined) {
+        this.#refuse(segment, slab, ip, peer, now);
+        return;
+      }
+    }
+    if (this.#isBacklogFull(localPort, peer)) {
+      counters.backlogFull++; // silence: the peer will ask again
+      return;
+    }
+    if (!this.#hasRoom()) {
+      counters.tooManyConnections++;
+      return;
+    }
+    const key = { local, localPort, remote, remotePort };
+    const source = { address: formatAddress(remote), port: remotePort };
+    const destination = { address: formatAddress(local), port: localPort };
+    const unproved: Proof = { kind: "public", source, destination }; // until it is accepted
+    const numbers = this.#numbers.of(local, localPort, remote, remotePort, now);
+    const connection = new TcpConnection(this, key, peer, false, unproved, numbers, now);
+    this.#table.add(connection);
+    this.#opening.set(connection, accept);
+    bump(this.#openingByPeer, peer, 1);
+    bump(this.#openingByPort, localPort, 1);
+    connection.answer(segment, now);
+    this.#timers.update(connection);
+  }
+
+  #askFallback(destination: AddressPort, source: AddressPort, peer: number): TcpAccept | undefined {
+    try {
+      return this.#options.onSyn(destination, source, peer);
+    } catch {
+      this.#core.counters.userFailed++; // a reset is the safe answer
+      return undefined;
+    }
+  }
+
+  #isBacklogFull(port: number, peer: number): boolean {
+    if (this.#opening.size >= MOST_HALF_OPEN) return true;
+    const ofPort = this.#openingByPort.get(port) ?? 0;
+    const ofPeer = this.#openingByPeer.get(peer) ?? 0;
+    return ofPort >= BACKLOG_PER_LISTENER || ofPeer >= BACKLOG_PER_LISTENER * PEER_SHARE;
+  }
+
+  #hasRoom(): boolean {
+    if (this.#table.size < this.#options.maxConnections) return true;
+    const [oldest] = this.#timeWait;
+    if (oldest === undefined) return false;
+    this.#forget(oldest);
+    return true;
+  }
+
+  #endOpening(connection: TcpConnection): TcpAccept | undefined {
+    const accept = this.#opening.get(connection);
+    if (accept === undefined) return undefined;
+    this.#opening.delete(connection);
+    bump(this.#openingByPeer, connection.seenPeer, -1);
+    bump(this.#openingByPort, connection.key.localPort, -1);
+    return accept;
+  }
+
+  /** RFC 9293 §3.10.7.1: a reset that the sender of `segment` will believe. */
+  #refuse(segment: TcpSegment, slab: Uint8Array, ip: IpView, peer: number, now: number): void {
+    const second = Math.floor(now / 1000);
+    if (this.#resets.second !== second) this.#resets = { second, count: 0 };
+    if (this.#resets.count++ >= RESETS_PER_SECOND) {
+      this.#core.counters.rateLimited++;
+      return;
+    }
+    const { flags } = segment;
+    const hasAck = (flags & FLAG.ack) !== 0;
+    const length = segment.payloadLength + ((flags & FLAG.syn) >> 1) + (flags & FLAG.fin);
+    const sequence = hasAck ? segment.acknowledgment : 0;
+    const acknowledgment = hasAck ? 0 : (segment.sequence + length) >>> 0;
+    const local = slab.subarray(ip.destination, ip.destination + ip.addressLength);
+    const remote = slab.subarray(ip.source, ip.source + ip.addressLength);
+    const { bytes } = this.writer;
+    const start = ipHeaderLength(local);
+    const answer = FLAG.rst | (hasAck ? 0 : FLAG.ack);
+    const { sourcePort, destinationPort } = segment;
+    writeTcpHeader(bytes, start, destinationPort, sourcePort, sequence, acknowledgment, TCP.end, answer, 0);
+    writeIpHeader(bytes, local, remote, PROTOCOL.tcp, TCP.end);
+    const sum = sumPseudoHeader(local, remote, PROTOCOL.tcp) + TCP.end + sumWords(bytes, start, TCP.end);
+    write16(bytes, start + TCP.checksum, checksumOf(sum));
+    this.output(this.writer.view(start + TCP.end), peer, now);
+  }
+
+  /** A packet of ours, quoted at `offset`, was too long for the path. */
+  narrowPath(slab: Uint8Array, offset: number, length: number, mtu: number, peer: number): void {
+    const isIpv6 = slab[offset]! >> 4 === 6;
+    const header = isIpv6 ? 40 : (slab[offset]! & 15) * 4;
+    if (length < header + 8 || header < 20) return;
+    const view = this.#embedded;
+    view.addressLength = isIpv6 ? 16 : 4;
+    const source = offset + (isIpv6 ? 8 : 12);
+    const destination = source + view.addressLength;
+    if (slab[offset + (isIpv6 ? 6 : 9)] !== PROTOCOL.tcp) return;
+    const at = offset + header;
+    const localPort = read16(slab, at);
+    const remotePort = read16(slab, at + 2);
+    const hash = this.#table.hash(slab, source, destination, view.addressLength, (localPort << 16) | remotePort);
+    const connection = this.#table.find(hash, slab, source, localPort, destination, remotePort);
+    if (connection === undefined || connection.seenPeer !== peer) return;
+    connection.narrowPath(mtu, read32(slab, at + TCP.sequence));
+  }
+
+  // ——— users ———
+
+  listen(port: number, accept: TcpAccept): Listener {
+    if (this.#listeners.has(port)) {
+      const message = `Cannot listen on TCP port "${port}": it is taken, wanted a free one`;
+      throw new Fault("TCPIP_PORT_IN_USE", message);
+    }
+    this.#listeners.set(port, accept);
+    return {
+      port,
+      close: () => {
+        if (this.#listeners.get(port) === accept) this.#listeners.delete(port);
+      },
+    };
+  }
+
+  dial(remote: AddressBytes, remotePort: number, local: AddressBytes, signal: AbortSignal | undefined): Promise<Conn> {
+    const source = { address: formatAddress(remote), port: remotePort };
+    const text = formatAddressPort(source);
+    const refusal = (code: string, found: string) =>
+      Promise.reject(new Fault(code, `Cannot connect to "${text}": ${found}, wanted a free slot`));
+    if (signal?.aborted === true) return refusal("TCPIP_ABORTED", "given up by the caller");
+    const localPort = this.#ephemeralPort(local, remote, remotePort);
+    if (localPort === undefined) return refusal("TCPIP_PORT_IN_USE", "no free source port");
+    if (!this.#hasRoom()) return refusal("TCPIP_BUSY", "too many connections");
+    const now = this.now();
+    const key = { local, localPort, remote, remotePort };
+    const proof: Proof = { kind: "public", source, destination: { address: formatAddress(local), port: localPort } };
+    const numbers = this.#numbers.of(local, localPort, remote, remotePort, now);
+    const connection = new TcpConnection(this, key, -1, true, proof, numbers, now);
+    this.#table.add(connection);
+    const { promise, resolve, reject } = Promise.withResolvers<Conn>();
+    const giveUp = () =>
+      connection.cut(new Fault("TCPIP_ABORTED", `Cannot connect to "${text}": given up by the caller`));
+    signal?.addEventListener("abort", giveUp, { once: true });
+    const done = () => signal?.removeEventListener("abort", giveUp);
+    this.#dialing.set(connection, {
+      resolve: (conn) => {
+        done();
+        resolve(conn);
+      },
+      reject: (fault) => {
+        done();
+        reject(fault);
+      },
+    });
+    connection.connect(now);
+    this.#timers.update(connection);
+    this.#core.wake();
+    return promise;
+  }
+
+  /** RFC 6056 §3.3.1. */
+  #ephemeralPort(local: AddressBytes, remote: AddressBytes, remotePort: number): number | undefined {
+    const draws = this.#core.random(4 * EPHEMERAL_TRIES);
+    for (let i = 0; i < EPHEMERAL_TRIES; i++) {
+      const port = FIRST_EPHEMERAL_PORT + (read32(draws, 4 * i) % (65_536 - FIRST_EPHEMERAL_PORT));
+      if (!this.#listeners.has(port) && !this.#table.has(local, port, remote, remotePort)) return port;
+    }
+    return undefined;
+  }
+
+  // ——— what connections ask ———
+
+  schedule(connection: TcpConnection): void {
+    if (connection.heapIndex >= 0 || connection.state !== "closed") this.#timers.update(connection);
+    if (connection.isScheduled) return;
+    connection.isScheduled = true;
+    this.#scheduled.push(connection);
+    this.#core.wake();
+  }
+
+  established(connection: TcpConnection): void {
+    const dialing = this.#dialing.get(connection);
+    if (dialing !== undefined) {
+      this.#dialing.delete(connection);
+      dialing.resolve(connection);
+      return;
+    }
+    const accept = this.#endOpening(connection);
+    if (accept === undefined) return;
+    const { source, destination } = connection.proof as Extract<Proof, { kind: "public" }>;
+    try {
+      connection.proof = this.#options.proofOf(connection.seenPeer, source, destination);
+      accept(connection);
+    } catch (thrown) {
+      connection.cut(new Fault("TCPIP_ACCEPT_FAILED", `Cannot accept a connection: ${messageOf(thrown)}`));
+    }
+  }
+
+  userFailed(): void {
+    this.#core.counters.userFailed++;
+  }
+
+  enteredTimeWait(connection: TcpConnection): void {
+    this.#timeWait.add(connection);
+    if (this.#timeWait.size <= MOST_TIME_WAIT) return;
+    const [oldest] = this.#timeWait;
+    if (oldest !== undefined) this.#forget(oldest);
+  }
+
+  removed(connection: TcpConnection, fault: Fault | undefined): void {
+    this.#table.remove(connection);
+    this.#timers.remove(connection);
+    this.#timeWait.delete(connection);
+    this.#endOpening(connection);
+    const dialing = this.#dialing.get(connection);
+    this.#dialing.delete(connection);
+    dialing?.reject(fault ?? new Fault("TCPIP_RESET", "Cannot connect: the connection ended while opening"));
+  }
+
+  /** Drops one that is only waiting. */
+  #forget(connection: TcpConnection): void {
+    connection.expire();
+  }
+
+  // ——— turns ———
+
+  flush(now: number): void {
+    while (this.#scheduled.length > 0) {
+      const turn = this.#scheduled;
+      this.#scheduled = [];
+      for (const connection of turn) connection.deliver();
+      for (const connection of turn) {
+        connection.isScheduled = false;
+        if (connection.transmit(now, QUANTUM_SEGMENTS) || connection.hasDelivery) this.schedule(connection);
+        else if (connection.state !== "closed") this.#timers.update(connection);
+      }
+    }
+  }
+
+  poll(now: number): void {
+    for (let due = this.#timers.takeDue(now); due !== undefined; due = this.#timers.takeDue(now)) {
+      due.poll(now);
+      if (due.state !== "closed") this.#timers.update(due);
+      if (due.deadline <= now) break; // the rest after it was served
+    }
+  }
+
+  noteStall(): void {
+    for (const connection of this.#table) connection.noteStall();
+  }
+
+  cutPeer(peer: number, fault: Fault): void {
+    for (const connection of this.#table) if (connection.seenPeer === peer) connection.cut(fault);
+  }
+
+  cutAddress(address: AddressBytes): void {
+    for (const connection of this.#table) {
+      if (!equalBytes(connection.key.local, address)) continue;
+      const message = `Cannot go on from "${formatAddress(address)}": it is no longer ours, wanted an address of ours`;
+      connection.cut(new Fault("TCPIP_UNREACHABLE", message));
+    }
+  }
+
+  close(fault: Fault): void {
+    for (const connection of this.#table) connection.cut(fault);
+    this.flush(this.now());
+    this.#listeners.clear();
+  }
+}
+
+function bump(counts: Map<number, number>, key: number, by: number): void {
+  const count = (counts.get(key) ?? 0) + by;
+  if (count > 0) counts.set(key, count);
+  else counts.delete(key);
+}

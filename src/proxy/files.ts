@@ -1,0 +1,225 @@
+import { constants } from "node:fs";
+import { type FileHandle, open, readdir, realpath, stat } from "node:fs/promises";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import path from "node:path";
+import { pipeline } from "node:stream/promises";
+import type { HeaderPair } from "../identity/headers.ts";
+import { sendError, writeHead } from "./answers.ts";
+import { escapeHtml } from "./redirect.ts";
+
+const TYPES: Readonly<Record<string, string>> = {
+  ".css": "text/css; charset=utf-8",
+  ".gif": "image/gif",
+  ".htm": "text/html; charset=utf-8",
+  ".html": "text/html; charset=utf-8",
+  ".jpeg": "image/jpeg",
+  ".jpg": "image/jpeg",
+  ".js": "text/javascript; charset=utf-8",
+  ".json": "application/json",
+  ".mjs": "text/javascript; charset=utf-8",
+  ".pdf": "application/pdf",
+  ".png": "image/png",
+  ".svg": "image/svg+xml",
+  ".txt": "text/plain; charset=utf-8",
+  ".wasm": "application/wasm",
+  ".webp": "image/webp",
+  ".xml": "text/xml; charset=utf-8",
+};
+
+export interface FileRequest {
+  readonly root: string;
+  readonly mount: string;
+  /** Decoded; each character is one byte. */
+  readonly path: string;
+  readonly query: string;
+  readonly allow: (path: string) => boolean;
+}
+
+const isCode = (error: unknown, ...codes: string[]): boolean =>
+  codes.includes((error as NodeJS.ErrnoException | null)?.code ?? "");
+
+/** A file or a folder (serve sheet 3.4). What lies outside, behind a link or under a dot is not there (RT-6). */
+export async function sendPath(request: IncomingMessage, response: ServerResponse, file: FileRequest): Promise<void> {
+  try {
+    const root = await realpath(file.root);
+    if (!file.allow(root)) return sendError(request, response, 404, "404 page not found");
+    const info = await stat(root);
+    if (info.isFile()) {
+      if (file.path !== file.mount) return sendError(request, response, 404, "404 page not found");
+      return await sendFile(request, response, root, TYPES[path.extname(file.mount)]);
+    }
+    if (!info.isDirectory()) return sendError(request, response, 500, "not a file or directory");
+    await sendInside(request, response, root, file);
+  } catch (error) {
+    if (isCode(error, "ENOENT", "ENOTDIR", "ELOOP", "ENAMETOOLONG", "ERR_INVALID_ARG_VALUE")) {
+      return sendError(request, response, 404, "404 page not found");
+    }
+    sendError(request, response, 500, "an error occurred reading the file or directory");
+  }
+}
+
+async function sendInside(
+  request: IncomingMessage,
+  response: ServerResponse,
+  root: string,
+  { mount, path: requested, query, allow }: FileRequest,
+): Promise<void> {
+  const base = mount.endsWith("/") ? mount : `${mount}/`;
+  if (`${requested}/` === base) return moved(request, response, 302, base);
+  const relative = Buffer.from(requested.slice(base.length), "latin1").toString();
+  const segments = relative.split("/").filter((segment) => segment !== "");
+  if (segments.some((segment) => segment.startsWith(".") || segment.includes("\0"))) {
+    return sendError(request, response, 404, "404 page not found");
+  }
+  const whole = await realpath(path.join(root, ...segments));
+  const isInside = whole === root || whole.startsWith(root.endsWith(path.sep) ? root : root + path.sep);
+  if (!isInside || !allow(whole)) return sendError(request, response, 404, "404 page not found");
+  const info = await stat(whole);
+  const here = encodeURI(`${base}${segments.join("/")}`);
+  if (info.isFile()) {
+    if (requested.endsWith("/")) return moved(request, response, 301, here);
+    return await sendFile(request, response, whole, TYPES[path.extname(whole)]);
+  }
+  if (!info.isDirectory()) return sendError(request, response, 404, "404 page not found");
+  if (!requested.endsWith("/")) return moved(request, response, 301, `${here}/${query}`);
+  const index = path.join(whole, "index.html");
+  const hasIndex = await stat(index).then(
+    (found) => found.isFile(),
+    () => false,
+  );
+  if (hasIndex) return await sendFile(request, response, index, TYPES[".html"]);
+  await sendListing(request, response, whole, info.mtime);
+}
+
+function moved(request: IncomingMessage, response: ServerResponse, status: number, location: string): void {
+  writeHead(request, response, status, [
+    ["Location", location],
+    ["Content-Length", "0"],
+  ]);
+  response.end();
+}
+
+async function sendListing(
+  request: IncomingMessage,
+  response: ServerResponse,
+  folder: string,
+  at: Date,
+): Promise<void> {
+  const entries = await readdir(folder, { withFileTypes: true });
+  const names = entries
+    .filter((entry) => !entry.name.startsWith("."))
+    .map((entry) => (entry.isDirectory() ? `${entry.name}/` : entry.name))
+    .sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+  const lines = names.map((name) => `<a href="${escapeHtml(linkTo(name))}">${escapeHtml(name)}</a>\n`);
+  const body = Buffer.from(
+    `<!doctype html>\n<meta name="viewport" content="width=device-width">\n<pre>\n${lines.join("")}</pre>\n`,
+  );
+  writeHead(request, response, 200, [
+    ["Content-Type", "text/html; charset=utf-8"],
+    ["Last-Modified", at.toUTCString()],
+    ["Content-Length", String(body.length)],
+  ]);
+  response.end(request.method === "HEAD" ? undefined : body);
+}
+
+/** A name with a colon would read as a scheme. */
+function linkTo(name: string): string {
+  const escaped = encodeURIComponent(name).replaceAll("%2F", "/");
+  return name.includes(":") ? `./${escaped}` : escaped;
+}
+
+async function sendFile(
+  request: IncomingMessage,
+  response: ServerResponse,
+  file: string,
+  type: string | undefined,
+): Promise<void> {
+  // Not following a link and not waiting for a pipe: the name may have changed hands since it was looked at.
+  const handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    const info = await handle.stat();
+    if (!info.isFile()) return sendError(request, response, 404, "404 page not found");
+    await sendContent(request, response, handle, info.size, info.mtime, type ?? (await sniffed(handle)));
+  } finally {
+    await handle.close();
+  }
+}
+
+async function sendContent(
+  request: IncomingMessage,
+  response: ServerResponse,
+  handle: FileHandle,
+  size: number,
+  modified: Date,
+  type: string,
+): Promise<void> {
+  const lastModified: HeaderPair = ["Last-Modified", modified.toUTCString()];
+  if (isUnchanged(request, modified)) {
+    writeHead(request, response, 304, [lastModified]);
+    response.end();
+    return;
+  }
+  const range = rangeOf(request, size, modified);
+  if (range === "unsatisfiable") {
+    writeHead(request, response, 416, [
+      ["Content-Range", `bytes */${size}`],
+      ["Content-Length", "0"],
+    ]);
+    response.end();
+    return;
+  }
+  const { start, end } = range ?? { start: 0, end: size };
+  const pairs: HeaderPair[] = [
+    ["Accept-Ranges", "bytes"],
+    ["Content-Length", String(end - start)],
+    ["Content-Type", type],
+  ];
+  if (range !== undefined) pairs.push(["Content-Range", `bytes ${start}-${end - 1}/${size}`]);
+  writeHead(request, response, range === undefined ? 200 : 206, [...pairs, lastModified]);
+  if (request.method === "HEAD" || start === end) {
+    response.end();
+    return;
+  }
+  const content = handle.createReadStream({ start, end: end - 1, autoClose: false });
+  await pipeline(content, response).catch(() => void response.destroy());
+}
+
+function isUnchanged(request: IncomingMessage, modified: Date): boolean {
+  if (request.method !== "GET" && request.method !== "HEAD") return false;
+  const { "if-none-match": match, "if-modified-since": since } = request.headers;
+  if (match !== undefined) return match.trim() === "*"; // we send no ETag, so no other can match
+  return since !== undefined && Math.floor(modified.getTime() / 1000) * 1000 <= Date.parse(since);
+}
+
+/** One range; anything else is answered whole, as RFC 9110 section 14.2 allows. */
+function rangeOf(
+  request: IncomingMessage,
+  size: number,
+  modified: Date,
+): { start: number; end: number } | "unsatisfiable" | undefined {
+  const match = /^bytes=(\d{0,15})-(\d{0,15})$/.exec(request.headers.range ?? "");
+  const condition = request.headers["if-range"];
+  if (match === null || (match[1] === "" && match[2] === "")) return undefined;
+  if (condition !== undefined && Date.parse(String(condition)) !== Math.floor(modified.getTime() / 1000) * 1000) {
+    return undefined;
+  }
+  if (match[1] === "") {
+    const last = Math.min(size, Number(match[2]));
+    return last === 0 ? "unsatisfiable" : { start: size - last, end: size };
+  }
+  const start = Number(match[1]);
+  const end = match[2] === "" ? size : Math.min(size, Number(match[2]) + 1);
+  if (start >= size) return "unsatisfiable";
+  return end <= start ? undefined : { start, end };
+}
+
+/** Text or bytes, which is what a backend-less file without a known extension needs. */
+async function sniffed(handle: FileHandle): Promise<string> {
+  const { buffer, bytesRead } = await handle.read(Buffer.alloc(512), 0, 512, 0);
+  const head = buffer.subarray(0, bytesRead).toString("latin1");
+  if (/^\s*<(?:!doctype html|html|head|body|script|iframe|h1|div|table|a|style|title|p|br)[ >]/i.test(head)) {
+    return "text/html; charset=utf-8";
+  }
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what makes a file binary (WHATWG MIME sniffing)
+  return /[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]/.test(head) ? "application/octet-stream" : "text/plain; charset=utf-8";
+}

@@ -1,0 +1,62 @@
+import type { Duplex } from "node:stream";
+import type { SecureContext } from "node:tls";
+import type { Clock } from "../base/clock.ts";
+import type { Proof } from "../base/conn.ts";
+import type { Fault } from "../base/fault.ts";
+import type { Log } from "../base/log.ts";
+import type { Assertions } from "../identity/assertions.ts";
+import type { Callers } from "../identity/caller.ts";
+import type { ServeConfig } from "../wire/serve-config.ts";
+
+export interface ProxyOptions {
+  readonly config: () => ServeConfig;
+  /** Our FQDN without a dot at its end. */
+  readonly selfName: () => string;
+  /** Our own mesh addresses: asking for one of them is asking for our name. */
+  readonly selfAddresses?: () => readonly string[];
+  readonly callers: Callers;
+  readonly secureContext: (serverName: string) => Promise<SecureContext | Fault>;
+  readonly log: Log;
+  readonly clock: Clock;
+  readonly assertions?: Assertions;
+  /** Whether a file or folder target may be opened. */
+  readonly allowPath?: (path: string) => boolean;
+  /** The Service whose virtual address this is. */
+  readonly serviceOf?: (address: string) => { readonly service: string; readonly name: string } | undefined;
+  /** Opens a connection to a backend; the default is `net.connect`. */
+  readonly dialBackend?: (place: BackendPlace) => Duplex;
+  readonly limits?: Partial<ProxyLimits>;
+  /** `Location` and cookie domains that name the backend are turned into the served name; default true. */
+  readonly rewritesAnswers?: boolean;
+}
+
+export type BackendPlace = { readonly host: string; readonly port: number } | { readonly path: string };
+
+export interface ProxyLimits {
+  /** Of a request's head. */
+  readonly headBytes: number;
+  readonly headFields: number;
+  readonly targetBytes: number;
+  readonly headMs: number;
+  readonly idleMs: number;
+  readonly handshakeMs: number;
+}
+
+/** As generous in size as programs that work with upstream need, but bounded; in time as RFC 9112 section 9.3 leaves us. */
+export const DEFAULT_LIMITS: ProxyLimits = {
+  headBytes: 128 * 1024,
+  headFields: 4000,
+  targetBytes: 16 * 1024,
+  headMs: 10_000,
+  idleMs: 75_000,
+  handshakeMs: 10_000,
+};
+
+/** What is known of a connection before any of its bytes is read as HTTP. */
+export interface Front {
+  readonly proof: Proof;
+  readonly port: number;
+  /** SNI; `undefined` on plain ports. */
+  readonly serverName: string | undefined;
+  readonly service: { readonly service: string; readonly name: string } | undefined;
+}

@@ -1,0 +1,116 @@
+import type { Mount, Site } from "./serve-lookup.ts";
+
+/** A request target in the one normal form that both decides the route and travels to the backend (RT-1). */
+export interface Target {
+  /** As it travels: escaped, without dot segments. */
+  readonly path: string;
+  /** Decoded; each character is one byte. */
+  readonly decoded: string;
+  /** With its `?`; empty when there is none. */
+  readonly query: string;
+}
+
+const LEGAL_PATH = /^(?:[A-Za-z0-9\-._~!$&'()*+,;=:@[\]/]|%[0-9A-Fa-f]{2})*$/;
+
+/** `undefined` = a target that different parsers read differently: 400. */
+export function readTarget(text: string): Target | undefined {
+  if (!/^\/[\x21-\x7e]*$/.test(text) || /[#\\]/.test(text)) return undefined;
+  const mark = text.indexOf("?");
+  const raw = mark < 0 ? text : text.slice(0, mark);
+  if (/%(?![0-9A-Fa-f]{2})/.test(raw)) return undefined;
+  // Go keeps the caller's spelling of a legal path and encodes any other one anew (net/url validEncoded).
+  const escaped = LEGAL_PATH.test(raw) ? raw : escapePath(unescaped(raw));
+  const path = withoutDots(escaped);
+  const decoded = unescaped(path);
+  if (hidesDots(decoded)) return undefined;
+  return { path, decoded, query: mark < 0 ? "" : normalQuery(text.slice(mark)) };
+}
+
+function unescaped(text: string): string {
+  if (!text.includes("%")) return text;
+  return text.replace(/%([0-9A-Fa-f]{2})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
+}
+
+/** Go `url.escape` in its mode for paths. */
+function escapePath(decoded: string): string {
+  return decoded.replace(/[^A-Za-z0-9\-._~$&+,/:;=@]/g, hexed);
+}
+
+function hexed(character: string): string {
+  return `%${character.charCodeAt(0).toString(16).toUpperCase().padStart(2, "0")}`;
+}
+
+const dotsOf = (segment: string): string => (segment.includes("%") ? segment.replace(/%2e/gi, ".") : segment);
+
+/** RFC 3986 section 5.2.4, also for dots that are escaped. Empty segments stay: backends tell them apart. */
+function withoutDots(path: string): string {
+  if (!/\/(?:\.|%2e)/i.test(path)) return path;
+  const segments = path.split("/").slice(1);
+  const kept: string[] = [];
+  segments.forEach((segment, i) => {
+    const plain = dotsOf(segment);
+    const isLast = i === segments.length - 1;
+    if (plain === "..") kept.pop();
+    if (plain !== "." && plain !== "..") kept.push(segment);
+    else if (isLast) kept.push("");
+  });
+  return `/${kept.join("/")}`;
+}
+
+/** Dot segments that only show once `%2F` or `%5C` is decoded, or behind path parameters (`..;x`). */
+function hidesDots(decoded: string): boolean {
+  return decoded.includes(".") && decoded.split(/[/\\]/).some((segment) => /^\.{1,2}(?:;.*)?$/s.test(segment));
+}
+
+/** Go's ReverseProxy drops what `url.ParseQuery` cannot read, so that both ends see the same parameters. */
+function normalQuery(query: string): string {
+  if (!query.includes(";") && !/%(?![0-9A-Fa-f]{2})/.test(query)) return query;
+  const pairs = new Map<string, string[]>();
+  for (const part of query.slice(1).split("&")) {
+    if (part === "" || part.includes(";") || /%(?![0-9A-Fa-f]{2})/.test(part)) continue;
+    const equals = part.indexOf("=");
+    const key = formDecoded(equals < 0 ? part : part.slice(0, equals));
+    const value = equals < 0 ? "" : formDecoded(part.slice(equals + 1));
+    const values = pairs.get(key);
+    if (values === undefined) pairs.set(key, [value]);
+    else values.push(value);
+  }
+  const keys = [...pairs.keys()].sort((a, b) => (a < b ? -1 : 1));
+  const text = keys
+    .flatMap((key) => pairs.get(key)!.map((value) => `${formEncoded(key)}=${formEncoded(value)}`))
+    .join("&");
+  return text === "" ? "" : `?${text}`;
+}
+
+const formDecoded = (text: string): string => unescaped(text.replaceAll("+", " "));
+const formEncoded = (bytes: string): string => bytes.replace(/[^A-Za-z0-9\-._~ ]/g, hexed).replaceAll(" ", "+");
+
+/** The mount of a decoded path (serve sheet 3.3). */
+export function findMount(site: Site, decoded: string): Mount | undefined {
+  const exact = site.get(decoded);
+  if (exact !== undefined) return exact;
+  if (!decoded.startsWith("/")) return undefined;
+  let path = decoded.replace(/\/{2,}/g, "/");
+  if (path.length > 1 && path.endsWith("/")) path = path.slice(0, -1);
+  for (;;) {
+    const found = site.get(path === "/" ? "/" : `${path}/`) ?? site.get(path);
+    if (found !== undefined || path === "/") return found;
+    path = path.slice(0, path.lastIndexOf("/")) || "/";
+  }
+}
+
+/** What is left of the path below the mount, or `undefined` when the mount is no literal prefix of it: 404. */
+export function belowMount(target: Target, point: string): string | undefined {
+  if (target.path === "/") return "/";
+  const prefix = point.endsWith("/") ? point.slice(0, -1) : point;
+  if (!target.decoded.startsWith(prefix) || !target.path.startsWith(prefix)) return undefined;
+  return target.path.slice(prefix.length);
+}
+
+/** Exactly one slash between the backend's own path and the rest. */
+export function joinPaths(base: string, rest: string): string {
+  if (rest === "") return base === "" ? "/" : base;
+  if (base.endsWith("/") && rest.startsWith("/")) return base + rest.slice(1);
+  if (!base.endsWith("/") && !rest.startsWith("/")) return `${base}/${rest}`;
+  return base + rest;
+}

@@ -1,0 +1,337 @@
+import http, { type IncomingMessage, type ServerResponse } from "node:http";
+import http2 from "node:http2";
+import net from "node:net";
+import type { Duplex } from "node:stream";
+import tls, { type SecureContext } from "node:tls";
+import type { Conn, Proof } from "../base/conn.ts";
+import { asDuplex } from "../base/duplex.ts";
+import { Fault } from "../base/fault.ts";
+import type { TcpPortHandler } from "../wire/serve-config.ts";
+import { sendError } from "./answers.ts";
+import { BackendPool } from "./backend-pool.ts";
+import { type BackendPlace, DEFAULT_LIMITS, type Front, type ProxyLimits, type ProxyOptions } from "./options.ts";
+import { Router } from "./router.ts";
+import { findSite, findTcp, foldHost } from "./serve-lookup.ts";
+import { forwardPlace, proxyHeader, relay } from "./tcp-forward.ts";
+import { isWebSocket, joinStreams, responseOn } from "./upgrade.ts";
+
+/** How long a refused caller may take to read its answer. */
+const LINGER_MS = 1000;
+
+/** Serves the ports of a serve configuration: TLS end, route, identify, forward. Ports that it does not serve are refused. */
+export class ReverseProxy {
+  readonly #options: ProxyOptions;
+  readonly #limits: ProxyLimits;
+  readonly #pool: BackendPool;
+  readonly #router: Router;
+  readonly #http1: http.Server;
+  readonly #http2: http2.Http2Server;
+  readonly #fronts: WeakMap<object, Front> = new WeakMap();
+  readonly #open: Set<Duplex | Conn> = new Set();
+  #isClosed = false;
+
+  constructor(options: ProxyOptions) {
+    this.#options = options;
+    this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
+    this.#pool = new BackendPool(options.dialBackend);
+    this.#router = new Router(options, this.#limits, this.#pool);
+    this.#http1 = this.#createHttp1();
+    this.#http2 = http2.createServer({
+      settings: { maxConcurrentStreams: 100, maxHeaderListSize: 64 * 1024, enableConnectProtocol: false },
+      maxSessionMemory: 8,
+      streamResetBurst: 1000,
+      streamResetRate: 33,
+    });
+    this.#http2.on("session", (session) => {
+      const front = session.socket === undefined ? undefined : this.#pendingFront;
+      if (front !== undefined) this.#fronts.set(session, front);
+      session.on("error", (error) => options.log.debug("proxy.http2_failed", { error: error.message }));
+    });
+    this.#http2.on("request", (request, response) => {
+      const front = this.#fronts.get(request.stream.session ?? request);
+      if (front === undefined) return void request.stream.close();
+      request.on("error", () => void response.stream?.close());
+      // The compatibility objects of node:http2 have the members of node:http's that we use.
+      this.#handle(front, request as unknown as IncomingMessage, response as unknown as ServerResponse);
+    });
+  }
+
+  #pendingFront: Front | undefined;
+
+  /** Is this port served? Else the stack must reset the connection. */
+  serves(port: number, destination?: string): boolean {
+    if (this.#isClosed) return false;
+    return this.#tcpHandler(port, destination) !== undefined;
+  }
+
+  #serviceOf(destination: string | undefined): Front["service"] {
+    return destination === undefined ? undefined : this.#options.serviceOf?.(destination);
+  }
+
+  #tcpHandler(port: number, destination: string | undefined): TcpPortHandler | undefined {
+    return findTcp(this.#options.config(), port, this.#serviceOf(destination)?.service);
+  }
+
+  /** A connection that was accepted on that port. */
+  accept(conn: Conn, port: number): void {
+    const handler = this.#isClosed ? undefined : this.#tcpHandler(port, conn.proof.destination.address);
+    if (handler === undefined) {
+      return void conn.abort(
+        new Fault("PROXY_PORT_NOT_SERVED", `Cannot accept on port "${port}": nothing is served there`),
+      );
+    }
+    const service = this.#serviceOf(conn.proof.destination.address);
+    const revoked = this.#options.callers.revoked(conn.proof);
+    if (revoked.aborted) return void conn.abort(revoked.reason as Fault);
+    if (handler.TCPForward !== undefined && handler.TCPForward !== "" && !handler.TerminateTLS) {
+      return void this.#forwardRaw(conn, handler, revoked);
+    }
+    const stream = asDuplex(conn);
+    this.#watch(stream, revoked);
+    stream.on("error", (error) => this.#options.log.debug("proxy.connection_failed", { error: error.message }));
+    if (handler.TerminateTLS) return void this.#terminate(stream, handler, conn.proof);
+    const front: Front = { proof: conn.proof, port, serverName: undefined, service };
+    if (handler.HTTPS === true) return void this.#serveTls(stream, front);
+    if (handler.HTTP === true) return void this.#serveHttp1(stream, front);
+    stream.destroy();
+  }
+
+  #watch(stream: Duplex, revoked: AbortSignal): void {
+    const cut = (): void => void stream.destroy(revoked.reason as Error);
+    revoked.addEventListener("abort", cut, { once: true });
+    this.#open.add(stream);
+    stream.once("close", () => {
+      revoked.removeEventListener("abort", cut);
+      this.#open.delete(stream);
+    });
+  }
+
+  #dial(place: BackendPlace): Duplex {
+    return this.#options.dialBackend?.(place) ?? net.connect({ ...place, noDelay: true, allowHalfOpen: true });
+  }
+
+  #backendOf(handler: TcpPortHandler, proof: Proof): { socket: Duplex; preface: Uint8Array | undefined } | undefined {
+    const place = forwardPlace(handler.TCPForward ?? "");
+    if (place === undefined) return undefined;
+    const version = handler.ProxyProtocol ?? 0;
+    const preface = version === 0 || !("port" in place) ? undefined : proxyHeader(version, proof, place.port);
+    if (version !== 0 && preface === undefined) return undefined; // never without the header that was asked for
+    return { socket: this.#dial(place), preface };
+  }
+
+  #forwardRaw(conn: Conn, handler: TcpPortHandler, revoked: AbortSignal): void {
+    const backend = this.#backendOf(handler, conn.proof);
+    if (backend === undefined) {
+      return void conn.abort(
+        new Fault("PROXY_BAD_TARGET", `Cannot forward to "${handler.TCPForward}": wanted host:port`),
+      );
+    }
+    const { socket, preface } = backend;
+    relay(conn, socket, preface, this.#options.log);
+    const cut = (): void => {
+      conn.abort(revoked.reason as Fault);
+      socket.destroy();
+    };
+    revoked.addEventListener("abort", cut, { once: true });
+    this.#open.add(socket);
+    socket.once("close", () => {
+      revoked.removeEventListener("abort", cut);
+      this.#open.delete(socket);
+    });
+  }
+
+  #terminate(stream: Duplex, handler: TcpPortHandler, proof: Proof): void {
+    const name = handler.TerminateTLS ?? "";
+    // Other names than the one that was configured get no certificate (TL-2).
+    const secure = this.#secured(stream, (asked) => (foldHost(asked) === foldHost(name) ? name : undefined), []);
+    secure.once("secure", () => {
+      const backend = this.#backendOf(handler, proof);
+      if (backend === undefined) return void secure.destroy();
+      if (backend.preface !== undefined) backend.socket.write(backend.preface);
+      joinStreams(secure, backend.socket);
+    });
+  }
+
+  #serveTls(stream: Duplex, front: Front): void {
+    const config = this.#options.config();
+    const known = (asked: string): string | undefined => {
+      const name = front.service?.name ?? asked;
+      if (foldHost(asked) !== foldHost(name)) return undefined;
+      const site = findSite(config, name, front.port, front.service?.service);
+      return site === undefined ? undefined : foldHost(name);
+    };
+    const secure = this.#secured(stream, known, ["h2", "http/1.1"]);
+    secure.once("secure", () => {
+      const serverName = secure.servername;
+      if (typeof serverName !== "string" || serverName === "") return void secure.destroy();
+      // As tls.Server does at this point; node:http2 waits for it.
+      Object.assign(secure, { secureConnecting: false });
+      const secured = { ...front, serverName: foldHost(serverName) };
+      if (secure.alpnProtocol === "h2") this.#serveHttp2(secure, secured);
+      else this.#serveHttp1(secure, secured);
+    });
+  }
+
+  #secured(stream: Duplex, known: (asked: string) => string | undefined, protocols: string[]): tls.TLSSocket {
+    const { clock, log, secureContext } = this.#options;
+    const secure = new tls.TLSSocket(stream as net.Socket, {
+      isServer: true,
+      ...(protocols.length > 0 ? { ALPNProtocols: protocols } : {}),
+      SNICallback: (asked: string, done: (error: Error | null, context?: SecureContext) => void): void => {
+        const name = known(asked);
+        if (name === undefined)
+          return void done(new Fault("PROXY_UNKNOWN_NAME", "Cannot serve TLS: name not served here"));
+        secureContext(name).then(
+          (context) => (context instanceof Fault ? done(context) : done(null, context)),
+          (error: unknown) => done(error instanceof Error ? error : new Error(String(error))),
+        );
+      },
+    });
+    const cancel = clock.at(clock.now() + this.#limits.handshakeMs, () => void secure.destroy());
+    secure.once("secure", cancel);
+    secure.once("close", cancel);
+    secure.on("error", (error) => {
+      log.debug("proxy.tls_failed", { error: error.message });
+      secure.destroy();
+    });
+    return secure;
+  }
+
+  #serveHttp1(stream: Duplex, front: Front): void {
+    this.#fronts.set(stream, front);
+    this.#waitFor(stream, this.#limits.headMs);
+    stream.once("data", (chunk: Buffer) => this.#checkLine(stream, chunk));
+    this.#http1.emit("connection", stream);
+  }
+
+  #serveHttp2(stream: Duplex, front: Front): void {
+    this.#pendingFront = front; // the session event comes within the call
+    this.#http2.emit("connection", stream);
+    this.#pendingFront = undefined;
+  }
+
+  readonly #waits: WeakMap<object, () => void> = new WeakMap();
+
+  /** Node's own timers need a listening server, and ours run on the injected clock. */
+  #waitFor(stream: Duplex, ms: number): void {
+    const { clock } = this.#options;
+    this.#waits.get(stream)?.();
+    this.#waits.set(
+      stream,
+      clock.at(clock.now() + ms, () => void stream.destroy()),
+    );
+  }
+
+  #createHttp1(): http.Server {
+    const server = http.createServer({
+      maxHeaderSize: this.#limits.headBytes,
+      requireHostHeader: false, // answered by our own check
+      insecureHTTPParser: false,
+      keepAliveTimeout: 0,
+      headersTimeout: 0,
+      requestTimeout: 0,
+      shouldUpgradeCallback: isWebSocket,
+    });
+    server.maxHeadersCount = this.#limits.headFields;
+    const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
+      const stream: Duplex = request.socket;
+      const front = this.#fronts.get(stream);
+      if (front === undefined) return void stream.destroy();
+      if (this.#refused.has(stream)) return;
+      this.#waits.get(stream)?.();
+      const before = this.#answers.get(stream);
+      this.#answers.set(stream, response);
+      response.once("finish", () => {
+        if (this.#answers.get(stream) === response) this.#waitFor(stream, this.#limits.idleMs);
+      });
+      // Pipelined requests are handled one after the other (RFC 9112 section 9.3.2).
+      if (before === undefined || before.writableFinished) this.#handle(front, request, response);
+      else before.once("close", () => this.#handle(front, request, response));
+    };
+    server.on("request", onRequest);
+    server.on("checkContinue", (request, response) => {
+      response.writeContinue();
+      onRequest(request, response);
+    });
+    server.on("checkExpectation", (request, response) => {
+      response.shouldKeepAlive = false;
+      sendError(request, response, 417, "417 unknown expectation");
+    });
+    server.on("upgrade", (request, stream, head) => {
+      const front = this.#fronts.get(stream);
+      if (front === undefined) return void stream.destroy();
+      this.#waits.get(stream)?.();
+      const onError = (): void => void stream.destroy();
+      stream.on("error", onError);
+      const response = responseOn(request, stream, () => {
+        stream.off("error", onError);
+        this.#serveHttp1(stream, front);
+      });
+      this.#handle(front, request, response, { stream, head });
+    });
+    server.on("connect", (request, stream) => {
+      const response = responseOn(request, stream, () => void stream.end());
+      response.shouldKeepAlive = false;
+      sendError(request, response, 405, "405 method not allowed");
+    });
+    server.on("clientError", (error: NodeJS.ErrnoException, stream) => this.#refuse(stream, error.code));
+    return server;
+  }
+
+  /** Connections where bytes were refused: whatever the parser still makes of them is not a request. */
+  readonly #refused: WeakSet<object> = new WeakSet();
+  /** The newest request's answer of each connection. */
+  readonly #answers: WeakMap<object, ServerResponse> = new WeakMap();
+
+  /** Node's parser collapses blanks, skips empty lines and takes HTTP/0.9: a connection that begins so is refused. */
+  #checkLine(stream: Duplex, chunk: Buffer): void {
+    const end = chunk.indexOf(10);
+    if (end >= 0 && !REQUEST_LINE.test(chunk.toString("latin1", 0, end))) this.#refuse(stream, undefined);
+  }
+
+  /** Answered once if nothing was answered yet, and never read on. */
+  #refuse(stream: Duplex, code: string | undefined): void {
+    if (this.#refused.has(stream)) return;
+    this.#refused.add(stream);
+    const current = (stream as { _httpMessage?: ServerResponse | null })._httpMessage ?? undefined;
+    if (!stream.writable || code === "ECONNRESET") return void stream.destroy();
+    if (current?.headersSent === true) {
+      if (!current.writableEnded)
+        stream.destroy(); // the answer cannot be completed
+      else this.#endSoon(stream);
+      return;
+    }
+    const status = code === "HPE_HEADER_OVERFLOW" ? "431 Request Header Fields Too Large" : "400 Bad Request";
+    const head = `HTTP/1.1 ${status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n`;
+    stream.write(`${head}${status}`);
+    this.#endSoon(stream);
+  }
+
+  #endSoon(stream: Duplex): void {
+    stream.end();
+    this.#waitFor(stream, LINGER_MS);
+  }
+
+  #handle(
+    front: Front,
+    request: IncomingMessage,
+    response: ServerResponse,
+    upgrade?: { stream: Duplex; head: Buffer },
+  ): void {
+    this.#router.handle(front, request, response, upgrade).catch((error: unknown) => {
+      this.#options.log.error("proxy.request_failed", { error: String(error) });
+      sendError(request, response, 500, "500 internal error");
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    for (const open of this.#open) if ("destroy" in open) open.destroy();
+    this.#pool.destroy();
+    this.#http1.close();
+    this.#http2.close();
+  }
+}
+
+/** One request line as RFC 9112 section 3 has it: single spaces, a version, nothing before it. */
+const REQUEST_LINE = /^[!-~]+ [^ \t\r\n]+ HTTP\/1\.[01]\r?$/;

@@ -1,0 +1,192 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Duplex } from "node:stream";
+import { formatAddress, parseAddress } from "../base/address.ts";
+import { Fault } from "../base/fault.ts";
+import type { Caller } from "../identity/caller.ts";
+import { type HeaderPair, identityHeaders } from "../identity/headers.ts";
+import type { HttpHandler } from "../wire/serve-config.ts";
+import { sendError, sendText } from "./answers.ts";
+import { type Backend, backendOf } from "./backend.ts";
+import type { BackendPool } from "./backend-pool.ts";
+import { sendPath } from "./files.ts";
+import { forward } from "./forward.ts";
+import type { Front, ProxyLimits, ProxyOptions } from "./options.ts";
+import { belowMount, findMount, joinPaths, readTarget, type Target } from "./path.ts";
+import { sendRedirect } from "./redirect.ts";
+import { type Checked, checkRequest } from "./request-checks.ts";
+import { findSite, foldHost, type Site } from "./serve-lookup.ts";
+import { forwardUpgrade } from "./upgrade.ts";
+
+interface Upgrade {
+  readonly stream: Duplex;
+  readonly head: Buffer;
+}
+
+/** From a request to its handler. Identity is looked up per request; in doubt no backend is contacted. */
+export class Router {
+  readonly #options: ProxyOptions;
+  readonly #limits: ProxyLimits;
+  readonly #pool: BackendPool;
+
+  constructor(options: ProxyOptions, limits: ProxyLimits, pool: BackendPool) {
+    this.#options = options;
+    this.#limits = limits;
+    this.#pool = pool;
+  }
+
+  async handle(front: Front, request: IncomingMessage, response: ServerResponse, upgrade?: Upgrade): Promise<void> {
+    const checked = checkRequest(request, this.#limits);
+    if ("status" in checked) return sendError(request, response, checked.status, `${checked.status} ${checked.reason}`);
+    if (upgrade === undefined && offersWebSocket(request) && (checked.isChunked || (checked.length ?? 0) > 0)) {
+      return sendError(request, response, 400, "400 an upgrade with a body"); // WS-2
+    }
+    if (checked.target === "/*" || request.url === "*") return this.#asterisk(request, response);
+    const target = readTarget(checked.target);
+    if (target === undefined) return sendError(request, response, 400, "400 malformed request target");
+    if (request.httpVersionMajor === 2 && nameOf(checked.host) !== front.serverName) {
+      return sendError(request, response, 421, "421 this connection is for another name"); // H2-8
+    }
+    const site = this.#siteOf(front, checked.host);
+    const mount = site === undefined ? undefined : findMount(site, target.decoded);
+    if (mount === undefined) return sendError(request, response, 404, "404 page not found");
+
+    const { handler, point } = mount;
+    if (handler.Text !== undefined && handler.Text !== "") return sendText(request, response, 200, handler.Text);
+    if (handler.Redirect !== undefined && handler.Redirect !== "") {
+      return sendRedirect(request, response, handler.Redirect, checked.host, target.path);
+    }
+    if (handler.Path !== undefined && handler.Path !== "") {
+      const allow = this.#options.allowPath ?? (() => true);
+      const { decoded: path, query } = target;
+      return await sendPath(request, response, { root: handler.Path, mount: point, path, query, allow });
+    }
+    if (handler.Proxy === undefined || handler.Proxy === "") return sendError(request, response, 500, "empty handler");
+    await this.#proxy(front, request, response, checked, target, point, handler, upgrade);
+  }
+
+  #asterisk(request: IncomingMessage, response: ServerResponse): void {
+    if (request.method !== "OPTIONS") return void sendError(request, response, 400, "400 malformed request target");
+    response.removeHeader("connection");
+    response.writeHead(200, ["Content-Length", "0"]);
+    response.end();
+  }
+
+  /** TLS: the name that the certificate was for. Plain: the Host, where a bare name is one of our own tailnet. */
+  #siteOf(front: Front, host: string): Site | undefined {
+    const config = this.#options.config();
+    const { service, port, serverName } = front;
+    if (service !== undefined) return findSite(config, service.name, port, service.service);
+    if (serverName !== undefined) return findSite(config, serverName, port);
+    const name = nameOf(host);
+    if (name === "") return undefined;
+    const self = this.#options.selfName();
+    const isOurs = this.#isOwnAddress(name, front);
+    if (isOurs) return findSite(config, self, port);
+    const suffix = self.slice(self.indexOf("."));
+    return findSite(config, name.endsWith(foldHost(suffix)) ? name : `${name}${suffix}`, port);
+  }
+
+  #isOwnAddress(name: string, front: Front): boolean {
+    const bytes = parseAddress(name);
+    if (bytes === undefined) return false;
+    const address = formatAddress(bytes);
+    return address === front.proof.destination.address || (this.#options.selfAddresses?.() ?? []).includes(address);
+  }
+
+  async #proxy(
+    front: Front,
+    request: IncomingMessage,
+    response: ServerResponse,
+    checked: Checked,
+    target: Target,
+    point: string,
+    handler: HttpHandler,
+    upgrade: Upgrade | undefined,
+  ): Promise<void> {
+    const { callers, clock, log } = this.#options;
+    const rest = belowMount(target, point);
+    if (rest === undefined) return sendError(request, response, 404, "404 page not found");
+    const backend = backendOf(handler.Proxy ?? "");
+    if (backend instanceof Fault) return sendError(request, response, 500, "unknown proxy destination");
+    const caller = callers.of(front.proof, clock.now());
+    if (caller instanceof Fault) {
+      log.warn("proxy.caller_unknown", { code: caller.code });
+      return sendError(request, response, 503, "503 the caller could not be identified");
+    }
+    const identity = await this.#identity(front, caller, checked.host, handler);
+    if (response.destroyed) return;
+    const work = {
+      request,
+      response,
+      checked,
+      backend,
+      path: pathTo(backend, rest, target.query),
+      identity,
+      pool: this.#pool,
+      poolKey: poolKeyOf(caller),
+      log,
+      rewrite: this.#rewriteOf(front, backend, checked.host),
+    };
+    if (upgrade === undefined) forward(work);
+    else forwardUpgrade(work, upgrade.stream, upgrade.head);
+  }
+
+  async #identity(front: Front, caller: Caller, host: string, handler: HttpHandler): Promise<HeaderPair[]> {
+    const { callers, assertions } = this.#options;
+    const isFunnel = front.proof.kind === "ingress";
+    const names = handler.AcceptAppCaps ?? [];
+    const { address } = front.proof.destination;
+    const capabilities = isFunnel || names.length === 0 ? undefined : callers.capabilities(caller, address, names);
+    const isTls = front.serverName !== undefined;
+    const audience = `${isTls ? "https" : "http"}://${host}`;
+    const assertion = assertions === undefined ? undefined : await assertions.sign(caller, audience, capabilities);
+    return identityHeaders({ caller, capabilities, isFunnel, isTls, host, assertion });
+  }
+
+  /** Answers that name the backend's own address name ours instead. */
+  #rewriteOf(front: Front, backend: Backend, host: string): (name: string, value: string) => string {
+    const { origin } = backend;
+    if (this.#options.rewritesAnswers === false || origin === undefined) return (_, value) => value;
+    const served = `${front.serverName === undefined ? "http" : "https"}://${host}`;
+    const domain = backend.host.replace(/[.]/g, "\\.");
+    return (name, value) => {
+      if (name === "location" || name === "content-location") {
+        const rest = value.startsWith(origin) ? value.slice(origin.length) : undefined;
+        return rest !== undefined && (rest === "" || /^[/?#]/.test(rest)) ? served + rest : value;
+      }
+      if (name === "set-cookie") return value.replace(new RegExp(`;\\s*domain=\\.?${domain}(?=\\s*(?:;|$))`, "gi"), "");
+      return value;
+    };
+  }
+}
+
+function offersWebSocket(request: IncomingMessage): boolean {
+  const { upgrade, connection } = request.headers;
+  return upgrade?.toLowerCase() === "websocket" && /(?:^|,)\s*upgrade\s*(?:,|$)/i.test(connection ?? "");
+}
+
+function nameOf(host: string): string {
+  return foldHost(host.replace(/:\d*$/, "")).replace(/^\[|\]$/g, "");
+}
+
+function pathTo(backend: Backend, rest: string, query: string): string {
+  const path = joinPaths(backend.path, rest);
+  if (backend.query === "") return path + query;
+  return `${path}?${backend.query}${query.length > 1 ? `&${query.slice(1)}` : ""}`;
+}
+
+/** Connections to a backend are never shared between callers. */
+function poolKeyOf(caller: Caller): string {
+  switch (caller.kind) {
+    case "user":
+    case "tagged":
+      return `node ${caller.nodeKey}`;
+    case "routed":
+      return `routed ${caller.via} ${caller.address}`;
+    case "guest":
+      return `guest ${caller.issuer} ${caller.subject}`;
+    case "anonymous":
+    case "probe":
+      return `${caller.kind} ${caller.address}`;
+  }
+}

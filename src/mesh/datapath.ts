@@ -94,7 +94,10 @@ export class Datapath {
       const sealed = wireguard.seal(target, packet, train.slab, train.offset, now);
       if (sealed > 0) {
         this.counters.txPackets++;
+        const { slab, offset } = train;
         if (!train.push(sealed)) this.#train = undefined;
+        const second = paths.second(target, now); // while the direct path is not proved, the relay carries a copy
+        if (second >= 0) this.sendDatagram(second, slab.subarray(offset, offset + sealed));
         this.#afterwards();
         return;
       }
@@ -102,7 +105,10 @@ export class Datapath {
       const sealed = wireguard.seal(target, packet, this.#derpSlab, 0, now);
       if (sealed > 0) {
         this.counters.txPackets++;
-        derpSend(way.region, way.nodeKey, this.#derpSlab.subarray(0, sealed));
+        const datagram = this.#derpSlab.subarray(0, sealed);
+        derpSend(way.region, way.nodeKey, datagram);
+        const second = paths.second(target, now);
+        if (second >= 0) this.sendDatagram(second, datagram);
         return;
       }
     }

@@ -30,6 +30,7 @@ import { WireGuard } from "./wireguard/device.ts";
 
 const MTU_BYTES = 1280;
 const PING_AGAIN_MS = 1000;
+const HANDSHAKE_INITIATION = 1;
 
 export interface MeshNodeOptions {
   /** URL of the coordination server. */
@@ -122,10 +123,13 @@ export class MeshNode {
       aead: await chooseAead(),
       timestampFloor: this.#identity.timestampFloor,
       onTimestamp: (wall) => this.#reserveTimestamps(wall),
+      sourceOf: (path) => {
+        const way = table.get(path);
+        return way?.kind === "udp" ? parseAddress(way.address) : undefined;
+      },
       send: (peer, path, datagram) => {
-        const way = path ?? this.#paths.best(peer, clock.now());
-        if (path === undefined) this.#paths.sent(peer, clock.now());
-        if (way >= 0) this.#datapath.sendDatagram(way, datagram);
+        if (path === undefined) this.#sendByBestPath(peer, datagram);
+        else this.#datapath.sendDatagram(path, datagram);
         this.#wake();
       },
       onAuthenticated: (peer, path, now) => this.#paths.authenticated(peer, path, now),
@@ -166,6 +170,8 @@ export class MeshNode {
         this.#datapath.receiveDerp(path, payload, clock.now());
         this.#wake();
       },
+      onAlive: (region) => this.#paths.heardDerp(region, clock.now()),
+      onConnected: () => this.#wake(),
       ...(this.#options.connectDerp === undefined ? {} : { connect: this.#options.connectDerp }),
     });
     this.#datapath = new Datapath(
@@ -238,6 +244,7 @@ export class MeshNode {
     );
   }
 
+  readonly #pathless: Map<number, Uint8Array> = new Map();
   #isWakeQueued = false;
   /** Facts were reported to the machines: look at their deadlines once this task is over. */
   #wake(): void {
@@ -245,8 +252,32 @@ export class MeshNode {
     this.#isWakeQueued = true;
     queueMicrotask(() => {
       this.#isWakeQueued = false;
-      if (!this.#isClosed) for (const waker of this.#wakers) waker();
+      if (this.#isClosed) return;
+      if (this.#pathless.size > 0) this.#retryPathless();
+      for (const waker of this.#wakers) waker();
     });
+  }
+
+  /** A first handshake may be due before any path is known: it waits for one instead of for WireGuard's 5 s. */
+  #sendByBestPath(peer: number, datagram: Uint8Array): void {
+    const now = this.#clock.now();
+    this.#paths.sent(peer, now);
+    const best = this.#paths.best(peer, now);
+    if (best < 0) {
+      if (datagram[0] === HANDSHAKE_INITIATION) this.#pathless.set(peer, datagram.slice());
+      return;
+    }
+    this.#pathless.delete(peer);
+    this.#datapath.sendDatagram(best, datagram);
+    const second = this.#paths.second(peer, now);
+    if (second >= 0) this.#datapath.sendDatagram(second, datagram);
+  }
+
+  #retryPathless(): void {
+    for (const [peer, datagram] of this.#pathless) {
+      if (this.#peers.byIndex(peer) === undefined) this.#pathless.delete(peer);
+      else if (this.#paths.best(peer, this.#clock.now()) >= 0) this.#sendByBestPath(peer, datagram);
+    }
   }
 
   #applyMap(map: NetworkMap, response: MapResponse): void {
@@ -469,6 +500,7 @@ export class MeshNode {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#netstack.close();
+    this.#pathless.clear();
     this.#datapath.flush();
     await this.#control.close();
     await this.#derp.close();

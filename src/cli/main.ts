@@ -27,6 +27,7 @@ const clientCommands: Readonly<Record<string, () => Promise<ClientCommand>>> = {
 const programs: Readonly<Record<string, () => Promise<Command>>> = {
   check: async () => (await import("./check.ts")).check,
   run: async () => (await import("./run.ts")).run,
+  server: async () => (await import("./server.ts")).server,
   demo: async () => (await import("./demo.ts")).demo,
 };
 

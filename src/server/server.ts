@@ -8,7 +8,7 @@ import { type Random, systemRandom } from "../base/random.ts";
 import type { Store } from "../base/store.ts";
 import { certificateDigest, createSelfSigned, type PinnedCertificate } from "../certs/self-signed.ts";
 import { Coordinator } from "../coordination/coordinator.ts";
-import { compilePolicy } from "../coordination/policy/policy.ts";
+import { compilePolicy, type PolicyContext } from "../coordination/policy/policy.ts";
 import type { CoordinationStore } from "../coordination/store/coordination-store.ts";
 import { ControlEndpoint } from "../coordination/transport/control-endpoint.ts";
 import { generatePrivateKey } from "../crypto/keys.ts";
@@ -37,7 +37,7 @@ export interface ServerOptions {
   readonly serverUrl?: string;
   /** Suffix of the nodes' names. */
   readonly baseDomain: string;
-  /** HuJSON; used when the store holds none yet. @default everybody may reach everybody */
+  /** HuJSON. @default the one in the store; with none there, everybody may reach everybody */
   readonly policy?: string;
   readonly log?: Log;
   readonly clock?: Clock;
@@ -112,8 +112,11 @@ export class Server {
       serverUrl: url,
       baseDomain: options.baseDomain,
       derpMap: () => derpMap,
-      policy: compilePolicy(options.policy ?? ""),
+      policy: compilePolicy(""),
     });
+    // A policy outlives the process: never start open because nothing was said this time.
+    const source = options.policy ?? coordinator.policySource();
+    if (source !== undefined) await coordinator.setPolicy(compilePolicy(source), source, "start");
     const endpoint = new ControlEndpoint({
       privateKey: noiseKey,
       handler: coordinator,
@@ -139,7 +142,12 @@ export class Server {
    * @throws {Fault} POLICY_*, with line and column
    */
   async setPolicy(source: string, by: string): Promise<void> {
-    await this.coordinator.setPolicy(compilePolicy(source), source, by);
+    await this.coordinator.setPolicy(compilePolicy(source, this.policyContext()), source, by);
+  }
+
+  /** What a policy is checked against: the users and nodes of now. */
+  policyContext(): PolicyContext {
+    return { users: this.coordinator.users().map(({ login }) => login), nodes: this.coordinator.policyNodes() };
   }
 
   async close(): Promise<void> {

@@ -1,0 +1,115 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { createNode } from "../src/index.ts";
+
+const root = path.resolve(import.meta.dirname, "..");
+const scratch = mkdtempSync(path.join(tmpdir(), "sp-"));
+const children: ChildProcess[] = [];
+const backend = createServer((request, response) => response.end(JSON.stringify(request.headers)));
+const serverArgs = ["server", "--state", `${scratch}/server`, "--port", "0", "--derp-port", "0", "--stun-port", "0"];
+const admin = ["server", "--state", `${scratch}/server`];
+
+/** Starts a long-running command and waits for a line of its log; gives that line. */
+function start(
+  args: readonly string[],
+  event: string,
+): Promise<{ child: ChildProcess; line: Record<string, unknown> }> {
+  const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", `${root}/src/bin.ts`, ...args], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  children.push(child);
+  return new Promise((resolve, reject) => {
+    let text = "";
+    child.stderr!.on("data", (chunk) => {
+      text += String(chunk);
+      const line = text.split("\n").find((candidate) => candidate.includes(`"msg":"${event}"`));
+      if (line !== undefined) resolve({ child, line: JSON.parse(line) as Record<string, unknown> });
+    });
+    child.on("exit", (code) => reject(new Error(`${args.join(" ")} ended with ${code}: ${text}`)));
+  });
+}
+
+async function sallyport(
+  ...args: readonly string[]
+): Promise<{ status: number | null; stdout: string; stderr: string }> {
+  const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", `${root}/src/bin.ts`, ...args]);
+  let stdout = "";
+  let stderr = "";
+  child.stdout.on("data", (chunk) => {
+    stdout += String(chunk);
+  });
+  child.stderr.on("data", (chunk) => {
+    stderr += String(chunk);
+  });
+  const status = await new Promise<number | null>((resolve) => child.on("close", resolve));
+  return { status, stdout, stderr };
+}
+
+beforeAll(() => new Promise<void>((resolve) => backend.listen(0, "127.0.0.1", () => resolve())));
+afterAll(() => {
+  for (const child of children) child.kill("SIGKILL");
+  backend.close();
+  rmSync(scratch, { recursive: true, force: true });
+});
+
+test("server, gateway, serve, and a node of the library, as a person types them", { timeout: 60_000 }, async () => {
+  const first = await start(serverArgs, "server.started");
+  const url = String(first.line["url"]);
+  expect(statSync(`${scratch}/server/server.sock`).mode & 0o777).toBe(0o600);
+  await sallyport(...admin, "users", "create", "alice@example.com", "--name", "Alice");
+  const key = (await sallyport(...admin, "keys", "create", "--user", "alice@example.com", "--reusable")).stdout.trim();
+  expect(key).toMatch(/^sp-auth-/);
+
+  const bad = path.join(scratch, "bad.hujson");
+  writeFileSync(bad, '{\n  "acls": [{ "action": "deny", "src": ["*"], "dst": ["*:*"] }],\n}\n');
+  const refused = await sallyport(...admin, "policy", "set", bad);
+  expect(refused.status).toBe(1);
+  expect(refused.stderr).toMatch(/line 2, column \d+/);
+
+  const keyFile = path.join(scratch, "key");
+  writeFileSync(keyFile, key, { mode: 0o600 });
+  const socket = `${scratch}/gw/sallyport.sock`;
+  const gateway = [
+    "run",
+    "--login-server",
+    url,
+    "--auth-key",
+    `file:${keyFile}`,
+    "--hostname",
+    "gw",
+    "--state",
+    `${scratch}/gw`,
+  ];
+  await start(gateway, "gateway.started");
+  const node = await createNode({
+    controlUrl: url,
+    authKey: key,
+    hostname: "laptop",
+    signal: AbortSignal.timeout(15_000),
+  });
+  try {
+    await expect
+      .poll(async () => (await sallyport("--socket", socket, "status")).stdout, { timeout: 15_000 })
+      .toContain("laptop");
+    const port = String((backend.address() as AddressInfo).port);
+    const served = await sallyport("--socket", socket, "serve", "--bg", "--http", "80", port);
+    expect(served.stderr + served.stdout).toContain("http://gw.mesh.internal");
+    expect(served.status).toBe(0);
+
+    const response = await node.fetch("http://gw.mesh.internal/", { signal: AbortSignal.timeout(15_000) });
+    expect(await response.json()).toMatchObject({
+      "tailscale-user-login": "alice@example.com",
+      "tailscale-user-name": "Alice",
+    });
+    const whois = await sallyport("--socket", socket, "whois", node.addresses[0]!);
+    expect(whois.stdout).toContain("alice@example.com");
+    expect((await sallyport("--socket", socket, "ip", "-4")).stdout.trim()).toBe("100.64.0.1");
+  } finally {
+    await node.close();
+  }
+});

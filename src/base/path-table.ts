@@ -15,7 +15,7 @@ export class PathTable {
   #oldest = 0;
 
   intern(path: Path): number {
-    const key = path.kind === "udp" ? `${path.address}#${path.port}` : `derp ${path.region} ${path.nodeKey}`;
+    const key = keyOf(path);
     const known = this.#numbers.get(key);
     if (known !== undefined) return known;
     if (this.#paths.length < MOST_PATHS) {
@@ -24,12 +24,7 @@ export class PathTable {
     }
     const number = this.#oldest;
     this.#oldest = (this.#oldest + 1) % MOST_PATHS;
-    for (const [stale] of this.#numbers) {
-      if (this.#numbers.get(stale) === number) {
-        this.#numbers.delete(stale);
-        break;
-      }
-    }
+    this.#numbers.delete(keyOf(this.#paths[number]!));
     this.#numbers.set(key, number);
     this.#paths[number] = path;
     return number;
@@ -38,4 +33,8 @@ export class PathTable {
   get(number: number): Path | undefined {
     return this.#paths[number];
   }
+}
+
+function keyOf(path: Path): string {
+  return path.kind === "udp" ? `${path.address}#${path.port}` : `derp ${path.region} ${path.nodeKey}`;
 }

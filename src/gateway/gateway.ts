@@ -12,6 +12,8 @@ import { Certificates } from "./certificates.ts";
 import { effectiveConfig } from "./effective-config.ts";
 
 const SERVE_CONFIG = "serve.json";
+/** Revoked means cut, within five seconds. */
+const REVIEW_EVERY_MS = 2000;
 
 export interface GatewayOptions extends Omit<MeshNodeOptions, "store"> {
   readonly store: Store;
@@ -27,6 +29,7 @@ export class Gateway {
   readonly #log: Log;
   #stored: StoredServeConfig;
   #serveConfig: ServeConfig;
+  #stopReview: () => void = () => {};
 
   private constructor(options: GatewayOptions, node: MeshNode, stored: StoredServeConfig) {
     const clock: Clock = options.clock ?? systemClock;
@@ -53,6 +56,11 @@ export class Gateway {
       clock,
     });
     node.onMap((map) => this.callers.setMap(map));
+    const review = (): void => {
+      this.callers.review(); // a key may run out without a new map
+      this.#stopReview = clock.at(clock.now() + REVIEW_EVERY_MS, review);
+    };
+    review();
     node.onSyn = (destination) =>
       this.proxy.serves(destination.port, destination.address)
         ? (conn) => this.proxy.accept(conn, destination.port)
@@ -92,6 +100,7 @@ export class Gateway {
   }
 
   async close(): Promise<void> {
+    this.#stopReview();
     await this.proxy.close();
     await this.node.close();
   }

@@ -10,6 +10,7 @@ import type { StoredServeConfig } from "../wire/ipn.ts";
 import type { ServeConfig } from "../wire/serve-config.ts";
 import { Certificates } from "./certificates.ts";
 import { effectiveConfig } from "./effective-config.ts";
+import { PeerApi } from "./peer-api.ts";
 
 const SERVE_CONFIG = "serve.json";
 /** Revoked means cut, within five seconds. */
@@ -29,6 +30,7 @@ export class Gateway {
   readonly #log: Log;
   #stored: StoredServeConfig;
   #serveConfig: ServeConfig;
+  readonly #peerApi: PeerApi;
   #stopReview: () => void = () => {};
 
   private constructor(options: GatewayOptions, node: MeshNode, stored: StoredServeConfig) {
@@ -50,12 +52,15 @@ export class Gateway {
     this.proxy = new ReverseProxy({
       config: () => this.#serveConfig,
       selfName: () => this.name,
+      selfAddresses: () => node.addresses,
       callers: this.callers,
       secureContext: (name) => this.certificates.secureContext(name),
       log: this.#log.with("proxy"),
       clock,
     });
     node.onMap((map) => this.callers.setMap(map));
+    this.#peerApi = new PeerApi(node);
+    node.onPeerApi = (conn) => this.#peerApi.accept(conn);
     const review = (): void => {
       this.callers.review(); // a key may run out without a new map
       this.#stopReview = clock.at(clock.now() + REVIEW_EVERY_MS, review);
@@ -101,6 +106,7 @@ export class Gateway {
 
   async close(): Promise<void> {
     this.#stopReview();
+    this.#peerApi.close();
     await this.proxy.close();
     await this.node.close();
   }

@@ -1,6 +1,8 @@
 import { type AddressBytes, parseAddress } from "../base/address.ts";
-import { createBatch, PACKET, type PacketBatch, type TxTrain, type UdpIo } from "../base/packet.ts";
+import { createBatch, PACKET, type PacketBatch, STRIDE, type TxTrain, type UdpIo } from "../base/packet.ts";
 import type { PathTable } from "../base/path-table.ts";
+import { IPV4, IPV6 } from "../wire/ip.ts";
+import { pongFor, TSMP_PROTOCOL } from "../wire/tsmp.ts";
 import type { PacketFilter } from "./filter/filter.ts";
 import type { Paths } from "./paths/paths.ts";
 import type { Netstack } from "./tcpip/netstack.ts";
@@ -22,8 +24,6 @@ export interface DatapathParts {
 
 const WIREGUARD_OVERHEAD_BYTES = 32; // 16 header + 16 tag
 const DATAGRAM_BYTES = 2048; //         of anything not sealed in place
-const IPV4_DESTINATION = 16;
-const IPV6_DESTINATION = 24;
 
 /**
  * The only caller of paths → wireguard → filter → tcpip, each on a whole batch, and of the way back.
@@ -36,6 +36,8 @@ export class Datapath {
   readonly #derpBatch: PacketBatch = createBatch(1, 65_536);
   #train: TxTrain | undefined;
   #trainPath = -1;
+  /** Told in TSMP pongs; 0 = none. */
+  peerApiPort = 0;
   #isInTurn = false;
   #isFlushQueued = false;
   readonly counters: { rxPackets: number; txPackets: number; unroutable: number; full: number } = {
@@ -57,10 +59,23 @@ export class Datapath {
     this.#isInTurn = true;
     paths.input(batch, now);
     if (batch.count > 0) wireguard.open(batch, now);
+    if (batch.count > 0) this.#answerTsmp(batch, now);
     if (batch.count > 0) filter.inbound(batch, now);
     if (batch.count > 0) netstack.input(batch, now);
     this.#isInTurn = false;
     this.flush();
+  }
+
+  /** TSMP pings are answered before the filter, as upstream does (`net/tstun/wrap.go`). */
+  #answerTsmp({ slab, at, count }: PacketBatch, now: number): void {
+    for (let i = 0; i < count; i++) {
+      const from = i * STRIDE;
+      const offset = at[from + PACKET.offset]!;
+      const protocol = slab[offset]! >> 4 === 4 ? slab[offset + IPV4.protocol] : slab[offset + IPV6.nextHeader];
+      if (protocol !== TSMP_PROTOCOL) continue;
+      const pong = pongFor(slab, offset, at[from + PACKET.length]!, this.peerApiPort);
+      if (pong !== undefined) this.output(pong, at[from + PACKET.peer]!, now);
+    }
   }
 
   /** A DERP frame enters as a batch of one. */
@@ -138,8 +153,8 @@ export class Datapath {
   /** Longest prefix of the peers' allowed IPs for the destination of an inner packet; -1 = nobody. */
   route(packet: Uint8Array): number {
     const version = packet[0]! >> 4;
-    if (version === 4) return this.#parts.wireguard.route(packet, IPV4_DESTINATION, 4);
-    return version === 6 ? this.#parts.wireguard.route(packet, IPV6_DESTINATION, 16) : -1;
+    if (version === 4) return this.#parts.wireguard.route(packet, IPV4.destination, 4);
+    return version === 6 ? this.#parts.wireguard.route(packet, IPV6.destination, 16) : -1;
   }
 
   /** The peer that holds `address`, or -1. */

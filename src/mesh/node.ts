@@ -92,6 +92,7 @@ export class MeshNode {
   #endpoints: readonly { endpoint: string; type: number }[] = [];
   #netInfo: NetInfo = {};
   #peerApi: Listener | undefined;
+  #onPeerApi: ((conn: Conn) => void) | undefined;
   #isClosed = false;
 
   private constructor(options: MeshNodeOptions, identity: Identity) {
@@ -290,7 +291,7 @@ export class MeshNode {
     this.#dns.setMap(map);
     if (isFirst || response.DERPMap) this.#paths.setDerpMap(map.derpMap as DerpMap, now);
     this.#peers.apply(map, now);
-    if (isFirst) this.#listenPeerApi(own.map((prefix) => prefix.address));
+    this.#listenPeerApi(own.map((prefix) => prefix.address));
     this.#wake();
     for (const listener of this.#mapListeners) listener(map);
   }
@@ -301,7 +302,7 @@ export class MeshNode {
   }
 
   #hostinfo(): Hostinfo {
-    const own = this.#ownAddresses();
+    const own = this.#onPeerApi === undefined ? [] : this.#ownAddresses();
     const services = own.map((address) => ({
       Proto: address.length === 4 ? "peerapi4" : "peerapi6",
       Port: peerApiPort(address),
@@ -341,13 +342,20 @@ export class MeshNode {
   }
 
   #listenPeerApi(addresses: readonly AddressBytes[]): void {
-    const port = addresses[0] === undefined ? undefined : peerApiPort(addresses[0]);
-    if (port === undefined || this.onPeerApi === undefined) return;
-    this.#peerApi ??= this.#netstack.listenTcp(port, (conn) => this.onPeerApi?.(conn));
+    const port = addresses[0] === undefined ? 0 : peerApiPort(addresses[0]);
+    if (port === this.#peerApi?.port || this.#onPeerApi === undefined) return;
+    this.#peerApi?.close();
+    this.#peerApi = port === 0 ? undefined : this.#netstack.listenTcp(port, this.#onPeerApi);
+    this.#filter.setPeerApi(addresses, port);
+    this.#datapath.peerApiPort = port;
+    this.#control.update();
   }
 
-  /** Serves connections to our peerapi; set before the first map. */
-  onPeerApi: ((conn: Conn) => void) | undefined;
+  /** Serves connections to our peerapi. */
+  set onPeerApi(accept: (conn: Conn) => void) {
+    this.#onPeerApi = accept;
+    this.#listenPeerApi(this.#ownAddresses());
+  }
 
   get map(): NetworkMap | undefined {
     return this.#map;

@@ -16,6 +16,7 @@ const never = new AbortController().signal;
 const open: PolicyEngine = {
   filterFor: () => [{ SrcIPs: ["*"], DstPorts: [{ IP: "*", Ports: { First: 0, Last: 65535 } }] }],
   canSee: () => true,
+  routesFor: (_viewer, router) => router.routes,
   attributesFor: () => ({ https: null }),
   mayTag: (user, tag) => user === "ada@example.com" && tag === "tag:web",
   autoApproves: (_node, route) => route === "10.9.0.0/16",
@@ -64,6 +65,7 @@ async function start(
     addressPoolSize?: number;
     store?: MemoryCoordinationStore;
     setTxt?: (name: string, value: string) => Promise<void>;
+    onKeyRetired?: (nodeKey: string) => void;
   } = {},
 ) {
   const clock = new FakeClock();
@@ -76,6 +78,7 @@ async function start(
     baseDomain: "tail.test",
     derpMap: () => ({ Regions: {} }),
     policy: options.policy ?? open,
+    ...(options.onKeyRetired === undefined ? {} : { onKeyRetired: options.onKeyRetired }),
     ...(options.setTxt === undefined ? {} : { setTxt: options.setTxt }),
     ...(options.addressPoolSize === undefined ? {} : { addressPoolSize: options.addressPoolSize }),
   });
@@ -403,6 +406,33 @@ describe("maps", () => {
     expect(two.take()).toMatchObject([{ Node: { Expired: true } }]);
   });
 
+  test("a key is retired the moment its node expires, logs out, rotates, is deleted or loses its user", async () => {
+    const retired: string[] = [];
+    const { coordinator, clock, ask, join, settle } = await start({ onKeyRetired: (key) => retired.push(key) });
+    await join(1, "ada@example.com", { Expiry: "2026-01-01T01:30:00Z" });
+    for (const seed of [2, 3, 4]) await join(seed, "ada@example.com");
+    await join(5, "bob@example.com");
+    const member = await coordinator.addWireGuardMember({ name: "w", user: 1, gateways: [5] }, "root");
+    expect(retired).toEqual([]);
+    const taken = () => retired.splice(0);
+    clock.advance(2 * 3_600_000);
+    await settle();
+    expect(taken()).toEqual([nodeKey(1)]);
+    await coordinator.expireNode(2, "root");
+    expect(taken()).toEqual([nodeKey(2)]);
+    await ask(3, { Expiry: "1970-01-01T00:02:03Z" });
+    expect(taken()).toEqual([nodeKey(3)]);
+    const { key } = await coordinator.createAuthKey({ user: "ada@example.com" }, "root");
+    await ask(44, { OldNodeKey: nodeKey(4), Auth: { AuthKey: key } }, 4);
+    expect(taken()).toEqual([nodeKey(4)]);
+    await coordinator.removeWireGuardMember(member.node.id, "root");
+    expect(taken()).toEqual([member.node.nodeKey]);
+    await coordinator.deleteNode(5, "root");
+    expect(taken()).toEqual([nodeKey(5)]);
+    await coordinator.deleteUser("ada@example.com", "root");
+    expect(taken().toSorted()).toEqual([nodeKey(1), nodeKey(2), nodeKey(3), nodeKey(44)]);
+  });
+
   test("offline after ten seconds, not when a newer stream replaced it; ephemeral nodes vanish", async () => {
     const { coordinator, ask, join, poll, settle } = await start();
     await join(1, "ada@example.com");
@@ -463,6 +493,34 @@ describe("maps", () => {
     expect(routers().get(2)).toEqual(["10.2.0.0/16"]);
     expect(routers().get(1)).toBeUndefined();
     two.hangUp();
+  });
+
+  test("CS-9 a route is shown to those whom the policy admits, also when only the router changes", async () => {
+    const routes = (viewer: string): readonly string[] =>
+      viewer === "ada@example.com" ? ["10.2.0.0/16", "0.0.0.0/0"] : ["10.2.0.0/16"];
+    const policy: PolicyEngine = { ...open, routesFor: (viewer) => routes(viewer.user ?? "") };
+    const { coordinator, join, poll, settle, lite } = await start({ policy });
+    await join(1, "ada@example.com");
+    await join(2, "bob@example.com");
+    await join(3, "bob@example.com");
+    const [one, two] = [await poll(1), await poll(2)];
+    const RoutableIPs = ["10.2.0.0/16", "10.3.0.0/16", "0.0.0.0/0"];
+    await lite(3, { Hostinfo: { Hostname: "host-3", RoutableIPs } });
+    await coordinator.setRoutes(3, RoutableIPs, "root");
+    await settle(250);
+    const shown = (sink: Recorder) => {
+      const { AllowedIPs, PrimaryRoutes } = peersOf(sink.messages).findLast(({ ID }) => ID === 3)!;
+      return [AllowedIPs!.slice(2), PrimaryRoutes];
+    };
+    expect(shown(one)).toEqual([["10.2.0.0/16", "0.0.0.0/0"], ["10.2.0.0/16"]]);
+    expect(shown(two)).toEqual([["10.2.0.0/16"], ["10.2.0.0/16"]]);
+    await coordinator.renameNode(3, "router", "root");
+    await settle(250);
+    expect(shown(one)).toEqual([["10.2.0.0/16", "0.0.0.0/0"], ["10.2.0.0/16"]]);
+    expect(shown(two)).toEqual([["10.2.0.0/16"], ["10.2.0.0/16"]]);
+    await coordinator.setPolicy({ ...policy, routesFor: () => [] }, "{}", "root");
+    await settle(250);
+    expect(shown(one)).toEqual([[], undefined]);
   });
 
   test("CS-11 names are sanitised and never taken from another node", async () => {

@@ -28,6 +28,8 @@ export interface CoordinatorOptions {
   readonly nodeKeyExpiryMs?: number;
   /** Publishes a TXT record, settled once it is served; without it `set-dns` is not implemented. */
   readonly setTxt?: (name: string, value: string) => Promise<void>;
+  /** A node key stopped being one of a member: expired, logged out, replaced or deleted. Whoever serves it must stop. */
+  readonly onKeyRetired?: (nodeKey: string) => void;
   /** Numbers of the address pool, for small networks and tests. */
   readonly addressPoolSize?: number;
 }
@@ -191,15 +193,22 @@ export class Core {
     this.#offlineAt.delete(node.id);
     this.#vanishAt.delete(node.id);
     this.#expired.delete(node.id);
+    this.retire(node.nodeKey);
     this.streams.end(node.id);
     this.streams.touchAll();
+  }
+
+  retire(nodeKey: string): void {
+    this.options.onKeyRetired?.(nodeKey);
   }
 
   /** Only inside `exclusive`: one node as it shall be, and who did it. */
   async replace(node: NodeRecord, entry: Change | undefined, reach: "members" | "topology"): Promise<void> {
     await this.ledger.commit([{ put: "node", value: node }, ...(entry === undefined ? [] : [entry])]);
-    if (this.isExpired(node)) this.#expired.add(node.id);
-    else this.#expired.delete(node.id);
+    if (this.isExpired(node)) {
+      this.#expired.add(node.id);
+      this.retire(node.nodeKey);
+    } else this.#expired.delete(node.id);
     if (reach === "topology") this.streams.touchAll();
     else this.streams.touch(node.id);
     this.#sweepLater();
@@ -276,6 +285,7 @@ export class Core {
     for (const node of this.ledger.nodes.values()) {
       if (!this.isExpired(node) || this.#expired.has(node.id)) continue;
       this.#expired.add(node.id);
+      this.retire(node.nodeKey);
       this.streams.touch(node.id);
       expired = true;
     }

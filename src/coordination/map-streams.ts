@@ -170,7 +170,7 @@ export class MapStreams {
       const seen = [...dirty].filter((id) => stream.peers.has(id) && ledger.nodes.has(id));
       if (seen.length === 0 && !dirty.has(node.id)) return;
       before = { ...stream.view, peers: new Map(seen.map((id) => [id, stream.peers.get(id)!])) };
-      const peers = new Map(seen.map((id) => [id, views.peer(ledger.nodes.get(id)!)]));
+      const peers = new Map(seen.map((id) => [id, views.peer(ledger.nodes.get(id)!, node)]));
       after = dirty.has(node.id) ? views.around(node, peers, stream.view.profiles) : { ...stream.view, peers };
       for (const [id, peer] of peers) stream.peers.set(id, peer);
     }

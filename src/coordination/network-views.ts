@@ -31,7 +31,10 @@ interface CachedPeer {
   readonly online: boolean;
   readonly expired: boolean;
   readonly primary: readonly string[];
+  readonly exits: readonly string[];
+  /** As shown to those who may know all routes, and by the routes that others may know. */
   readonly node: Node;
+  readonly partial: Map<string, Node>;
 }
 
 const NO_ROUTES: readonly string[] = [];
@@ -117,7 +120,26 @@ export class NetworkViews {
     return this.#policy.canSee(nodes.get(viewer.id)!, nodes.get(other.id)!, this.#all);
   }
 
-  peer(node: NodeRecord): Node {
+  /** `node` as `viewer` may know it: the same object for all who may know the same. */
+  peer(node: NodeRecord, viewer: NodeRecord): Node {
+    const cached = this.#cached(node);
+    const { primary, exits } = cached;
+    if (primary.length + exits.length === 0) return cached.node;
+    const nodes = this.policyNodes();
+    const known = new Set(this.#policy.routesFor(nodes.get(viewer.id)!, nodes.get(node.id)!, this.#all));
+    const isKnown = (route: string): boolean => known.has(route);
+    if (primary.every(isKnown) && exits.every(isKnown)) return cached.node;
+    const shown = { primaryRoutes: primary.filter(isKnown), exitRoutes: exits.filter(isKnown) };
+    const key = String([...shown.primaryRoutes, ...shown.exitRoutes]);
+    let view = cached.partial.get(key);
+    if (view === undefined) {
+      view = peerView(node, { ...this.#context(node), ...shown });
+      cached.partial.set(key, view);
+    }
+    return view;
+  }
+
+  #cached(node: NodeRecord): CachedPeer {
     const online = this.#options.isOnline(node.id);
     const expired = isExpired(node, this.#options.wall());
     const primary = this.#routesOf.get(node.id) ?? NO_ROUTES;
@@ -128,11 +150,14 @@ export class NetworkViews {
       cached.expired === expired &&
       String(cached.primary) === String(primary)
     ) {
-      return cached.node;
+      return cached;
     }
-    const view = peerView(node, this.#context(node));
-    this.#peers.set(node.id, { record: node, online, expired, primary, node: view });
-    return view;
+    const context = this.#context(node);
+    const view = peerView(node, context);
+    const exits = context.exitRoutes;
+    const fresh: CachedPeer = { record: node, online, expired, primary, exits, node: view, partial: new Map() };
+    this.#peers.set(node.id, fresh);
+    return fresh;
   }
 
   self(node: NodeRecord): Node {
@@ -169,7 +194,7 @@ export class NetworkViews {
     const visible = [...ledger.nodes.values()].filter((other) => this.canSee(node, other));
     return this.around(
       node,
-      new Map(visible.map((other) => [other.id, this.peer(other)])),
+      new Map(visible.map((other) => [other.id, this.peer(other, node)])),
       this.profiles([node, ...visible].map(ownerOf)),
     );
   }
@@ -194,6 +219,7 @@ export class NetworkViews {
       baseDomain: this.#options.baseDomain,
       online: this.#options.isOnline(node.id),
       primaryRoutes: this.#routesOf.get(node.id) ?? NO_ROUTES,
+      exitRoutes: servedRoutes(node).filter(isExitRoute),
     };
   }
 }

@@ -44,6 +44,7 @@ export interface ViewContext {
   readonly online: boolean;
   /** Subnet routes that this node carries for the network just now. */
   readonly primaryRoutes: readonly string[];
+  readonly exitRoutes: readonly string[];
 }
 
 export function nameOf(node: NodeRecord, baseDomain: string): string {
@@ -52,7 +53,7 @@ export function nameOf(node: NodeRecord, baseDomain: string): string {
 
 /** A node without what only itself may see. */
 export function peerView(node: NodeRecord, context: ViewContext): Node {
-  const { wall, baseDomain, online, primaryRoutes } = context;
+  const { wall, baseDomain, online, primaryRoutes, exitRoutes } = context;
   const addresses = [`${node.ipv4}/32`, `${node.ipv6}/128`];
   const expired = isExpired(node, wall);
   const wireGuardOnly = node.gateways !== undefined;
@@ -66,7 +67,7 @@ export function peerView(node: NodeRecord, context: ViewContext): Node {
     ...(wireGuardOnly ? {} : { Machine: node.machineKey }),
     ...(node.discoKey === undefined ? {} : { DiscoKey: node.discoKey }),
     Addresses: addresses,
-    AllowedIPs: [...addresses, ...primaryRoutes, ...servedRoutes(node).filter(isExitRoute)],
+    AllowedIPs: [...addresses, ...primaryRoutes, ...exitRoutes],
     ...(primaryRoutes.length === 0 ? {} : { PrimaryRoutes: primaryRoutes }),
     ...(node.endpoints.length === 0 ? {} : { Endpoints: node.endpoints }),
     ...(node.homeDerp === 0 ? {} : { HomeDERP: node.homeDerp, DERP: `127.3.3.40:${node.homeDerp}` }),

@@ -18,6 +18,8 @@ export interface PolicyEngine {
   filterFor(node: PolicyNode, all: readonly PolicyNode[]): readonly FilterRule[];
   /** Some rule lets `a` reach `b` or `b` reach `a`. */
   canSee(a: PolicyNode, b: PolicyNode, all: readonly PolicyNode[]): boolean;
+  /** Those of `router`'s approved routes that `viewer` may know: default routes need `autogroup:internet` (or all). */
+  routesFor(viewer: PolicyNode, router: PolicyNode, all: readonly PolicyNode[]): readonly string[];
   /** `nodeAttrs`. */
   attributesFor(node: PolicyNode, all: readonly PolicyNode[]): CapMap;
   mayTag(user: string, tag: string): boolean;

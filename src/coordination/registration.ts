@@ -291,7 +291,10 @@ export class Registration {
     changes.push({ put: "node", value: node }, core.entry(by, action, `node:${node.id}`, node.name));
     await ledger.commit(changes);
     // The stream of a retired key would go on under a name that is no longer its own.
-    if (before !== undefined && before.nodeKey !== node.nodeKey) core.streams.end(node.id);
+    if (before !== undefined && before.nodeKey !== node.nodeKey) {
+      core.retire(before.nodeKey);
+      core.streams.end(node.id);
+    }
     core.arrived(node);
     return node;
   }

@@ -62,6 +62,7 @@ async function start(): Promise<{ coordinator: Coordinator; clock: FakeClock; ke
     policy: {
       filterFor: () => [],
       canSee: () => true,
+      routesFor: (_viewer, router) => router.routes,
       attributesFor: () => ({ https: null, funnel: null }),
       mayTag: () => true,
       autoApproves: () => true,

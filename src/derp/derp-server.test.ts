@@ -70,6 +70,17 @@ async function join(
   return { ...guest, key: publicKeyOf(privateKey), client, end: near };
 }
 
+test("a key that is no longer admitted loses all its connections at once, and nobody else theirs", async () => {
+  const here = house();
+  const privateKey = generatePrivateKey(here.random);
+  const [a, again, b] = [await join(here, privateKey), await join(here, privateKey), await join(here)];
+  here.server.disconnect(toHex(a.key));
+  await settle();
+  expect([a.closed.length, again.closed.length, b.closed.length]).toEqual([1, 1, 0]);
+  expect(here.server.clients).toBe(1);
+  here.server.disconnect("unknown");
+});
+
 test("relays between two clients, with the true source", async () => {
   const here = house();
   const [a, b] = [await join(here), await join(here)];

@@ -140,6 +140,11 @@ export class DerpServer {
     for (const session of [...this.#all]) session.close("to be admitted again");
   }
 
+  /** Ends the connections of one node key (hex) that is no longer admitted. */
+  disconnect(nodeKeyHex: string): void {
+    for (const session of [...(this.#sessions.get(nodeKeyHex) ?? [])]) session.close("no longer admitted");
+  }
+
   close(): void {
     this.#isClosed = true;
     for (const session of [...this.#all]) session.close("server closes");

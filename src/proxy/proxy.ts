@@ -274,7 +274,11 @@ export class ReverseProxy {
       response.shouldKeepAlive = false;
       sendError(request, response, 405, "405 method not allowed");
     });
-    server.on("clientError", (error: NodeJS.ErrnoException, stream) => this.#refuse(stream, error.code));
+    server.on("clientError", (error: NodeJS.ErrnoException & { reason?: string }, stream) => {
+      const isCoding =
+        error.code === "HPE_INVALID_TRANSFER_ENCODING" && error.reason?.includes("Content-Length") !== true;
+      this.#refuse(stream, error.code === CODING && !isCoding ? undefined : error.code);
+    });
     return server;
   }
 
@@ -301,7 +305,7 @@ export class ReverseProxy {
       else this.#endSoon(stream);
       return;
     }
-    const status = code === "HPE_HEADER_OVERFLOW" ? "431 Request Header Fields Too Large" : "400 Bad Request";
+    const status = REFUSALS.get(code ?? "") ?? "400 Bad Request";
     const head = `HTTP/1.1 ${status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n`;
     stream.write(`${head}${status}`);
     this.#endSoon(stream);
@@ -332,6 +336,13 @@ export class ReverseProxy {
     this.#http2.close();
   }
 }
+
+const CODING = "HPE_INVALID_TRANSFER_ENCODING";
+/** What the parser refuses, where that is more than a bad request. */
+const REFUSALS: ReadonlyMap<string, string> = new Map([
+  ["HPE_HEADER_OVERFLOW", "431 Request Header Fields Too Large"],
+  [CODING, "501 Not Implemented"],
+]);
 
 /** One request line as RFC 9112 section 3 has it: single spaces, a version, nothing before it. */
 const REQUEST_LINE = /^[!-~]+ [^ \t\r\n]+ HTTP\/1\.[01]\r?$/;

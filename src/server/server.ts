@@ -113,6 +113,7 @@ export class Server {
       baseDomain: options.baseDomain,
       derpMap: () => derpMap,
       policy: compilePolicy(""),
+      onKeyRetired: (nodeKey) => derp.disconnect(nodeKey.slice("nodekey:".length)),
     });
     // A policy outlives the process: never start open because nothing was said this time.
     const source = options.policy ?? coordinator.policySource();

@@ -1,4 +1,4 @@
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 
@@ -17,11 +17,28 @@ export interface Namespace {
 
 let made = 0;
 
-/** Names carry the pid: several runs share a machine. Subnet 10.98.N.0/30, N from the pid. */
+/** What a run that was killed left behind: its addresses would answer in place of ours. */
+function sweep(): void {
+  const names = execFileSync("ip", ["netns", "list"], { encoding: "utf8" }).matchAll(/^(sp(\d+)-\d+)/gm);
+  for (const [, name, pid] of names) if (!existsSync(`/proc/${pid}`)) spawnSync("ip", ["netns", "del", name!]);
+}
+
+/** A subnet 10.98.N.0/30 that no other run on this machine uses. */
+function freeSubnet(): string {
+  const taken = execFileSync("ip", ["-o", "-4", "addr"], { encoding: "utf8" });
+  for (let tries = 0; tries < 250; tries++) {
+    const subnet = `10.98.${(process.pid + made * 61 + tries) % 250}`;
+    if (!taken.includes(` ${subnet}.`)) return subnet;
+  }
+  throw new Error("No free subnet in 10.98.0.0/16");
+}
+
+/** Names carry the pid: several runs share a machine. */
 export function createNamespace(): Namespace {
+  if (made === 0) sweep();
+  const subnet = freeSubnet();
   const number = made++;
   const name = `sp${process.pid}-${number}`;
-  const subnet = `10.98.${(process.pid + number * 61) % 250}`;
   const [host, inner] = [`h${process.pid}-${number}`, `n${process.pid}-${number}`];
   const ip = (...args: readonly string[]) => execFileSync("ip", args, { encoding: "utf8" });
   ip("netns", "add", name);

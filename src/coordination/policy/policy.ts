@@ -20,11 +20,6 @@ export interface PolicyContext {
   readonly file?: string;
 }
 
-/** Which routes of a node another needs to know; the choice of the primary router is made elsewhere. */
-export interface RoutePolicy {
-  routesFor(viewer: PolicyNode, router: PolicyNode, all: readonly PolicyNode[]): readonly string[];
-}
-
 /** With neither `acls` nor `grants` everybody may reach everything. */
 const OPEN: Grant = {
   sources: [{ kind: "any" }],
@@ -38,14 +33,14 @@ const OPEN: Grant = {
  * Reads a policy (HuJSON), checks it and runs its tests. Throws a Fault (`POLICY_…`, or `HUJSON_SYNTAX`) with line and
  * column; an empty text is the policy that allows all.
  */
-export function compilePolicy(source: string, context: PolicyContext = {}): PolicyEngine & RoutePolicy {
+export function compilePolicy(source: string, context: PolicyContext = {}): PolicyEngine {
   const document = readPolicy(source, context.file ?? "policy.hujson", context);
   const grants = document.grants ?? [OPEN];
   runTests(document, grants, context);
   return new Policy(document, grants);
 }
 
-class Policy implements PolicyEngine, RoutePolicy {
+class Policy implements PolicyEngine {
   readonly #document: PolicyDocument;
   readonly #grants: readonly Grant[];
   /** By identity of the list of nodes: callers make a new list when a node changes. */

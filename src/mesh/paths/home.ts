@@ -24,6 +24,15 @@ export class HomeChoice {
     if (region === this.#region) this.#heardAt = now;
   }
 
+  /** With one region there is nothing to measure: it is home at once, before peers send what has nowhere to go. */
+  chooseOnly(map: DerpMap | undefined): boolean {
+    const eligible = Object.values(map?.Regions ?? {}).filter((region) => region?.NoMeasureNoHome !== true);
+    const [only] = eligible;
+    if (this.#region !== 0 || eligible.length !== 1 || !only) return false;
+    this.#move(only.RegionID);
+    return true;
+  }
+
   /** `anyRegion` is a number that stays the same for this node: where nothing could be measured, it decides. */
   choose(report: NetcheckReport, map: DerpMap | undefined, anyRegion: number, now: number): number {
     const best = new Map<number, number>();

@@ -128,9 +128,16 @@ export class Netcheck {
     if (!list.includes(seen)) list.push(seen);
     const waiting = new Set([...this.#planned, ...this.#asked.values()].map((one) => one.region));
     for (const measured of this.#regions.keys()) waiting.delete(measured);
-    if (waiting.size === 0) this.#endsAt = Math.min(this.#endsAt, now + 2 * TRY_SPACING_MS);
+    if (this.#isComplete()) this.#endsAt = now;
+    else if (waiting.size === 0) this.#endsAt = Math.min(this.#endsAt, now + 2 * TRY_SPACING_MS);
     else if (this.#regions.size >= ENOUGH_REGIONS)
       this.#endsAt = Math.min(this.#endsAt, now + 2 * (now - this.#startedAt));
+  }
+
+  /** All that was asked has answered, and what is still planned would only repeat it. */
+  #isComplete(): boolean {
+    const isMeasured = ({ region, family }: Probe) => this.#regions.get(region)?.[family] !== undefined;
+    return this.#asked.size === 0 && this.#planned.every(isMeasured);
   }
 
   /** The report, once the round is over. */

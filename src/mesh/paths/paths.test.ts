@@ -136,7 +136,7 @@ class Host {
   endpoints: readonly string[] = [];
   info: NetInfo | undefined;
 
-  constructor(world: World, seed: number, kind: NatKind, options: Partial<PathsOptions> = {}) {
+  constructor(world: World, seed: number, kind: NatKind, options: Partial<PathsOptions> = {}, map: DerpMap = MAP) {
     const random = seededRandom(seed);
     this.world = world;
     this.discoPrivate = generatePrivateKey(random);
@@ -160,7 +160,7 @@ class Host {
     });
     world.hosts.push(this);
     this.paths.setLocalAddresses([address], 41641, world.now);
-    this.paths.setDerpMap(MAP, world.now);
+    this.paths.setDerpMap(map, world.now);
   }
 
   send(to: Path, datagram: Uint8Array): void {
@@ -459,6 +459,14 @@ test("without UDP the home is a fixed region of the map", () => {
   world.run(10_000);
   expect(host.info).toMatchObject({ WorkingUDP: false, PreferredDERP: host.paths.homeRegion });
   expect([1, 2]).toContain(host.paths.homeRegion);
+});
+
+test("the only region is home at once: nothing is measured first", () => {
+  const world = new World();
+  world.isUdpBlocked = true;
+  const host = new Host(world, 1, "none", {}, { Regions: { 2: MAP.Regions![2]! } });
+  expect(host.info).toEqual({ PreferredDERP: 2 });
+  expect(host.paths.homeRegion).toBe(2);
 });
 
 test("DD-5: no datagram makes it throw, sealed or not", () => {

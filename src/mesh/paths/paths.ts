@@ -150,6 +150,7 @@ export class Paths {
       Regions: map.Regions ?? this.#map?.Regions ?? null,
       HomeParams: map.HomeParams ?? this.#map?.HomeParams ?? null,
     };
+    if (this.#home.chooseOnly(this.#map)) this.#options.onNetInfo({ PreferredDERP: this.#home.region });
     this.#netcheck.forget();
     this.#checkSoon(now, 0);
   }

@@ -1,41 +1,54 @@
 import { type Message, readMessages } from "./messages.ts";
-import { expectedOf, readSent } from "./rules.ts";
+import { readSent, type Sent } from "./request.ts";
+import { type Fixture, routeOf } from "./route.ts";
+import { type Expected, RULES } from "./rules.ts";
 import type { Case, Outcome } from "./scene.ts";
 
 /** Set by every HTTP stack in its own way, by the clock, or new in ours (docs/identity.md, "general"). */
 const OURS = /^sallyport-/;
 
+/** Plays other bytes as the same caller on the same port. */
+export type Play = (one: Case) => Promise<Outcome>;
+
 /** The differences that no rule explains; none = passed. */
-export function differences(one: Case, got: Outcome): string[] {
-  if (one.port > 2000 && one.port < 3000) return rawDifferences(one, got);
-  const { expected, rules } = expectedOf(one);
-  const sent = readSent(one);
+export async function differences(one: Case, got: Outcome, fixture: Fixture, play: Play): Promise<string[]> {
+  const sent = readSent(one.send);
+  const route = routeOf(sent, one.port, fixture);
+  if (!route.isServed) {
+    const isSilent = !got.served && got.backendGot.length === 0 && got.clientGot === "" && got.end === "closed";
+    return isSilent ? [] : ["the port was served"]; // rule unserved-port
+  }
+  if (!route.isHttp) return rawDifferences(one, got);
+  const expected = await expectedOf(one, sent, fixture, play);
+  const found: string[] = [];
   const backend = got.backendGot.flatMap((text) => readMessages(text, false));
   const client = readMessages(got.clientGot, true, [sent.method]);
-  const found: string[] = [];
-  if (rules.includes("unserved-port")) return got.served || backend.length > 0 ? ["the port was served"] : [];
-  const answer = client.find((message) => !/^HTTP\/1\.[01] 1/.test(message.line)) ?? client[0];
-  const status = Number(answer?.line.split(" ")[1]);
-  if (expected.statuses !== undefined && !expected.statuses.includes(status)) {
-    found.push(`status: ${status}, wanted ${expected.statuses.join(" or ")}`);
-  }
-  if (expected.backend !== undefined) {
-    const gzip = sent.values("accept-encoding").length === 0;
-    const want = expected.backend.map((message) => requestText(message, gzip));
-    const have = backend.map((message) => requestText(message, gzip));
-    compareLists("backend", want, have, found);
-  }
-  if (expected.client !== undefined) {
-    const sniffs = backend.length > 0;
-    compareLists(
-      "client",
-      expected.client.map((message) => answerText(message, sniffs)),
-      client.map((message) => answerText(message, sniffs)),
-      found,
-    );
-  }
-  if (expected.end !== undefined && expected.end !== got.end) found.push(`end: ${got.end}, wanted ${expected.end}`);
+  const dropsGzip = sent.values("accept-encoding").length === 0;
+  const request = (message: Message): string => requestText(message, dropsGzip, expected.isCutShort === true);
+  if (expected.isCutShort === true) {
+    if (backend.some((message) => !message.isCut)) found.push("backend: a whole request");
+    compareLists("backend", expected.backend.slice(0, backend.length).map(request), backend.map(request), found);
+  } else compareLists("backend", expected.backend.map(request), backend.map(request), found);
+  const answer = (message: Message): string => answerText(message, route.answer !== "");
+  compareLists("client", expected.client.map(answer), client.map(answer), found);
+  if (expected.end !== got.end) found.push(`end: ${got.end}, wanted ${expected.end}`);
   return found;
+}
+
+/** Upstream's outcome, as the rules that apply change it. */
+async function expectedOf(one: Case, sent: Sent, fixture: Fixture, play: Play): Promise<Expected> {
+  const route = routeOf(sent, one.port, fixture);
+  const rules = RULES.filter((rule) => rule.applies(sent, route));
+  let { send } = one;
+  for (const rule of rules) if (rule.plain !== undefined) send = [rule.plain(readSent(send))];
+  const outcome = send === one.send ? one : await play({ ...one, send });
+  const expected: Expected = {
+    backend: outcome.backendGot.flatMap((text) => readMessages(text, false)),
+    client: readMessages(outcome.clientGot, true, [sent.method]),
+    end: outcome.end === "open" ? "open" : "closed",
+  };
+  for (const rule of rules) rule.change?.(expected, sent, route);
+  return expected;
 }
 
 function compareLists(what: string, want: readonly string[], have: readonly string[], found: string[]): void {
@@ -47,14 +60,14 @@ function compareLists(what: string, want: readonly string[], have: readonly stri
 }
 
 /** Of a body that never ended nothing is compared: how much of it is under way depends on buffers. */
-function requestText({ line, fields, body, isCut }: Message, dropsGzip: boolean): string {
+function requestText({ line, fields, body, isCut }: Message, dropsGzip: boolean, isCutShort: boolean): string {
   const kept = fields.filter(
     ([name, value]) => !OURS.test(name) && !(dropsGzip && name === "accept-encoding" && value === "gzip"),
   );
-  return `${line}\n${kept.map((pair) => pair.join(": ")).join("\n")}\n\n${isCut ? " (cut)" : body}`;
+  return `${line}\n${kept.map((pair) => pair.join(": ")).join("\n")}\n\n${isCut || isCutShort ? " (cut)" : body}`;
 }
 
-/** Status, fields without Date, and the body; of an error page only the status and what it says of the connection. */
+/** Status, fields without Date, and the body; of an error page only the status: what it says is ours to choose. */
 function answerText({ line, fields, body, isCut }: Message, sniffs: boolean): string {
   const status = line.split(" ")[1] ?? line;
   if (Number(status) >= 400) return `${status}`;

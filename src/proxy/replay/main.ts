@@ -3,6 +3,7 @@ import path from "node:path";
 import { gunzipSync } from "node:zlib";
 import type { ServeConfig } from "../../wire/serve-config.ts";
 import { differences } from "./compare.ts";
+import type { Fixture } from "./route.ts";
 import { type Case, createFolder, play } from "./scene.ts";
 
 /** Plays captures of upstream's `serve` through ours and compares what a backend and a caller see. */
@@ -10,9 +11,11 @@ const AT_ONCE = 8;
 const stock = path.resolve(import.meta.dirname, "../../../../shared/corpora/stock");
 const file = process.env["SALLYPORT_PROXY_CASES"] ?? path.join(stock, "proxy.jsonl.gz");
 
-function read(name: string): string {
-  const beside = path.join(path.dirname(file), name);
-  return readFileSync(existsSync(beside) ? beside : path.join(stock, name), "utf8");
+/** Beside the cases, or where the captures came from. */
+function read(name: string): string | undefined {
+  const places = [path.dirname(file), stock].map((folder) => path.join(folder, name));
+  const found = places.find((place) => existsSync(place));
+  return found === undefined ? undefined : readFileSync(found, "utf8");
 }
 
 function readCases(): Case[] {
@@ -25,19 +28,24 @@ function readCases(): Case[] {
 }
 
 async function main(): Promise<number> {
-  if (!existsSync(file)) {
-    process.stdout.write(`skipped: no captures at ${file}\n`);
+  const setup = read("proxy-setup.json");
+  const answers = read("proxy-answers.json");
+  if (!existsSync(file) || setup === undefined || answers === undefined) {
+    process.stdout.write(`skipped: no captures at ${file}, or no proxy-setup.json and proxy-answers.json with them\n`);
     return 0;
   }
-  const setup = JSON.parse(read("proxy-setup.json")) as ServeConfig;
-  const answers = JSON.parse(read("proxy-answers.json")) as Record<string, string>;
+  const fixture: Fixture = {
+    setup: JSON.parse(setup) as ServeConfig,
+    answers: JSON.parse(answers) as Record<string, string>,
+  };
   const cases = readCases();
   const folder = createFolder();
   const failures: string[] = [];
   let next = 0;
   const worker = async (): Promise<void> => {
+    const playOne = (one: Case): ReturnType<typeof play> => play(one, fixture.setup, fixture.answers, folder.root);
     for (let one = cases[next++]; one !== undefined; one = cases[next++]) {
-      const found = differences(one, await play(one, setup, answers, folder.root));
+      const found = await differences(one, await playOne(one), fixture, playOne);
       if (found.length > 0) failures.push(`${one.id} (${one.peer}, port ${one.port})\n    ${found.join("\n    ")}`);
     }
   };

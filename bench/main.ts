@@ -1,0 +1,25 @@
+import { parseArgs } from "node:util";
+import { type Group, header, toJsonLine, toRow } from "./table.ts";
+
+const { values } = parseArgs({
+  options: { json: { type: "boolean", default: false }, only: { type: "string", multiple: true } },
+});
+
+const names = ["proxy"];
+const wanted = values.only ?? names;
+const unknown = wanted.filter((name) => !names.includes(name));
+if (unknown.length > 0) {
+  console.error(`Cannot measure "${unknown.join(", ")}": no such group, wanted ${names.join(", ")}`);
+  process.exit(2);
+}
+
+if (!values.json) console.log(header);
+for (const name of wanted) {
+  const { group } = (await import(`./${name}.ts`)) as { group: Group };
+  try {
+    for await (const figure of group.run()) console.log(values.json ? toJsonLine(figure) : toRow(figure));
+  } catch (error) {
+    process.exitCode = 1;
+    console.error(`${name}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}

@@ -1,0 +1,126 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { type AddressInfo, connect, createServer } from "node:net";
+import { availableParallelism } from "node:os";
+import path from "node:path";
+import { createInterface } from "node:readline";
+import { findPeer } from "../test/peers.ts";
+
+/** The subject has a core of its own; load and backends share the other. */
+export const SUBJECT_CORE = 0;
+export const LOAD_CORE: number = availableParallelism() > 1 ? 1 : 0;
+
+const TICKS_PER_SECOND = 100; // USER_HZ, proc(5)
+
+/** A process on one core. It dies with this one. */
+export function startPinned(
+  core: number,
+  command: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): ChildProcess {
+  const binary = findPeer(command) ?? command;
+  const child = spawn("taskset", ["-c", String(core), "setpriv", "--pdeathsig", "KILL", binary, ...args], {
+    env: { ...process.env, ...env },
+    stdio: ["pipe", "pipe", "pipe"],
+  });
+  child.stderr.on("data", () => undefined);
+  child.on("error", () => undefined);
+  return child;
+}
+
+/** A program of this folder that says one JSON line when it is ready, and one for every line that it is asked. */
+export class OwnProcess {
+  readonly child: ChildProcess;
+  readonly #lines: AsyncIterator<string>;
+  #errors = "";
+
+  constructor(core: number, file: string, args: readonly string[] = [], flags: readonly string[] = []) {
+    const program = path.join(import.meta.dirname, file);
+    const all = ["--disable-warning=ExperimentalWarning", ...flags, program, ...args];
+    this.child = startPinned(core, process.execPath, all);
+    this.child.stderr!.on("data", (chunk) => {
+      this.#errors = (this.#errors + String(chunk)).slice(-2000);
+    });
+    this.#lines = createInterface({ input: this.child.stdout! })[Symbol.asyncIterator]();
+  }
+
+  async next(): Promise<Record<string, unknown>> {
+    const { value, done } = await this.#lines.next();
+    if (done === true) throw new Error(`A process of the bench ended early: ${this.#errors}`);
+    return JSON.parse(value) as Record<string, unknown>;
+  }
+
+  ask(question: string): Promise<Record<string, unknown>> {
+    this.child.stdin!.write(`${question}\n`);
+    return this.next();
+  }
+
+  end(): Promise<void> {
+    return endOf(this.child);
+  }
+}
+
+export async function endOf(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  child.once("close", () => resolve());
+  child.kill("SIGKILL");
+  await promise;
+}
+
+/** Runs a command on a core to its end; gives its standard output, whatever its status. */
+export async function runPinned(core: number, command: string, ...args: readonly string[]): Promise<string> {
+  const child = startPinned(core, command, args);
+  let text = "";
+  child.stdout!.on("data", (chunk) => {
+    text += String(chunk);
+  });
+  const { promise, resolve } = Promise.withResolvers<void>();
+  child.once("close", () => resolve());
+  await promise;
+  return text;
+}
+
+/** User and system seconds of a process, its children not counted. */
+export function cpuSeconds(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]!.split(" ");
+  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+}
+
+/** Resident MB of a process. */
+export function residentMb(pid: number): number {
+  const text = readFileSync(`/proc/${pid}/status`, "utf8");
+  return Number(/VmRSS:\s+(\d+)/.exec(text)![1]) / 1024;
+}
+
+/** The peer's own process where a master only waits: the child with the most work. */
+export function workerOf(pid: number): number {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").filter(Boolean);
+  return children.length === 0 ? pid : Number(children[0]);
+}
+
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  const { promise, resolve } = Promise.withResolvers<void>();
+  server.listen(0, "127.0.0.1", () => resolve());
+  await promise;
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  return port;
+}
+
+/** Until somebody listens there. */
+export async function untilListening(port: number, host = "127.0.0.1"): Promise<void> {
+  const end = performance.now() + 10_000;
+  for (;;) {
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const socket = connect({ port, host });
+    socket.once("connect", () => resolve(true)).once("error", () => resolve(false));
+    const isThere = await promise;
+    socket.destroy();
+    if (isThere) return;
+    if (performance.now() > end) throw new Error(`Waited in vain for ${host} port ${port}`);
+    await new Promise((done) => void setTimeout(done, 20));
+  }
+}

@@ -1,0 +1,62 @@
+/** What answers on the load's core: 1 KiB from memory, 64 KiB from the page cache. */
+export function nginxBackend(port: number, scratch: string): string {
+  return `${nginxFrame(scratch, "backend")}
+http {
+  ${nginxHttp(scratch, "backend")}
+  server {
+    listen 127.0.0.1:${port};
+    location = /1k { return 200 "${"x".repeat(1024)}"; }
+    location / { root ${scratch}/www; }
+  }
+}
+`;
+}
+
+export function nginxProxy(port: number, backend: number, scratch: string): string {
+  return `${nginxFrame(scratch, "proxy")}
+http {
+  ${nginxHttp(scratch, "proxy")}
+  upstream backend { server 127.0.0.1:${backend}; keepalive 256; }
+  server {
+    listen 127.0.0.1:${port};
+    location / {
+      proxy_pass http://backend;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_set_header Host $host;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    }
+  }
+}
+`;
+}
+
+export function haproxyConfig(port: number, backend: number): string {
+  return `global
+  nbthread 1
+  maxconn 2000
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 30s
+  timeout server 30s
+  http-reuse always
+  option forwardfor
+frontend f
+  bind 127.0.0.1:${port}
+  default_backend b
+backend b
+  server s 127.0.0.1:${backend}
+`;
+}
+
+function nginxFrame(scratch: string, name: string): string {
+  return `daemon off; worker_processes 1; user root; pid ${scratch}/${name}.pid; error_log ${scratch}/${name}.log;
+events { worker_connections 4096; }`;
+}
+
+function nginxHttp(scratch: string, name: string): string {
+  const folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+  return `access_log off; keepalive_requests 100000000; sendfile on; tcp_nodelay on; default_type text/plain;
+  ${folders.map((folder) => `${folder}_temp_path ${scratch}/${name}-${folder};`).join(" ")}`;
+}

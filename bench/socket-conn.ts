@@ -1,0 +1,48 @@
+import type { Socket } from "node:net";
+import type { Conn, ConnSink, Proof } from "../src/base/conn.ts";
+import { Fault } from "../src/base/fault.ts";
+
+/** A kernel socket as a `Conn`, so that the proxy is measured without our own TCP below it. */
+export class SocketConn implements Conn {
+  readonly proof: Proof;
+  readonly #socket: Socket;
+  #credit = 0;
+  #sink: ConnSink | undefined;
+
+  constructor(socket: Socket, proof: Proof) {
+    this.#socket = socket;
+    this.proof = proof;
+    socket.pause();
+    socket.setNoDelay(true);
+  }
+
+  attach(sink: ConnSink): void {
+    this.#sink = sink;
+    this.#socket.on("data", (view: Uint8Array) => {
+      this.#credit -= view.length;
+      if (this.#credit <= 0) this.#socket.pause();
+      sink.data(view);
+    });
+    this.#socket.on("end", () => sink.end());
+    this.#socket.on("drain", () => sink.drain());
+    this.#socket.on("error", (cause) => sink.abort(new Fault("SOCKET", "Connection lost", { cause })));
+  }
+
+  credit(bytes: number): void {
+    this.#credit += bytes;
+    if (this.#credit > 0 && this.#sink !== undefined) this.#socket.resume();
+  }
+
+  write(view: Uint8Array): boolean {
+    // `Conn` promises one copy into its ring; the kernel takes most of it at once, so only a copy is safe here.
+    return this.#socket.write(Uint8Array.from(view));
+  }
+
+  end(): void {
+    this.#socket.end();
+  }
+
+  abort(): void {
+    this.#socket.destroy();
+  }
+}

@@ -1,0 +1,34 @@
+import { LOAD_CORE, runPinned } from "./processes.ts";
+
+export interface Load {
+  readonly rate: number;
+  readonly p50: number;
+  readonly p99: number;
+  /** Answers that were not 2xx or 3xx, and socket errors. */
+  readonly failures: number;
+}
+
+interface LoadOptions {
+  readonly connections: number;
+  readonly seconds: number;
+  readonly host?: string;
+}
+
+const UNITS: Readonly<Record<string, number>> = { us: 0.001, ms: 1, s: 1000 };
+
+/** Asks as fast as it can over keep-alive connections. */
+export async function load(url: string, { connections, seconds, host }: LoadOptions): Promise<Load> {
+  const header = host === undefined ? [] : ["-H", `Host: ${host}`];
+  const args = ["-t1", `-c${connections}`, `-d${seconds}s`, "--latency", ...header, url];
+  const text = await runPinned(LOAD_CORE, "wrk", ...args);
+  const number = (pattern: RegExp) => Number(pattern.exec(text)?.[1] ?? 0);
+  const delay = (percent: number) => {
+    const [, value, unit] = new RegExp(`${percent}%\\s+([\\d.]+)(us|ms|s)`).exec(text) ?? [];
+    return value === undefined ? Number.NaN : Number(value) * UNITS[unit!]!;
+  };
+  const failures =
+    number(/Non-2xx or 3xx responses: (\d+)/) + number(/read (\d+), write/) + number(/connect (\d+), read/);
+  const rate = number(/Requests\/sec:\s+([\d.]+)/);
+  if (rate === 0 || failures > 0) throw new Error(`wrk ${url}: ${failures} failures\n${text}`);
+  return { rate, p50: delay(50), p99: delay(99), failures };
+}

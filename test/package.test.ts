@@ -1,0 +1,108 @@
+import { spawnSync } from "node:child_process";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+
+const root = path.resolve(import.meta.dirname, "..");
+const scratch = mkdtempSync(path.join(tmpdir(), "sallyport-package-"));
+const stage = path.join(scratch, "stage");
+const user = path.join(scratch, "user");
+const { version } = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8")) as { version: string };
+const LONG_MS = 180_000;
+/** A Node that is too old, where the machine has one beside ours. */
+const oldNode = ["/usr/bin/node", "/usr/local/bin/node"].find(
+  (file) => existsSync(file) && /^v(18|20|22)\./.test(run(file, ["--version"]).stdout),
+);
+
+function run(command: string, args: readonly string[], cwd = root) {
+  const env = { ...process.env, PATH: `${path.join(root, "node_modules/.bin")}:${process.env["PATH"]}` };
+  const { status, stdout, stderr } = spawnSync(command, args, {
+    cwd,
+    encoding: "utf8",
+    env: { ...env, NODE_OPTIONS: "" },
+  });
+  return { status, stdout, stderr };
+}
+
+function must(command: string, args: readonly string[], cwd = root): string {
+  const { status, stdout, stderr } = run(command, args, cwd);
+  expect(status, `${command} ${args.join(" ")}: ${stdout}${stderr}`).toBe(0);
+  return stdout;
+}
+
+function evaluate(source: string): string {
+  return must(process.execPath, ["--input-type=module", "--eval", source], user);
+}
+
+/** Packed from a folder of its own: a build in dist/ would be pulled from under whoever runs it meanwhile. */
+beforeAll(() => {
+  mkdirSync(stage);
+  mkdirSync(user);
+  must(process.execPath, ["scripts/build.mjs", path.join(stage, "dist")]);
+  for (const file of ["package.json", "README.md", "LICENSE", "services.example.hujson"]) {
+    copyFileSync(path.join(root, file), path.join(stage, file));
+  }
+  must("npm", ["pack", "--loglevel=error", "--pack-destination", scratch], stage);
+  writeFileSync(path.join(user, "package.json"), '{"private":true,"type":"module"}');
+  const quiet = ["--no-audit", "--no-fund", "--loglevel=error"];
+  must("npm", ["install", "--prefer-offline", ...quiet, `${scratch}/sallyport-${version}.tgz`], user);
+}, LONG_MS);
+
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+describe("the packed tarball, in an empty folder", () => {
+  test("the command runs", () => {
+    expect(must(path.join(user, "node_modules/.bin/sallyport"), ["version"], user)).toContain(version);
+  });
+
+  test.skipIf(oldNode === undefined)("an old Node says so in one sentence", () => {
+    const { status, stderr } = run(oldNode!, [path.join(user, "node_modules/sallyport/dist/bin.js")], user);
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/^sallyport: cannot run on Node \S+, wanted 24 or newer \(NODE_TOO_OLD\)\n$/);
+  });
+
+  test.each([
+    ["sallyport", "createNode"],
+    ["sallyport/identity", "readIdentity"],
+  ])("%s gives %s", (from, name) => {
+    expect(evaluate(`import { ${name} } from "${from}"; console.log(typeof ${name})`)).toBe("function\n");
+  });
+
+  test("types are found, and wrong uses of them", () => {
+    writeFileSync(
+      path.join(user, "use.ts"),
+      `import { createNode } from "sallyport";
+       import { readIdentity } from "sallyport/identity";
+       export const node = createNode({ controlUrl: "https://mesh.example" });
+       export const login = (headers: Headers): string => {
+         const caller = readIdentity(headers)?.caller;
+         return caller?.kind === "user" ? caller.login : "";
+       };
+       // @ts-expect-error the URL is missing
+       void createNode({});
+       // @ts-expect-error a tagged node has no login
+       export const wrong = (headers: Headers) => readIdentity(headers)?.caller.login;\n`,
+    );
+    const options = ["--noEmit", "--strict", "--skipLibCheck", "--target", "esnext", "--module", "nodenext"];
+    const types = ["--typeRoots", path.join(root, "node_modules/@types"), "--types", "node"];
+    must("tsc", [...options, ...types, "use.ts"], user);
+  });
+
+  test("the SQLite store finds its worker", () => {
+    const store = "node_modules/sallyport/dist/coordination/store/sqlite-store.js";
+    const source = `import { SqliteCoordinationStore as Store } from "./${store}";
+      const store = await Store.open("./mesh.sqlite"); console.log((await store.load()).users.length); await store.close();`;
+    expect(evaluate(source)).toBe("0\n");
+  });
+
+  test("nothing is packed that only we need", () => {
+    const files = run("find", ["node_modules/sallyport", "-type", "f"], user).stdout;
+    expect(files).not.toMatch(/\.test\.|\/src\/|\/test\/|replay\//);
+    expect(files).toContain("services.example.hujson");
+  });
+
+  test("publint finds nothing wrong", () => {
+    expect(must("publint", ["run", stage, "--strict"])).toContain("All good!");
+  });
+});

@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { X509Certificate } from "node:crypto";
 import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -84,6 +85,8 @@ test("server, gateway, serve, and a node of the library, as a person types them"
     "gw",
     "--state",
     `${scratch}/gw`,
+    "--socket",
+    socket,
   ];
   await start(gateway, "gateway.started");
   const node = await createNode({
@@ -109,6 +112,15 @@ test("server, gateway, serve, and a node of the library, as a person types them"
     const whois = await sallyport("--socket", socket, "whois", node.addresses[0]!);
     expect(whois.stdout).toContain("alice@example.com");
     expect((await sallyport("--socket", socket, "ip", "-4")).stdout.trim()).toBe("100.64.0.1");
+
+    const [ca, jwks, metrics, health] = await Promise.all(
+      ["ca", "jwks", "metrics", "health"].map((command) => sallyport("--socket", socket, command)),
+    );
+    expect(new X509Certificate(ca!.stdout).ca).toBe(true);
+    expect(JSON.parse(jwks!.stdout)).toMatchObject({ keys: [{ kty: "OKP", crv: "Ed25519", alg: "EdDSA" }] });
+    expect(jwks!.stdout).not.toContain('"d"');
+    expect(metrics!.stdout).toMatch(/^sallyport_node_running 1$/m);
+    expect([health!.stdout, health!.status]).toEqual(["ok\n", 0]);
   } finally {
     await node.close();
   }

@@ -206,9 +206,13 @@ export async function demo(words: readonly string[], io: CliIo): Promise<number>
   return failures === 0 ? 0 : 1;
 }
 
+const MOST_SHOWN = 160;
+
 function show(headers: Seen["headers"]): void {
   for (const [name, value] of Object.entries(headers)) {
-    if (/^(tailscale|sallyport|x-forwarded)/.test(name)) out(`    ${styleText("cyan", name)}: ${String(value)}`);
+    if (!/^(tailscale|sallyport|x-forwarded)/.test(name)) continue;
+    const text = String(value);
+    out(`    ${styleText("cyan", name)}: ${text.length > MOST_SHOWN ? `${text.slice(0, MOST_SHOWN)}…` : text}`);
   }
 }
 

@@ -33,6 +33,13 @@ export class LocalClient {
     this.#signal = signal;
   }
 
+  /** A document outside of upstream's interface, such as `/metrics`. */
+  async document(path: string, statuses: readonly number[] = [200]): Promise<{ status: number; body: string }> {
+    const reply = await this.#send("GET", path);
+    if (!statuses.includes(reply.status)) throw refusal(reply);
+    return reply;
+  }
+
   async status(options: { readonly peers: boolean } = { peers: true }): Promise<IpnStatus> {
     return (await this.#json("GET", options.peers ? "status" : "status?peers=false")) as IpnStatus;
   }
@@ -144,7 +151,7 @@ export class LocalClient {
         {
           socketPath: this.#socketPath,
           method,
-          path: `/localapi/v0/${path}`,
+          path: path.startsWith("/") ? path : `/localapi/v0/${path}`,
           headers: { Host: "local-tailscaled.sock", "Tailscale-Cap": "142", ...headers },
           signal,
         },

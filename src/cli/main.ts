@@ -20,6 +20,10 @@ const clientCommands: Readonly<Record<string, () => Promise<ClientCommand>>> = {
   up: async () => (await import("./connection.ts")).up,
   down: async () => (await import("./connection.ts")).down,
   logout: async () => (await import("./connection.ts")).logout,
+  ca: async () => (await import("./documents.ts")).ca,
+  jwks: async () => (await import("./documents.ts")).jwks,
+  metrics: async () => (await import("./documents.ts")).metrics,
+  health: async () => (await import("./documents.ts")).health,
   version: async () => (await import("./version.ts")).version,
 };
 

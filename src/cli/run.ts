@@ -2,8 +2,8 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { text } from "node:stream/consumers";
 import { parseArgs } from "node:util";
-import { Fault } from "../base/fault.ts";
-import { createLog, type LogLevel } from "../base/log.ts";
+import { Fault, messageOf } from "../base/fault.ts";
+import { createLog, type Log, type LogLevel } from "../base/log.ts";
 import { memoryStore } from "../base/store.ts";
 import { nodeServeConfig, readServices } from "../config/services.ts";
 import { GatewayAdmin } from "../gateway/admin.ts";
@@ -11,6 +11,7 @@ import { Gateway } from "../gateway/gateway.ts";
 import { openLocalApi } from "../gateway/localapi/index.ts";
 import { directoryStore } from "../mesh/state.ts";
 import type { CliIo } from "./io.ts";
+import { defaultSocketPath } from "./socket-path.ts";
 
 const USAGE = `sallyport run: a gateway that joins a mesh and serves
 
@@ -18,8 +19,8 @@ const USAGE = `sallyport run: a gateway that joins a mesh and serves
   --auth-key file:PATH  a key to join with; also $TS_AUTHKEY, or "-" for standard input
   --hostname NAME       the node's name            (default: this machine's)
   --state DIR           keys and configuration; "mem:" keeps nothing
-  --socket PATH         where the other commands reach this gateway
-  --config FILE         services.hujson: what to serve
+  --socket PATH         where the other commands reach this gateway  (default: where they look)
+  --config FILE         services.hujson: what to serve; read again on SIGHUP
   --port PORT           UDP port of the tunnel      (default: any)
   --log LEVEL           debug, info, warn or error  (default: info)
 `;
@@ -54,7 +55,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   const state = values.state ?? path.join(io.env["HOME"] ?? ".", ".local", "state", "sallyport");
   const store = state === "mem:" ? memoryStore() : await directoryStore(state);
   const authKey = await readAuthKey(values["auth-key"] ?? io.env["TS_AUTHKEY"], values["auth-key"] !== undefined, io);
-  const services = values.config === undefined ? undefined : await readServices(values.config);
+  if (values.config !== undefined) await readServices(values.config); // a bad file is told before anything is joined
   await using stack = new AsyncDisposableStack();
   const gateway = await Gateway.open({
     controlUrl,
@@ -66,21 +67,41 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     onAuthUrl: (url) => io.stderr(`\nTo authenticate, visit:\n\n\t${url}\n\n`),
   });
   stack.defer(() => gateway.close());
-  const socketPath = values.socket ?? (state === "mem:" ? undefined : path.join(state, "sallyport.sock"));
-  if (socketPath !== undefined) {
-    const backend = new GatewayAdmin(gateway, { controlUrl, hostname: values.hostname ?? "" });
-    const localApi = await openLocalApi({ socketPath, backend, log: log.with("localapi") });
-    stack.defer(() => localApi.close());
-  }
-  if (services !== undefined) {
-    const stop = gateway.node.onMap(() => {
-      gateway.declare(nodeServeConfig(services, gateway.name));
-    });
-    stack.defer(stop);
-  }
+  const socketPath = values.socket ?? defaultSocketPath(io.env);
+  const backend = new GatewayAdmin(gateway, { controlUrl, hostname: values.hostname ?? "" });
+  const localApi = await openLocalApi({ socketPath, backend, log });
+  stack.defer(() => localApi.close());
+  if (values.config !== undefined) stack.defer(await declareServices(gateway, values.config, log));
   log.info("gateway.started", { controlUrl, socketPath });
   await ended(io.signal);
   return 0;
+}
+
+/** What the file says is served, and again after SIGHUP; a file that has become bad changes nothing (CF-2). */
+async function declareServices(gateway: Gateway, file: string, log: Log): Promise<() => void> {
+  let services = await readServices(file);
+  const warn = (): void => {
+    for (const warning of services.warnings) log.warn("config.warning", { file, warning });
+  };
+  const declare = (): void => gateway.declare(nodeServeConfig(services, gateway.name));
+  const reload = (): void => {
+    readServices(file).then(
+      (next) => {
+        services = next;
+        declare();
+        log.info("config.reloaded", { file });
+        warn();
+      },
+      (error: unknown) => log.error("config.refused", { file, error: messageOf(error) }),
+    );
+  };
+  warn();
+  const stop = gateway.node.onMap(declare);
+  process.on("SIGHUP", reload);
+  return () => {
+    stop();
+    process.off("SIGHUP", reload);
+  };
 }
 
 /** `file:PATH`, `-` (standard input) or the key itself, which is public while the process runs. */

@@ -16,6 +16,10 @@ COMMANDS
   up        Connect, logging in if needed
   down      Disconnect
   logout    Disconnect and forget this node's key
+  health    Say whether the gateway does its work
+  metrics   Print metrics in Prometheus' format
+  ca        Print the local CA's certificate
+  jwks      Print the keys of signed assertions
   server    Run a coordination server
   demo      Run a whole mesh on this machine
   version   Show the version

@@ -56,6 +56,21 @@ function refusalOfPort(port: string, before: TcpPortHandler | undefined, after: 
   return `want to serve "${wants}", but port ${port} is already serving "${had}"`;
 }
 
+/** Some target is a path or a unix socket: the gateway opens it with its own rights (upstream `localapi/serve.go`). */
+export function opensLocalFiles(config: ServeConfig | ServiceConfig | null): boolean {
+  if (config === null) return false;
+  const { TCP = {}, Web = {} } = config;
+  const parts = "Foreground" in config || "Services" in config ? (config as ServeConfig) : {};
+  const isUnix = (target: string | undefined): boolean => target?.startsWith("unix:") === true;
+  return (
+    Object.values(TCP).some(({ TCPForward }) => isUnix(TCPForward)) ||
+    Object.values(Web).some(({ Handlers }) =>
+      Object.values(Handlers ?? {}).some(({ Path, Proxy: target }) => Boolean(Path) || isUnix(target)),
+    ) ||
+    [...Object.values(parts.Foreground ?? {}), ...Object.values(parts.Services ?? {})].some(opensLocalFiles)
+  );
+}
+
 function hasListeners(service: ServiceConfig): boolean {
   return Object.keys(service.TCP ?? {}).length > 0 || Object.keys(service.Web ?? {}).length > 0;
 }

@@ -22,6 +22,7 @@ import {
 import type { Node } from "../wire/tailcfg.ts";
 import type { Gateway } from "./gateway.ts";
 import type { LocalApiBackend } from "./localapi/index.ts";
+import { gatewayHealth } from "./metrics.ts";
 import { backendState, statusDocument, whoIsDocument } from "./status-document.ts";
 
 /** The gateway as its local admin interface sees it. */
@@ -157,6 +158,22 @@ export class GatewayAdmin implements LocalApiBackend {
     const issued = await this.#gateway.certificates.certificate(domain);
     if (issued instanceof Fault) throw issued;
     return { key: issued.key, chain: issued.chain };
+  }
+
+  metrics(): Promise<string> {
+    return this.#gateway.metrics.text();
+  }
+
+  health(): { readonly isHealthy: boolean; readonly problems: readonly string[] } {
+    return gatewayHealth(this.#gateway.node);
+  }
+
+  async jwks(): Promise<unknown> {
+    return this.#gateway.assertions.jwks;
+  }
+
+  authority(): Promise<string> {
+    return this.#gateway.certificates.authority();
   }
 
   derpMap(): unknown {

@@ -1,7 +1,9 @@
+import { generateKeyPairSync } from "node:crypto";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { Fault } from "../base/fault.ts";
 import { type Log, silentLog } from "../base/log.ts";
 import type { Store } from "../base/store.ts";
+import { Assertions } from "../identity/assertions.ts";
 import { MapCallers } from "../identity/map-callers.ts";
 import { MeshNode, type MeshNodeOptions } from "../mesh/node.ts";
 import { ReverseProxy } from "../proxy/proxy.ts";
@@ -10,9 +12,11 @@ import type { StoredServeConfig } from "../wire/ipn.ts";
 import type { ServeConfig } from "../wire/serve-config.ts";
 import { Certificates } from "./certificates.ts";
 import { effectiveConfig } from "./effective-config.ts";
+import { GatewayMetrics } from "./metrics.ts";
 import { PeerApi } from "./peer-api.ts";
 
 const SERVE_CONFIG = "serve.json";
+const ASSERTION_KEY = "assertion-key.pem";
 /** Revoked means cut, within five seconds. */
 const REVIEW_EVERY_MS = 2000;
 
@@ -26,6 +30,8 @@ export class Gateway {
   readonly proxy: ReverseProxy;
   readonly callers: MapCallers;
   readonly certificates: Certificates;
+  readonly metrics: GatewayMetrics;
+  readonly assertions: Assertions;
   readonly #store: Store;
   readonly #log: Log;
   #stored: StoredServeConfig;
@@ -33,8 +39,10 @@ export class Gateway {
   readonly #peerApi: PeerApi;
   #stopReview: () => void = () => {};
 
-  private constructor(options: GatewayOptions, node: MeshNode, stored: StoredServeConfig) {
+  private constructor(options: GatewayOptions, node: MeshNode, stored: StoredServeConfig, assertions: Assertions) {
     const clock: Clock = options.clock ?? systemClock;
+    this.metrics = new GatewayMetrics(node);
+    this.assertions = assertions;
     this.#store = options.store;
     this.#log = options.log ?? silentLog;
     this.#stored = stored;
@@ -55,6 +63,7 @@ export class Gateway {
       selfAddresses: () => node.addresses,
       callers: this.callers,
       secureContext: (name) => this.certificates.secureContext(name),
+      assertions: this.assertions,
       log: this.#log.with("proxy"),
       clock,
     });
@@ -74,7 +83,11 @@ export class Gateway {
 
   static async open(options: GatewayOptions): Promise<Gateway> {
     const stored = await storedConfig(options.store);
-    return new Gateway(options, await MeshNode.open(options), stored);
+    const key = await storedAssertionKey(options.store);
+    const issuer = (): string => `https://${gateway.name}`;
+    const assertions = await Assertions.create(issuer, options.clock ?? systemClock, key);
+    const gateway: Gateway = new Gateway(options, await MeshNode.open(options), stored, assertions);
+    return gateway;
   }
 
   /** Our name in the mesh, without the trailing dot; empty before the first map. */
@@ -123,4 +136,13 @@ async function storedConfig(store: Store): Promise<StoredServeConfig> {
       hint: `Remove the file ${SERVE_CONFIG} from the state folder and declare the services again.`,
     });
   }
+}
+
+/** It outlives the process: backends keep the public half. */
+async function storedAssertionKey(store: Store): Promise<string> {
+  const saved = await store.get(ASSERTION_KEY);
+  if (saved !== undefined) return Buffer.from(saved).toString("utf8");
+  const pem = generateKeyPairSync("ed25519").privateKey.export({ type: "pkcs8", format: "pem" }).toString();
+  await store.set(ASSERTION_KEY, Buffer.from(pem));
+  return pem;
 }

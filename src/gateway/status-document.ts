@@ -3,6 +3,7 @@ import type { MeshNode, PeerStatus as MeshPeerStatus } from "../mesh/node.ts";
 import { peerApiPort } from "../mesh/peerapi.ts";
 import type { BackendState, IpnStatus, PeerStatus, StatusUser, WhoIsResponse } from "../wire/ipn.ts";
 import { ZERO_TIME } from "../wire/ipn.ts";
+import type { NetworkMap } from "../wire/network-map.ts";
 import type { CapMap, Node, UserProfile } from "../wire/tailcfg.ts";
 
 export const VERSION: string = "1.80.0-sallyport";
@@ -37,7 +38,7 @@ export function statusDocument(node: MeshNode, withPeers: boolean): IpnStatus {
     HaveNodeKey: true,
     AuthURL: state.kind === "needs-login" ? (state.url ?? "") : "",
     TailscaleIPs: map === undefined ? null : node.addresses,
-    Self: map === undefined ? emptySelf(node) : nodeStatus(map.self, undefined, true),
+    Self: map === undefined ? emptySelf(node) : nodeStatus(map.self, undefined, true, map),
     Health: healthOf(node),
     MagicDNSSuffix: suffix,
     CurrentTailnet:
@@ -49,7 +50,7 @@ export function statusDocument(node: MeshNode, withPeers: boolean): IpnStatus {
     Peer:
       peers === undefined
         ? null
-        : Object.fromEntries(peers.map((peer) => [peer.node.Key, nodeStatus(peer.node, peer, false)])),
+        : Object.fromEntries(peers.map((peer) => [peer.node.Key, nodeStatus(peer.node, peer, false, map)])),
     User: Object.fromEntries(
       [...users]
         .map((id) => map?.users.get(id))
@@ -82,7 +83,8 @@ function userOf({ ID, LoginName, DisplayName, ProfilePicURL }: UserProfile): Sta
   };
 }
 
-function healthOf(node: MeshNode): string[] {
+/** What is wrong, in words that name what to do. */
+export function healthOf(node: MeshNode): string[] {
   const health = [...(node.map?.health ?? [])];
   if (node.state.kind === "backing-off")
     health.push(`The coordination server cannot be reached: ${node.state.fault.message}`);
@@ -102,7 +104,18 @@ function emptySelf(node: MeshNode): PeerStatus {
   };
 }
 
-function nodeStatus(node: Node, reached: MeshPeerStatus | undefined, isSelf: boolean): PeerStatus {
+/** The code of a node's home region, as `status` shows it; its number where the map does not tell. */
+function relayCode({ HomeDERP }: Node, map: NetworkMap | undefined): string {
+  if (HomeDERP === undefined || HomeDERP === 0) return "";
+  return map?.derpMap.Regions?.[String(HomeDERP)]?.RegionCode ?? String(HomeDERP);
+}
+
+function nodeStatus(
+  node: Node,
+  reached: MeshPeerStatus | undefined,
+  isSelf: boolean,
+  map: NetworkMap | undefined,
+): PeerStatus {
   const addresses = node.Addresses.map((text) => parsePrefix(text)?.address).filter((address) => address !== undefined);
   const services = node.Hostinfo?.Services ?? [];
   const peerApi = addresses
@@ -128,7 +141,7 @@ function nodeStatus(node: Node, reached: MeshPeerStatus | undefined, isSelf: boo
     ...(node.PrimaryRoutes === undefined ? {} : { PrimaryRoutes: node.PrimaryRoutes }),
     Addrs: isSelf ? (node.Endpoints ?? []) : null,
     CurAddr: isDirect ? (reached?.path ?? "") : "",
-    Relay: node.HomeDERP === undefined ? "" : String(node.HomeDERP),
+    Relay: relayCode(node, map),
     PeerRelay: "",
     RxBytes: reached?.rxBytes ?? 0,
     TxBytes: reached?.txBytes ?? 0,

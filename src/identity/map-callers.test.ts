@@ -105,3 +105,19 @@ test("assertions verify with the published key and are short-lived", async () =>
   expect(payload).toMatchObject({ kind: "anonymous", capabilities: { a: [1] } });
   expect(decodeJwt(token).exp! - decodeJwt(token).iat!).toBe(60);
 });
+
+test("an assertion is signed once in 20 s for the same caller, and anew for another, and after", async () => {
+  const clock = new FakeClock();
+  let issuer = "https://gw.tail.test";
+  const assertions = await Assertions.create(() => issuer, clock);
+  const sign = (address = "1.2.3.4", capabilities?: string) =>
+    assertions.sign({ kind: "anonymous", address }, "http://gw", capabilities);
+  const first = await sign();
+  expect(await sign()).toBe(first);
+  expect(await sign("1.2.3.5")).not.toBe(first);
+  expect(await sign("1.2.3.4", '{"a":[1]}')).not.toBe(first);
+  clock.advance(20_000);
+  expect(decodeJwt(await sign()).iat! - decodeJwt(first).iat!).toBe(20);
+  issuer = "https://renamed.tail.test";
+  expect(decodeJwt(await sign()).iss).toBe("https://renamed.tail.test");
+});

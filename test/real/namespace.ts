@@ -2,17 +2,21 @@ import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_pr
 import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** A network namespace of this test run, joined to the host by a veth pair, with no route out. */
-export interface Namespace {
+/** A network namespace of this test run, with nothing in it but loopback. */
+export interface Space {
   readonly name: string;
-  /** The host's end of the pair. */
-  readonly hostAddress: string;
-  readonly address: string;
   /** Runs a command inside; gives its standard output. */
   run(command: string, ...args: readonly string[]): string;
   /** Starts a process inside that dies with the test. */
   start(command: string, args: readonly string[], env?: Readonly<Record<string, string>>): ChildProcess;
   close(): void;
+}
+
+/** Joined to the host by a veth pair, with no route out. */
+export interface Namespace extends Space {
+  /** The host's end of the pair. */
+  readonly hostAddress: string;
+  readonly address: string;
 }
 
 let made = 0;
@@ -33,26 +37,17 @@ function freeSubnet(): string {
   throw new Error("No free subnet in 10.98.0.0/16");
 }
 
+const ip = (...args: readonly string[]) => execFileSync("ip", args, { encoding: "utf8" });
+
 /** Names carry the pid: several runs share a machine. */
-export function createNamespace(): Namespace {
+export function createSpace(): Space {
   if (made === 0) sweep();
-  const subnet = freeSubnet();
-  const number = made++;
-  const name = `sp${process.pid}-${number}`;
-  const [host, inner] = [`h${process.pid}-${number}`, `n${process.pid}-${number}`];
-  const ip = (...args: readonly string[]) => execFileSync("ip", args, { encoding: "utf8" });
+  const name = `sp${process.pid}-${made++}`;
   ip("netns", "add", name);
-  ip("link", "add", host, "type", "veth", "peer", "name", inner, "netns", name);
-  ip("addr", "add", `${subnet}.1/30`, "dev", host);
-  ip("link", "set", host, "up");
-  ip("-n", name, "addr", "add", `${subnet}.2/30`, "dev", inner);
-  ip("-n", name, "link", "set", inner, "up");
   ip("-n", name, "link", "set", "lo", "up");
   const children: ChildProcess[] = [];
   return {
     name,
-    hostAddress: `${subnet}.1`,
-    address: `${subnet}.2`,
     run: (command, ...args) =>
       execFileSync("ip", ["netns", "exec", name, command, ...args], {
         encoding: "utf8",
@@ -70,7 +65,26 @@ export function createNamespace(): Namespace {
     close() {
       for (const child of children) child.kill("SIGKILL");
       ip("netns", "del", name);
-      if (existsSync(`/sys/class/net/${host}`)) ip("link", "del", host);
+    },
+  };
+}
+
+export function createNamespace(): Namespace {
+  const subnet = freeSubnet();
+  const [host, inner] = [`h${process.pid}-${made}`, `n${process.pid}-${made}`];
+  const space = createSpace();
+  ip("link", "add", host, "type", "veth", "peer", "name", inner, "netns", space.name);
+  ip("addr", "add", `${subnet}.1/30`, "dev", host);
+  ip("link", "set", host, "up");
+  ip("-n", space.name, "addr", "add", `${subnet}.2/30`, "dev", inner);
+  ip("-n", space.name, "link", "set", inner, "up");
+  return {
+    ...space,
+    hostAddress: `${subnet}.1`,
+    address: `${subnet}.2`,
+    close() {
+      space.close();
+      spawnSync("ip", ["link", "del", host]); // gone by itself, or about to
     },
   };
 }

@@ -50,3 +50,40 @@ export function isWhoIsAddress(text: string, isIp: (text: string) => boolean): b
   const [, six, four, port] = withPort;
   return isIp(six ?? four ?? "") && Number(port) <= 65535;
 }
+
+/** What a caller of the socket may do (serve-and-funnel.md 7.2, upstream `ipnauth`). Reading is everyone's on this machine. */
+export interface Permission {
+  readonly write: boolean;
+  /** May have files, folders and sockets served that the gateway can open. */
+  readonly localAdmin: boolean;
+}
+
+export const ALL_PERMITTED: Permission = { write: true, localAdmin: true };
+
+/**
+ * By the caller's user ID: root and the gateway's own user may do everything, `operator` all but expose what only the
+ * gateway can open, everybody else may read.
+ */
+export function permissionOf(uid: number, own: number, operator: number | undefined): Permission {
+  if (uid === 0 || uid === own) return ALL_PERMITTED;
+  return { write: uid === operator, localAdmin: false };
+}
+
+/** What needs the right to write; the word is upstream's in `<word> access denied`. Methods apart, GET is reading. */
+const WRITES: ReadonlyMap<string, string> = new Map([
+  ["POST serve-config", "serve config denied"],
+  ["PATCH prefs", "prefs write access denied"],
+  ["POST check-prefs", "checkprefs access denied"],
+  ["POST start", "access denied"],
+  ["POST login-interactive", "login access denied"],
+  ["POST logout", "logout access denied"],
+  ["POST bugreport", "bugreport access denied"],
+  ["POST id-token", "id-token access denied"],
+]);
+
+/** Why this call is refused, or nothing. */
+export function refusalOfCall(method: string, name: string, { write }: Permission): string | undefined {
+  if (write) return undefined;
+  if (name.startsWith("cert/")) return "cert access denied"; // it answers with the private key
+  return WRITES.get(`${method} ${name}`);
+}

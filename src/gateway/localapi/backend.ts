@@ -33,6 +33,8 @@ export interface LocalApiBackend {
   watch(mask: number, onNotify: (notify: Notify) => void): { readonly session: string; close(): void };
   queryFeature(feature: string): Promise<QueryFeatureResponse>;
 
+  /** The user besides root and our own who may change things (preference `OperatorUser`). */
+  operatorUid?(): number | undefined;
   /** Why these preferences cannot be, or nothing. */
   checkPrefs?(prefs: Prefs): Promise<string | undefined>;
   /** Names for which a certificate can be had. */
@@ -44,7 +46,13 @@ export interface LocalApiBackend {
   /** Services that this node can reach, by name. */
   services?(): Readonly<Record<string, unknown>>;
   /** Prometheus text. */
-  metrics?(): string;
+  metrics?(): Promise<string>;
+  /** Is the gateway doing its work, and what is wrong. */
+  health?(): { readonly isHealthy: boolean; readonly problems: readonly string[] };
+  /** Public keys of the signed assertions, a JWK set (RFC 7517). */
+  jwks?(): Promise<unknown>;
+  /** PEM of the local CA's certificate. */
+  authority?(): Promise<string>;
   /** `tailcfg.DERPMap`. */
   derpMap?(): unknown;
 }

@@ -1,9 +1,9 @@
 import { isIP } from "node:net";
 import { Fault, messageOf } from "../../base/fault.ts";
 import { decodeServeConfig, encodeServeConfig, goJson } from "../../config/serve-document.ts";
-import { refusalOfServeChange } from "../../config/serve-rules.ts";
+import { opensLocalFiles, refusalOfServeChange } from "../../config/serve-rules.ts";
 import type { Prefs } from "../../wire/ipn.ts";
-import { isWhoIsAddress, parseGoDuration } from "./admission.ts";
+import { isWhoIsAddress, type Permission, parseGoDuration } from "./admission.ts";
 import type { LocalApiBackend } from "./backend.ts";
 import type { Watchers } from "./watchers.ts";
 
@@ -13,6 +13,7 @@ export interface Call {
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
   readonly body: string;
   readonly signal: AbortSignal;
+  readonly permission: Permission;
 }
 
 export interface Answer {
@@ -124,7 +125,7 @@ export function createRoutes(backend: LocalApiBackend, watchers: Watchers): Read
   if (metrics !== undefined) {
     routes.set(
       "usermetrics",
-      only("GET", () => ({ status: 200, body: metrics.call(backend), type: METRICS_TYPE })),
+      only("GET", async () => ({ status: 200, body: await metrics.call(backend), type: METRICS_TYPE })),
     );
   }
   if (derpMap !== undefined)
@@ -146,6 +147,32 @@ export function createRoutes(backend: LocalApiBackend, watchers: Watchers): Read
   return routes;
 }
 
+/** What monitoring systems and backends ask for; not upstream's, so outside of `/localapi/v0/`. By whole path. */
+export function createOwnRoutes(backend: LocalApiBackend): ReadonlyMap<string, Route> {
+  const { health, metrics, jwks, authority } = backend;
+  const routes = new Map<string, Route>();
+  const text = (body: string, type: string): Answer => ({ status: 200, body, type });
+  const add = (path: string, answer: (() => Promise<Answer> | Answer) | undefined): void => {
+    if (answer !== undefined) routes.set(path, only("GET", answer));
+  };
+  add(
+    "/healthz",
+    health &&
+      (() => {
+        const { isHealthy, problems } = health.call(backend);
+        return json({ status: isHealthy ? "ok" : "failing", problems }, isHealthy ? 200 : 503);
+      }),
+  );
+  add("/metrics", metrics && (async () => text(await metrics.call(backend), METRICS_TYPE)));
+  add("/jwks.json", jwks && (async () => json(await jwks.call(backend))));
+  add("/ca.pem", authority && (async () => text(await authority.call(backend), "application/x-pem-file")));
+  return routes;
+}
+
+/** Word for word upstream's: its own command line shows it. */
+const NOT_LOCAL_ADMIN =
+  "must be root, or be an operator and able to run 'sudo tailscale' to serve a path or Unix socket";
+
 async function serveConfig(call: Call, backend: LocalApiBackend, watchers: Watchers): Promise<Answer> {
   if (call.method === "GET") {
     const { config, etag } = backend.serveConfig();
@@ -162,6 +189,7 @@ async function serveConfig(call: Call, backend: LocalApiBackend, watchers: Watch
   const ifMatch = typeof given === "string" && given !== "" ? given : undefined;
   const { config: before, etag } = backend.serveConfig();
   if (ifMatch !== undefined && ifMatch !== etag) return refuse(412, "etag mismatch");
+  if (!call.permission.localAdmin && opensLocalFiles(incoming)) return refuse(401, NOT_LOCAL_ADMIN);
   const refusal = refusalOfServeChange(before, incoming);
   if (refusal !== undefined) return json({ error: `updating config: ${refusal}` }, 500);
   try {

@@ -3,7 +3,7 @@ import path from "node:path";
 import { text } from "node:stream/consumers";
 import { parseArgs } from "node:util";
 import { Fault, messageOf } from "../base/fault.ts";
-import { createLog, type Log, type LogLevel } from "../base/log.ts";
+import type { Log } from "../base/log.ts";
 import { memoryStore } from "../base/store.ts";
 import { nodeServeConfig, readServices } from "../config/services.ts";
 import { GatewayAdmin } from "../gateway/admin.ts";
@@ -11,6 +11,7 @@ import { Gateway } from "../gateway/gateway.ts";
 import { openLocalApi } from "../gateway/localapi/index.ts";
 import { directoryStore } from "../mesh/state.ts";
 import type { CliIo } from "./io.ts";
+import { programLog } from "./program-log.ts";
 import { defaultSocketPath } from "./socket-path.ts";
 
 const USAGE = `sallyport run: a gateway that joins a mesh and serves
@@ -51,7 +52,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       hint: "For example --login-server https://mesh.example.com",
     });
   }
-  const log = createLog((values.log ?? "info") as LogLevel);
+  const log = programLog(values.log);
   const state = values.state ?? path.join(io.env["HOME"] ?? ".", ".local", "state", "sallyport");
   const store = state === "mem:" ? memoryStore() : await directoryStore(state);
   const authKey = await readAuthKey(values["auth-key"] ?? io.env["TS_AUTHKEY"], values["auth-key"] !== undefined, io);

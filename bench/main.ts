@@ -1,15 +1,16 @@
 import { parseArgs } from "node:util";
 import { type Group, header, toJsonLine, toRow } from "./table.ts";
 
-const { values } = parseArgs({
-  options: { json: { type: "boolean", default: false }, only: { type: "string", multiple: true } },
+// npm run bench [-- [--json] [group …]]: without names, all groups, in this order.
+const names = ["tunnel", "proxy"];
+const { values, positionals } = parseArgs({
+  options: { json: { type: "boolean", default: false } },
+  allowPositionals: true,
 });
-
-const names = ["proxy"];
-const wanted = values.only ?? names;
+const wanted = positionals.length > 0 ? positionals : names;
 const unknown = wanted.filter((name) => !names.includes(name));
 if (unknown.length > 0) {
-  console.error(`Cannot measure "${unknown.join(", ")}": no such group, wanted ${names.join(", ")}`);
+  console.error(`Cannot measure "${unknown.join(", ")}": no such group, one of ${names.join(", ")} wanted`);
   process.exit(2);
 }
 

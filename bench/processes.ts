@@ -5,6 +5,7 @@ import { availableParallelism } from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { findPeer } from "../test/peers.ts";
+import type { Side } from "./link.ts";
 
 /** The subject has a core of its own; load and backends share the other. */
 export const SUBJECT_CORE = 0;
@@ -35,14 +36,20 @@ export class OwnProcess {
   readonly #lines: AsyncIterator<string>;
   #errors = "";
 
-  constructor(core: number, file: string, args: readonly string[] = [], flags: readonly string[] = []) {
-    const program = path.join(import.meta.dirname, file);
-    const all = ["--disable-warning=ExperimentalWarning", ...flags, program, ...args];
-    this.child = startPinned(core, process.execPath, all);
-    this.child.stderr!.on("data", (chunk) => {
+  private constructor(child: ChildProcess) {
+    this.child = child;
+    child.stderr!.on("data", (chunk) => {
       this.#errors = (this.#errors + String(chunk)).slice(-2000);
     });
-    this.#lines = createInterface({ input: this.child.stdout! })[Symbol.asyncIterator]();
+    this.#lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
+  }
+
+  static start(core: number, file: string, args: readonly string[] = []): OwnProcess {
+    return new OwnProcess(startPinned(core, process.execPath, commandLine(file, args)));
+  }
+
+  static inside(side: Side, core: number, file: string, args: readonly string[] = []): OwnProcess {
+    return new OwnProcess(side.start(core, process.execPath, commandLine(file, args)));
   }
 
   async next(): Promise<Record<string, unknown>> {
@@ -61,10 +68,16 @@ export class OwnProcess {
   }
 }
 
+/** `$SALLYPORT_BENCH_FLAGS` goes to our Node: `--cpu-prof` and the like. */
+function commandLine(file: string, args: readonly string[]): string[] {
+  const flags = (process.env["SALLYPORT_BENCH_FLAGS"] ?? "").split(" ").filter((flag) => flag !== "");
+  return ["--disable-warning=ExperimentalWarning", ...flags, path.join(import.meta.dirname, file), ...args];
+}
+
 export async function endOf(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const { promise, resolve } = Promise.withResolvers<void>();
-  child.once("close", () => resolve());
+  child.once("exit", () => resolve());
   child.kill("SIGKILL");
   await promise;
 }
@@ -92,12 +105,6 @@ export function cpuSeconds(pid: number): number {
 export function residentMb(pid: number): number {
   const text = readFileSync(`/proc/${pid}/status`, "utf8");
   return Number(/VmRSS:\s+(\d+)/.exec(text)![1]) / 1024;
-}
-
-/** The peer's own process where a master only waits: the child with the most work. */
-export function workerOf(pid: number): number {
-  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").filter(Boolean);
-  return children.length === 0 ? pid : Number(children[0]);
 }
 
 export async function freePort(): Promise<number> {

@@ -51,7 +51,7 @@ backend b
 }
 
 function nginxFrame(scratch: string, name: string): string {
-  return `daemon off; worker_processes 1; user root; pid ${scratch}/${name}.pid; error_log ${scratch}/${name}.log;
+  return `daemon off; master_process off; user root; pid ${scratch}/${name}.pid; error_log ${scratch}/${name}.log;
 events { worker_connections 4096; }`;
 }
 

@@ -12,7 +12,6 @@ import {
   SUBJECT_CORE,
   startPinned,
   untilListening,
-  workerOf,
 } from "./processes.ts";
 import { haproxyConfig, nginxBackend, nginxProxy } from "./proxy-configs.ts";
 import type { Figure, Group } from "./table.ts";
@@ -59,12 +58,12 @@ async function startPeer(name: (typeof PEERS)[number], backend: number, scratch:
   const home = { GOMAXPROCS: "1", HOME: scratch, XDG_DATA_HOME: scratch, XDG_CONFIG_HOME: scratch };
   const child = startPinned(SUBJECT_CORE, name, args[name], home);
   await untilListening(port);
-  return { port, pid: name === "nginx" ? workerOf(child.pid!) : child.pid!, end: () => endOf(child) };
+  return { port, pid: child.pid!, end: () => endOf(child) };
 }
 
 async function startOurs(backend: number): Promise<Subject> {
   const port = await freePort();
-  const own = new OwnProcess(SUBJECT_CORE, "proxy-process.ts", [String(port), `http://127.0.0.1:${backend}`]);
+  const own = OwnProcess.start(SUBJECT_CORE, "proxy-process.ts", [String(port), `http://127.0.0.1:${backend}`]);
   await own.next();
   return { port, pid: own.child.pid!, end: () => own.end() };
 }

@@ -35,7 +35,7 @@ export class SocketConn implements Conn {
 
   write(view: Uint8Array): boolean {
     // `Conn` promises one copy into its ring; the kernel takes most of it at once, so only a copy is safe here.
-    return this.#socket.write(Uint8Array.from(view));
+    return this.#socket.write(Buffer.from(view));
   }
 
   end(): void {

@@ -57,17 +57,23 @@ export async function createNode(options: CreateNodeOptions): Promise<Node> {
   const { stateDir, signal, ...rest } = options;
   const store = stateDir === undefined ? memoryStore() : await directoryStore(stateDir);
   const mesh = await MeshNode.open({ ...rest, store });
+  const node = nodeOf(mesh);
+  try {
+    await mesh.ready(signal);
+  } catch (error) {
+    await node.close();
+    throw error;
+  }
+  return node;
+}
+
+/** The public face of a node that was opened; `ca`: PEM certificates that its `fetch` trusts instead of the system's. */
+export function nodeOf(mesh: MeshNode, ca?: () => readonly string[]): Node {
   const capabilities = (source: string, destination: string): CapMap =>
     capabilitiesOf(mesh.map?.packetFilter ?? [], source, destination);
   const callers = new MapCallers(capabilities);
   mesh.onMap((map) => callers.setMap(map));
-  const web = meshFetch({ dial: (target, how) => mesh.dial(target, how) });
-  try {
-    await mesh.ready(signal);
-  } catch (error) {
-    await mesh.close();
-    throw error;
-  }
+  const web = meshFetch({ dial: (target, how) => mesh.dial(target, how), ...(ca === undefined ? {} : { ca }) });
   return {
     get name() {
       return mesh.map?.self.Name.replace(/\.$/, "") ?? "";

@@ -65,8 +65,20 @@ describe("the packed tarball, in an empty folder", () => {
   test.each([
     ["sallyport", "createNode"],
     ["sallyport/identity", "readIdentity"],
+    ["sallyport/testnet", "createTestnet"],
   ])("%s gives %s", (from, name) => {
     expect(evaluate(`import { ${name} } from "${from}"; console.log(typeof ${name})`)).toBe("function\n");
+  });
+
+  test("a backend is tested on a mesh in memory", () => {
+    const source = `import { createTestnet } from "sallyport/testnet";
+      import { readIdentity } from "sallyport/identity";
+      const net = await createTestnet();
+      const app = await net.serve(({ headers }, response) => response.end(readIdentity(headers).caller.login));
+      const alice = await net.node({ user: "alice@example.com" });
+      console.log(await (await alice.fetch(app.url)).text());
+      await net.close();`;
+    expect(evaluate(source)).toBe("alice@example.com\n");
   });
 
   test("types are found, and wrong uses of them", () => {
@@ -74,6 +86,8 @@ describe("the packed tarball, in an empty folder", () => {
       path.join(user, "use.ts"),
       `import { createNode } from "sallyport";
        import { readIdentity } from "sallyport/identity";
+       import { createTestnet, type Testnet } from "sallyport/testnet";
+       export const net: Promise<Testnet> = createTestnet({ users: ["alice@example.com"], policy: { grants: [] } });
        export const node = createNode({ controlUrl: "https://mesh.example" });
        export const login = (headers: Headers): string => {
          const caller = readIdentity(headers)?.caller;

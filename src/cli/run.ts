@@ -58,17 +58,24 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   const authKey = await readAuthKey(values["auth-key"] ?? io.env["TS_AUTHKEY"], values["auth-key"] !== undefined, io);
   if (values.config !== undefined) await readServices(values.config); // a bad file is told before anything is joined
   await using stack = new AsyncDisposableStack();
+  const socketPath = values.socket ?? defaultSocketPath(io.env);
+  const keyFile = values["auth-key"]?.startsWith("file:") === true ? [values["auth-key"].slice("file:".length)] : [];
   const gateway = await Gateway.open({
     controlUrl,
     store,
     log,
     port: Number(values.port ?? 0),
+    protectedPaths: [
+      socketPath,
+      ...(state === "mem:" ? [] : [state]),
+      ...(values.config === undefined ? [] : [values.config]),
+      ...keyFile,
+    ],
     ...(authKey === undefined ? {} : { authKey }),
     ...(values.hostname === undefined ? {} : { hostname: values.hostname }),
     onAuthUrl: (url) => io.stderr(`\nTo authenticate, visit:\n\n\t${url}\n\n`),
   });
   stack.defer(() => gateway.close());
-  const socketPath = values.socket ?? defaultSocketPath(io.env);
   const backend = new GatewayAdmin(gateway, { controlUrl, hostname: values.hostname ?? "" });
   const localApi = await openLocalApi({ socketPath, backend, log });
   stack.defer(() => localApi.close());

@@ -1,68 +1,65 @@
 import { readFile } from "node:fs/promises";
-import { request } from "node:http";
 import path from "node:path";
-import { text } from "node:stream/consumers";
-import { parseArgs } from "node:util";
-import { createLog, type LogLevel } from "../base/log.ts";
 import { CliExit, type CliIo } from "./io.ts";
-import { terminalLines } from "./terminal-text.ts";
+import { programLog } from "./program-log.ts";
+import { administer } from "./server-admin.ts";
+import { backup, restore } from "./server-backup.ts";
+import { ServerClient } from "./server-client.ts";
+import { parseServerArgs, type ServerValues } from "./server-flags.ts";
+import { wireGuard } from "./server-wireguard.ts";
 
 const USAGE = `sallyport server: coordination, DERP and STUN in one process
 
   sallyport server [--state DIR] [--address IP] [--port N] [--derp-port N] [--stun-port N]
                    [--url URL] [--domain NAME] [--policy FILE] [--log LEVEL]
-  sallyport server users list | create LOGIN [--name TEXT] | delete LOGIN
-  sallyport server keys list | create --user LOGIN [--tags tag:a,tag:b] [--reusable] [--ephemeral] | expire ID
-  sallyport server nodes list | approve ID --user LOGIN | expire ID | delete ID | rename ID NAME
+  sallyport server users list | create LOGIN [--name TEXT] [--picture URL] | set LOGIN … | delete LOGIN
+  sallyport server keys list | create [--user LOGIN] [--tags tag:a,tag:b] [--reusable] [--ephemeral] [--expiry 12h]
+                        | expire ID
+  sallyport server nodes list | waiting | approve ID --user LOGIN | reject ID | expire NODE | delete NODE
+                         | rename NODE NAME | tag NODE tag:a,tag:b | assign NODE --user LOGIN
+                         | routes NODE 10.1.0.0/24,0.0.0.0/0
+  sallyport server wireguard list | remove NODE
+                             | add NAME --user LOGIN --gateway NODE [--gateway NODE] [--public-key KEY]
+                                   [--endpoint NODE=HOST:PORT] [--expiry 180d]
   sallyport server policy get | check FILE | set FILE
+  sallyport server backup FILE                 everything, in one new file, while the server runs
+  sallyport server restore FILE [--state DIR]  while it does not
   sallyport server log
 
-The commands talk to the running server at DIR/server.sock (--socket).
+The commands talk to the running server at DIR/server.sock (--socket). NODE: id, name or address.
+Lists are tables on a terminal and JSON elsewhere (--json: JSON always).
 `;
-
-const OPTIONS = {
-  state: { type: "string" },
-  socket: { type: "string" },
-  address: { type: "string" },
-  port: { type: "string" },
-  "derp-port": { type: "string" },
-  "stun-port": { type: "string" },
-  url: { type: "string" },
-  domain: { type: "string" },
-  policy: { type: "string" },
-  log: { type: "string" },
-  user: { type: "string" },
-  tags: { type: "string" },
-  name: { type: "string" },
-  reusable: { type: "boolean" },
-  ephemeral: { type: "boolean" },
-  help: { type: "boolean", short: "h" },
-} as const;
-
-type Values = ReturnType<typeof parse>["values"];
-
-function parse(args: readonly string[]) {
-  return parseArgs({ args: [...args], options: OPTIONS, allowPositionals: true });
-}
 
 /** `sallyport server`: runs the server, or asks the running one. */
 export async function server(args: readonly string[], io: CliIo): Promise<number> {
-  const { values, positionals } = parse(args);
+  const { values, positionals } = parseServerArgs(args);
   if (values.help === true) {
     io.stdout(USAGE);
     return 0;
   }
   const state = values.state ?? path.join(io.env["HOME"] ?? ".", ".local", "state", "sallyport-server");
   const socketPath = values.socket ?? path.join(state, "server.sock");
-  return positionals.length === 0 ? serve(values, state, socketPath, io) : ask(values, positionals, socketPath, io);
+  if (positionals.length === 0) return serve(values, state, socketPath, io);
+  const client = new ServerClient(socketPath, io.env["USER"] ?? "local");
+  const [area = "", ...words] = positionals;
+  const commands: Readonly<Record<string, () => Promise<number | undefined>>> = {
+    wireguard: () => wireGuard(values, words, client, io),
+    backup: () => backup(words, client, io),
+    restore: () => restore(words, state, io),
+  };
+  const status = Object.hasOwn(commands, area)
+    ? await commands[area]!()
+    : await administer(values, positionals, client, io);
+  if (status === undefined) throw new CliExit(USAGE, 2);
+  return status;
 }
 
-async function serve(values: Values, state: string, socketPath: string, io: CliIo): Promise<number> {
+async function serve(values: ServerValues, state: string, socketPath: string, io: CliIo): Promise<number> {
   const { directoryStore } = await import("../mesh/state.ts");
   const { SqliteCoordinationStore } = await import("../coordination/store/sqlite-store.ts");
   const { Server } = await import("../server/server.ts");
   const { openAdminApi } = await import("../server/admin-api.ts");
-  const log = createLog((values.log ?? "info") as LogLevel);
+  const log = programLog(values.log);
   await using stack = new AsyncDisposableStack();
   const running = await Server.open({
     state: await directoryStore(state),
@@ -84,89 +81,4 @@ async function serve(values: Values, state: string, socketPath: string, io: CliI
     await new Promise<void>((resolve) => io.signal.addEventListener("abort", () => resolve(), { once: true }));
   }
   return 0;
-}
-
-async function ask(
-  values: Values,
-  [area = "", verb = "", ...rest]: string[],
-  socketPath: string,
-  io: CliIo,
-): Promise<number> {
-  const call = await callOf(values, area, verb, rest);
-  if (call === undefined) throw new CliExit(USAGE, 2);
-  const { status, body } = await post(socketPath, call.verb, { ...call.args, by: io.env["USER"] ?? "local" });
-  if (status !== 200) {
-    const { error, line, column, hint } = body as Record<string, unknown>;
-    const where = line === undefined ? "" : ` (line ${String(line)}, column ${String(column)})`;
-    throw new CliExit(`${String(error)}${where}${hint === undefined ? "" : `\n${String(hint)}`}`);
-  }
-  if (area === "policy" && verb === "get") io.stdout((body as { source: string }).source);
-  else if (area === "keys" && verb === "create") io.stdout(`${(body as { key: string }).key}\n`);
-  else io.stdout(`${terminalLines(JSON.stringify(body, undefined, 2))}\n`);
-  return 0;
-}
-
-async function callOf(
-  values: Values,
-  area: string,
-  verb: string,
-  [first, second]: readonly string[],
-): Promise<{ verb: string; args: Record<string, unknown> } | undefined> {
-  const name = area === "log" ? "log" : `${area}.${verb}`;
-  switch (name) {
-    case "users.list":
-    case "keys.list":
-    case "nodes.list":
-    case "policy.get":
-    case "log":
-      return { verb: name, args: {} };
-    case "users.create":
-      return { verb: name, args: { login: first, ...(values.name === undefined ? {} : { displayName: values.name }) } };
-    case "users.delete":
-      return { verb: name, args: { login: first } };
-    case "keys.create":
-      return {
-        verb: name,
-        args: {
-          ...(values.user === undefined ? {} : { user: values.user }),
-          tags: values.tags?.split(",") ?? [],
-          reusable: values.reusable === true,
-          ephemeral: values.ephemeral === true,
-        },
-      };
-    case "keys.expire":
-    case "nodes.expire":
-    case "nodes.delete":
-      return { verb: name, args: { id: first } };
-    case "nodes.approve":
-      return { verb: name, args: { id: first, user: values.user } };
-    case "nodes.rename":
-      return { verb: name, args: { id: first, name: second } };
-    case "policy.check":
-    case "policy.set":
-      return first === undefined ? undefined : { verb: name, args: { source: await readFile(first, "utf8") } };
-    default:
-      return undefined;
-  }
-}
-
-function post(socketPath: string, verb: string, args: unknown): Promise<{ status: number; body: unknown }> {
-  return new Promise((resolve, reject) => {
-    const body = JSON.stringify(args);
-    const outgoing = request(
-      { socketPath, path: `/v1/${verb}`, method: "POST", headers: { "Content-Length": Buffer.byteLength(body) } },
-      (response) => {
-        text(response).then(
-          (answer) => resolve({ status: response.statusCode ?? 0, body: JSON.parse(answer) }),
-          reject,
-        );
-      },
-    );
-    outgoing.on("error", (error) =>
-      reject(
-        new CliExit(`Cannot reach the server at "${socketPath}": ${error.message}\nIs \`sallyport server\` running?`),
-      ),
-    );
-    outgoing.end(body);
-  });
 }

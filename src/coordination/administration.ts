@@ -118,7 +118,7 @@ export function expireAuthKey(core: Core, id: string, by: string): Promise<void>
 /** One change of one node by an administrator. */
 function edit(
   core: Core,
-  id: number,
+  which: number | string,
   by: string,
   action: string,
   detail: string | undefined,
@@ -126,44 +126,44 @@ function edit(
   change: (node: NodeRecord) => NodeRecord,
 ): Promise<NodeRecord> {
   return core.exclusive(async () => {
-    const after = change(core.node(id));
-    await core.replace(after, core.entry(by, action, `node:${id}`, detail), reach);
+    const after = change(core.node(which));
+    await core.replace(after, core.entry(by, action, `node:${after.id}`, detail), reach);
     return after;
   });
 }
 
-export function expireNode(core: Core, id: number, by: string): Promise<NodeRecord> {
-  return edit(core, id, by, "node.expire", undefined, "topology", (node) => ({
+export function expireNode(core: Core, which: number | string, by: string): Promise<NodeRecord> {
+  return edit(core, which, by, "node.expire", undefined, "topology", (node) => ({
     ...node,
     expires: Math.min(core.wall, node.expires ?? Infinity),
   }));
 }
 
-export function deleteNode(core: Core, id: number, by: string): Promise<void> {
-  return core.exclusive(() => core.delete(core.node(id), by, "node.delete"));
+export function deleteNode(core: Core, which: number | string, by: string): Promise<void> {
+  return core.exclusive(() => core.delete(core.node(which), by, "node.delete"));
 }
 
 /** The name stays when the host name changes; `""` gives it back to the host name. */
-export function renameNode(core: Core, id: number, name: string, by: string): Promise<NodeRecord> {
+export function renameNode(core: Core, which: number | string, name: string, by: string): Promise<NodeRecord> {
   if (name !== "" && !isLabel(name)) {
     throw bad("rename a node to", name, "it is no host name", "up to 63 lower-case letters, digits and inner dashes");
   }
-  return edit(core, id, by, "node.rename", name, "members", (node) => {
+  return edit(core, which, by, "node.rename", name, "members", (node) => {
     if (name === "") return { ...node, name: core.name(node.hostinfo.Hostname, node), nameFixed: false };
     const holder = core.ledger.nodeByName(name);
-    if (holder !== undefined && holder.id !== id)
+    if (holder !== undefined && holder.id !== node.id)
       throw bad("rename a node to", name, "another node has it", "a free name");
     return { ...node, name, nameFixed: true };
   });
 }
 
 /** Tagged nodes have no user and do not expire by themselves; without tags the node would have no owner. */
-export function tagNode(core: Core, id: number, tags: readonly string[], by: string): Promise<NodeRecord> {
+export function tagNode(core: Core, which: number | string, tags: readonly string[], by: string): Promise<NodeRecord> {
   const wrong = tags.find((tag) => !isTag(tag));
   if (wrong !== undefined) throw bad("tag a node with", wrong, "it is no tag", "`tag:` and a name");
   if (tags.length === 0)
     throw bad("tag a node with", "", "no tag is given", "at least one, for the tags are its owner");
-  return edit(core, id, by, "node.tag", tags.join(" "), "topology", (node) => {
+  return edit(core, which, by, "node.tag", tags.join(" "), "topology", (node) => {
     const { userId: _user, expires, ...kept } = node;
     const isGone = expires !== undefined && expires <= core.wall;
     return { ...kept, ...(isGone ? { expires } : {}), tags: [...new Set(tags)].toSorted() };
@@ -171,16 +171,30 @@ export function tagNode(core: Core, id: number, tags: readonly string[], by: str
 }
 
 /** Hands a node to a user; tags go. */
-export function assignNode(core: Core, id: number, login: string | number, by: string): Promise<NodeRecord> {
+export function assignNode(
+  core: Core,
+  which: number | string,
+  login: string | number,
+  by: string,
+): Promise<NodeRecord> {
   const user = core.user(login);
-  return edit(core, id, by, "node.assign", user.login, "topology", (node) => ({ ...node, tags: [], userId: user.id }));
+  return edit(core, which, by, "node.assign", user.login, "topology", (node) => ({
+    ...node,
+    tags: [],
+    userId: user.id,
+  }));
 }
 
-export function setRoutes(core: Core, id: number, approved: readonly string[], by: string): Promise<NodeRecord> {
+export function setRoutes(
+  core: Core,
+  which: number | string,
+  approved: readonly string[],
+  by: string,
+): Promise<NodeRecord> {
   const wrong = approved.find((route) => !isRoute(route));
   if (wrong !== undefined)
     throw bad("approve route", wrong, "it is no prefix without host bits", "such as 10.1.0.0/24");
-  return edit(core, id, by, "node.routes", approved.join(" "), "topology", (node) => ({
+  return edit(core, which, by, "node.routes", approved.join(" "), "topology", (node) => ({
     ...node,
     approvedRoutes: [...new Set(approved)].toSorted(),
   }));
@@ -190,10 +204,13 @@ const POLICY = "policy";
 
 export function setPolicy(core: Core, engine: PolicyEngine, source: string, by: string): Promise<void> {
   return core.exclusive(async () => {
-    await core.ledger.commit([
-      { put: "setting", name: POLICY, value: source },
-      core.entry(by, "policy.set", "policy", `${source.length} characters`),
-    ]);
+    // At a start the one in the store comes into force again: nobody has done anything.
+    if (policySource(core) !== source) {
+      await core.ledger.commit([
+        { put: "setting", name: POLICY, value: source },
+        core.entry(by, "policy.set", "policy", `${source.length} characters`),
+      ]);
+    }
     core.views.setPolicy(engine);
     core.streams.touchAll();
   });

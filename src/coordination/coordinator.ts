@@ -113,27 +113,27 @@ export class Coordinator implements ControlHandler {
     await core.exclusive(() => core.ledger.commit([core.entry(by, "login.reject", `login:${id.slice(0, 8)}`)]));
   }
 
-  async expireNode(id: number, by: string): Promise<NodeView> {
+  async expireNode(id: number | string, by: string): Promise<NodeView> {
     return this.#view(await administration.expireNode(this.#core, id, by));
   }
 
-  async deleteNode(id: number, by: string): Promise<void> {
+  async deleteNode(id: number | string, by: string): Promise<void> {
     return administration.deleteNode(this.#core, id, by);
   }
 
-  async renameNode(id: number, name: string, by: string): Promise<NodeView> {
+  async renameNode(id: number | string, name: string, by: string): Promise<NodeView> {
     return this.#view(await administration.renameNode(this.#core, id, name, by));
   }
 
-  async tagNode(id: number, tags: readonly string[], by: string): Promise<NodeView> {
+  async tagNode(id: number | string, tags: readonly string[], by: string): Promise<NodeView> {
     return this.#view(await administration.tagNode(this.#core, id, tags, by));
   }
 
-  async assignNode(id: number, user: string | number, by: string): Promise<NodeView> {
+  async assignNode(id: number | string, user: string | number, by: string): Promise<NodeView> {
     return this.#view(await administration.assignNode(this.#core, id, user, by));
   }
 
-  async setRoutes(id: number, approved: readonly string[], by: string): Promise<NodeView> {
+  async setRoutes(id: number | string, approved: readonly string[], by: string): Promise<NodeView> {
     return this.#view(await administration.setRoutes(this.#core, id, approved, by));
   }
 
@@ -155,7 +155,7 @@ export class Coordinator implements ControlHandler {
     return wireGuard.addWireGuardMember(this.#core, request, by);
   }
 
-  async removeWireGuardMember(id: number, by: string): Promise<void> {
+  async removeWireGuardMember(id: number | string, by: string): Promise<void> {
     return wireGuard.removeWireGuardMember(this.#core, id, by);
   }
 
@@ -167,6 +167,17 @@ export class Coordinator implements ControlHandler {
   /** Who did what, newest first. */
   adminLog(query: LogQuery = { limit: 100 }): Promise<readonly StoredLogEntry[]> {
     return this.#core.options.store.log(query);
+  }
+
+  /** Since the start. */
+  get counters(): Readonly<Record<"admitted" | "refused" | "fullMaps" | "deltas" | "tooSlow", number>> {
+    return { ...this.#registration.counters, ...this.#core.streams.counters };
+  }
+
+  /** Notes what was done outside of the coordinator. */
+  async record(action: string, target: string, by: string): Promise<void> {
+    const core = this.#core;
+    await core.exclusive(() => core.ledger.commit([core.entry(by, action, target)]));
   }
 
   /** May this node key use our DERP? With or without `nodekey:`. */

@@ -116,13 +116,23 @@ export class Core {
     return this.ledger.exclusive(write);
   }
 
-  node(id: number): NodeRecord {
-    const node = this.ledger.nodes.get(id);
+  /** By id, name (first label or whole) or address. */
+  node(which: number | string): NodeRecord {
+    const node = this.#find(which);
     if (node !== undefined) return node;
     throw new Fault(
       "COORDINATION_NODE_UNKNOWN",
-      `Cannot find node "${id}": there is none, wanted an id that \`nodes\` lists`,
+      `Cannot find node "${String(which).slice(0, 100)}": there is none, wanted an id or name that \`nodes\` lists`,
     );
+  }
+
+  #find(which: number | string): NodeRecord | undefined {
+    const { ledger, options } = this;
+    if (typeof which === "number" || /^\d+$/.test(which)) return ledger.nodes.get(Number(which));
+    const suffix = `.${options.baseDomain}`;
+    const name = which.toLowerCase().replace(/\.$/, "");
+    const label = name.endsWith(suffix) ? name.slice(0, -suffix.length) : name;
+    return ledger.nodeByName(label) ?? [...ledger.nodes.values()].find((node) => [node.ipv4, node.ipv6].includes(name));
   }
 
   user(login: string | number): User {

@@ -37,6 +37,8 @@ export interface StreamsOptions {
 /** The open map streams, one for each node, and the deltas on them. */
 export class MapStreams {
   readonly #options: StreamsOptions;
+  /** Of all streams since the start. */
+  readonly counters: { fullMaps: number; deltas: number; tooSlow: number } = { fullMaps: 0, deltas: 0, tooSlow: 0 };
   readonly #streams: Map<number, Stream> = new Map();
   /** Streams whose client asked for keep-alives. */
   readonly #keepAlive: WeakSet<Stream> = new WeakSet();
@@ -81,6 +83,7 @@ export class MapStreams {
     };
     this.#streams.set(node.id, stream);
     sink.closed.addEventListener("abort", stream.end, { once: true });
+    this.counters.fullMaps++;
     if (!sink.send(fullMap(view, rfc3339(clock.wall())))) stream.end();
     else if (keepAlive) this.#armKeepAlive(stream);
     onOpen(node.id);
@@ -177,9 +180,12 @@ export class MapStreams {
     stream.view = after;
     const message = mapDelta(before, after, rfc3339(clock.wall()));
     if (message === undefined) return;
-    // A receiver that is too slow loses its stream, and takes a full map when it comes back.
-    if (!stream.sink.send(message)) stream.end();
-    else if (this.#keepAlive.has(stream)) this.#armKeepAlive(stream);
+    this.counters.deltas++;
+    if (!stream.sink.send(message)) {
+      // A receiver that is too slow loses its stream, and takes a full map when it comes back.
+      this.counters.tooSlow++;
+      stream.end();
+    } else if (this.#keepAlive.has(stream)) this.#armKeepAlive(stream);
   }
 
   #armKeepAlive(stream: Stream): void {

@@ -62,6 +62,7 @@ export function assertOwner(node: NodeRecord, machineKey: string): void {
 export class Registration {
   readonly #core: Core;
   readonly pending: PendingLogins;
+  readonly counters: { admitted: number; refused: number } = { admitted: 0, refused: 0 };
 
   constructor(core: Core) {
     this.#core = core;
@@ -69,6 +70,13 @@ export class Registration {
   }
 
   async register(machineKey: string, request: RegisterRequest, signal: AbortSignal): Promise<RegisterResponse> {
+    const answer = await this.#answer(machineKey, request, signal);
+    if (answer.Error !== "") this.counters.refused++;
+    else if (answer.MachineAuthorized) this.counters.admitted++;
+    return answer;
+  }
+
+  async #answer(machineKey: string, request: RegisterRequest, signal: AbortSignal): Promise<RegisterResponse> {
     assertVersion(request.Version);
     const nodeKey = checkedKey("nodekey", request.NodeKey);
     if (nodeKey === undefined) {

@@ -3,6 +3,7 @@ import { toHex } from "../base/bytes.ts";
 import { Fault, messageOf } from "../base/fault.ts";
 import { systemRandom } from "../base/random.ts";
 import { serveConfigEtag } from "../config/serve-document.ts";
+import type { PingKind } from "../mesh/node.ts";
 import { capabilitiesOf } from "../wire/capabilities.ts";
 import {
   applyMaskedPrefs,
@@ -24,6 +25,8 @@ import type { Gateway } from "./gateway.ts";
 import type { LocalApiBackend } from "./localapi/index.ts";
 import { gatewayHealth } from "./metrics.ts";
 import { backendState, statusDocument, whoIsDocument } from "./status-document.ts";
+
+const PING_KINDS: readonly PingKind[] = ["disco", "TSMP", "ICMP", "peerapi"];
 
 /** The gateway as its local admin interface sees it. */
 export class GatewayAdmin implements LocalApiBackend {
@@ -82,8 +85,9 @@ export class GatewayAdmin implements LocalApiBackend {
     return whoIsDocument(node, profile, capabilities);
   }
 
-  async ping(ip: string): Promise<PingResult> {
-    const peer = this.#gateway.node.peerByAddress(ip);
+  async ping(ip: string, type: string, _size: number, signal: AbortSignal): Promise<PingResult> {
+    const { node } = this.#gateway;
+    const peer = node.peerByAddress(ip);
     const empty = {
       IP: ip,
       NodeIP: ip,
@@ -94,16 +98,19 @@ export class GatewayAdmin implements LocalApiBackend {
       DERPRegionID: 0,
       DERPRegionCode: "",
     };
+    const kind = PING_KINDS.find((known) => known.toLowerCase() === type.toLowerCase());
+    if (kind === undefined) return { ...empty, Err: `unknown ping type "${type.slice(0, 20)}"` };
     try {
-      const { path, latencyMs } = await this.#gateway.node.ping(ip);
+      const { path, latencyMs, peerApiPort, peerApiUrl } = await node.ping(ip, { kind, signal });
       const region = Number(/^derp (\d+)$/.exec(path)?.[1] ?? 0);
-      const code = this.#gateway.node.map?.derpMap.Regions?.[String(region)]?.RegionCode ?? "";
       return {
         ...empty,
         LatencySeconds: latencyMs / 1000,
-        Endpoint: region === 0 ? path : "",
-        DERPRegionID: region,
-        DERPRegionCode: code,
+        Endpoint: kind === "disco" && region === 0 ? path : "",
+        DERPRegionID: kind === "disco" ? region : 0,
+        DERPRegionCode: kind === "disco" ? (node.map?.derpMap.Regions?.[String(region)]?.RegionCode ?? "") : "",
+        ...(peerApiPort === undefined ? {} : { PeerAPIPort: peerApiPort }),
+        ...(peerApiUrl === undefined ? {} : { PeerAPIURL: peerApiUrl }),
       };
     } catch (thrown) {
       return { ...empty, Err: messageOf(thrown) };

@@ -1,4 +1,5 @@
 import { generateKeyPairSync } from "node:crypto";
+import { Duplex } from "node:stream";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { Fault } from "../base/fault.ts";
 import { type Log, silentLog } from "../base/log.ts";
@@ -6,14 +7,17 @@ import type { Store } from "../base/store.ts";
 import { Assertions } from "../identity/assertions.ts";
 import { MapCallers } from "../identity/map-callers.ts";
 import { MeshNode, type MeshNodeOptions } from "../mesh/node.ts";
+import type { ProxyOptions } from "../proxy/options.ts";
 import { ReverseProxy } from "../proxy/proxy.ts";
 import { capabilitiesOf } from "../wire/capabilities.ts";
 import type { StoredServeConfig } from "../wire/ipn.ts";
 import type { ServeConfig } from "../wire/serve-config.ts";
 import { Certificates } from "./certificates.ts";
+import { DnsForwarder } from "./dns-forwarder.ts";
 import { effectiveConfig } from "./effective-config.ts";
 import { GatewayMetrics } from "./metrics.ts";
 import { PeerApi } from "./peer-api.ts";
+import { ProtectedPaths } from "./protected-paths.ts";
 
 const SERVE_CONFIG = "serve.json";
 const ASSERTION_KEY = "assertion-key.pem";
@@ -22,6 +26,10 @@ const REVIEW_EVERY_MS = 2000;
 
 export interface GatewayOptions extends Omit<MeshNodeOptions, "store"> {
   readonly store: Store;
+  /** Opens a connection to a backend. @default TCP or a unix socket */
+  readonly dialBackend?: ProxyOptions["dialBackend"];
+  /** Files, folders and sockets that must never be served: the state folder, the admin socket, files with keys. */
+  readonly protectedPaths?: readonly string[];
 }
 
 /** A node of the mesh that serves: the node, the proxy and what they need of each other. */
@@ -37,10 +45,13 @@ export class Gateway {
   #stored: StoredServeConfig;
   #serveConfig: ServeConfig;
   readonly #peerApi: PeerApi;
+  readonly #guarded: ProtectedPaths;
   #stopReview: () => void = () => {};
 
   private constructor(options: GatewayOptions, node: MeshNode, stored: StoredServeConfig, assertions: Assertions) {
     const clock: Clock = options.clock ?? systemClock;
+    const guarded = new ProtectedPaths(options.protectedPaths ?? []);
+    this.#guarded = guarded;
     this.metrics = new GatewayMetrics(node);
     this.assertions = assertions;
     this.#store = options.store;
@@ -50,7 +61,7 @@ export class Gateway {
     this.node = node;
     this.callers = new MapCallers(
       (source, destination) => capabilitiesOf(node.map?.packetFilter ?? [], source, destination),
-      () => clock.wall(),
+      () => node.wall(), // the server's time: keys expire by it
     );
     this.certificates = new Certificates({
       store: options.store,
@@ -66,6 +77,8 @@ export class Gateway {
       assertions: this.assertions,
       log: this.#log.with("proxy"),
       clock,
+      dialBackend: guardedDial(options.dialBackend, guarded),
+      allowPath: (file) => guarded.mayOpen(file),
     });
     node.onMap((map) => this.callers.setMap(map));
     this.#peerApi = new PeerApi(node);
@@ -86,7 +99,7 @@ export class Gateway {
     const key = await storedAssertionKey(options.store);
     const issuer = (): string => `https://${gateway.name}`;
     const assertions = await Assertions.create(issuer, options.clock ?? systemClock, key);
-    const gateway: Gateway = new Gateway(options, await MeshNode.open(options), stored, assertions);
+    const gateway: Gateway = new Gateway(options, await openNode(options), stored, assertions);
     return gateway;
   }
 
@@ -100,7 +113,9 @@ export class Gateway {
     return this.#stored;
   }
 
+  /** @throws {Fault} GATEWAY_TARGET_REFUSED */
   async setServeConfig(config: StoredServeConfig): Promise<void> {
+    this.#check(config);
     const { Foreground: _, ...lasting } = config ?? {}; // foreground parts end with the process that asked for them
     await this.#store.set(SERVE_CONFIG, Buffer.from(JSON.stringify(lasting)));
     this.#stored = config;
@@ -109,8 +124,14 @@ export class Gateway {
 
   /** What a file declares is in force until the next declaration, and is not stored. */
   declare(config: ServeConfig): void {
+    this.#check(config);
     this.#stored = config;
     this.#serveConfig = effectiveConfig(config);
+  }
+
+  #check(config: StoredServeConfig): void {
+    const refusal = this.#guarded.refusal(config);
+    if (refusal !== undefined) throw new Fault("GATEWAY_TARGET_REFUSED", refusal);
   }
 
   #serves(name: string): boolean {
@@ -123,6 +144,22 @@ export class Gateway {
     await this.proxy.close();
     await this.node.close();
   }
+}
+
+function openNode(options: GatewayOptions): Promise<MeshNode> {
+  const forwarder = new DnsForwarder();
+  return MeshNode.open({ forwardDns: (query, transport) => forwarder.forward(query, transport), ...options });
+}
+
+type Dial = NonNullable<ProxyOptions["dialBackend"]>;
+
+/** Asked at every dial: what a socket's name leads to may have changed since it was configured. */
+function guardedDial(dial: Dial | undefined, guarded: ProtectedPaths): Dial {
+  return (place) => {
+    if (!("path" in place) || guarded.mayDial(place.path)) return dial?.(place);
+    const refusal = new Fault("GATEWAY_TARGET_REFUSED", "Cannot forward to this gateway's own admin socket");
+    return new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() }).destroy(refusal);
+  };
 }
 
 async function storedConfig(store: Store): Promise<StoredServeConfig> {

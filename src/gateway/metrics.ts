@@ -1,6 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import type { MeshNode } from "../mesh/node.ts";
-import { backendState, healthOf, VERSION } from "./status-document.ts";
+import { backendState, VERSION } from "./status-document.ts";
 
 const REQUEST_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
@@ -99,7 +99,7 @@ export class GatewayMetrics {
 /** Is this gateway doing its work? With what is wrong, in words. */
 export function gatewayHealth(node: MeshNode): { readonly isHealthy: boolean; readonly problems: readonly string[] } {
   const state = backendState(node);
-  const problems = [...healthOf(node)];
+  const problems = [...node.health];
   if (state !== "Running" && problems.length === 0) problems.push(`The node is not running: its state is ${state}.`);
   return { isHealthy: state === "Running", problems };
 }

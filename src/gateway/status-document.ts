@@ -13,6 +13,7 @@ export function backendState(node: MeshNode): BackendState {
   switch (node.state.kind) {
     case "needs-login":
     case "expired":
+    case "removed":
     case "logged-out":
       return "NeedsLogin";
     case "closed":
@@ -39,7 +40,7 @@ export function statusDocument(node: MeshNode, withPeers: boolean): IpnStatus {
     AuthURL: state.kind === "needs-login" ? (state.url ?? "") : "",
     TailscaleIPs: map === undefined ? null : node.addresses,
     Self: map === undefined ? emptySelf(node) : nodeStatus(map.self, undefined, true, map),
-    Health: healthOf(node),
+    Health: [...node.health],
     MagicDNSSuffix: suffix,
     CurrentTailnet:
       map === undefined
@@ -81,15 +82,6 @@ function userOf({ ID, LoginName, DisplayName, ProfilePicURL }: UserProfile): Sta
     DisplayName: DisplayName ?? LoginName,
     ...(ProfilePicURL === undefined || ProfilePicURL === "" ? {} : { ProfilePicURL }),
   };
-}
-
-/** What is wrong, in words that name what to do. */
-export function healthOf(node: MeshNode): string[] {
-  const health = [...(node.map?.health ?? [])];
-  if (node.state.kind === "backing-off")
-    health.push(`The coordination server cannot be reached: ${node.state.fault.message}`);
-  if (node.state.kind === "expired") health.push("The node's key has expired: run `sallyport up` and log in again.");
-  return health;
 }
 
 function emptySelf(node: MeshNode): PeerStatus {

@@ -2,10 +2,11 @@ import { type AddressBytes, parseAddress } from "../base/address.ts";
 import { createBatch, PACKET, type PacketBatch, STRIDE, type TxTrain, type UdpIo } from "../base/packet.ts";
 import type { PathTable } from "../base/path-table.ts";
 import { IPV4, IPV6 } from "../wire/ip.ts";
-import { pongFor, TSMP_PROTOCOL } from "../wire/tsmp.ts";
+import { TSMP_PROTOCOL } from "../wire/tsmp.ts";
 import type { PacketFilter } from "./filter/filter.ts";
 import type { Paths } from "./paths/paths.ts";
 import type { Netstack } from "./tcpip/netstack.ts";
+import type { TsmpService } from "./tsmp.ts";
 import type { WireGuard } from "./wireguard/device.ts";
 
 /** Sends one datagram through a DERP region to a node; the payload is a view, dead on return. */
@@ -18,6 +19,7 @@ export interface DatapathParts {
   readonly paths: Paths;
   readonly wireguard: WireGuard;
   readonly filter: PacketFilter;
+  readonly tsmp: TsmpService;
   readonly netstack: Netstack;
   readonly now: () => number;
 }
@@ -36,8 +38,6 @@ export class Datapath {
   readonly #derpBatch: PacketBatch = createBatch(1, 65_536);
   #train: TxTrain | undefined;
   #trainPath = -1;
-  /** Told in TSMP pongs; 0 = none. */
-  peerApiPort = 0;
   #isInTurn = false;
   #isFlushQueued = false;
   readonly counters: { rxPackets: number; txPackets: number; unroutable: number; full: number } = {
@@ -59,22 +59,20 @@ export class Datapath {
     this.#isInTurn = true;
     paths.input(batch, now);
     if (batch.count > 0) wireguard.open(batch, now);
-    if (batch.count > 0) this.#answerTsmp(batch, now);
+    if (batch.count > 0) this.#takeTsmp(batch, now);
     if (batch.count > 0) filter.inbound(batch, now);
     if (batch.count > 0) netstack.input(batch, now);
     this.#isInTurn = false;
     this.flush();
   }
 
-  /** TSMP pings are answered before the filter, as upstream does (`net/tstun/wrap.go`). */
-  #answerTsmp({ slab, at, count }: PacketBatch, now: number): void {
+  #takeTsmp({ slab, at, count }: PacketBatch, now: number): void {
     for (let i = 0; i < count; i++) {
       const from = i * STRIDE;
       const offset = at[from + PACKET.offset]!;
       const protocol = slab[offset]! >> 4 === 4 ? slab[offset + IPV4.protocol] : slab[offset + IPV6.nextHeader];
       if (protocol !== TSMP_PROTOCOL) continue;
-      const pong = pongFor(slab, offset, at[from + PACKET.length]!, this.peerApiPort);
-      if (pong !== undefined) this.output(pong, at[from + PACKET.peer]!, now);
+      this.#parts.tsmp.input(slab, offset, at[from + PACKET.length]!, at[from + PACKET.peer]!, now);
     }
   }
 

@@ -8,8 +8,8 @@ export type MeshFetch = (url: string | URL, init?: RequestInit) => Promise<Respo
 
 export interface MeshFetchOptions {
   readonly dial: (target: AddressPort, options?: DialOptions) => Promise<Conn>;
-  /** PEM certificates to trust beside nothing else; absent = the system's. */
-  readonly ca?: string | readonly string[];
+  /** PEM certificates to trust beside nothing else, or who knows them at the time; absent = the system's. */
+  readonly ca?: string | readonly string[] | (() => readonly string[]);
 }
 
 /** A `fetch` whose connections go over the mesh. `close` ends the kept ones. */
@@ -26,7 +26,7 @@ export function meshFetch({ dial, ca }: MeshFetchOptions): { fetch: MeshFetch; c
             socket: stream,
             servername: servername || host,
             ALPNProtocols: ["http/1.1"],
-            ...(ca === undefined ? {} : { ca: ca as string | string[] }),
+            ...(ca === undefined ? {} : { ca: (typeof ca === "function" ? ca() : ca) as string | string[] }),
           });
           secure.once("secureConnect", () => callback(null, secure));
           secure.once("error", (error) => callback(error, null));

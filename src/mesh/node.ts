@@ -1,353 +1,224 @@
-import { networkInterfaces, hostname as systemHostname } from "node:os";
-import type { Duplex } from "node:stream";
-import { type AddressBytes, type AddressPort, parseAddress, parsePrefix } from "../base/address.ts";
+import { type AddressBytes, type AddressPort, type Prefix, parseAddress, parsePrefix } from "../base/address.ts";
 import { toHex } from "../base/bytes.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
-import type { Conn, Listener, Proof } from "../base/conn.ts";
-import { drive } from "../base/drive.ts";
+import type { Conn, Listener } from "../base/conn.ts";
 import { Fault } from "../base/fault.ts";
 import { type Log, silentLog } from "../base/log.ts";
-import type { UdpIo } from "../base/packet.ts";
-import { PathTable } from "../base/path-table.ts";
-import { type Random, systemRandom } from "../base/random.ts";
-import type { Store } from "../base/store.ts";
-import { chooseAead } from "../crypto/aead/choose.ts";
+import { systemRandom } from "../base/random.ts";
 import { formatKey, generatePrivateKey, publicKeyOf } from "../crypto/keys.ts";
 import type { NetworkMap } from "../wire/network-map.ts";
-import type { DerpMap, DerpRegion, Hostinfo, MapResponse, NetInfo, Node } from "../wire/tailcfg.ts";
+import type { MapResponse, NetInfo, Node } from "../wire/tailcfg.ts";
 import { ControlClient, type ControlState } from "./control/control-client.ts";
-import { Datapath } from "./datapath.ts";
-import { DerpClients } from "./derp/derp-clients.ts";
+import { DataPlane } from "./data-plane.ts";
 import { MagicDns } from "./dns/magic-dns.ts";
-import { PacketFilter } from "./filter/filter.ts";
-import { Paths } from "./paths/paths.ts";
-import { PeerTable } from "./peer-table.ts";
+import { healthOf } from "./health.ts";
+import { interfaceAddresses, watchLink } from "./link-watch.ts";
+import { MemberDns, SERVICE_ADDRESS } from "./member-dns.ts";
+import type { MeshNodeOptions } from "./node-options.ts";
+import { ownHostinfo } from "./own-hostinfo.ts";
+import { OwnKeys } from "./own-keys.ts";
 import { peerApiPort } from "./peerapi.ts";
-import { type Identity, loadIdentity, saveIdentity, TIMESTAMP_RESERVE_MS } from "./state.ts";
-import { Netstack } from "./tcpip/netstack.ts";
-import { openDgramIo } from "./udp/dgram-io.ts";
-import { WireGuard } from "./wireguard/device.ts";
+import { type PingOptions, type PingReport, ping } from "./pings.ts";
+import { type Counters, countersOf, type NetworkReport, type PeerStatus, peerStatusOf } from "./report.ts";
 
-const MTU_BYTES = 1280;
-const PING_AGAIN_MS = 1000;
-const HANDSHAKE_INITIATION = 1;
+export type { MeshNodeOptions } from "./node-options.ts";
+export type { PingKind, PingOptions, PingReport } from "./pings.ts";
+export type { NetworkReport, PeerStatus } from "./report.ts";
 
-export interface MeshNodeOptions {
-  /** URL of the coordination server. */
-  readonly controlUrl: string;
-  readonly authKey?: string;
-  readonly hostname?: string;
-  readonly store: Store;
-  /** UDP port; 0 = any. @default 0 */
-  readonly port?: number;
-  readonly log?: Log;
-  readonly clock?: Clock;
-  readonly random?: Random;
-  /** A person must open this URL to let the node in. */
-  readonly onAuthUrl?: (url: string) => void;
-  /** Opens the stream to the coordination server; the network of the test internet plugs in here. */
-  readonly connect?: (url: URL, signal: AbortSignal) => Promise<Duplex>;
-  /** The same for a DERP region, up to the end of the HTTP upgrade. */
-  readonly connectDerp?: (region: DerpRegion, signal: AbortSignal) => Promise<Duplex>;
-  readonly openUdp?: (table: PathTable) => Promise<UdpIo>;
-  /** Addresses of this machine's interfaces, for direct paths. */
-  readonly localAddresses?: () => readonly string[];
-  readonly tags?: readonly string[];
-}
-
-export interface PeerStatus {
-  readonly node: Node;
-  readonly isDirect: boolean;
-  /** `ip:port` of the direct path, or `derp <region>`. */
-  readonly path: string | undefined;
-  readonly rxBytes: number;
-  readonly txBytes: number;
-}
+type SynDecision = (destination: AddressPort, source: AddressPort, peer: number) => ((conn: Conn) => void) | undefined;
 
 /** A node of a mesh in userspace: what `createNode` gives, seen from inside. */
 export class MeshNode {
   readonly #options: MeshNodeOptions;
   readonly #clock: Clock;
   readonly #log: Log;
-  readonly #random: Random;
-  readonly #table: PathTable = new PathTable();
-  readonly #discoKey: Uint8Array;
+  readonly #keys: OwnKeys;
   readonly #backendLogId: string;
-  readonly #filter: PacketFilter = new PacketFilter();
-  readonly #dns: MagicDns = new MagicDns();
+  readonly #dns: MagicDns;
   readonly #mapListeners: Set<(map: NetworkMap) => void> = new Set();
   readonly #stateListeners: Set<(state: ControlState) => void> = new Set();
-  readonly #wakers: (() => void)[] = [];
-  #identity: Identity;
-  #udp!: UdpIo;
-  #wireguard!: WireGuard;
-  #paths!: Paths;
-  #netstack!: Netstack;
-  #datapath!: Datapath;
-  #peers!: PeerTable;
-  #derp!: DerpClients;
-  #control!: ControlClient;
+  readonly #plane: DataPlane;
+  readonly #memberDns: MemberDns;
+  readonly #control: ControlClient;
   #map: NetworkMap | undefined;
   #state: ControlState = { kind: "connecting" };
   #endpoints: readonly { endpoint: string; type: number }[] = [];
   #netInfo: NetInfo = {};
-  #peerApi: Listener | undefined;
+  #peerApi: readonly Listener[] = [];
   #onPeerApi: ((conn: Conn) => void) | undefined;
+  #stopWatching: () => void = () => {};
+  /** From the server's word that we are no member until it has taken us again. */
+  #isCutOff = false;
   #isClosed = false;
 
-  private constructor(options: MeshNodeOptions, identity: Identity) {
+  private constructor(options: MeshNodeOptions, keys: OwnKeys, plane: DataPlane, discoKey: Uint8Array) {
+    const random = options.random ?? systemRandom;
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     this.#log = options.log ?? silentLog;
-    this.#random = options.random ?? systemRandom;
-    this.#identity = identity;
-    this.#discoKey = generatePrivateKey(this.#random);
-    this.#backendLogId = toHex(this.#random(32));
+    this.#keys = keys;
+    this.#plane = plane;
+    this.#backendLogId = toHex(random(32));
+    this.#dns = new MagicDns(() => this.#clock.wall());
+    this.#memberDns = new MemberDns({
+      netstack: plane.netstack,
+      clock: this.#clock,
+      peer: (index) => plane.peers.byIndex(index)?.node,
+      answer: (query, transport) => this.#answerDns(query, transport),
+    });
+    this.onSyn = () => undefined;
+    const { controlUrl } = options;
+    this.#control = new ControlClient({
+      serverUrl: controlUrl,
+      machineKey: keys.machineKey,
+      clock: this.#clock,
+      random,
+      log: this.#log.with("control"),
+      ...(options.connect === undefined ? {} : { connect: options.connect }),
+      ...(options.authKey === undefined ? {} : { authKey: options.authKey }),
+      hostinfo: () => this.#hostinfo(),
+      nodeKey: () => keys.nodeKey,
+      adoptNodeKey: (key) => keys.adopt(key),
+      discoKey: publicKeyOf(discoKey),
+      endpoints: () => this.#endpoints,
+      get knownServerKey() {
+        return keys.serverKeyOf(controlUrl);
+      },
+      onServerKey: (key) => {
+        keys.rememberServer(controlUrl, key).catch((error: unknown) => this.#log.error("state.unsaved", { error }));
+      },
+      onAuthUrl: (url) => options.onAuthUrl?.(url),
+      onMap: (map, response) => this.#applyMap(map, response),
+      onState: (state) => this.#applyState(state),
+    });
   }
 
   static async open(options: MeshNodeOptions): Promise<MeshNode> {
-    const node = new MeshNode(options, await loadIdentity(options.store, options.random ?? systemRandom));
-    await node.#start();
+    const { clock = systemClock, log = silentLog, random = systemRandom } = options;
+    const keys = await OwnKeys.load(options.store, random);
+    const discoKey = generatePrivateKey(random); // a new one each start: peers forget what they knew of our paths
+    let node: MeshNode | undefined;
+    const plane = await DataPlane.open({
+      nodeKey: keys.nodeKey.private,
+      discoKey,
+      clock,
+      random,
+      log,
+      port: options.port ?? 0,
+      ...(options.udp === undefined ? {} : { udp: options.udp }),
+      ...(options.openUdp === undefined ? {} : { openUdp: options.openUdp }),
+      ...(options.connectDerp === undefined ? {} : { connectDerp: options.connectDerp }),
+      derpMap: () => node?.map?.derpMap ?? { Regions: {} },
+      serverWall: () => node?.wall() ?? clock.wall(),
+      timestampFloor: keys.timestampFloor,
+      onTimestamp: (wall) => keys.reserveTimestamps(wall, log),
+      onEndpoints: (endpoints) => {
+        if (node !== undefined) node.#setEndpoints(endpoints);
+      },
+      onNetInfo: (info) => {
+        if (node !== undefined) node.#setNetInfo(info);
+      },
+    });
+    node = new MeshNode(options, keys, plane, discoKey);
+    node.#start();
     return node;
   }
 
-  async #start(): Promise<void> {
-    const { clock, table, random } = { clock: this.#clock, table: this.#table, random: this.#random };
-    const openUdp = this.#options.openUdp ?? ((to) => openDgramIo({ port: this.#options.port ?? 0, table: to, clock }));
-    this.#udp = await openUdp(table);
-    const nodePublicKey = publicKeyOf(this.#identity.nodeKey);
-
-    this.#wireguard = new WireGuard({
-      privateKey: this.#identity.nodeKey,
-      random,
-      wall: () => clock.wall(),
-      aead: await chooseAead(),
-      timestampFloor: this.#identity.timestampFloor,
-      onTimestamp: (wall) => this.#reserveTimestamps(wall),
-      sourceOf: (path) => {
-        const way = table.get(path);
-        return way?.kind === "udp" ? parseAddress(way.address) : undefined;
+  #start(): void {
+    this.#stopWatching = watchLink({
+      clock: this.#clock,
+      addresses: this.#options.localAddresses ?? interfaceAddresses,
+      onAddresses: (addresses) => {
+        const isFirst = this.#plane.paths.endpoints.length === 0;
+        this.#plane.setLocalAddresses(addresses);
+        if (!isFirst) this.#linkChanged();
       },
-      send: (peer, path, datagram) => {
-        if (path === undefined) this.#sendByBestPath(peer, datagram);
-        else this.#datapath.sendDatagram(path, datagram);
-        this.#wake();
-      },
-      onAuthenticated: (peer, path, now) => this.#paths.authenticated(peer, path, now),
+      onWoken: () => this.#linkChanged(),
     });
-    this.#paths = new Paths({
-      discoPrivateKey: this.#discoKey,
-      nodePublicKey,
-      random,
-      table,
-      send: (path, datagram) => this.#datapath.sendDatagram(path, datagram),
-      onEndpoints: (endpoints) => {
-        this.#endpoints = endpoints;
-        this.#control?.update();
-      },
-      onNetInfo: (info) => {
-        this.#netInfo = { ...this.#netInfo, ...info };
-        if (info.PreferredDERP !== undefined) this.#derp.setHome(info.PreferredDERP);
-        this.#control?.update();
-      },
-    });
-    this.#netstack = new Netstack({
-      addresses: [],
-      mtu: MTU_BYTES,
-      random,
-      now: () => clock.now(),
-      output: (packet, peer, now) => this.#datapath.output(packet, peer, now),
-      proofOf: (peer, source, destination) => this.#proofOf(peer, source, destination),
-      wake: () => this.#wake(),
-    });
-    this.#derp = new DerpClients({
-      nodePrivateKey: this.#identity.nodeKey,
-      random,
-      clock,
-      log: this.#log.with("derp"),
-      map: () => this.#map?.derpMap ?? { Regions: {} },
-      onPacket: (region, sourceKey, payload) => {
-        const path = table.intern({ kind: "derp", region, nodeKey: toHex(sourceKey) });
-        this.#datapath.receiveDerp(path, payload, clock.now());
-        this.#wake();
-      },
-      onAlive: (region) => this.#paths.heardDerp(region, clock.now()),
-      onConnected: () => this.#wake(),
-      ...(this.#options.connectDerp === undefined ? {} : { connect: this.#options.connectDerp }),
-    });
-    this.#datapath = new Datapath(
-      {
-        table,
-        udp: this.#udp,
-        derpSend: (region, nodeKey, payload) => this.#derp.send(region, Buffer.from(nodeKey, "hex"), payload),
-        paths: this.#paths,
-        wireguard: this.#wireguard,
-        filter: this.#filter,
-        netstack: this.#netstack,
-        now: () => clock.now(),
-      },
-      MTU_BYTES,
-    );
-    this.#peers = new PeerTable({
-      wireguard: this.#wireguard,
-      paths: this.#paths,
-      onRemoved: (index) =>
-        this.#netstack.abortPeer(index, new Fault("MESH_PEER_GONE", "The peer has left the network map")),
-    });
-    for (const machine of [this.#wireguard, this.#paths, this.#netstack]) this.#wakers.push(this.#drive(machine));
-    this.#udp.start((batch, now) => {
-      this.#datapath.receive(batch, now);
-      this.#wake();
-    });
-    this.#control = new ControlClient({
-      serverUrl: this.#options.controlUrl,
-      machineKey: this.#identity.machineKey,
-      clock,
-      random,
-      log: this.#log.with("control"),
-      ...(this.#options.connect === undefined ? {} : { connect: this.#options.connect }),
-      ...(this.#options.authKey === undefined ? {} : { authKey: this.#options.authKey }),
-      hostinfo: () => this.#hostinfo(),
-      nodeKey: () => ({
-        private: this.#identity.nodeKey,
-        ...(this.#identity.oldNodeKey === undefined ? {} : { old: this.#identity.oldNodeKey }),
-      }),
-      rotateNodeKey: () => this.#rotateNodeKey(),
-      discoKey: publicKeyOf(this.#discoKey),
-      endpoints: () => this.#endpoints,
-      onAuthUrl: (url) => this.#options.onAuthUrl?.(url),
-      onMap: (map, response) => this.#applyMap(map, response),
-      onState: (state) => {
-        this.#state = state;
-        for (const listener of this.#stateListeners) listener(state);
-      },
-    });
-    this.#paths.setLocalAddresses((this.#options.localAddresses ?? interfaceAddresses)(), this.#udp.port, clock.now());
     this.#control.start();
-    this.#wake();
+    this.#plane.wake();
   }
 
-  #drive(machine: { readonly deadline: number; poll(now: number): void }): () => void {
-    // These machines act through their own callbacks, so one poll does all that is due.
-    return drive<never>(
-      {
-        get deadline() {
-          return machine.deadline;
-        },
-        poll: (now) => {
-          machine.poll(now);
-          this.#datapath.flush();
-          return undefined;
-        },
-      },
-      this.#clock,
-      () => {},
-    );
+  #linkChanged(): void {
+    this.#log.info("link.changed");
+    this.#plane.linkChanged();
+    this.#control.linkChanged();
   }
 
-  readonly #pathless: Map<number, Uint8Array> = new Map();
-  #isWakeQueued = false;
-  /** Facts were reported to the machines: look at their deadlines once this task is over. */
-  #wake(): void {
-    if (this.#isWakeQueued || this.#isClosed) return;
-    this.#isWakeQueued = true;
-    queueMicrotask(() => {
-      this.#isWakeQueued = false;
-      if (this.#isClosed) return;
-      if (this.#pathless.size > 0) this.#retryPathless();
-      for (const waker of this.#wakers) waker();
-    });
+  #setEndpoints(endpoints: readonly { endpoint: string; type: number }[]): void {
+    this.#endpoints = endpoints;
+    this.#control.update();
   }
 
-  /** A first handshake may be due before any path is known: it waits for one instead of for WireGuard's 5 s. */
-  #sendByBestPath(peer: number, datagram: Uint8Array): void {
-    const now = this.#clock.now();
-    this.#paths.sent(peer, now);
-    const best = this.#paths.best(peer, now);
-    if (best < 0) {
-      if (datagram[0] === HANDSHAKE_INITIATION) this.#pathless.set(peer, datagram.slice());
-      return;
-    }
-    this.#pathless.delete(peer);
-    this.#datapath.sendDatagram(best, datagram);
-    const second = this.#paths.second(peer, now);
-    if (second >= 0) this.#datapath.sendDatagram(second, datagram);
-  }
-
-  #retryPathless(): void {
-    for (const [peer, datagram] of this.#pathless) {
-      if (this.#peers.byIndex(peer) === undefined) this.#pathless.delete(peer);
-      else if (this.#paths.best(peer, this.#clock.now()) >= 0) this.#sendByBestPath(peer, datagram);
-    }
+  #setNetInfo(info: NetInfo): void {
+    this.#netInfo = { ...this.#netInfo, ...info };
+    this.#control.update();
   }
 
   #applyMap(map: NetworkMap, response: MapResponse): void {
-    const now = this.#clock.now();
     const isFirst = this.#map === undefined;
     this.#map = map;
-    const own = map.self.Addresses.map((text) => parsePrefix(text)).filter((prefix) => prefix !== undefined);
-    this.#netstack.setAddresses(own.map((prefix) => prefix.address));
-    this.#filter.setRules(map.packetFilter, own, (peer) => this.#peers.byIndex(peer)?.node.CapMap ?? {});
     this.#dns.setMap(map);
-    if (isFirst || response.DERPMap) this.#paths.setDerpMap(map.derpMap as DerpMap, now);
-    this.#peers.apply(map, now);
-    this.#listenPeerApi(own.map((prefix) => prefix.address));
-    this.#wake();
+    this.#memberDns.setMap(map);
+    const nodeKey = this.#keys.nodeKey.private;
+    const isRenewed = map.self.Key === this.nodeKeyText && toHex(this.#plane.nodeKey) !== this.nodeKey;
+    if (isRenewed) this.#plane.setNodeKey(nodeKey); // from now on peers know us by it
+    this.#setPlane(map, isFirst || response.DERPMap != null);
     for (const listener of this.#mapListeners) listener(map);
   }
 
-  #proofOf(peer: number, source: AddressPort, destination: AddressPort): Proof {
-    const nodeKey = this.#peers.byIndex(peer)?.keyHex ?? "";
-    return { kind: "mesh", nodeKey, source, destination };
+  #setPlane(map: NetworkMap, isDerpMapNew: boolean): void {
+    const own = prefixesOf(map.self);
+    const { rules, prefixes: served } = this.#memberDns;
+    this.#plane.setMap(map, { own, served, rules, isDerpMapNew });
+    if (this.#isCutOff) this.#plane.cut();
+    this.#listenPeerApi(own.map((prefix) => prefix.address));
   }
 
-  #hostinfo(): Hostinfo {
-    const own = this.#onPeerApi === undefined ? [] : this.#ownAddresses();
-    const services = own.map((address) => ({
-      Proto: address.length === 4 ? "peerapi4" : "peerapi6",
-      Port: peerApiPort(address),
-    }));
-    return {
-      IPNVersion: "1.80.0-sallyport",
-      BackendLogID: this.#backendLogId,
-      OS: process.platform === "darwin" ? "macOS" : process.platform,
-      Hostname: this.#options.hostname ?? systemHostname(),
-      GoArch: process.arch === "x64" ? "amd64" : process.arch,
-      ...(this.#options.tags === undefined ? {} : { RequestTags: this.#options.tags }),
-      Services: services,
-      NetInfo: this.#netInfo,
-      Userspace: true,
-      App: "sallyport",
-    };
+  /** Who is no member any more neither sends nor receives; who is one again gets its peers back. */
+  #applyState(state: ControlState): void {
+    this.#state = state;
+    if (CUT_OFF.has(state.kind)) {
+      this.#isCutOff = true;
+      this.#plane.cut();
+    } else if (this.#isCutOff && state.kind === "running") {
+      this.#isCutOff = false;
+      if (this.#map !== undefined) this.#setPlane(this.#map, false);
+    }
+    for (const listener of this.#stateListeners) listener(state);
+  }
+
+  async #answerDns(query: Uint8Array, transport: "udp" | "tcp"): Promise<Uint8Array | undefined> {
+    const refusal = this.#dns.refuse(query);
+    if (refusal === undefined) return undefined;
+    return this.#dns.answer(query) ?? (await this.#options.forwardDns?.(query, transport)) ?? refusal;
+  }
+
+  #hostinfo(): ReturnType<typeof ownHostinfo> {
+    return ownHostinfo({
+      hostname: this.#options.hostname,
+      tags: this.#options.tags,
+      backendLogId: this.#backendLogId,
+      netInfo: this.#netInfo,
+      peerApi: this.#onPeerApi === undefined ? [] : this.#ownAddresses(),
+    });
   }
 
   #ownAddresses(): AddressBytes[] {
-    return (this.#map?.self.Addresses ?? [])
-      .map((text) => parsePrefix(text)?.address)
-      .filter((address) => address !== undefined);
+    return this.#map === undefined ? [] : prefixesOf(this.#map.self).map((prefix) => prefix.address);
   }
 
-  async #rotateNodeKey(): Promise<void> {
-    const { machineKey, nodeKey, timestampFloor } = this.#identity;
-    this.#identity = { machineKey, nodeKey: generatePrivateKey(this.#random), oldNodeKey: nodeKey, timestampFloor };
-    await saveIdentity(this.#options.store, this.#identity);
-  }
-
-  #reserveTimestamps(wall: number): void {
-    if (wall < this.#identity.timestampFloor) return;
-    this.#identity = { ...this.#identity, timestampFloor: wall + TIMESTAMP_RESERVE_MS };
-    saveIdentity(this.#options.store, this.#identity).catch((error: unknown) =>
-      this.#log.error("state.unsaved", { error }),
-    );
-  }
-
+  /** Each address has a port of its own: peers work it out, or read it from our Hostinfo. */
   #listenPeerApi(addresses: readonly AddressBytes[]): void {
-    const port = addresses[0] === undefined ? 0 : peerApiPort(addresses[0]);
-    if (port === this.#peerApi?.port || this.#onPeerApi === undefined) return;
-    this.#peerApi?.close();
-    this.#peerApi = port === 0 ? undefined : this.#netstack.listenTcp(port, this.#onPeerApi);
-    this.#filter.setPeerApi(addresses, port);
-    this.#datapath.peerApiPort = port;
+    const accept = this.#onPeerApi;
+    if (accept === undefined) return;
+    const places = addresses.map((address) => ({ address, port: peerApiPort(address) }));
+    const ports = [...new Set(places.map(({ port }) => port))];
+    if (ports.join() === this.#peerApi.map(({ port }) => port).join()) return;
+    for (const listener of this.#peerApi) listener.close();
+    this.#peerApi = ports.map((port) => this.#plane.netstack.listenTcp(port, accept));
+    this.#plane.filter.setPeerApi(places);
+    this.#plane.tsmp.hasPeerApi = true;
     this.#control.update();
   }
 
@@ -365,17 +236,47 @@ export class MeshNode {
     return this.#state;
   }
 
+  /** The server's time in Unix ms: keys expire by it. */
+  wall(): number {
+    return this.#control.wall();
+  }
+
+  /** What is wrong, most urgent first, in words for the person who runs this node; empty = nothing. */
+  get health(): readonly string[] {
+    return healthOf({
+      state: this.#state,
+      map: this.#map,
+      wall: this.wall(),
+      homeRegion: this.#plane.homeRegion,
+      isHomeConnected: this.#plane.derpRegions.includes(this.#plane.homeRegion),
+    });
+  }
+
+  /** What is known of the network under us. */
+  get networkReport(): NetworkReport {
+    return {
+      netInfo: this.#netInfo,
+      homeRegion: this.#plane.homeRegion,
+      connectedRegions: this.#plane.derpRegions,
+      endpoints: this.#endpoints.map(({ endpoint }) => endpoint),
+    };
+  }
+
+  get counters(): Counters {
+    return countersOf(this.#plane);
+  }
+
   /** 32 bytes, hex. */
   get nodeKey(): string {
-    return toHex(publicKeyOf(this.#identity.nodeKey));
+    return toHex(this.#keys.nodePublicKey);
   }
 
   get nodeKeyText(): string {
-    return formatKey("nodekey", publicKeyOf(this.#identity.nodeKey));
+    return formatKey("nodekey", this.#keys.nodePublicKey);
   }
 
   get filterEpoch(): number {
-    return this.#filter.epoch;
+    return this.#plane.filter.epoch;
   }
 
   /** Our mesh addresses as text, IPv4 first. */
@@ -411,25 +312,24 @@ export class MeshNode {
   }
 
   listen(port: number, accept: (conn: Conn) => void): Listener {
-    return this.#netstack.listenTcp(port, accept);
+    return this.#plane.netstack.listenTcp(port, accept);
   }
 
   /** Decides about ports that nothing listens on; `undefined` = refuse. */
-  set onSyn(decide: (
-    destination: AddressPort,
-    source: AddressPort,
-    peer: number,
-  ) => ((conn: Conn) => void) | undefined,) {
-    this.#netstack.onTcpSyn = decide;
+  set onSyn(decide: SynDecision) {
+    this.#plane.netstack.onTcpSyn = (destination, source, peer) =>
+      destination.address === SERVICE_ADDRESS
+        ? this.#memberDns.accept(destination, peer)
+        : decide(destination, source, peer);
   }
 
   /** Opens a TCP connection over the mesh; `address` may be a MagicDNS name. */
   async dial(target: AddressPort, options: { readonly signal?: AbortSignal } = {}): Promise<Conn> {
     const address = this.resolve(target.address);
-    if (this.#datapath.peerFor(address) < 0) {
+    if (this.#plane.peerFor(address) < 0 && !this.addresses.includes(address)) {
       throw new Fault("MESH_NO_PEER", `Cannot dial "${target.address}": no peer of this mesh has address ${address}`);
     }
-    return this.#netstack.dialTcp({ address, port: target.port }, options);
+    return this.#plane.netstack.dialTcp({ address, port: target.port }, options);
   }
 
   /** @throws {Fault} MESH_UNKNOWN_NAME */
@@ -442,84 +342,44 @@ export class MeshNode {
     });
   }
 
-  /** Disco ping: how the peer is reached and how long it takes. */
-  async ping(
-    name: string,
-    options: { readonly timeoutMs?: number } = {},
-  ): Promise<{ path: string; latencyMs: number }> {
-    const peer = this.#datapath.peerFor(this.resolve(name));
-    if (peer < 0) throw new Fault("MESH_NO_PEER", `Cannot ping "${name}": it is no peer of this mesh`);
-    const { promise, resolve, reject } = Promise.withResolvers<{ path: string; latencyMs: number }>();
-    const end = this.#clock.now() + (options.timeoutMs ?? 5000);
-    let cancel = () => {};
-    const attempt = () => {
-      const now = this.#clock.now();
-      if (now >= end) {
-        reject(new Fault("MESH_PING_TIMEOUT", `Cannot ping "${name}": no answer in time`));
-        return;
-      }
-      this.#paths.ping(peer, now, ({ path, latencyMs }) => resolve({ path: this.#describePath(path), latencyMs }));
-      this.#wake();
-      cancel = this.#clock.at(Math.min(end, now + PING_AGAIN_MS), attempt); // a ping or its answer may get lost
-    };
-    attempt();
-    try {
-      return await promise;
-    } finally {
-      cancel();
-    }
-  }
-
-  #describePath(number: number): string {
-    const path = this.#table.get(number);
-    if (path === undefined) return "unknown";
-    if (path.kind === "derp") return `derp ${path.region}`;
-    return path.address.includes(":") ? `[${path.address}]:${path.port}` : `${path.address}:${path.port}`;
+  /** How the peer is reached and how long it takes. */
+  ping(name: string, options: PingOptions = {}): Promise<PingReport> {
+    return ping(this.#plane, this.#clock, { name, address: this.resolve(name) }, options);
   }
 
   peerStatus(): PeerStatus[] {
-    return [...this.#peers.all].map(({ index, node }) => {
-      const statistics = this.#wireguard.statistics(index);
-      const best = this.#paths.best(index, this.#clock.now());
-      return {
-        node,
-        isDirect: this.#table.get(best)?.kind === "udp",
-        path: best < 0 ? undefined : this.#describePath(best),
-        rxBytes: statistics?.rxBytes ?? 0,
-        txBytes: statistics?.txBytes ?? 0,
-      };
-    });
+    return peerStatusOf(this.#plane);
   }
 
   /** The peer that owns `address` as one of its own. */
   peerByAddress(address: string): Node | undefined {
-    return this.#peers.byIndex(this.#datapath.peerFor(address))?.node;
+    return this.#plane.nodeAt(address);
   }
 
   login(options: { readonly authKey?: string } = {}): void {
     this.#control.login(options);
   }
 
+  /** Leaves the mesh for good: the server is told, and the keys that it knew are forgotten whatever it says. */
   async logout(): Promise<void> {
     await this.#control.logout();
+    await this.#keys.forget();
+    this.#plane.cut();
+    this.#plane.setNodeKey(this.#keys.nodeKey.private);
+    this.#map = undefined;
   }
 
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#netstack.close();
-    this.#pathless.clear();
-    this.#datapath.flush();
-    await this.#control.close();
-    await this.#derp.close();
-    await this.#udp.close();
+    this.#stopWatching();
+    await Promise.all([this.#plane.close(), this.#control.close()]);
   }
 }
 
-/** This machine's own addresses, without loopback unless that is all there is. */
-export function interfaceAddresses(): readonly string[] {
-  const all = Object.values(networkInterfaces()).flatMap((list) => list ?? []);
-  const usable = all.filter(({ address }) => !address.startsWith("fe80:"));
-  const outside = usable.filter(({ internal }) => !internal);
-  return (outside.length > 0 ? outside : usable).map(({ address }) => address);
+/** States in which the server has said that this node is no member. */
+const CUT_OFF: ReadonlySet<ControlState["kind"]> = new Set(["expired", "removed", "logged-out"]);
+
+function prefixesOf(node: Node): Prefix[] {
+  return node.Addresses.map((text) => parsePrefix(text)).filter((prefix) => prefix !== undefined);
 }

@@ -1,8 +1,10 @@
 import { type Prefix, parsePrefix } from "../base/address.ts";
 import { toHex } from "../base/bytes.ts";
 import { parseKey } from "../crypto/keys.ts";
+import { keyExpiryMs } from "../wire/map-apply.ts";
 import type { NetworkMap } from "../wire/network-map.ts";
 import type { Node } from "../wire/tailcfg.ts";
+import type { PacketFilter } from "./filter/filter.ts";
 import type { Paths } from "./paths/paths.ts";
 import type { WireGuard } from "./wireguard/device.ts";
 
@@ -17,6 +19,7 @@ export interface PeerEntry {
 export interface PeerTableParts {
   readonly wireguard: WireGuard;
   readonly paths: Paths;
+  readonly filter: PacketFilter;
   /** A peer is gone, or has another key: whatever rests on it ends. */
   readonly onRemoved: (index: number) => void;
 }
@@ -43,11 +46,17 @@ export class PeerTable {
     return this.#byKey.values();
   }
 
-  apply(map: NetworkMap, now: number): void {
+  /** `wall`: the server's time. Gives the instant (same time) at which the next key expires; `Infinity`: none does. */
+  apply(map: NetworkMap, now: number, wall: number): number {
     const wanted = new Map<string, Node>();
+    const own = new Set(map.self.Addresses);
+    let nextExpiry = Infinity;
     for (const node of map.peers.values()) {
       const key = usableKey(node);
-      if (key !== undefined) wanted.set(toHex(key), node);
+      const expiry = keyExpiryMs(node);
+      if (key === undefined || expiry <= wall || node.Key === map.self.Key) continue;
+      wanted.set(toHex(key), node);
+      nextExpiry = Math.min(nextExpiry, expiry);
     }
     for (const entry of [...this.#byKey.values()]) {
       if (!wanted.has(entry.keyHex)) this.#remove(entry);
@@ -55,16 +64,26 @@ export class PeerTable {
     for (const [keyHex, node] of wanted) {
       const known = this.#byKey.get(keyHex);
       if (known?.node === node) continue; // untouched by this message
-      this.#set(keyHex, node, known, now);
+      this.#set(keyHex, node, own, known, now);
     }
+    return nextExpiry;
   }
 
-  #set(keyHex: string, node: Node, known: PeerEntry | undefined, now: number): void {
-    const { wireguard, paths } = this.#parts;
+  clear(): void {
+    for (const entry of [...this.#byKey.values()]) this.#remove(entry);
+  }
+
+  #set(keyHex: string, node: Node, own: ReadonlySet<string>, known: PeerEntry | undefined, now: number): void {
+    const { wireguard, paths, filter } = this.#parts;
     const nodeKey = parseKey("nodekey", node.Key)!;
-    const allowedIps = allowedPrefixes(node);
+    const allowedIps = allowedPrefixes(node, own);
     const index = known?.index ?? wireguard.addPeer({ publicKey: nodeKey, allowedIps }, now);
-    if (known !== undefined) wireguard.updatePeer(index, { allowedIps });
+    if (known !== undefined) {
+      wireguard.updatePeer(index, { allowedIps });
+      // Upstream `wgengine/userspace.go:Reconfig`: a disco key lives as long as its process.
+      if (known.node.DiscoKey !== node.DiscoKey) wireguard.forgetSessions(index, now);
+    }
+    if (node.IsJailed === true || known?.node.IsJailed === true) filter.setJailed(index, node.IsJailed === true);
     paths.setPeer(
       {
         index,
@@ -86,6 +105,7 @@ export class PeerTable {
     this.#byIndex.delete(entry.index);
     this.#parts.wireguard.removePeer(entry.index);
     this.#parts.paths.removePeer(entry.index);
+    if (entry.node.IsJailed === true) this.#parts.filter.setJailed(entry.index, false);
     this.#parts.onRemoved(entry.index);
   }
 }
@@ -108,12 +128,15 @@ function homeDerp(node: Node): number {
   return node.HomeDERP ?? Number(/^127\.3\.3\.40:(\d+)$/.exec(node.DERP ?? "")?.[1] ?? 0);
 }
 
-/** Without accepted routes only a node's own addresses count (data-plane.md 1.9). */
-export function allowedPrefixes(node: Node): Prefix[] {
+/**
+ * Without accepted routes only a node's own addresses count (data-plane.md 1.9); what is ours is nobody else's, whatever
+ * the server says.
+ */
+export function allowedPrefixes(node: Node, ours: ReadonlySet<string> = new Set()): Prefix[] {
   const allowed = node.AllowedIPs ?? node.Addresses;
   const own = new Set(node.Addresses);
   return allowed
-    .filter((text) => own.has(text))
+    .filter((text) => own.has(text) && !ours.has(text))
     .map((text) => parsePrefix(text))
     .filter((prefix) => prefix !== undefined);
 }

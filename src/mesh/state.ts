@@ -59,6 +59,8 @@ export interface Identity {
   readonly oldNodeKey?: Uint8Array;
   /** Wall ms of the newest WireGuard timestamp that we may have sent; ours must be greater after a restart. */
   readonly timestampFloor: number;
+  /** The server that we joined: another key at the same URL is refused. */
+  readonly server?: { readonly url: string; readonly key: string };
 }
 
 const IDENTITY = "identity.json";
@@ -76,13 +78,14 @@ export async function loadIdentity(store: Store, random: Random): Promise<Identi
 }
 
 export async function saveIdentity(store: Store, identity: Identity): Promise<void> {
-  const { machineKey, nodeKey, oldNodeKey, timestampFloor } = identity;
+  const { machineKey, nodeKey, oldNodeKey, timestampFloor, server } = identity;
   const document = {
     version: 1,
     machineKey: formatKey("privkey", machineKey),
     nodeKey: formatKey("privkey", nodeKey),
     ...(oldNodeKey === undefined ? {} : { oldNodeKey: formatKey("privkey", oldNodeKey) }),
     timestampFloor,
+    ...(server === undefined ? {} : { server }),
   };
   await store.set(IDENTITY, Buffer.from(JSON.stringify(document)));
 }
@@ -106,10 +109,12 @@ function parseIdentity(text: string): Identity {
   if (machineKey === undefined || nodeKey === undefined) throw damaged("found a key that is none");
   const oldNodeKey = key("oldNodeKey");
   const floor = Number(document["timestampFloor"] ?? 0);
+  const { url, key: serverKey } = (document["server"] ?? {}) as { url?: unknown; key?: unknown };
   return {
     machineKey,
     nodeKey,
     ...(oldNodeKey === undefined ? {} : { oldNodeKey }),
     timestampFloor: Number.isFinite(floor) ? floor : 0,
+    ...(typeof url === "string" && typeof serverKey === "string" ? { server: { url, key: serverKey } } : {}),
   };
 }

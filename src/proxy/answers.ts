@@ -1,12 +1,16 @@
 import { type IncomingMessage, type OutgoingHttpHeaders, type ServerResponse, STATUS_CODES } from "node:http";
 import type { HeaderPair } from "../identity/headers.ts";
 
-/** Writes the head of an answer with exactly these fields, plus `Date` and what the connection's framing needs. */
+/**
+ * Writes the head of an answer with exactly these fields, plus `Date` and what the connection's framing needs. A whole
+ * answer ends with its head: in HTTP/2 that is one frame, which gRPC calls Trailers-Only and insists on.
+ */
 export function writeHead(
   request: IncomingMessage,
   response: ServerResponse,
   status: number,
   pairs: readonly HeaderPair[],
+  isWhole = false,
 ): void {
   if (request.httpVersionMajor === 2) {
     const fields: OutgoingHttpHeaders = Object.create(null);
@@ -16,15 +20,24 @@ export function writeHead(
       if (before === undefined) fields[lower] = value;
       else fields[lower] = [...(Array.isArray(before) ? before : [String(before)]), value];
     }
-    response.writeHead(status, fields);
+    if (!isWhole) return void response.writeHead(status, fields);
+    response.statusCode = status;
+    for (const name of Object.keys(fields)) response.setHeader(name, fields[name]!); // sent by `end`
     return;
   }
   const flat = pairs.flat();
   response.removeHeader("connection"); // no field of Node's own making
   if (!response.shouldKeepAlive && request.httpVersion === "1.1") flat.push("Connection", "close");
-  if (response.shouldKeepAlive && request.httpVersion === "1.0") flat.push("Connection", "keep-alive");
+  if (response.shouldKeepAlive && request.httpVersion === "1.0") {
+    // Without chunks only a length tells where the answer ends.
+    const isMeasured = request.method === "HEAD" || status === 204 || status === 304 || pairs.some(isLength);
+    if (isMeasured) flat.push("Connection", "keep-alive");
+    else response.shouldKeepAlive = false;
+  }
   response.writeHead(status, STATUS_CODES[status] ?? "Status", flat);
 }
+
+const isLength = ([name]: HeaderPair): boolean => name.length === 14 && name.toLowerCase() === "content-length";
 
 export function sendText(
   request: IncomingMessage,

@@ -1,93 +1,175 @@
-import http from "node:http";
-import net from "node:net";
-import type { Duplex } from "node:stream";
-import tls from "node:tls";
+import type tls from "node:tls";
+import type { Clock } from "../base/clock.ts";
+import { Fault, messageOf } from "../base/fault.ts";
 import type { Backend } from "./backend.ts";
-import type { BackendPlace } from "./options.ts";
+import { BackendDialer, type BackendDialOptions, placeOf } from "./upstream/dial.ts";
+import type { AnswerSink, Asked } from "./upstream/exchange.ts";
+import { Http1Connection } from "./upstream/http1-connection.ts";
+import { Http2Connection } from "./upstream/http2-connection.ts";
+import { IdleConnections } from "./upstream/idle-connections.ts";
 
-const MOST_IDLE = 256; // over all backends and callers
-const IDLE_PER_CALLER = 8;
-const IDLE_MS = 90_000;
+/** Over all backends and callers. */
+export interface PoolLimits {
+  readonly open: number;
+  readonly idle: number;
+  readonly idleMs: number;
+}
 
-interface PooledOptions extends http.ClientRequestArgs {
-  readonly poolKey?: string;
-  readonly backend?: Backend;
+export const POOL_LIMITS: PoolLimits = { open: 8192, idle: 1024, idleMs: 90_000 };
+
+export interface AskOptions {
+  /** On a new connection in any case. */
+  readonly isFresh?: boolean;
+  /** HTTP/2 without TLS, with prior knowledge (RFC 9113 section 3.3). */
+  readonly isH2c?: boolean;
 }
 
 /**
  * Kept-alive backend connections. A connection is only ever used for one caller: should a backend and we ever disagree
  * on where a request ends, nobody gets somebody else's answer (reliability matrix B).
  */
-export class BackendPool extends http.Agent {
-  readonly #dial: (place: BackendPlace) => Duplex;
-  readonly #idle: Set<Duplex> = new Set();
-  readonly #known: WeakSet<Duplex> = new WeakSet();
+export class BackendPool {
+  readonly #clock: Clock;
+  readonly #dialer: BackendDialer;
+  readonly #limits: PoolLimits;
+  readonly #idle: IdleConnections;
+  readonly #open: Set<{ destroy(): void }> = new Set();
+  readonly #http2: Map<string, Http2Connection[]> = new Map();
+  /** Who waits for a TLS handshake that will tell which HTTP the backend speaks. */
+  readonly #waiting: Map<string, (() => void)[]> = new Map();
+  /** Backends that chose HTTP/2 when they were last asked. */
+  readonly #choseHttp2: Set<string> = new Set();
 
-  constructor(dial: (place: BackendPlace) => Duplex = dialDirect) {
-    super({ keepAlive: true, maxFreeSockets: IDLE_PER_CALLER, timeout: IDLE_MS, scheduling: "lifo" });
-    this.#dial = dial;
+  constructor(options: BackendDialOptions, limits: PoolLimits = POOL_LIMITS) {
+    this.#clock = options.clock;
+    this.#dialer = new BackendDialer(options);
+    this.#limits = limits;
+    this.#idle = new IdleConnections(options.clock, limits.idle, limits.idleMs);
   }
 
-  /** A request with no fields of Node's own making. */
-  request(backend: Backend, poolKey: string, method: string, path: string): http.ClientRequest {
-    const options: PooledOptions = { agent: this, backend, poolKey, method, path, setHost: false, host: backend.host };
-    const request = http.request(options);
-    request.removeHeader("connection");
-    return request;
+  get idleCount(): number {
+    return this.#idle.size;
   }
 
-  /** A connection that is used once, for a tunnel. */
-  requestAlone(backend: Backend, path: string): http.ClientRequest {
-    const createConnection = (): Duplex => this.connect(backend);
-    return http.request({ createConnection, method: "GET", path, setHost: false, host: backend.host });
+  get openCount(): number {
+    return this.#open.size;
   }
 
-  override getName(options?: object): string {
-    const { backend, poolKey } = options as PooledOptions;
-    const place = backend?.socketPath ?? `${backend?.host} ${backend?.port}`;
-    return `${backend?.scheme} ${backend?.isInsecure} ${place} ${poolKey}`;
+  /** Asks the backend on a connection of this caller, or on a new one. */
+  ask(backend: Backend, callerKey: string, asked: Asked, sink: AnswerSink, options: AskOptions = {}): void {
+    const { isFresh = false, isH2c = false } = options;
+    const key = keyOf(backend, isH2c, callerKey);
+    const shared = isFresh ? undefined : this.#http2.get(key)?.find(({ hasRoom }) => hasRoom);
+    if (shared !== undefined) return void shared.ask(asked, sink);
+    const kept = isFresh || isH2c ? undefined : this.#idle.take(key);
+    if (kept !== undefined) return void kept.ask(asked, sink);
+    if (this.#open.size >= this.#limits.open) return void sink.failed(tooMany(this.#open.size), false);
+    if (isH2c) this.#joinHttp2(this.#dialer.open(placeOf(backend)), "http", key).ask(asked, sink);
+    else if (backend.scheme === "http") this.#joinHttp1(this.#dialer.open(placeOf(backend)), key).ask(asked, sink);
+    else this.#negotiate(backend, callerKey, key, asked, sink, options);
   }
 
-  override createConnection(options: http.ClientRequestArgs): Duplex {
-    return this.connect((options as PooledOptions).backend!);
+  /** Asks on an HTTP/1.1 connection of its own, which may become a tunnel. */
+  askAlone(backend: Backend, asked: Asked, sink: AnswerSink): void {
+    if (this.#open.size >= this.#limits.open) return void sink.failed(tooMany(this.#open.size), false);
+    const isPlain = backend.scheme === "http";
+    const socket = isPlain ? this.#dialer.open(placeOf(backend)) : this.#dialer.openTls(backend, ["http/1.1"]);
+    this.#joinHttp1(socket, keyOf(backend, false, "alone")).ask(asked, sink, true);
   }
 
-  connect(backend: Backend): Duplex {
-    const { socketPath, host, port } = backend;
-    const socket = this.#dial(socketPath === undefined ? { host, port } : { path: socketPath });
-    if (backend.scheme === "http") return socket;
-    const servername = net.isIP(host) === 0 ? host : "";
-    return tls.connect({
-      socket,
-      servername,
-      host,
-      rejectUnauthorized: !backend.isInsecure,
-      ALPNProtocols: ["http/1.1"],
+  #joinHttp1(socket: ReturnType<BackendDialer["open"]>, key: string): Http1Connection {
+    const connection = new Http1Connection(socket, key, {
+      released: () => this.#idle.add(connection),
+      closed: () => {
+        this.#open.delete(connection);
+        this.#idle.remove(connection);
+      },
+    });
+    this.#open.add(connection);
+    return connection;
+  }
+
+  #joinHttp2(socket: ReturnType<BackendDialer["open"]>, scheme: string, key: string): Http2Connection {
+    const connection = new Http2Connection(socket, scheme, this.#clock, this.#limits.idleMs, () => {
+      this.#open.delete(connection);
+      const others = (this.#http2.get(key) ?? []).filter((other) => other !== connection);
+      if (others.length > 0) this.#http2.set(key, others);
+      else this.#http2.delete(key);
+    });
+    this.#open.add(connection);
+    this.#http2.set(key, [...(this.#http2.get(key) ?? []), connection]);
+    return connection;
+  }
+
+  /** HTTP/2 where the backend chooses it (RFC 7301), and then one connection for all who wait. */
+  #negotiate(
+    backend: Backend,
+    callerKey: string,
+    key: string,
+    asked: Asked,
+    sink: AnswerSink,
+    options: AskOptions,
+  ): void {
+    const waiting = this.#waiting.get(key);
+    if (waiting !== undefined && this.#choseHttp2.has(key)) {
+      waiting.push(() => this.ask(backend, callerKey, asked, sink));
+      return;
+    }
+    const secure = this.#dialer.openTls(backend, ["h2", "http/1.1"]);
+    if (options.isFresh !== true && waiting === undefined) this.#waiting.set(key, []);
+    this.#open.add(secure);
+    let cause: unknown;
+    const onError = (error: Error): void => {
+      cause = error;
+    };
+    const settle = (): void => {
+      this.#open.delete(secure);
+      secure.off("error", onError);
+      secure.off("close", onClose);
+      const others = this.#waiting.get(key);
+      this.#waiting.delete(key);
+      for (const other of others ?? []) other();
+    };
+    const onClose = (): void => {
+      this.#choseHttp2.delete(key);
+      sink.failed(asFault(cause), false);
+      settle();
+    };
+    secure.on("error", onError);
+    secure.once("close", onClose);
+    secure.once("secureConnect", () => {
+      this.#choose(secure, key).ask(asked, sink);
+      settle();
     });
   }
 
-  // Bytes on an idle connection belong to no request (H1-21).
-  readonly #onStray = function onStray(this: Duplex): void {
-    this.destroy();
-  };
-
-  override keepSocketAlive(socket: Duplex): boolean {
-    if (this.#idle.size >= MOST_IDLE || socket.destroyed || socket.readableLength > 0) return false;
-    if (!(super.keepSocketAlive as unknown as (socket: Duplex) => boolean).call(this, socket)) return false;
-    this.#idle.add(socket);
-    socket.on("data", this.#onStray);
-    if (!this.#known.has(socket)) socket.once("close", () => void this.#idle.delete(socket));
-    this.#known.add(socket);
-    return true;
+  #choose(secure: tls.TLSSocket, key: string): Http1Connection | Http2Connection {
+    if (secure.alpnProtocol !== "h2") {
+      this.#choseHttp2.delete(key);
+      return this.#joinHttp1(secure, key);
+    }
+    if (this.#choseHttp2.size >= this.#limits.open) this.#choseHttp2.clear();
+    this.#choseHttp2.add(key);
+    return this.#joinHttp2(secure, "https", key);
   }
 
-  override reuseSocket(socket: Duplex, request: http.ClientRequest): void {
-    this.#idle.delete(socket);
-    socket.off("data", this.#onStray);
-    super.reuseSocket(socket, request);
+  destroy(): void {
+    this.#idle.close();
+    for (const connection of this.#open) connection.destroy();
   }
 }
 
-function dialDirect(place: BackendPlace): Duplex {
-  return net.connect({ ...place, noDelay: true });
+function keyOf({ scheme, isInsecure, socketPath, host, port }: Backend, isH2c: boolean, callerKey: string): string {
+  const how = isH2c ? "h2c" : isInsecure ? "https+insecure" : scheme;
+  return `${how} ${socketPath ?? `${host} ${port}`} ${callerKey}`;
+}
+
+function tooMany(open: number): Fault {
+  return new Fault("PROXY_BACKENDS_BUSY", `Cannot open another backend connection: ${open} are open`);
+}
+
+function asFault(cause: unknown): Fault {
+  if (cause instanceof Fault) return cause;
+  const found = cause === undefined ? "it closed the connection" : messageOf(cause);
+  return new Fault("PROXY_BACKEND_TLS", `Cannot connect to the backend by TLS: ${found}`, { cause });
 }

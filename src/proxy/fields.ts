@@ -15,46 +15,74 @@ const HOP_BY_HOP: ReadonlySet<string> = new Set([
   "http2-settings",
 ]);
 
-function namedInConnection(raw: readonly string[]): Set<string> {
-  const named = new Set<string>();
+/** RFC 9110 section 7.6.1; `undefined` when nothing is named. */
+function namedInConnection(raw: readonly string[]): Set<string> | undefined {
+  let named: Set<string> | undefined;
   for (let i = 0; i < raw.length; i += 2) {
     if (raw[i]!.length !== 10 || raw[i]!.toLowerCase() !== "connection") continue;
+    named ??= new Set();
     for (const token of raw[i + 1]!.split(",")) named.add(token.trim().toLowerCase());
   }
   return named;
 }
 
-/** The caller's fields that may travel on. Reserved ones go first, before anything looks at the request. */
-export function requestFields(
-  raw: readonly string[],
-  isChunked: boolean,
-): Map<string, [name: string, values: string[]]> {
+/** What becomes of a caller's field, by its name alone. */
+type Fate = "drop" | "pass" | "cookie" | "te" | "trailer";
+
+const fates: Map<string, Fate> = new Map();
+const MOST_FATES = 2048;
+
+/** Remembered by spelling: nearly every request brings the same dozen names. */
+function fateOf(name: string): Fate {
+  let fate = fates.get(name);
+  if (fate === undefined) {
+    if (fates.size >= MOST_FATES) fates.clear();
+    fate = judge(name);
+    fates.set(name, fate);
+  }
+  return fate;
+}
+
+/** Reserved names are the first question, before anything else is asked about a field. */
+function judge(name: string): Fate {
+  if (isReserved(name) || !isPlainName(name) || isForwarding(name)) return "drop";
+  const lower = name.toLowerCase();
+  if (lower === "host" || lower === "content-length") return "drop"; // written anew
+  if (lower === "te" || lower === "trailer" || lower === "cookie") return lower;
+  return HOP_BY_HOP.has(lower) ? "drop" : "pass";
+}
+
+/** The caller's fields that may travel on, in its order. */
+export function requestFields(raw: readonly string[], isChunked: boolean): HeaderPair[] {
   const named = namedInConnection(raw);
-  const fields = new Map<string, [string, string[]]>();
-  const add = (name: string, value: string): void => {
-    const lower = name.toLowerCase();
-    const field = fields.get(lower);
-    if (field === undefined) fields.set(lower, [name, [value]]);
-    else if (lower === "cookie")
-      field[1][0] += `; ${value}`; // HTTP/2 may split it (RFC 9113 section 8.2.3)
-    else field[1].push(value);
-  };
+  const pairs: HeaderPair[] = [];
+  let cookieAt = -1;
+  let hasTe = false;
   for (let i = 0; i < raw.length; i += 2) {
     const name = raw[i]!;
+    const fate = fateOf(name);
+    if (fate === "drop") continue;
     const value = raw[i + 1]!;
-    if (isReserved(name) || !isPlainName(name) || isForwarding(name)) continue;
-    const lower = name.toLowerCase();
-    if (lower === "host" || lower === "content-length") continue; // written anew
-    if (lower === "te" && /(?:^|[,\s])trailers(?:$|[,;\s])/i.test(value)) add("Te", "trailers");
-    if (lower === "trailer" && isChunked) {
-      const announced = value.split(",").map((token) => token.trim());
-      const allowed = announced.filter((token) => isPlainName(token) && !isReserved(token) && !isForwarding(token));
-      if (allowed.length > 0) add(name, allowed.join(", "));
+    if (fate === "te") {
+      if (!hasTe && /(?:^|[,\s])trailers(?:$|[,;\s])/i.test(value)) pairs.push(["Te", "trailers"]);
+      hasTe = true;
+    } else if (fate === "trailer") {
+      const allowed = isChunked ? value.split(",").filter((token) => mayTrail(token.trim())) : [];
+      if (allowed.length > 0) pairs.push([name, allowed.map((token) => token.trim()).join(", ")]);
+    } else if (named?.has(name.toLowerCase()) === true) {
+      // meant for us alone
+    } else if (fate === "cookie" && cookieAt >= 0) {
+      pairs[cookieAt] = [name, `${pairs[cookieAt]![1]}; ${value}`]; // HTTP/2 may split it (RFC 9113 section 8.2.3)
+    } else {
+      if (fate === "cookie") cookieAt = pairs.length;
+      pairs.push([name, value]);
     }
-    if (HOP_BY_HOP.has(lower) || named.has(lower)) continue;
-    add(name, value);
   }
-  return fields;
+  return pairs;
+}
+
+function mayTrail(name: string): boolean {
+  return isPlainName(name) && !isReserved(name) && !isForwarding(name);
 }
 
 /** The backend's fields that may travel back. */
@@ -70,7 +98,7 @@ export function answerFields(raw: readonly string[], rewrite: (name: string, val
       if (allowed.length > 0) pairs.push([name, allowed.join(",").trim()]);
       continue;
     }
-    if (HOP_BY_HOP.has(lower) || named.has(lower)) continue;
+    if (HOP_BY_HOP.has(lower) || named?.has(lower) === true) continue;
     pairs.push([name, rewrite(lower, raw[i + 1]!)]);
   }
   return pairs;

@@ -1,10 +1,11 @@
 import { constants } from "node:fs";
-import { type FileHandle, open, readdir, realpath, stat } from "node:fs/promises";
+import { type FileHandle, open, readdir, readlink, realpath, stat } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import path from "node:path";
 import { pipeline } from "node:stream/promises";
 import type { HeaderPair } from "../identity/headers.ts";
 import { sendError, writeHead } from "./answers.ts";
+import { wantedOf } from "./conditions.ts";
 import { escapeHtml } from "./redirect.ts";
 
 const TYPES: Readonly<Record<string, string>> = {
@@ -32,6 +33,8 @@ export interface FileRequest {
   /** Decoded; each character is one byte. */
   readonly path: string;
   readonly query: string;
+  /** The mount is spelled in the path as it is configured, without escapes; upstream serves no folder otherwise. */
+  readonly isLiteral: boolean;
   readonly allow: (path: string) => boolean;
 }
 
@@ -62,10 +65,11 @@ async function sendInside(
   request: IncomingMessage,
   response: ServerResponse,
   root: string,
-  { mount, path: requested, query, allow }: FileRequest,
+  { mount, path: requested, query, isLiteral, allow }: FileRequest,
 ): Promise<void> {
   const base = mount.endsWith("/") ? mount : `${mount}/`;
   if (`${requested}/` === base) return moved(request, response, 302, base);
+  if (!isLiteral) return sendError(request, response, 404, "404 page not found");
   const relative = Buffer.from(requested.slice(base.length), "latin1").toString();
   const segments = relative.split("/").filter((segment) => segment !== "");
   if (segments.some((segment) => segment.startsWith(".") || segment.includes("\0"))) {
@@ -138,11 +142,18 @@ async function sendFile(
   const handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {
     const info = await handle.stat();
+    if (!(await isStillAt(handle, file))) return sendError(request, response, 404, "404 page not found");
     if (!info.isFile()) return sendError(request, response, 404, "404 page not found");
     await sendContent(request, response, handle, info.size, info.mtime, type ?? (await sniffed(handle)));
   } finally {
     await handle.close();
   }
+}
+
+/** What was opened is what was asked about: a folder on the way may have become a link meanwhile (RT-6, CWE-367). */
+async function isStillAt(handle: FileHandle, file: string): Promise<boolean> {
+  if (process.platform !== "linux") return true; // nowhere else does the kernel tell
+  return (await readlink(`/proc/self/fd/${handle.fd}`).catch(() => file)) === file;
 }
 
 async function sendContent(
@@ -154,63 +165,32 @@ async function sendContent(
   type: string,
 ): Promise<void> {
   const lastModified: HeaderPair = ["Last-Modified", modified.toUTCString()];
-  if (isUnchanged(request, modified)) {
+  const wanted = wantedOf({ method: request.method ?? "", headers: request.headers }, size, modified);
+  if (wanted.status === 304) {
     writeHead(request, response, 304, [lastModified]);
     response.end();
     return;
   }
-  const range = rangeOf(request, size, modified);
-  if (range === "unsatisfiable") {
-    writeHead(request, response, 416, [
-      ["Content-Range", `bytes */${size}`],
-      ["Content-Length", "0"],
-    ]);
+  if (wanted.status === 412 || wanted.status === 416) {
+    const extra: HeaderPair = wanted.status === 412 ? lastModified : ["Content-Range", `bytes */${size}`];
+    writeHead(request, response, wanted.status, [extra, ["Content-Length", "0"]]);
     response.end();
     return;
   }
-  const { start, end } = range ?? { start: 0, end: size };
+  const { start, end } = wanted.status === 206 ? wanted : { start: 0, end: size };
   const pairs: HeaderPair[] = [
     ["Accept-Ranges", "bytes"],
     ["Content-Length", String(end - start)],
     ["Content-Type", type],
   ];
-  if (range !== undefined) pairs.push(["Content-Range", `bytes ${start}-${end - 1}/${size}`]);
-  writeHead(request, response, range === undefined ? 200 : 206, [...pairs, lastModified]);
+  if (wanted.status === 206) pairs.push(["Content-Range", `bytes ${start}-${end - 1}/${size}`]);
+  writeHead(request, response, wanted.status, [...pairs, lastModified]);
   if (request.method === "HEAD" || start === end) {
     response.end();
     return;
   }
   const content = handle.createReadStream({ start, end: end - 1, autoClose: false });
   await pipeline(content, response).catch(() => void response.destroy());
-}
-
-function isUnchanged(request: IncomingMessage, modified: Date): boolean {
-  if (request.method !== "GET" && request.method !== "HEAD") return false;
-  const { "if-none-match": match, "if-modified-since": since } = request.headers;
-  if (match !== undefined) return match.trim() === "*"; // we send no ETag, so no other can match
-  return since !== undefined && Math.floor(modified.getTime() / 1000) * 1000 <= Date.parse(since);
-}
-
-/** One range; anything else is answered whole, as RFC 9110 section 14.2 allows. */
-function rangeOf(
-  request: IncomingMessage,
-  size: number,
-  modified: Date,
-): { start: number; end: number } | "unsatisfiable" | undefined {
-  const match = /^bytes=(\d{0,15})-(\d{0,15})$/.exec(request.headers.range ?? "");
-  const condition = request.headers["if-range"];
-  if (match === null || (match[1] === "" && match[2] === "")) return undefined;
-  if (condition !== undefined && Date.parse(String(condition)) !== Math.floor(modified.getTime() / 1000) * 1000) {
-    return undefined;
-  }
-  if (match[1] === "") {
-    const last = Math.min(size, Number(match[2]));
-    return last === 0 ? "unsatisfiable" : { start: size - last, end: size };
-  }
-  const start = Number(match[1]);
-  const end = match[2] === "" ? size : Math.min(size, Number(match[2]) + 1);
-  if (start >= size) return "unsatisfiable";
-  return end <= start ? undefined : { start, end };
 }
 
 /** Text or bytes, which is what a backend-less file without a known extension needs. */

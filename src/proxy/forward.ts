@@ -1,135 +1,197 @@
-import type { ClientRequest, IncomingMessage, ServerResponse } from "node:http";
-import { messageOf } from "../base/fault.ts";
-import type { Log } from "../base/log.ts";
-import type { HeaderPair } from "../identity/headers.ts";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import http2, { type ServerHttp2Stream } from "node:http2";
+import type { Duplex } from "node:stream";
+import type { Fault } from "../base/fault.ts";
 import { sendError, writeHead } from "./answers.ts";
-import type { Backend } from "./backend.ts";
-import type { BackendPool } from "./backend-pool.ts";
-import { answerFields, requestFields, trailerFields } from "./fields.ts";
-import type { Checked } from "./request-checks.ts";
+import { answerFields, trailerFields } from "./fields.ts";
+import { askedOf, type Forwarding, isH2c, isRepeatable } from "./forwarding.ts";
+import type { AnswerHead } from "./upstream/answer-parser.ts";
+import type { AnswerSink, Asked, Exchange } from "./upstream/exchange.ts";
 
-export interface Forwarding {
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
-  readonly checked: Checked;
-  readonly backend: Backend;
-  /** With the query. */
-  readonly path: string;
-  readonly identity: readonly HeaderPair[];
-  readonly pool: BackendPool;
-  readonly poolKey: string;
-  readonly log: Log;
-  readonly rewrite: (name: string, value: string) => string;
-}
-
-const MOST_INFORMATIONAL = 20;
-const LENGTH_WANTED: ReadonlySet<string> = new Set(["POST", "PUT", "PATCH"]);
-const RETRIED: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS"]);
+/** A body up to this size goes out in one piece with its head. */
+const ONE_PIECE_BYTES = 8 * 1024;
 
 /** Sends one request to the backend and its answer back, as it comes. */
 export function forward(work: Forwarding): void {
-  attempt(work, true);
+  const asked = askedOf(work);
+  work.pool.ask(work.backend, work.poolKey, asked, new Relay(work, asked), { isH2c: isH2c(work) });
 }
 
-/** Writes the fields anew from their parsed parts; the framing is ours. */
-export function setFields(
-  outgoing: ClientRequest,
-  work: Pick<Forwarding, "request" | "checked" | "backend" | "identity">,
-): void {
-  const { request, checked, backend, identity } = work;
-  outgoing.setHeader("Host", backend.socketPath === undefined ? checked.host : "localhost");
-  for (const [name, values] of requestFields(request.rawHeaders, checked.isChunked).values()) {
-    outgoing.setHeader(name, values.length === 1 ? values[0]! : values);
-  }
-  for (const [name, value] of identity) outgoing.setHeader(name, value);
-}
+/** Between a caller's request and the backend's answer to it, each direction with the other's pace. */
+export class Relay implements AnswerSink {
+  protected readonly work: Forwarding;
+  readonly #asked: Asked;
+  #exchange: Exchange | undefined;
+  readonly #hasBody: boolean;
+  #mayRetry: boolean;
+  #isOver = false;
+  #hasHead = false;
+  #hasTrailers = false;
+  #isOnTheWire = false;
 
-function attempt(work: Forwarding, mayRetry: boolean): void {
-  const { request, response, checked, backend, pool, log } = work;
-  const outgoing = pool.request(backend, work.poolKey, request.method ?? "GET", work.path);
-  setFields(outgoing, work);
-  const hasBody =
-    checked.isChunked ||
-    (checked.length ?? 0) > 0 ||
-    (request.httpVersionMajor === 2 &&
-      !request.readableEnded &&
-      checked.length === undefined &&
-      request.headers["content-length"] === undefined &&
-      !isEndedStream(request));
-  if (checked.length !== undefined && checked.length > 0) outgoing.setHeader("Content-Length", checked.length);
-  else if (hasBody) outgoing.setHeader("Transfer-Encoding", "chunked");
-  else {
-    outgoing.useChunkedEncodingByDefault = false;
-    if (LENGTH_WANTED.has(request.method ?? "") || checked.length === 0) outgoing.setHeader("Content-Length", 0);
+  constructor(work: Forwarding, asked: Asked) {
+    this.work = work;
+    this.#asked = asked;
+    this.#hasBody = asked.body !== "none" && asked.body !== 0;
+    this.#mayRetry = isRepeatable(asked);
+    work.response.once("close", this.#onCallerGone);
+    work.response.on("drain", this.#onRoom);
   }
 
-  let answered = false;
-  let informational = 0;
-  const onClientGone = (): void => {
-    if (!response.writableFinished) outgoing.destroy();
+  readonly #onCallerGone = (): void => {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#exchange?.cancel();
   };
-  response.once("close", onClientGone);
 
-  outgoing.on("information", (info) => {
-    if (++informational > MOST_INFORMATIONAL) return void outgoing.destroy(new Error("too many informational answers"));
-    if (info.statusCode === 100 || request.httpVersion === "1.0" || response.headersSent) return;
-    sendInformation(
-      response,
-      info.statusCode,
-      answerFields(info.rawHeaders, (_, value) => value),
-    );
-  });
-  outgoing.on("response", (answer) => {
-    answered = true;
-    relayAnswer(work, outgoing, answer);
-  });
-  outgoing.on("upgrade", (_answer, socket) => {
-    // A 101 that nobody asked for.
-    socket.destroy();
-    if (!answered) sendError(request, response, 502, "502 the backend switched protocols unasked");
-    answered = true;
-  });
-  outgoing.on("error", (error) => {
-    if (answered) return void request.resume(); // the answer tells; the rest of the body has nowhere to go
-    response.off("close", onClientGone);
-    if (response.destroyed || request.destroyed) return;
-    const isStale = outgoing.reusedSocket && !hasBody && RETRIED.has(request.method ?? "");
-    if (mayRetry && isStale && informational === 0) return attempt(work, false);
-    answered = true;
-    log.warn("proxy.backend_failed", { host: backend.host, port: backend.port, error: messageOf(error) });
-    if (hasBody && !request.complete) response.shouldKeepAlive = false;
-    sendError(request, response, 502, `502 the backend did not answer: ${causeOf(error)}`);
-  });
+  readonly #onRoom = (): void => {
+    this.#exchange?.resume();
+  };
 
-  if (hasBody) relayBody(request, outgoing);
-  else outgoing.end();
+  started(exchange: Exchange): void {
+    this.#exchange = exchange;
+    if (this.#isOver) return void exchange.cancel();
+    if (!this.#hasBody) return void exchange.end();
+    const { request, response } = this.work;
+    // Only now is the body wanted (RFC 9110 section 10.1.1).
+    if (request.headers.expect !== undefined && request.httpVersion === "1.1") response.writeContinue();
+    request.on("data", (part: Buffer) => {
+      if (!exchange.write(part)) request.pause();
+    });
+    request.on("end", () => exchange.end()); // without trailers: ID-6
+    request.on("aborted", this.#onCallerGone);
+    request.on("error", this.#onCallerGone);
+  }
+
+  drain(): void {
+    this.work.request.resume();
+  }
+
+  information(status: number, fields: readonly string[]): void {
+    const { request, response } = this.work;
+    if (status === 100 || request.httpVersion === "1.0" || response.headersSent) return;
+    const pairs = answerFields(fields, (_, value) => value);
+    const stream = streamOf(response);
+    if (stream !== undefined) stream.additionalHeaders({ ":status": status, ...Object.fromEntries(pairs) });
+    // Node 24 has no writeInformation; its own writeEarlyHints knows nothing but Link.
+    else if (typeof response.writeInformation === "function") response.writeInformation(status, pairs.flat());
+    else if (status === 102) response.writeProcessing();
+  }
+
+  head(head: AnswerHead): void {
+    const { request, response, rewrite } = this.work;
+    const { status, length, isWhole } = head;
+    this.#hasHead = true;
+    // An announcement without trailers to follow would be a lie, and Node refuses to write it.
+    const isOpenEnded = length === undefined || request.httpVersionMajor === 2;
+    this.#hasTrailers = isOpenEnded && request.httpVersion !== "1.0" && mayHaveBody(request, status);
+    const pairs = answerFields(head.fields, rewrite).filter(([name]) => {
+      const lower = name.toLowerCase();
+      return (lower !== "trailer" || this.#hasTrailers) && (lower !== "content-length" || status !== 204);
+    });
+    try {
+      writeHead(request, response, status, pairs, isWhole);
+    } catch {
+      // A field or status that Node's writer refuses: not a valid answer.
+      this.#exchange?.cancel();
+      this.refuse(502, "502 the backend did not answer: not a valid answer");
+    }
+  }
+
+  body(part: Buffer, isLast: boolean): void {
+    const { request, response } = this.work;
+    const isFirst = !this.#isOnTheWire;
+    this.#isOnTheWire = true;
+    if (isLast) {
+      this.#isOver = true;
+      // As text it goes out in one piece with the head.
+      if (isFirst && part.length <= ONE_PIECE_BYTES && request.httpVersionMajor === 1) {
+        response.end(part.toString("latin1"), "latin1");
+      } else response.end(part);
+    } else if (!response.write(part)) this.#exchange?.pause();
+  }
+
+  flush(): void {
+    const { request, response } = this.work;
+    if (this.#isOnTheWire || this.#isOver || request.httpVersionMajor === 2) return;
+    this.#isOnTheWire = true;
+    response.flushHeaders();
+  }
+
+  end(trailers: readonly string[]): void {
+    const { response } = this.work;
+    this.#isOver = true;
+    if (trailers.length > 0 && this.#hasTrailers) this.#addTrailers(trailers);
+    response.end();
+  }
+
+  #addTrailers(trailers: readonly string[]): void {
+    const { response } = this.work;
+    const pairs = trailerFields(trailers);
+    if (streamOf(response) === undefined) response.addTrailers(pairs as [string, string][]);
+    else response.addTrailers(Object.fromEntries(pairs.map(([name, value]) => [name.toLowerCase(), value])));
+  }
+
+  /** A 101 that nobody asked for never comes here; see `upgrade.ts`. */
+  switched(_head: AnswerHead, tunnel: Duplex, _early: Buffer): void {
+    tunnel.destroy();
+  }
+
+  failed(fault: Fault, hadAnswer: boolean): void {
+    const { work } = this;
+    const { request, response, backend, log } = work;
+    if (this.#isOver) return;
+    if (this.#mayRetry && this.#exchange?.isReused === true && !hadAnswer) {
+      this.#mayRetry = false;
+      return void work.pool.ask(backend, work.poolKey, this.#asked, this, { isFresh: true, isH2c: isH2c(work) });
+    }
+    log.warn("proxy.backend_failed", { host: backend.host, port: backend.port, error: fault.message });
+    if (this.#hasHead) {
+      this.#isOver = true;
+      return void cut(response);
+    }
+    if (this.#hasBody && !request.complete) response.shouldKeepAlive = false;
+    const status = STATUSES.get(fault.code) ?? 502;
+    this.refuse(status, `${status} the backend did not answer: ${causeOf(fault)}`);
+  }
+
+  /** Whatever comes of it is somebody else's now. */
+  protected handOver(): void {
+    this.#isOver = true;
+    this.work.response.off("close", this.#onCallerGone);
+  }
+
+  protected refuse(status: number, text: string): void {
+    this.#isOver = true;
+    sendError(this.work.request, this.work.response, status, text);
+  }
 }
 
-function isEndedStream(request: IncomingMessage): boolean {
-  const stream = (request as unknown as { stream?: { endAfterHeaders?: boolean } }).stream;
-  return stream?.endAfterHeaders === true;
+const STATUSES: ReadonlyMap<string, number> = new Map([
+  ["PROXY_BACKENDS_BUSY", 503],
+  ["PROXY_BACKEND_SLOW", 504],
+]);
+
+/** The HTTP/2 stream under an answer, if it is one. */
+function streamOf(response: ServerResponse): ServerHttp2Stream | undefined {
+  return (response as { stream?: ServerHttp2Stream }).stream;
 }
 
-function relayBody(request: IncomingMessage, outgoing: ClientRequest): void {
-  request.on("data", (chunk: Buffer) => {
-    if (!outgoing.write(chunk)) request.pause();
-  });
-  outgoing.on("drain", () => void request.resume());
-  request.on("end", () => void outgoing.end()); // without trailers: ID-6
-  request.on("aborted", () => void outgoing.destroy());
-  request.on("error", () => void outgoing.destroy());
+/** What is cut must be seen to be cut (H1-22): the connection in HTTP/1, the one stream in HTTP/2. */
+function cut(response: ServerResponse): void {
+  const stream = streamOf(response);
+  if (stream === undefined) (response.socket ?? response).destroy();
+  else stream.close(http2.constants.NGHTTP2_INTERNAL_ERROR);
 }
 
-function sendInformation(response: ServerResponse, status: number, pairs: readonly HeaderPair[]): void {
-  if (response.req?.httpVersionMajor === 2) return;
-  // Node 24 has no writeInformation; its own writeEarlyHints knows nothing but Link.
-  if (typeof response.writeInformation === "function") response.writeInformation(status, pairs.flat());
-  else if (status === 102) response.writeProcessing();
+function mayHaveBody(request: IncomingMessage, status: number): boolean {
+  return request.method !== "HEAD" && status !== 204 && status !== 304;
 }
 
 /** For people: without addresses of the inside. */
-function causeOf(error: Error): string {
-  switch ((error as NodeJS.ErrnoException).code) {
+function causeOf({ code, cause }: Fault): string {
+  if (code === "PROXY_BACKENDS_BUSY") return "too many connections";
+  switch ((cause as NodeJS.ErrnoException | undefined)?.code) {
     case "ECONNREFUSED":
       return "connection refused";
     case "ENOENT":
@@ -137,51 +199,11 @@ function causeOf(error: Error): string {
     case "ETIMEDOUT":
     case "EHOSTUNREACH":
     case "ENETUNREACH":
+    case "PROXY_BACKEND_SLOW":
       return "unreachable";
     case "ECONNRESET":
       return "connection reset";
     default:
       return "not a valid answer";
   }
-}
-
-/** The head, the body with back-pressure, the trailers. A body that ends early ends visibly early (H1-22). */
-export function relayAnswer(
-  work: Pick<Forwarding, "request" | "response" | "rewrite">,
-  outgoing: ClientRequest,
-  answer: IncomingMessage,
-): void {
-  const { request, response } = work;
-  if (response.headersSent || response.destroyed) return void answer.destroy();
-  const status = answer.statusCode ?? 502;
-  const isOpenEnded = answer.headers["content-length"] === undefined;
-  // An announcement without trailers to follow would be a lie, and Node refuses to write it.
-  const hasTrailers =
-    isOpenEnded && request.httpVersion !== "1.0" && request.method !== "HEAD" && status !== 204 && status !== 304;
-  const pairs = answerFields(answer.rawHeaders, work.rewrite).filter(
-    ([name]) => hasTrailers || name.toLowerCase() !== "trailer",
-  );
-  try {
-    writeHead(request, response, status, pairs);
-  } catch {
-    // A field or status that Node's parser reads and its writer refuses: not a valid answer.
-    outgoing.destroy();
-    return void sendError(request, response, 502, "502 the backend did not answer: not a valid answer");
-  }
-  if (isOpenEnded && request.httpVersionMajor !== 2) response.flushHeaders();
-  answer.on("data", (chunk: Buffer) => {
-    if (!response.write(chunk)) answer.pause();
-  });
-  response.on("drain", () => void answer.resume());
-  answer.on("end", () => {
-    if (!answer.complete) return void response.destroy();
-    if (answer.rawTrailers.length > 0 && hasTrailers) {
-      response.addTrailers(trailerFields(answer.rawTrailers).map(([name, value]) => [name, value] as [string, string]));
-    }
-    response.end();
-  });
-  answer.on("error", () => {
-    outgoing.destroy();
-    (response.socket ?? response).destroy();
-  });
 }

@@ -23,8 +23,10 @@ export interface ProxyOptions {
   readonly allowPath?: (path: string) => boolean;
   /** The Service whose virtual address this is. */
   readonly serviceOf?: (address: string) => { readonly service: string; readonly name: string } | undefined;
-  /** Opens a connection to a backend; the default is `net.connect`. */
-  readonly dialBackend?: (place: BackendPlace) => Duplex;
+  /** Opens a connection to a backend; without it, or where it gives nothing, `net.connect` does. */
+  readonly dialBackend?: (place: BackendPlace) => Duplex | undefined;
+  /** PEM certificates that may sign a backend's, beside those of Node and of the system. */
+  readonly backendRoots?: readonly string[];
   readonly limits?: Partial<ProxyLimits>;
   /** `Location` and cookie domains that name the backend are turned into the served name; default true. */
   readonly rewritesAnswers?: boolean;
@@ -37,7 +39,11 @@ export interface ProxyLimits {
   readonly headBytes: number;
   readonly headFields: number;
   readonly targetBytes: number;
+  /** For a head, from its first byte on. */
   readonly headMs: number;
+  /** Between two parts of a body. */
+  readonly bodyMs: number;
+  /** Between two requests. */
   readonly idleMs: number;
   readonly handshakeMs: number;
 }
@@ -48,6 +54,7 @@ export const DEFAULT_LIMITS: ProxyLimits = {
   headFields: 4000,
   targetBytes: 16 * 1024,
   headMs: 10_000,
+  bodyMs: 60_000,
   idleMs: 75_000,
   handshakeMs: 10_000,
 };

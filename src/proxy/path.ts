@@ -18,11 +18,11 @@ export function readTarget(text: string): Target | undefined {
   const mark = text.indexOf("?");
   const raw = mark < 0 ? text : text.slice(0, mark);
   if (/%(?![0-9A-Fa-f]{2})/.test(raw)) return undefined;
-  // Go keeps the caller's spelling of a legal path and encodes any other one anew (net/url validEncoded).
-  const escaped = LEGAL_PATH.test(raw) ? raw : escapePath(unescaped(raw));
-  const path = withoutDots(escaped);
-  const decoded = unescaped(path);
+  const plain = withoutDots(raw);
+  const decoded = unescaped(plain);
   if (hidesDots(decoded)) return undefined;
+  // Go keeps the caller's spelling of a legal path and encodes any other one anew (net/url validEncoded).
+  const path = LEGAL_PATH.test(raw) ? plain : escapePath(decoded);
   return { path, decoded, query: mark < 0 ? "" : normalQuery(text.slice(mark)) };
 }
 

@@ -1,4 +1,4 @@
-import http, { type IncomingMessage, type ServerResponse } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import http2 from "node:http2";
 import net from "node:net";
 import type { Duplex } from "node:stream";
@@ -9,14 +9,12 @@ import { Fault } from "../base/fault.ts";
 import type { TcpPortHandler } from "../wire/serve-config.ts";
 import { sendError } from "./answers.ts";
 import { BackendPool } from "./backend-pool.ts";
+import { Http1Front } from "./http1-front.ts";
 import { type BackendPlace, DEFAULT_LIMITS, type Front, type ProxyLimits, type ProxyOptions } from "./options.ts";
-import { Router } from "./router.ts";
+import { Router, type Upgrade } from "./router.ts";
 import { findSite, findTcp, foldHost } from "./serve-lookup.ts";
 import { forwardPlace, proxyHeader, relay } from "./tcp-forward.ts";
-import { isWebSocket, joinStreams, responseOn } from "./upgrade.ts";
-
-/** How long a refused caller may take to read its answer. */
-const LINGER_MS = 1000;
+import { joinStreams } from "./upgrade.ts";
 
 /** Serves the ports of a serve configuration: TLS end, route, identify, forward. Ports that it does not serve are refused. */
 export class ReverseProxy {
@@ -24,7 +22,7 @@ export class ReverseProxy {
   readonly #limits: ProxyLimits;
   readonly #pool: BackendPool;
   readonly #router: Router;
-  readonly #http1: http.Server;
+  readonly #http1: Http1Front;
   readonly #http2: http2.Http2Server;
   readonly #fronts: WeakMap<object, Front> = new WeakMap();
   readonly #open: Set<Duplex | Conn> = new Set();
@@ -33,9 +31,9 @@ export class ReverseProxy {
   constructor(options: ProxyOptions) {
     this.#options = options;
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
-    this.#pool = new BackendPool(options.dialBackend);
+    this.#pool = new BackendPool({ clock: options.clock, dial: options.dialBackend, roots: options.backendRoots });
     this.#router = new Router(options, this.#limits, this.#pool);
-    this.#http1 = this.#createHttp1();
+    this.#http1 = new Http1Front(this.#limits, options.clock, this.#handle);
     this.#http2 = http2.createServer({
       settings: { maxConcurrentStreams: 100, maxHeaderListSize: 64 * 1024, enableConnectProtocol: false },
       maxSessionMemory: 8,
@@ -92,7 +90,7 @@ export class ReverseProxy {
     if (handler.TerminateTLS) return void this.#terminate(stream, handler, conn.proof);
     const front: Front = { proof: conn.proof, port, serverName: undefined, service };
     if (handler.HTTPS === true) return void this.#serveTls(stream, front);
-    if (handler.HTTP === true) return void this.#serveHttp1(stream, front);
+    if (handler.HTTP === true) return void this.#http1.serve(stream, front);
     stream.destroy();
   }
 
@@ -168,7 +166,7 @@ export class ReverseProxy {
       Object.assign(secure, { secureConnecting: false });
       const secured = { ...front, serverName: foldHost(serverName) };
       if (secure.alpnProtocol === "h2") this.#serveHttp2(secure, secured);
-      else this.#serveHttp1(secure, secured);
+      else this.#http1.serve(secure, secured);
     });
   }
 
@@ -197,136 +195,18 @@ export class ReverseProxy {
     return secure;
   }
 
-  #serveHttp1(stream: Duplex, front: Front): void {
-    this.#fronts.set(stream, front);
-    this.#waitFor(stream, this.#limits.headMs);
-    stream.once("data", (chunk: Buffer) => this.#checkLine(stream, chunk));
-    this.#http1.emit("connection", stream);
-  }
-
   #serveHttp2(stream: Duplex, front: Front): void {
     this.#pendingFront = front; // the session event comes within the call
     this.#http2.emit("connection", stream);
     this.#pendingFront = undefined;
   }
 
-  readonly #waits: WeakMap<object, () => void> = new WeakMap();
-
-  /** Node's own timers need a listening server, and ours run on the injected clock. */
-  #waitFor(stream: Duplex, ms: number): void {
-    const { clock } = this.#options;
-    this.#waits.get(stream)?.();
-    this.#waits.set(
-      stream,
-      clock.at(clock.now() + ms, () => void stream.destroy()),
-    );
-  }
-
-  #createHttp1(): http.Server {
-    const server = http.createServer({
-      maxHeaderSize: this.#limits.headBytes,
-      requireHostHeader: false, // answered by our own check
-      insecureHTTPParser: false,
-      keepAliveTimeout: 0,
-      headersTimeout: 0,
-      requestTimeout: 0,
-      shouldUpgradeCallback: isWebSocket,
-    });
-    server.maxHeadersCount = this.#limits.headFields;
-    const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
-      const stream: Duplex = request.socket;
-      const front = this.#fronts.get(stream);
-      if (front === undefined) return void stream.destroy();
-      if (this.#refused.has(stream)) return;
-      this.#waits.get(stream)?.();
-      const before = this.#answers.get(stream);
-      this.#answers.set(stream, response);
-      response.once("finish", () => {
-        if (this.#answers.get(stream) === response) this.#waitFor(stream, this.#limits.idleMs);
-      });
-      // Pipelined requests are handled one after the other (RFC 9112 section 9.3.2).
-      if (before === undefined || before.writableFinished) this.#handle(front, request, response);
-      else before.once("close", () => this.#handle(front, request, response));
-    };
-    server.on("request", onRequest);
-    server.on("checkContinue", (request, response) => {
-      response.writeContinue();
-      onRequest(request, response);
-    });
-    server.on("checkExpectation", (request, response) => {
-      response.shouldKeepAlive = false;
-      sendError(request, response, 417, "417 unknown expectation");
-    });
-    server.on("upgrade", (request, stream, head) => {
-      const front = this.#fronts.get(stream);
-      if (front === undefined) return void stream.destroy();
-      this.#waits.get(stream)?.();
-      const onError = (): void => void stream.destroy();
-      stream.on("error", onError);
-      const response = responseOn(request, stream, () => {
-        stream.off("error", onError);
-        this.#serveHttp1(stream, front);
-      });
-      this.#handle(front, request, response, { stream, head });
-    });
-    server.on("connect", (request, stream) => {
-      const response = responseOn(request, stream, () => void stream.end());
-      response.shouldKeepAlive = false;
-      sendError(request, response, 405, "405 method not allowed");
-    });
-    server.on("clientError", (error: NodeJS.ErrnoException & { reason?: string }, stream) => {
-      const isCoding =
-        error.code === "HPE_INVALID_TRANSFER_ENCODING" && error.reason?.includes("Content-Length") !== true;
-      this.#refuse(stream, error.code === CODING && !isCoding ? undefined : error.code);
-    });
-    return server;
-  }
-
-  /** Connections where bytes were refused: whatever the parser still makes of them is not a request. */
-  readonly #refused: WeakSet<object> = new WeakSet();
-  /** The newest request's answer of each connection. */
-  readonly #answers: WeakMap<object, ServerResponse> = new WeakMap();
-
-  /** Node's parser collapses blanks, skips empty lines and takes HTTP/0.9: a connection that begins so is refused. */
-  #checkLine(stream: Duplex, chunk: Buffer): void {
-    const end = chunk.indexOf(10);
-    if (end >= 0 && !REQUEST_LINE.test(chunk.toString("latin1", 0, end))) this.#refuse(stream, undefined);
-  }
-
-  /** Answered once if nothing was answered yet, and never read on. */
-  #refuse(stream: Duplex, code: string | undefined): void {
-    if (this.#refused.has(stream)) return;
-    this.#refused.add(stream);
-    const current = (stream as { _httpMessage?: ServerResponse | null })._httpMessage ?? undefined;
-    if (!stream.writable || code === "ECONNRESET") return void stream.destroy();
-    if (current?.headersSent === true) {
-      if (!current.writableEnded)
-        stream.destroy(); // the answer cannot be completed
-      else this.#endSoon(stream);
-      return;
-    }
-    const status = REFUSALS.get(code ?? "") ?? "400 Bad Request";
-    const head = `HTTP/1.1 ${status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n`;
-    stream.write(`${head}${status}`);
-    this.#endSoon(stream);
-  }
-
-  #endSoon(stream: Duplex): void {
-    stream.end();
-    this.#waitFor(stream, LINGER_MS);
-  }
-
-  #handle(
-    front: Front,
-    request: IncomingMessage,
-    response: ServerResponse,
-    upgrade?: { stream: Duplex; head: Buffer },
-  ): void {
+  readonly #handle = (front: Front, request: IncomingMessage, response: ServerResponse, upgrade?: Upgrade): void => {
     this.#router.handle(front, request, response, upgrade).catch((error: unknown) => {
       this.#options.log.error("proxy.request_failed", { error: String(error) });
       sendError(request, response, 500, "500 internal error");
     });
-  }
+  };
 
   async close(): Promise<void> {
     this.#isClosed = true;
@@ -336,13 +216,3 @@ export class ReverseProxy {
     this.#http2.close();
   }
 }
-
-const CODING = "HPE_INVALID_TRANSFER_ENCODING";
-/** What the parser refuses, where that is more than a bad request. */
-const REFUSALS: ReadonlyMap<string, string> = new Map([
-  ["HPE_HEADER_OVERFLOW", "431 Request Header Fields Too Large"],
-  [CODING, "501 Not Implemented"],
-]);
-
-/** One request line as RFC 9112 section 3 has it: single spaces, a version, nothing before it. */
-const REQUEST_LINE = /^[!-~]+ [^ \t\r\n]+ HTTP\/1\.[01]\r?$/;

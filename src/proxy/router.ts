@@ -17,7 +17,7 @@ import { type Checked, checkRequest } from "./request-checks.ts";
 import { findSite, foldHost, type Site } from "./serve-lookup.ts";
 import { forwardUpgrade } from "./upgrade.ts";
 
-interface Upgrade {
+export interface Upgrade {
   readonly stream: Duplex;
   readonly head: Buffer;
 }
@@ -58,7 +58,8 @@ export class Router {
     if (handler.Path !== undefined && handler.Path !== "") {
       const allow = this.#options.allowPath ?? (() => true);
       const { decoded: path, query } = target;
-      return await sendPath(request, response, { root: handler.Path, mount: point, path, query, allow });
+      const isLiteral = belowMount(target, point) !== undefined;
+      return await sendPath(request, response, { root: handler.Path, mount: point, path, query, isLiteral, allow });
     }
     if (handler.Proxy === undefined || handler.Proxy === "") return sendError(request, response, 500, "empty handler");
     await this.#proxy(front, request, response, checked, target, point, handler, upgrade);

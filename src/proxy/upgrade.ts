@@ -1,10 +1,11 @@
 import { type IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import { messageOf } from "../base/fault.ts";
-import { sendError } from "./answers.ts";
 import { answerFields } from "./fields.ts";
-import { type Forwarding, relayAnswer, setFields } from "./forward.ts";
+import { Relay } from "./forward.ts";
+import { askedOf, type Forwarding } from "./forwarding.ts";
+import type { AnswerHead } from "./upstream/answer-parser.ts";
+import type { Asked } from "./upstream/exchange.ts";
 
 /** WS-1: the one protocol we switch to; any other offer is ignored, as RFC 9110 section 7.8 allows. */
 export function isWebSocket(request: IncomingMessage): boolean {
@@ -34,45 +35,51 @@ export function responseOn(request: IncomingMessage, socket: Duplex, done: () =>
 
 /** WS-2: nothing that the caller sent early reaches the backend before its 101. */
 export function forwardUpgrade(work: Forwarding, socket: Duplex, early: Buffer): void {
-  const { request, response, backend, pool, log } = work;
-  const outgoing = pool.requestAlone(backend, work.path);
-  setFields(outgoing, work);
-  outgoing.setHeader("Connection", "Upgrade");
-  outgoing.setHeader("Upgrade", "websocket");
-  let isSettled = false;
-  const onClientGone = (): void => void outgoing.destroy();
-  socket.once("close", onClientGone);
-  outgoing.on("upgrade", (answer, tunnel, head) => {
-    isSettled = true;
-    if (answer.headers.upgrade?.toLowerCase() !== "websocket" || answer.statusCode !== 101) {
+  const asked = askedOf(work, [
+    ["Connection", "Upgrade"],
+    ["Upgrade", "websocket"],
+  ]);
+  work.pool.askAlone(work.backend, asked, new UpgradeRelay(work, asked, socket, early));
+}
+
+class UpgradeRelay extends Relay {
+  readonly #socket: Duplex;
+  readonly #early: Buffer;
+
+  constructor(work: Forwarding, asked: Asked, socket: Duplex, early: Buffer) {
+    super(work, asked);
+    this.#socket = socket;
+    this.#early = early;
+  }
+
+  override head(head: AnswerHead): void {
+    if (this.#early.length > 0) this.work.response.shouldKeepAlive = false; // what came early is no request
+    super.head(head);
+  }
+
+  override switched(head: AnswerHead, tunnel: Duplex, rest: Buffer): void {
+    const { response, rewrite } = this.work;
+    const socket = this.#socket;
+    const fields = answerFields(head.fields, rewrite);
+    if (!switchesToWebSocket(head.fields)) {
       tunnel.destroy();
-      return sendError(request, response, 502, "502 the backend switched to another protocol");
+      return void this.refuse(502, "502 the backend switched to another protocol");
     }
+    this.handOver();
     response.detachSocket(socket as Socket);
-    const pairs = [
-      ["Connection", "Upgrade"],
-      ["Upgrade", "websocket"],
-      ...answerFields(answer.rawHeaders, work.rewrite),
-    ];
+    const pairs = [["Connection", "Upgrade"], ["Upgrade", "websocket"], ...fields];
     const lines = pairs.map(([name, value]) => `${name}: ${value}\r\n`).join("");
     socket.write(`HTTP/1.1 101 Switching Protocols\r\n${lines}\r\n`, "latin1");
-    if (head.length > 0) socket.write(head);
-    if (early.length > 0) tunnel.write(early);
+    if (rest.length > 0) socket.write(rest);
+    if (this.#early.length > 0) tunnel.write(this.#early);
     joinStreams(socket, tunnel);
-  });
-  outgoing.on("response", (answer) => {
-    isSettled = true;
-    socket.off("close", onClientGone);
-    if (early.length > 0) response.shouldKeepAlive = false; // what came early is no request
-    relayAnswer(work, outgoing, answer);
-  });
-  outgoing.on("error", (error) => {
-    if (isSettled || socket.destroyed) return;
-    isSettled = true;
-    log.warn("proxy.backend_failed", { host: backend.host, port: backend.port, error: messageOf(error) });
-    sendError(request, response, 502, "502 the backend did not answer");
-  });
-  outgoing.end();
+  }
+}
+
+/** Exactly the protocol that was asked for (WS-3). */
+function switchesToWebSocket(fields: readonly string[]): boolean {
+  const offers = fields.filter((_, i) => i % 2 === 1 && fields[i - 1]!.toLowerCase() === "upgrade");
+  return offers.length === 1 && offers[0]!.toLowerCase() === "websocket";
 }
 
 /** Two streams end to end: each direction ends on its own (WS-7), an error ends both (WS-5). */

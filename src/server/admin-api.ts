@@ -1,95 +1,43 @@
 import { chmod, rm } from "node:fs/promises";
-import { createServer, type IncomingMessage } from "node:http";
-import { text } from "node:stream/consumers";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { Fault } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
-import { compilePolicy } from "../coordination/policy/policy.ts";
+import { ADMIN_VERBS } from "./admin-verbs.ts";
+import { ServerMetrics } from "./metrics.ts";
 import type { Server } from "./server.ts";
 
 const LARGEST_BODY_BYTES = 1024 * 1024;
 
-/** What the server's owner may ask for, by name. Arguments and answers are JSON. */
-type Verb = (server: Server, args: Readonly<Record<string, unknown>>, by: string) => Promise<unknown>;
-
-const word = (args: Readonly<Record<string, unknown>>, name: string): string => {
-  const value = args[name];
-  if (typeof value === "string" && value !== "") return value;
-  throw new Fault(
-    "ADMIN_ARGUMENT",
-    `Cannot do this without "${name}": found ${JSON.stringify(value) ?? "nothing"}, wanted text`,
-  );
-};
-const number = (args: Readonly<Record<string, unknown>>, name: string): number => {
-  const value = Number(args[name]);
-  if (Number.isSafeInteger(value)) return value;
-  throw new Fault(
-    "ADMIN_ARGUMENT",
-    `Cannot do this without "${name}": found ${String(args[name])}, wanted a whole number`,
-  );
-};
-const words = (args: Readonly<Record<string, unknown>>, name: string): readonly string[] =>
-  Array.isArray(args[name]) ? args[name].map(String) : [];
-
-const verbs: Readonly<Record<string, Verb>> = {
-  "users.list": async ({ coordinator }) => coordinator.users(),
-  "users.create": async ({ coordinator }, args, by) =>
-    coordinator.createUser(
-      {
-        login: word(args, "login"),
-        ...(args["displayName"] === undefined ? {} : { displayName: word(args, "displayName") }),
-        ...(args["profilePicture"] === undefined ? {} : { profilePicture: word(args, "profilePicture") }),
-      },
-      by,
-    ),
-  "users.delete": async ({ coordinator }, args, by) => coordinator.deleteUser(word(args, "login"), by),
-  "keys.list": async ({ coordinator }) => coordinator.authKeys(),
-  "keys.create": async ({ coordinator }, args, by) =>
-    coordinator.createAuthKey(
-      {
-        ...(args["user"] === undefined ? {} : { user: word(args, "user") }),
-        tags: words(args, "tags"),
-        reusable: args["reusable"] === true,
-        ephemeral: args["ephemeral"] === true,
-        ...(args["expiryMs"] === undefined ? {} : { expiryMs: number(args, "expiryMs") }),
-      },
-      by,
-    ),
-  "keys.expire": async ({ coordinator }, args, by) => coordinator.expireAuthKey(word(args, "id"), by),
-  "nodes.list": async ({ coordinator }) => coordinator.nodes(),
-  "nodes.approve": async ({ coordinator }, args, by) =>
-    coordinator.approveRegistration(word(args, "id"), word(args, "user"), by),
-  "nodes.expire": async ({ coordinator }, args, by) => coordinator.expireNode(number(args, "id"), by),
-  "nodes.delete": async ({ coordinator }, args, by) => coordinator.deleteNode(number(args, "id"), by),
-  "nodes.rename": async ({ coordinator }, args, by) =>
-    coordinator.renameNode(number(args, "id"), word(args, "name"), by),
-  "nodes.routes": async ({ coordinator }, args, by) =>
-    coordinator.setRoutes(number(args, "id"), words(args, "routes"), by),
-  "nodes.tag": async ({ coordinator }, args, by) => coordinator.tagNode(number(args, "id"), words(args, "tags"), by),
-  "policy.get": async ({ coordinator }) => ({ source: coordinator.policySource() ?? "" }),
-  "policy.check": async (server, args) => {
-    compilePolicy(word(args, "source"), server.policyContext());
-    return { ok: true };
-  },
-  "policy.set": async (server, args, by) => {
-    await server.setPolicy(word(args, "source"), by);
-    return { ok: true };
-  },
-  log: async ({ coordinator }) => coordinator.adminLog({ limit: 100 }),
-};
-
-/** Serves the owner's commands on a unix socket that only the owner of the process may open. */
-export async function openAdminApi(options: {
+export interface AdminApiOptions {
   readonly socketPath: string;
   readonly server: Server;
   readonly log: Log;
-}): Promise<{ close(): Promise<void> }> {
-  const { socketPath, server, log } = options;
+}
+
+interface Answer {
+  readonly status: number;
+  /** A string goes out as it is. */
+  readonly body: unknown;
+  readonly type?: string;
+}
+
+/** Serves the owner's commands, health and metrics on a unix socket that only the owner of the process may open. */
+export async function openAdminApi({ socketPath, server, log }: AdminApiOptions): Promise<{ close(): Promise<void> }> {
+  const metrics = new ServerMetrics(server);
+  const answer = async (request: IncomingMessage): Promise<Answer> => {
+    // A page in a browser has no business here, however it found the socket (matrix CF-5).
+    if (request.headers.origin !== undefined || request.headers.referer !== undefined) {
+      return { status: 403, body: { error: "not for browsers" } };
+    }
+    if (request.method === "GET" && request.url === "/healthz") return health(server);
+    if (request.method === "GET" && request.url === "/metrics") {
+      return { status: 200, body: await metrics.text(), type: metrics.contentType };
+    }
+    return act(request, server, log);
+  };
   const http = createServer((request, response) => {
-    answer(request, server, log).then(
-      ({ status, body }) => {
-        response.writeHead(status, { "Content-Type": "application/json" });
-        response.end(JSON.stringify(body ?? null));
-      },
+    answer(request).then(
+      (given) => respond(response, given),
       () => response.destroy(),
     );
   });
@@ -113,23 +61,43 @@ export async function openAdminApi(options: {
   };
 }
 
-async function answer(request: IncomingMessage, server: Server, log: Log): Promise<{ status: number; body: unknown }> {
-  if (request.url === "/healthz") return { status: 200, body: { ok: true, nodes: server.coordinator.nodes().length } };
-  const verb = Object.hasOwn(verbs, request.url?.slice(4) ?? "") ? verbs[request.url!.slice(4)] : undefined;
-  if (!request.url?.startsWith("/v1/") || verb === undefined || request.method !== "POST") {
-    return { status: 404, body: { error: "no such verb" } };
-  }
-  if (Number(request.headers["content-length"] ?? Number.NaN) > LARGEST_BODY_BYTES) {
-    return { status: 413, body: { error: "too large" } };
-  }
+/** The same document as a gateway's. */
+async function health(server: Server): Promise<Answer> {
+  const problems = await server.problems();
+  const isHealthy = problems.length === 0;
+  return { status: isHealthy ? 200 : 503, body: { status: isHealthy ? "ok" : "failing", problems } };
+}
+
+async function act(request: IncomingMessage, server: Server, log: Log): Promise<Answer> {
+  const name = request.url?.startsWith("/v1/") ? request.url.slice("/v1/".length) : "";
+  const verb = Object.hasOwn(ADMIN_VERBS, name) ? ADMIN_VERBS[name] : undefined;
+  if (verb === undefined || request.method !== "POST") return { status: 404, body: { error: "no such verb" } };
   try {
-    const args = JSON.parse((await text(request)) || "{}") as Readonly<Record<string, unknown>>;
+    const body = await bodyOf(request);
+    if (body === undefined) return { status: 413, body: { error: "too large" } };
+    const args = JSON.parse(body || "{}") as Readonly<Record<string, unknown>>;
     const by = typeof args["by"] === "string" ? args["by"] : "local";
     return { status: 200, body: (await verb(server, args, by)) ?? null };
   } catch (thrown) {
-    if (!(thrown instanceof Fault)) log.error("admin.failed", { verb: request.url, error: thrown });
+    if (!(thrown instanceof Fault)) log.error("admin.failed", { verb: name, error: thrown });
     const fault = thrown instanceof Fault ? thrown : new Fault("ADMIN_FAILED", "Cannot do this: see the server's log");
     const { code, message, hint, line, column } = fault;
     return { status: 400, body: { error: message, code, hint, line, column } };
   }
+}
+
+async function bodyOf(request: IncomingMessage): Promise<string | undefined> {
+  const parts: Buffer[] = [];
+  let length = 0;
+  for await (const part of request as AsyncIterable<Buffer>) {
+    length += part.length;
+    if (length > LARGEST_BODY_BYTES) return undefined;
+    parts.push(part);
+  }
+  return Buffer.concat(parts).toString("utf8");
+}
+
+function respond(response: ServerResponse, { status, body, type = "application/json" }: Answer): void {
+  response.writeHead(status, { "Content-Type": type });
+  response.end(typeof body === "string" ? body : JSON.stringify(body));
 }

@@ -2,7 +2,7 @@ import { createServer as createHttpServer, type Server as HttpServer } from "nod
 import { createServer as createHttpsServer, type Server as HttpsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { type Clock, systemClock } from "../base/clock.ts";
-import { Fault } from "../base/fault.ts";
+import { Fault, messageOf } from "../base/fault.ts";
 import { type Log, silentLog } from "../base/log.ts";
 import { type Random, systemRandom } from "../base/random.ts";
 import type { Store } from "../base/store.ts";
@@ -19,6 +19,12 @@ import { serveLoginPages } from "./login-page.ts";
 
 /** Regions 900 to 999 are for private use (tailcfg/derpmap.go). */
 const DERP_REGION = 900;
+/** A disk that is slower than that holds up every change. */
+const STORE_ANSWERS_MS = 5000;
+const LOOPBACK = "127.0.0.1";
+const NOISE_KEY = "noise.key";
+const DERP_KEY = "derp.key";
+const certificateFile = (address: string): string => `derp-${address}.json`;
 
 export interface ServerOptions {
   /** Users, nodes, keys and policy. */
@@ -50,23 +56,28 @@ export class Server {
   readonly coordinator: Coordinator;
   readonly derp: DerpServer;
   readonly derpMap: DerpMap;
+  readonly endpoint: ControlEndpoint;
+  readonly #options: ServerOptions;
   readonly #closers: readonly (() => Promise<void> | void)[];
 
   private constructor(
-    parts: { url: string; coordinator: Coordinator; derp: DerpServer; derpMap: DerpMap },
+    options: ServerOptions,
+    parts: Pick<Server, "url" | "coordinator" | "derp" | "derpMap" | "endpoint">,
     closers: readonly (() => Promise<void> | void)[],
   ) {
+    this.#options = options;
     this.url = parts.url;
     this.coordinator = parts.coordinator;
     this.derp = parts.derp;
     this.derpMap = parts.derpMap;
+    this.endpoint = parts.endpoint;
     this.#closers = closers;
   }
 
   static async open(options: ServerOptions): Promise<Server> {
-    const { clock = systemClock, random = systemRandom, log = silentLog, address = "127.0.0.1", state } = options;
-    const noiseKey = await savedKey(state, "noise.key", random);
-    const derpKey = await savedKey(state, "derp.key", random);
+    const { clock = systemClock, random = systemRandom, log = silentLog, address = LOOPBACK, state } = options;
+    const noiseKey = await savedKey(state, NOISE_KEY, random);
+    const derpKey = await savedKey(state, DERP_KEY, random);
     const pinned = await savedCertificate(state, address, clock);
 
     const derp = new DerpServer({
@@ -128,7 +139,7 @@ export class Server {
     endpoint.attach(http);
     serveLoginPages(http);
 
-    return new Server({ url, coordinator, derp, derpMap }, [
+    return new Server(options, { url, coordinator, derp, derpMap, endpoint }, [
       () => endpoint.close(),
       () => coordinator.close(),
       () => derp.close(),
@@ -151,6 +162,42 @@ export class Server {
     return { users: this.coordinator.users().map(({ login }) => login), nodes: this.coordinator.policyNodes() };
   }
 
+  /**
+   * Writes users, nodes, policy, log and the server's own keys to one new file, while everything goes on.
+   * @throws {Fault} BACKUP_*
+   */
+  async backup(target: string, by: string): Promise<void> {
+    const { store, state, address = LOOPBACK } = this.#options;
+    if (store.backup === undefined) {
+      throw new Fault("BACKUP_UNSUPPORTED", `Cannot write backup "${target}": this store has no file, wanted SQLite`);
+    }
+    const files = new Map<string, Uint8Array>();
+    for (const name of [NOISE_KEY, DERP_KEY, certificateFile(address)]) {
+      const body = await state.get(name);
+      if (body !== undefined) files.set(name, body);
+    }
+    await store.backup(target, files);
+    await this.coordinator.record("server.backup", target, by);
+  }
+
+  /** What keeps the server from its work, in words; empty: nothing. */
+  async problems(): Promise<readonly string[]> {
+    const asked = this.coordinator.adminLog({ limit: 1 }).then(
+      () => undefined,
+      (thrown: unknown) => `The store cannot be read: ${messageOf(thrown)}`,
+    );
+    const slow = this.#later(STORE_ANSWERS_MS, "The store does not answer.");
+    const found = await Promise.race([asked, slow.promise]);
+    slow.cancel();
+    return found === undefined ? [] : [found];
+  }
+
+  #later<T>(ms: number, value: T): { readonly promise: Promise<T>; readonly cancel: () => void } {
+    const { clock = systemClock } = this.#options;
+    const { promise, resolve } = Promise.withResolvers<T>();
+    return { promise, cancel: clock.at(clock.now() + ms, () => resolve(value)) };
+  }
+
   async close(): Promise<void> {
     for (const close of this.#closers) await close();
   }
@@ -170,7 +217,7 @@ async function savedKey(state: Store, name: string, random: Random): Promise<Uin
 }
 
 async function savedCertificate(state: Store, name: string, clock: Clock): Promise<PinnedCertificate> {
-  const file = `derp-${name}.json`;
+  const file = certificateFile(name);
   const saved = await state.get(file);
   if (saved !== undefined) return JSON.parse(Buffer.from(saved).toString("utf8")) as PinnedCertificate;
   const made = await createSelfSigned(name, clock.wall());

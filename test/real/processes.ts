@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createServer } from "node:net";
 import path from "node:path";
+import type { Space } from "./namespace.ts";
 
 const root = path.resolve(import.meta.dirname, "../..");
 const KEPT_BYTES = 64 * 1024;
@@ -14,17 +15,16 @@ export interface Running {
   kill(): Promise<void>;
 }
 
-function spawnBin(args: readonly string[]): ChildProcess {
-  return spawn(
-    "setpriv",
-    ["--pdeathsig", "KILL", process.execPath, "--disable-warning=ExperimentalWarning", `${root}/src/bin.ts`, ...args],
-    { stdio: ["ignore", "pipe", "pipe"] },
-  );
+function spawnBin(args: readonly string[], space?: Space): ChildProcess {
+  const command = ["--disable-warning=ExperimentalWarning", `${root}/src/bin.ts`, ...args];
+  if (space !== undefined) return space.start(process.execPath, command);
+  const stdio = ["ignore", "pipe", "pipe"] as const;
+  return spawn("setpriv", ["--pdeathsig", "KILL", process.execPath, ...command], { stdio: [...stdio] });
 }
 
-/** Starts a long-running command and waits for an event in its log. */
-export function startSallyport(args: readonly string[], event: string): Promise<Running> {
-  const child = spawnBin(args);
+/** Starts a long-running command, in `space` or on this machine, and waits for an event in its log. */
+export function startSallyport(args: readonly string[], event: string, space?: Space): Promise<Running> {
+  const child = spawnBin(args, space);
   let text = "";
   const ended = new Promise<void>((resolve) => child.on("close", () => resolve()));
   const running: Running = {
@@ -47,7 +47,23 @@ export function startSallyport(args: readonly string[], event: string): Promise<
 
 /** Runs a short command; gives its standard output. */
 export async function sallyport(...args: readonly string[]): Promise<string> {
-  const child = spawnBin(args);
+  const { code, stdout, stderr } = await outcomeOf(spawnBin(args));
+  if (code !== 0) throw new Error(`${args.join(" ")} ended with ${code}: ${stderr}`);
+  return stdout;
+}
+
+export interface Outcome {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs a short command in `space`, without blocking whatever else this process serves. */
+export function commandAt(space: Space, command: string, ...args: readonly string[]): Promise<Outcome> {
+  return outcomeOf(space.start(command, args));
+}
+
+async function outcomeOf(child: ChildProcess): Promise<Outcome> {
   let [stdout, stderr] = ["", ""];
   child.stdout!.on("data", (chunk) => {
     stdout += String(chunk);
@@ -56,8 +72,7 @@ export async function sallyport(...args: readonly string[]): Promise<string> {
     stderr += String(chunk);
   });
   const code = await new Promise<number | null>((resolve) => child.on("close", resolve));
-  if (code !== 0) throw new Error(`${args.join(" ")} ended with ${code}: ${stderr}`);
-  return stdout;
+  return { code, stdout, stderr };
 }
 
 /** Ports that were free a moment ago, all different: what is killed has to come back on the same ones. */

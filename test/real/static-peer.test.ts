@@ -14,7 +14,7 @@ import { systemRandom } from "../../src/base/random.ts";
 import { chooseAead } from "../../src/crypto/aead/choose.ts";
 import { generatePrivateKey, publicKeyOf } from "../../src/crypto/keys.ts";
 import { Netstack } from "../../src/mesh/tcpip/netstack.ts";
-import { openDgramIo } from "../../src/mesh/udp/dgram-io.ts";
+import { openUdpIo } from "../../src/mesh/udp/udp-io.ts";
 import { WireGuard } from "../../src/mesh/wireguard/device.ts";
 import { isRoot, peersOrSkip } from "../peers.ts";
 import { createNamespace, eventually, type Namespace } from "./namespace.ts";
@@ -43,7 +43,7 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
       const privateKey = generatePrivateKey(systemRandom);
       const theirKey = generatePrivateKey(systemRandom);
       const table = new PathTable();
-      const udp = await openDgramIo({ table, clock: systemClock, address: space.hostAddress });
+      const { io: udp } = await openUdpIo({ table, clock: systemClock, address: space.hostAddress });
       let peerPath = -1;
       const wireguard = new WireGuard({
         privateKey,

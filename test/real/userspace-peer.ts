@@ -13,7 +13,7 @@ import { systemRandom } from "../../src/base/random.ts";
 import { chooseAead } from "../../src/crypto/aead/choose.ts";
 import { generatePrivateKey, publicKeyOf } from "../../src/crypto/keys.ts";
 import { Netstack } from "../../src/mesh/tcpip/netstack.ts";
-import { openDgramIo } from "../../src/mesh/udp/dgram-io.ts";
+import { openUdpIo } from "../../src/mesh/udp/udp-io.ts";
 import { WireGuard } from "../../src/mesh/wireguard/device.ts";
 import { eventually, type Namespace } from "./namespace.ts";
 import type { RelayCounts, RelayOptions } from "./udp-relay.ts";
@@ -39,7 +39,7 @@ export interface UserspacePeerOptions {
 export async function openUserspacePeer(options: UserspacePeerOptions): Promise<UserspacePeer> {
   const privateKey = generatePrivateKey(systemRandom);
   const table = new PathTable();
-  const udp = await openDgramIo({ table, clock: systemClock, address: options.address });
+  const { io: udp } = await openUdpIo({ table, clock: systemClock, address: options.address });
   let peerPath = -1;
   const wireguard = new WireGuard({
     privateKey,
@@ -200,12 +200,15 @@ export function serveBytes(request: IncomingMessage, response: ServerResponse): 
 
 const PATTERN = Buffer.alloc(64 * 1024, "sallyport 0123456789 pattern.");
 
-/** What `GET /<count>` must hash to. */
+/** What `GET /<count>` gives. */
+export function* patternOf(count: number): Generator<Uint8Array> {
+  for (let left = count; left > 0; left -= PATTERN.length) yield PATTERN.subarray(0, Math.min(left, PATTERN.length));
+}
+
+/** What it must hash to. */
 export function patternDigest(count: number): string {
   const hash = createHash("sha256");
-  for (let left = count; left > 0; left -= PATTERN.length) {
-    hash.update(PATTERN.subarray(0, Math.min(left, PATTERN.length)));
-  }
+  for (const chunk of patternOf(count)) hash.update(chunk);
   return hash.digest("hex");
 }
 

@@ -44,7 +44,7 @@ test("ST-7 a backup under writes is whole and opens", async () => {
   const store = await SqliteCoordinationStore.open(newFile());
   const target = newFile();
   const writes = Array.from({ length: 50 }, (_, i) => store.commit([setting("x", String(i)), setting("y", String(i))]));
-  await Promise.all([...writes, store.backup(target)]);
+  await Promise.all([...writes, store.backup(target, new Map())]);
   await store.close();
   const copy = await SqliteCoordinationStore.open(target);
   const { settings } = await copy.load();

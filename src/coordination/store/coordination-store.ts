@@ -20,5 +20,13 @@ export interface CoordinationStore {
   commit(changes: readonly Change[]): Promise<void>;
   /** Newest first. */
   log(query: LogQuery): Promise<readonly StoredLogEntry[]>;
+  /**
+   * Writes a consistent copy to `target`, a file that must not exist, with `files` in it. Absent: this store has none of
+   * its own, its data has another way.
+   */
+  backup?(target: string, files: StateFiles): Promise<void>;
   close(): Promise<void>;
 }
+
+/** What belongs to a backup besides the store: keys and certificates by name. */
+export type StateFiles = ReadonlyMap<string, Uint8Array>;

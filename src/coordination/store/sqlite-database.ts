@@ -101,8 +101,8 @@ export class SqliteDatabase {
     });
   }
 
-  /** A consistent copy, also under write load. The target must not exist. */
-  backup(target: string): void {
+  /** A consistent copy, also under write load. The target must be empty. */
+  copyTo(target: string): void {
     try {
       this.#run("VACUUM INTO ?", target);
     } catch (thrown) {

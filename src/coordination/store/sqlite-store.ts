@@ -1,13 +1,13 @@
 import { Worker } from "node:worker_threads";
 import { Fault, messageOf } from "../../base/fault.ts";
 import type { Change, CoordinationState } from "../records.ts";
-import type { CoordinationStore, LogQuery, StoredLogEntry } from "./coordination-store.ts";
+import type { CoordinationStore, LogQuery, StateFiles, StoredLogEntry } from "./coordination-store.ts";
 
 export type SqliteQuestion = { readonly id: number } & (
   | { readonly ask: "open" | "load" | "close" }
   | { readonly ask: "commit"; readonly changes: readonly Change[] }
   | { readonly ask: "log"; readonly query: LogQuery }
-  | { readonly ask: "backup"; readonly target: string }
+  | { readonly ask: "backup"; readonly target: string; readonly files: StateFiles }
 );
 type Question = SqliteQuestion extends infer Each ? (Each extends unknown ? Omit<Each, "id"> : never) : never;
 
@@ -62,8 +62,8 @@ export class SqliteCoordinationStore implements CoordinationStore {
   }
 
   /** A consistent copy under write load; never copy the file itself. `target` must not exist. */
-  async backup(target: string): Promise<void> {
-    await this.#ask({ ask: "backup", target });
+  async backup(target: string, files: StateFiles): Promise<void> {
+    await this.#ask({ ask: "backup", target, files });
   }
 
   async close(): Promise<void> {

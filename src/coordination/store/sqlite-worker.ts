@@ -1,5 +1,6 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { Fault, messageOf } from "../../base/fault.ts";
+import { writeBackup } from "./sqlite-backup.ts";
 import { SqliteDatabase } from "./sqlite-database.ts";
 import type { SqliteAnswer, SqliteQuestion } from "./sqlite-store.ts";
 
@@ -16,7 +17,7 @@ function answer(question: SqliteQuestion): unknown {
   if (question.ask === "load") return database.load();
   if (question.ask === "commit") return database.commit(question.changes);
   if (question.ask === "log") return database.log(question.query);
-  if (question.ask === "backup") return database.backup(question.target);
+  if (question.ask === "backup") return writeBackup(database, question.target, question.files);
   database.close();
   database = undefined;
   return undefined;

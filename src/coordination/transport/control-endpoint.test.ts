@@ -54,8 +54,8 @@ function setUp(handler: Partial<ControlHandler>, overrides: Partial<ControlClien
     },
     hostinfo: () => ({ Hostname: "gate", BackendLogID: "00" }),
     nodeKey: () => nodeKey,
-    rotateNodeKey: async () => {
-      nodeKey = { private: generatePrivateKey(systemRandom), old: nodeKey.private };
+    adoptNodeKey: async (key) => {
+      nodeKey = { private: key, old: nodeKey.private };
     },
     discoKey: publicKeyOf(generatePrivateKey(systemRandom)),
     endpoints: () => [{ endpoint: "192.0.2.1:41641", type: 1 }],
@@ -171,7 +171,7 @@ test("flows B and E: the auth key goes along with every register, and with the l
   expect(side.client.state.kind).toBe("logged-out");
 });
 
-test("flow G: an expiry pushed by the server is renewed once with the auth key, on the same node key", async () => {
+test("flow G: a key whose time is over is renewed once with the auth key, on the same node key", async () => {
   const registers: RegisterRequest[] = [];
   const sinks: MapSink[] = [];
   const side = setUp(
@@ -186,7 +186,8 @@ test("flow G: an expiry pushed by the server is renewed once with the auth key, 
   );
   side.client.start();
   await until(() => side.maps.length).toBe(1);
-  sinks[0]?.send({ Node: { ...selfNode(side.keyText()), KeyExpiry: "2020-01-01T00:00:00Z" } });
+  const soon = new Date(Date.now() + 100).toISOString();
+  sinks[0]?.send({ Node: { ...selfNode(side.keyText()), KeyExpiry: soon } });
   await until(() => registers.length).toBe(2);
   expect(registers[1]?.NodeKey).toBe(registers[0]?.NodeKey);
   await until(() => side.client.state.kind).toBe("running");

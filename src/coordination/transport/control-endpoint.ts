@@ -21,6 +21,7 @@ import {
 } from "../../wire/control.ts";
 import type { ControlHandler } from "../control-handler.ts";
 import { serveMachine } from "./machine-session.ts";
+import type { MapTraffic } from "./map-stream.ts";
 import { acceptWebSocket } from "./websocket-duplex.ts";
 
 export interface ControlEndpointOptions {
@@ -38,7 +39,9 @@ const EARLY_FROM_VERSION = 49;
 
 /** The server's end of ts2021: `GET /key` and the upgrade at `/ts2021`, then the requests inside the channel. */
 export class ControlEndpoint {
+  readonly traffic: Readonly<MapTraffic>;
   readonly #options: ControlEndpointOptions;
+  readonly #traffic: MapTraffic = { messages: 0, bytes: 0 };
   readonly #publicKey: string;
   readonly #largest: number;
   readonly #sessions: Set<ServerHttp2Session> = new Set();
@@ -47,8 +50,14 @@ export class ControlEndpoint {
 
   constructor(options: ControlEndpointOptions) {
     this.#options = options;
+    this.traffic = this.#traffic;
     this.#publicKey = formatKey("mkey", publicKeyOf(options.privateKey));
     this.#largest = options.largestChannels ?? 20_000;
+  }
+
+  /** Machines that are connected. */
+  get channels(): number {
+    return this.#sessions.size;
   }
 
   /** Takes `/key` and `/ts2021`; the request listeners already there get everything else, unless there is none: 404. */
@@ -164,7 +173,8 @@ export class ControlEndpoint {
       this.#sessions.delete(session);
       records.destroy();
     });
-    serveMachine(session, { machineKey: formatKey("mkey", answer.session.peerKey), handler, log, clock, random });
+    const machineKey = formatKey("mkey", answer.session.peerKey);
+    serveMachine(session, { machineKey, handler, log, clock, random, traffic: this.#traffic });
   }
 
   /** Ends every channel: streams of maps do not end by themselves. */

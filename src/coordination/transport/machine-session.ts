@@ -5,7 +5,7 @@ import type { Log } from "../../base/log.ts";
 import type { Random } from "../../base/random.ts";
 import type { MapRequest, RegisterRequest } from "../../wire/tailcfg.ts";
 import { type ControlHandler, statusOfFault } from "../control-handler.ts";
-import { MapStream } from "./map-stream.ts";
+import { MapStream, type MapTraffic } from "./map-stream.ts";
 
 /** CS-7. */
 const LARGEST_BODY = 1024 * 1024;
@@ -20,6 +20,7 @@ export interface MachineOptions {
   readonly log: Log;
   readonly clock: Clock;
   readonly random: Random;
+  readonly traffic: MapTraffic;
 }
 
 /** Answers the requests of one machine. `:authority` and `Ts-Lb` are the client's claims and not looked at. */

@@ -10,6 +10,12 @@ const LARGEST_BACKLOG = 8 * 1024 * 1024;
 const KEEP_ALIVE_MS = 50_000;
 const KEEP_ALIVE_JITTER_MS = 9_000;
 
+/** What was sent in maps, frames with their heads. */
+export interface MapTraffic {
+  messages: number;
+  bytes: number;
+}
+
 /** The body of one answer to a map request. On a long poll it says keep-alive when nothing else was said for a while. */
 export class MapStream implements MapSink {
   readonly #stream: ServerHttp2Stream;
@@ -17,6 +23,7 @@ export class MapStream implements MapSink {
   readonly #hasKeepAlive: boolean;
   readonly #clock: Clock;
   readonly #random: Random;
+  readonly #traffic: MapTraffic;
   readonly #closed: AbortController = new AbortController();
   #cancel: () => void = () => {};
   #isOver = false;
@@ -24,8 +31,9 @@ export class MapStream implements MapSink {
   constructor(
     stream: ServerHttp2Stream,
     request: MapRequest,
-    { clock, random }: { readonly clock: Clock; readonly random: Random },
+    { clock, random, traffic }: { readonly clock: Clock; readonly random: Random; readonly traffic: MapTraffic },
   ) {
+    this.#traffic = traffic;
     this.#stream = stream;
     this.#compression = request.Compress === "zstd" ? "zstd" : "none";
     this.#hasKeepAlive = request.Stream === true && request.KeepAlive === true;
@@ -43,7 +51,10 @@ export class MapStream implements MapSink {
     if (this.#isOver || this.#stream.destroyed || this.#stream.closed) return false;
     if (this.#stream.writableLength > LARGEST_BACKLOG) return false;
     this.#begin();
-    this.#stream.write(encodeMapFrame(this.#dated(response), this.#compression));
+    const frame = encodeMapFrame(this.#dated(response), this.#compression);
+    this.#traffic.messages++;
+    this.#traffic.bytes += frame.length;
+    this.#stream.write(frame);
     this.#rearm();
     return true;
   }

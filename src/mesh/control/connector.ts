@@ -45,6 +45,12 @@ export class Connector {
     this.#channel = undefined;
   }
 
+  /** The next dial asks for the server's key again, and takes what it gets. */
+  forgetServer(): void {
+    this.drop();
+    this.#serverKey = undefined;
+  }
+
   close(): void {
     this.#closed.abort(new Fault("CONTROL_CLOSED", "Cannot use the control client: found it closed"));
     this.drop();

@@ -2,12 +2,13 @@ import { Fault, messageOf } from "../../base/fault.ts";
 import { MapFrameReader } from "../../wire/control-map.ts";
 import { applyMapResponse, keyExpiryMs } from "../../wire/map-apply.ts";
 import type { NetworkMap } from "../../wire/network-map.ts";
-import type { MapResponse, RegisterRequest, RegisterResponse } from "../../wire/tailcfg.ts";
+import type { MapResponse } from "../../wire/tailcfg.ts";
 import { Backoff, fraction, sleep } from "./backoff.ts";
 import { Connector } from "./connector.ts";
 import type { ControlClientOptions, ControlState } from "./control-state.ts";
 import { PingAnswerer } from "./ping-answerer.ts";
-import { balancerHint, mapRequest, registerRequest, retryAfterMs, statusFault } from "./requests.ts";
+import { type LoginGoal, Registration } from "./registration.ts";
+import { balancerHint, faultOf, mapRequest, retryAfterMs, StatusError, statusFault } from "./requests.ts";
 
 export type { C2nRequest, C2nResponse, ControlClientOptions, ControlState } from "./control-state.ts";
 
@@ -17,6 +18,15 @@ const WATCHDOG_MS = 120_000;
 const COALESCE_MS = 100;
 const UPDATE_WITHIN_MS = 60_000;
 const LOGOUT_WITHIN_MS = 10_000;
+/**
+ * As often we repeat what we told the server: Headscale goes on sending keep-alives to a node that was deleted, and only
+ * a request of its own tells such a node.
+ */
+const PRESENCE_MS = 30_000;
+/** The server has to say "no such node" for this long: one 404 may be a server that has only begun. */
+const REMOVED_AFTER_MS = 3000;
+/** A smaller difference between the server's clock and ours is the network's (upstream `ipn/ipnlocal/expiry.go`). */
+const LEAST_SKEW_MS = 60_000;
 
 /**
  * Three loops as in upstream control/controlclient/auto.go: login, map and updates. Nothing here ends the data plane:
@@ -25,12 +35,13 @@ const LOGOUT_WITHIN_MS = 10_000;
 export class ControlClient {
   readonly #options: ControlClientOptions;
   readonly #connector: Connector;
+  readonly #registration: Registration;
   readonly #pings: PingAnswerer;
   readonly #closed: AbortController = new AbortController();
   readonly #loops: Promise<void>[] = [];
   readonly #mapBackoff: Backoff;
   #wake: PromiseWithResolvers<void> = Promise.withResolvers();
-  #goal: { readonly authKey: string | undefined; readonly isRenewal: boolean } | undefined;
+  #goal: LoginGoal | undefined;
   #loginRun: AbortController = new AbortController();
   #pollRun: AbortController = new AbortController();
   #isLoggedIn = false;
@@ -38,17 +49,26 @@ export class ControlClient {
   #sentGeneration = 0;
   #state: ControlState = { kind: "connecting" };
   #renewedFor = "";
+  #knownExpiry = Infinity;
   #cancelExpiry: () => void = () => {};
+  #unknownSince: number | undefined;
+  #skewMs = 0;
 
   constructor(options: ControlClientOptions) {
     this.#options = options;
     this.#connector = new Connector(options);
+    this.#registration = new Registration(options, this.#connector);
     this.#pings = new PingAnswerer(options, this.#connector);
     this.#mapBackoff = new Backoff(options.random);
   }
 
   get state(): ControlState {
     return this.#state;
+  }
+
+  /** The server's time in Unix ms, by which keys expire: ours where the two differ by less than a minute. */
+  wall(): number {
+    return this.#options.clock.wall() + this.#skewMs;
   }
 
   start(): void {
@@ -66,9 +86,18 @@ export class ControlClient {
 
   /** Registers again: with `authKey` the present key comes back to life, without one a new key is made. */
   login(options: { readonly authKey?: string } = {}): void {
-    this.#goal = { authKey: options.authKey, isRenewal: options.authKey === undefined };
+    const isUnknown = this.#state.kind === "logged-out"; // its key was never seen by the server
+    this.#goal = { authKey: options.authKey, isRenewal: options.authKey === undefined && !isUnknown };
+    this.#registration.begin(this.#goal);
     this.#loginRun.abort(new Fault("CONTROL_RESTARTED", "Login was started again"));
     this.#signal();
+  }
+
+  /** The network under us changed: what is open may be dead, so the poll begins anew. */
+  linkChanged(): void {
+    if (!this.#isLoggedIn) return;
+    this.#connector.drop();
+    this.#restartMap();
   }
 
   /** Tells the server, and stops in any case; the caller forgets its keys afterwards whatever the answer. */
@@ -78,17 +107,13 @@ export class ControlClient {
     const limit = new AbortController();
     const cancel = clock.at(clock.now() + LOGOUT_WITHIN_MS, () => limit.abort(timeout("logout", LOGOUT_WITHIN_MS)));
     try {
-      const details = { authKey: this.#options.authKey, followup: "", isLogout: true };
-      await this.#register(
-        registerRequest(this.#options, details),
-        AbortSignal.any([limit.signal, this.#closed.signal]),
-      );
+      await this.#registration.logout(AbortSignal.any([limit.signal, this.#closed.signal]));
     } catch (error) {
       log.warn("control.logout.failed", { error: messageOf(error) });
     } finally {
       cancel();
     }
-    this.#connector.drop();
+    this.#connector.forgetServer();
     this.#become({ kind: "logged-out" });
   }
 
@@ -103,6 +128,7 @@ export class ControlClient {
   #stopSession(): void {
     this.#goal = undefined;
     this.#isLoggedIn = false;
+    this.#unknownSince = undefined;
     this.#cancelExpiry();
     const stopped = new Fault("CONTROL_RESTARTED", "The session was ended");
     this.#loginRun.abort(stopped);
@@ -122,11 +148,20 @@ export class ControlClient {
       }
       this.#loginRun = new AbortController();
       const signal = AbortSignal.any([this.#loginRun.signal, this.#closed.signal]);
+      if (this.#state.kind !== "needs-login" && !this.#isLoggedIn) this.#become({ kind: "connecting" });
       try {
-        await this.#login(goal, signal, backoff);
+        await this.#registration.login(goal, signal, {
+          onRefused: (reason) => this.#become({ kind: "needs-login", reason }),
+          onUrl: (url) => {
+            this.#become({ kind: "needs-login", url, reason: "the server wants a login in a browser" });
+            this.#options.onAuthUrl(url);
+          },
+          pause: (signal) => sleep(this.#options.clock, backoff.next(), signal),
+        });
         if (signal.aborted) continue;
         if (this.#goal === goal) this.#goal = undefined;
         backoff.reset();
+        this.#isLoggedIn = true;
         this.#restartMap();
       } catch (error) {
         if (signal.aborted) continue;
@@ -135,75 +170,12 @@ export class ControlClient {
     }
   }
 
-  async #login(goal: { authKey: string | undefined; isRenewal: boolean }, signal: AbortSignal, backoff: Backoff) {
-    let isFresh = false;
-    if (goal.isRenewal) {
-      await this.#options.rotateNodeKey();
-      isFresh = true;
-      if (this.#goal === goal) this.#goal = goal = { ...goal, isRenewal: false }; // retries keep the new key
-    }
-    if (this.#state.kind !== "needs-login" && !this.#isLoggedIn) this.#become({ kind: "connecting" });
-    for (let followup = ""; ; ) {
-      const details = { authKey: goal.authKey, followup };
-      const response = await this.#register(registerRequest(this.#options, details), signal);
-      signal.throwIfAborted();
-      if (response.Error) throw this.#refused(response.Error);
-      if (response.NodeKeyExpired) {
-        if (isFresh) {
-          throw new Fault(
-            "CONTROL_FRESH_KEY_EXPIRED",
-            "Cannot log in: the server calls a key expired that was just made, wanted it accepted",
-          );
-        }
-        await this.#options.rotateNodeKey();
-        isFresh = true;
-        followup = "";
-        continue;
-      }
-      if (!response.AuthURL) return;
-      if (response.AuthURL === followup) await sleep(this.#options.clock, backoff.next(), signal);
-      else this.#askForLogin(response.AuthURL);
-      followup = response.AuthURL;
-    }
-  }
-
-  #refused(text: string): Fault {
-    const reason = text.slice(0, 200).replace(/[^ -~]/g, "?");
-    this.#become({ kind: "needs-login", reason });
-    return new Fault("CONTROL_REGISTER_REFUSED", `Cannot log in: the server says "${reason}", wanted its consent`, {
-      hint: "Check the auth key, or log in interactively.",
-    });
-  }
-
-  #askForLogin(url: string): void {
-    const isWeb = URL.canParse(url) && /^https?:$/.test(new URL(url).protocol);
-    if (!isWeb) throw new Fault("CONTROL_BAD_AUTH_URL", "Cannot log in: found a login URL that is not http or https");
-    this.#become({ kind: "needs-login", url, reason: "the server wants a login in a browser" });
-    this.#options.onAuthUrl(url);
-  }
-
-  async #register(request: RegisterRequest, signal: AbortSignal): Promise<RegisterResponse> {
-    const path = "/machine/register";
-    const channel = await this.#connector.channel(signal);
-    const headers = { "ts-lb": balancerHint(request) };
-    const body = JSON.stringify(request);
-    const answer = await channel.ask({ method: "POST", path, headers, body, signal });
-    if (answer.status !== 200) throw new StatusError(statusFault(path, answer.status, answer.body), answer);
-    try {
-      const value: unknown = JSON.parse(answer.body);
-      if (typeof value === "object" && value !== null) return value;
-    } catch (error) {
-      throw new Fault("CONTROL_BAD_ANSWER", `Cannot read the answer to register: ${messageOf(error)}, wanted JSON`);
-    }
-    throw new Fault("CONTROL_BAD_ANSWER", "Cannot read the answer to register: found no object, wanted one");
-  }
-
   // --- map ---
 
   #restartMap(): void {
-    this.#isLoggedIn = true;
     this.#generation++;
-    this.#pollRun.abort(new Fault("CONTROL_RESTARTED", "Logged in again"));
+    this.#unknownSince = undefined;
+    this.#pollRun.abort(new Fault("CONTROL_RESTARTED", "A new poll is wanted"));
     this.#signal();
   }
 
@@ -222,6 +194,7 @@ export class ControlClient {
         if (signal.aborted && this.#pollRun.signal.aborted && !isWatchdog(this.#pollRun.signal.reason)) continue;
         if (this.#closed.signal.aborted) return;
         if (!(error instanceof StatusError)) this.#connector.drop();
+        if (error instanceof StatusError && error.status === 404) this.#countUnknown();
         await this.#backOff("control.map.failed", error, this.#mapBackoff.next(), this.#sleepSignal());
       }
     }
@@ -273,30 +246,64 @@ export class ControlClient {
   #digest(previous: NetworkMap | undefined, response: MapResponse): NetworkMap | undefined {
     if (response.PingRequest != null) this.#pings.answer(response.PingRequest);
     if (response.KeepAlive === true) return previous;
+    this.#learnTime(response.ControlTime);
     const map = applyMapResponse(previous, response, new Date(this.#options.clock.wall()).toISOString());
     if (previous === undefined) this.#mapBackoff.reset();
+    if (response.PeersRemoved?.includes(map.self.ID)) {
+      this.#becomeRemoved();
+      return map;
+    }
+    this.#unknownSince = undefined;
     this.#options.onMap(map, response);
     this.#watchExpiry(map);
     return map;
   }
 
+  #learnTime(text: string | null | undefined): void {
+    const skew = Date.parse(text ?? "") - this.#options.clock.wall();
+    if (!Number.isNaN(skew)) this.#skewMs = Math.abs(skew) < LEAST_SKEW_MS ? 0 : skew;
+  }
+
   #watchExpiry(map: NetworkMap): void {
-    const { clock, authKey } = this.#options;
+    const { clock } = this.#options;
     this.#cancelExpiry();
     const expiry = keyExpiryMs(map.self);
-    const left = expiry - clock.wall();
+    const left = expiry - this.wall();
     if (map.self.Expired !== true && left > 0) {
+      this.#knownExpiry = expiry;
       if (this.#goal === undefined) this.#become({ kind: "running" });
       if (expiry !== Infinity) this.#cancelExpiry = clock.at(clock.now() + left, () => this.#watchExpiry(map));
       return;
     }
+    if (this.#goal !== undefined) return;
     this.#become({ kind: "expired" });
-    // A gateway has nobody at hand: with an auth key it brings the same key back to life, once per expiry.
-    const mark = `${map.self.Key} ${map.self.KeyExpiry}`;
-    if (authKey === undefined || this.#renewedFor === mark || this.#goal !== undefined) return;
+    this.#renewUnattended(`${map.self.Key} ${map.self.KeyExpiry}`);
+  }
+
+  /**
+   * A gateway has nobody at hand: when its key's time is over, its auth key brings the same key back to life, once per
+   * expiry. A key that was made to expire before its time is somebody's decision, and stays so.
+   */
+  #renewUnattended(mark: string): void {
+    const { authKey } = this.#options;
+    const wasCutShort = this.#knownExpiry - this.wall() > LEAST_SKEW_MS;
+    if (authKey === undefined || wasCutShort || this.#renewedFor === mark) return;
     this.#renewedFor = mark;
     this.#goal = { authKey, isRenewal: false };
+    this.#registration.begin(this.#goal);
     this.#signal();
+  }
+
+  #countUnknown(): void {
+    const now = this.#options.clock.now();
+    this.#unknownSince ??= now;
+    if (now - this.#unknownSince >= REMOVED_AFTER_MS) this.#becomeRemoved();
+  }
+
+  /** It does not join again by itself, even with an auth key at hand: somebody took it out. */
+  #becomeRemoved(): void {
+    this.#cancelExpiry();
+    if (this.#goal === undefined) this.#become({ kind: "removed" });
   }
 
   // --- updates ---
@@ -305,10 +312,11 @@ export class ControlClient {
     const backoff = new Backoff(this.#options.random);
     const { clock } = this.#options;
     while (!this.#closed.signal.aborted) {
-      if (!this.#isLoggedIn || this.#sentGeneration === this.#generation) {
+      if (!this.#isLoggedIn) {
         await this.#change();
         continue;
       }
+      if (this.#sentGeneration === this.#generation && (await this.#isChangedWithin(PRESENCE_MS))) continue;
       if (this.#sentGeneration > 0) await sleep(clock, COALESCE_MS, this.#closed.signal);
       const generation = this.#generation;
       const limit = new AbortController();
@@ -319,6 +327,7 @@ export class ControlClient {
         backoff.reset();
       } catch (error) {
         this.#options.log.debug("control.update.failed", { error: messageOf(error) });
+        if (error instanceof StatusError && error.status === 404) this.#pollRun.abort(unknownNode());
         await sleep(clock, backoff.next(), this.#closed.signal);
       } finally {
         cancel();
@@ -332,7 +341,17 @@ export class ControlClient {
     const headers = { "ts-lb": balancerHint(request) };
     const path = "/machine/map";
     const answer = await channel.ask({ method: "POST", path, headers, body: JSON.stringify(request), signal });
-    if (answer.status !== 200) throw statusFault(path, answer.status, answer.body);
+    if (answer.status !== 200) throw new StatusError(statusFault(path, answer.status, answer.body), answer);
+  }
+
+  /** False: nothing happened for `ms`. */
+  async #isChangedWithin(ms: number): Promise<boolean> {
+    const { clock } = this.#options;
+    const over = Promise.withResolvers<false>();
+    const cancel = clock.at(clock.now() + ms, () => over.resolve(false));
+    const isChanged = await Promise.race([this.#change().then(() => true), over.promise]);
+    cancel();
+    return isChanged;
   }
 
   // --- common ---
@@ -343,8 +362,7 @@ export class ControlClient {
     const isBusy = error instanceof StatusError && error.status === 429;
     const ms = isBusy ? retryAfterMs(error.retryAfter, clock.wall(), fraction(random)) : delay;
     log.warn(event, { code: fault.code, error: fault.message, retryMs: Math.round(ms) });
-    const isLoginAsked = this.#state.kind === "needs-login" || this.#state.kind === "expired";
-    if (!isLoginAsked) this.#become({ kind: "backing-off", untilMs: clock.now() + ms, fault });
+    if (!ASKS_FOR_LOGIN.has(this.#state.kind)) this.#become({ kind: "backing-off", untilMs: clock.now() + ms, fault });
     await sleep(clock, ms, signal);
   }
 
@@ -368,29 +386,15 @@ export class ControlClient {
 }
 
 const WATCHDOG = "CONTROL_SILENT";
+/** States that say more than that the server cannot be reached just now. */
+const ASKS_FOR_LOGIN: ReadonlySet<ControlState["kind"]> = new Set(["needs-login", "expired", "removed", "logged-out"]);
 
 function isWatchdog(reason: unknown): boolean {
   return reason instanceof Fault && reason.code === WATCHDOG;
 }
 
-/** An answer that came: the channel is fine, and may say when to come back. */
-class StatusError extends Error {
-  readonly fault: Fault;
-  readonly status: number;
-  readonly retryAfter: string | undefined;
-
-  constructor(fault: Fault, answer: { readonly status: number; readonly retryAfter: string | undefined }) {
-    super(fault.message);
-    this.fault = fault;
-    this.status = answer.status;
-    this.retryAfter = answer.retryAfter;
-  }
-}
-
-function faultOf(error: unknown): Fault {
-  if (error instanceof StatusError) return error.fault;
-  if (error instanceof Fault) return error;
-  return new Fault("CONTROL_BROKEN", `Cannot talk to the control server: ${messageOf(error)}`, { cause: error });
+function unknownNode(): Fault {
+  return new Fault("CONTROL_RESTARTED", "The server does not know this node: the poll will tell");
 }
 
 function timeout(what: string, ms: number): Fault {

@@ -13,6 +13,8 @@ export type ControlState =
   /** `untilMs` by the monotonic clock. What is known of the mesh stays in force meanwhile. */
   | { readonly kind: "backing-off"; readonly untilMs: number; readonly fault: Fault }
   | { readonly kind: "expired" }
+  /** The server does not know this node any more: somebody deleted it there. */
+  | { readonly kind: "removed" }
   | { readonly kind: "logged-out" }
   | { readonly kind: "closed" };
 
@@ -42,8 +44,8 @@ export interface ControlClientOptions {
   readonly hostinfo: () => Hostinfo;
   readonly authKey?: string;
   readonly nodeKey: () => { readonly private: Uint8Array; readonly old?: Uint8Array };
-  /** Makes a new node key, keeping the present one as `old`, and remembers both for the next start. */
-  readonly rotateNodeKey: () => Promise<void>;
+  /** The server has taken this node key: it is in force from now on, with the one before it as `old`. */
+  readonly adoptNodeKey: (privateKey: Uint8Array) => Promise<void>;
   /** Public. */
   readonly discoKey: Uint8Array;
   readonly endpoints: () => readonly { readonly endpoint: string; readonly type: number }[];
@@ -54,7 +56,7 @@ export interface ControlClientOptions {
   /** Pings of our peers that the server asks for. */
   readonly onPing?: (ping: PingRequest) => void;
   /** `mkey:…` of the server as remembered from before; another key at the same URL is refused. */
-  readonly knownServerKey?: string;
+  readonly knownServerKey?: string | undefined;
   /** The server's key, to be remembered. */
   readonly onServerKey?: (key: string) => void;
   /** Of the text forms in requests: `nlpub:…`; absent = none. */

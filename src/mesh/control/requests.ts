@@ -1,4 +1,4 @@
-import { Fault } from "../../base/fault.ts";
+import { Fault, messageOf } from "../../base/fault.ts";
 import { formatKey, publicKeyOf } from "../../crypto/keys.ts";
 import { CAPABILITY_VERSION, type MapRequest, type RegisterRequest } from "../../wire/tailcfg.ts";
 import type { ControlClientOptions } from "./control-state.ts";
@@ -9,13 +9,15 @@ const LOGOUT_TIME = "1970-01-01T00:02:03Z";
 const ZERO_KEY = new Uint8Array(32);
 
 export interface RegisterDetails {
+  /** Private: the node key to register, and the one before it. */
+  readonly key: { readonly private: Uint8Array; readonly old?: Uint8Array };
   readonly authKey: string | undefined;
   readonly followup: string;
   readonly isLogout?: boolean;
 }
 
 export function registerRequest(options: ControlClientOptions, details: RegisterDetails): RegisterRequest {
-  const key = options.nodeKey();
+  const { key } = details;
   return {
     Version: CAPABILITY_VERSION,
     NodeKey: formatKey("nodekey", publicKeyOf(key.private)),
@@ -72,4 +74,24 @@ export function statusFault(path: string, status: number, body: string): Fault {
     `Cannot ask "${path}": found status ${status}, wanted 200`,
     text === "" ? {} : { hint: `The server says: ${text}` },
   );
+}
+
+/** An answer that came: the channel is fine, and may say when to come back. */
+export class StatusError extends Error {
+  readonly fault: Fault;
+  readonly status: number;
+  readonly retryAfter: string | undefined;
+
+  constructor(fault: Fault, answer: { readonly status: number; readonly retryAfter: string | undefined }) {
+    super(fault.message);
+    this.fault = fault;
+    this.status = answer.status;
+    this.retryAfter = answer.retryAfter;
+  }
+}
+
+export function faultOf(error: unknown): Fault {
+  if (error instanceof StatusError) return error.fault;
+  if (error instanceof Fault) return error;
+  return new Fault("CONTROL_BROKEN", `Cannot talk to the control server: ${messageOf(error)}`, { cause: error });
 }

@@ -47,6 +47,12 @@ export class MagicDns {
     return question.type === RECORD.PTR ? this.#answerReverse(question) : this.#answerName(question);
   }
 
+  /** Says that we do not look for other names, so that the device asks elsewhere. */
+  refuse(query: Uint8Array): Uint8Array | undefined {
+    const question = decodeQuestion(query);
+    return question === "drop" ? undefined : encodeAnswer(question, CODE.REFUSED);
+  }
+
   #answerReverse(question: Question): Uint8Array | undefined {
     const address = reverseAddress(question.name);
     const name = address === undefined ? undefined : this.#names.nameOf(address);

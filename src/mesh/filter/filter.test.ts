@@ -240,7 +240,7 @@ test("a refused IPv4 SYN is told, PeerAPI needs no rule", () => {
   const filter = filterOf();
   const told: string[] = [];
   filter.setOnReject((bytes, peer, reason) => told.push(`${bytes.length} ${peer} ${reason}`));
-  filter.setPeerApi([parseAddress(US)!], 40_001);
+  filter.setPeerApi([{ address: parseAddress(US)!, port: 40_001 }]);
   expect(passes(filter, packet({ ...tcp, ports: [1, 40_001] }))).toBe(true);
   expect(passes(filter, packet({ ...tcp, ports: [1, 40_001], to: "10.1.0.1" }), 7)).toBe(false);
   filter.setShieldsUp(true);

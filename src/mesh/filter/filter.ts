@@ -41,8 +41,7 @@ export class PacketFilter {
   readonly #jailed: Set<number> = new Set();
   readonly #flows: FlowTable = new FlowTable();
   readonly #header: Header = new Header();
-  #peerApi: AddressSet = new AddressSet([]);
-  #peerApiPort = -1;
+  #peerApi: readonly { readonly addresses: AddressSet; readonly port: number }[] = [];
   #onReject: RejectSink | undefined;
   #epoch = 0;
   #dropped = 0;
@@ -82,10 +81,12 @@ export class PacketFilter {
     this.#epoch++;
   }
 
-  /** Our own addresses and PeerAPI port: a SYN to them needs no rule (upstream `net/tstun/wrap.go`). */
-  setPeerApi(addresses: readonly AddressBytes[], port: number): void {
-    this.#peerApi = new AddressSet(addresses.map((address) => rangeOfPrefix({ address, bits: address.length * 8 })));
-    this.#peerApiPort = port;
+  /** Where we answer peerapi: a SYN to it needs no rule (upstream `net/tstun/wrap.go`). */
+  setPeerApi(places: readonly { readonly address: AddressBytes; readonly port: number }[]): void {
+    this.#peerApi = places.map(({ address, port }) => ({
+      addresses: new AddressSet([rangeOfPrefix({ address, bits: address.length * 8 })]),
+      port,
+    }));
     this.#epoch++;
   }
 
@@ -167,8 +168,10 @@ export class PacketFilter {
   }
 
   #isPeerApi(): boolean {
-    const header = this.#header;
-    return header.destinationPort === this.#peerApiPort && holds(this.#peerApi, header.version, header.destination);
+    const { version, destination, destinationPort } = this.#header;
+    return this.#peerApi.some(
+      ({ addresses, port }) => port === destinationPort && holds(addresses, version, destination),
+    );
   }
 
   #isReply(): boolean {

@@ -23,7 +23,9 @@ export interface Candidate {
   pingedAt: number;
   /** When its last ping came in; -Infinity = never. */
   heardAt: number;
-  /** Transaction of that ping, hex: a repeat proves nothing new. */
+  /** When that made us ping it in turn. */
+  pingedBackAt: number;
+  /** Transaction of its last ping, hex: a repeat proves nothing new. */
   heardTx: string;
   latencyMs: number;
   /** Waits for its turn to be pinged. */
@@ -42,6 +44,7 @@ export function parseCandidate(endpoint: string): Candidate | undefined {
     learned: 0,
     pingedAt: -Infinity,
     heardAt: -Infinity,
+    pingedBackAt: -Infinity,
     heardTx: "",
     latencyMs: Infinity,
     isDue: false,

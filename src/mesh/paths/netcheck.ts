@@ -3,7 +3,7 @@ import { toHex } from "../../base/bytes.ts";
 import type { PathTable } from "../../base/path-table.ts";
 import type { Random } from "../../base/random.ts";
 import { decodeStunAnswer, encodeStunRequest, STUN_TX_BYTES } from "../../wire/stun.ts";
-import type { DerpMap, DerpNode } from "../../wire/tailcfg.ts";
+import type { DerpMap, DerpNode, NetInfo } from "../../wire/tailcfg.ts";
 
 export interface NetcheckOptions {
   readonly random: Random;
@@ -158,4 +158,22 @@ export class Netcheck {
     this.#asked.clear();
     return { regions: this.#regions, seenV4: this.#seenV4, seenV6: this.#seenV6 };
   }
+}
+
+/** What the server and the peers are told of it. */
+export function netInfoOf(report: NetcheckReport, home: number, hasIpv6: boolean): NetInfo {
+  const latencies: Record<string, number> = {};
+  for (const [region, { v4, v6 }] of report.regions) {
+    if (v4 !== undefined) latencies[`${region}-v4`] = v4 / 1000;
+    if (v6 !== undefined) latencies[`${region}-v6`] = v6 / 1000;
+  }
+  const measuredV4 = [...report.regions.values()].filter(({ v4 }) => v4 !== undefined).length;
+  return {
+    MappingVariesByDestIP: measuredV4 < 2 ? null : report.seenV4.length > 1,
+    WorkingIPv6: report.seenV6.length > 0,
+    OSHasIPv6: hasIpv6,
+    WorkingUDP: report.regions.size > 0,
+    PreferredDERP: home,
+    DERPLatency: latencies,
+  };
 }

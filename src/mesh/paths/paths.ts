@@ -17,12 +17,14 @@ import {
 import { looksLikeStunAnswer } from "../../wire/stun.ts";
 import type { DerpMap, NetInfo } from "../../wire/tailcfg.ts";
 import { HomeChoice } from "./home.ts";
-import { Netcheck, type NetcheckReport } from "./netcheck.ts";
+import { Netcheck, type NetcheckReport, netInfoOf } from "./netcheck.ts";
 import { type LocalEndpoint, OwnEndpoints } from "./own-endpoints.ts";
-import { type PathsPeer, PeerPaths, PING_TIMEOUT_MS } from "./peer-paths.ts";
+import { type PathsPeer, PeerPaths } from "./peer-paths.ts";
+import { type OnPong, PING_TIMEOUT_MS, SentPings } from "./sent-pings.ts";
 
 export type { LocalEndpoint } from "./own-endpoints.ts";
 export type { PathsPeer } from "./peer-paths.ts";
+export type { OnPong } from "./sent-pings.ts";
 
 export interface PathsOptions {
   readonly discoPrivateKey: Uint8Array;
@@ -49,23 +51,12 @@ export interface PathsDescription {
   readonly lastPongMs?: number;
 }
 
-export type OnPong = (result: { readonly path: number; readonly latencyMs: number }) => void;
-
-interface SentPing {
-  readonly peer: PeerPaths;
-  readonly path: number;
-  /** The path itself: its number may mean another one by the time of the pong. */
-  readonly to: Path;
-  readonly sentAt: number;
-  readonly onPong: OnPong | undefined;
-}
-
 const TX_BYTES = 12;
-/** Enough for 1,000 peers in discovery at once; the oldest is forgotten. */
-const MOST_SENT_PINGS = 65_536;
 const FULL_CHECK_MS = 300_000;
 const ACTIVE_CHECK_MS = { least: 20_000, most: 26_000 } as const;
 const CHECK_AFTER_CHANGE_MS = 50;
+/** Strangers must not make us search all peers' addresses all the time. */
+const LOOKUPS_PER_SECOND = 20;
 
 /**
  * Finds and keeps ways to peers: disco, STUN, choice of the home region. Upstream `wgengine/magicsock`, without peer
@@ -78,8 +69,7 @@ export class Paths {
   /** Several nodes can share a disco key (several profiles on one machine). */
   readonly #byDiscoKey: Map<string, Set<PeerPaths>> = new Map();
   readonly #byNodeKey: Map<string, PeerPaths> = new Map();
-  /** In order of sending, so also of timing out. */
-  readonly #pings: Map<string, SentPing> = new Map();
+  readonly #pings: SentPings = new SentPings();
   /** Peers that need `poll`. */
   readonly #awake: Set<PeerPaths> = new Set();
   readonly #waitingForEndpoints: Set<PeerPaths> = new Set();
@@ -88,6 +78,7 @@ export class Paths {
   readonly #own: OwnEndpoints = new OwnEndpoints();
   #map: DerpMap | undefined;
   #netInfo = "";
+  #lookups: { readonly since: number; count: number } = { since: -Infinity, count: 0 };
   #nextCheck: number = Infinity;
   /** Never later than the next thing to do; may be earlier. */
   #wakeAt: number = Infinity;
@@ -140,7 +131,7 @@ export class Paths {
     if (sharing?.size === 0) this.#byDiscoKey.delete(peer.discoKeyHex);
     this.#awake.delete(peer);
     this.#waitingForEndpoints.delete(peer);
-    for (const [tx, ping] of this.#pings) if (ping.peer === peer) this.#pings.delete(tx);
+    this.#pings.forget(peer);
   }
 
   /** `Regions` or `HomeParams` null or absent = unchanged. */
@@ -213,13 +204,11 @@ export class Paths {
   sent(index: number, now: number): void {
     const peer = this.#peers.get(index);
     if (peer === undefined) return;
-    peer.lastSentAt = now;
-    if (!peer.hasDisco || peer.isTrusted(now)) {
-      if (peer.hasDisco && peer.heartbeatAt === Infinity) this.#armHeartbeat(peer, now);
-      return;
-    }
+    const doubted = peer.sent(now);
+    if (!peer.hasDisco) return;
+    if (doubted >= 0) this.#sendPing(peer, doubted, now, undefined);
     if (peer.heartbeatAt === Infinity) this.#armHeartbeat(peer, now);
-    this.#discover(peer, now);
+    if (!peer.isTrusted(now)) this.#discover(peer, now);
   }
 
   /** WireGuard authenticated a packet from `path`. For peers without disco that is how they roam. */
@@ -229,6 +218,23 @@ export class Paths {
     if (peer === undefined || way === undefined) return;
     peer.heardFrom(way, path, now);
     if (way.kind === "derp") this.#home.heard(way.region, now);
+  }
+
+  /** The peer whose way `path` is, as far as that can be told without a proof; -1 = nobody's that we know. */
+  ownerOf(path: number, now: number): number {
+    const way = this.#options.table.get(path);
+    if (way?.kind === "derp") return this.#byNodeKey.get(way.nodeKey)?.index ?? -1; // the relay vouches for it
+    if (way === undefined || !this.#mayLookUp(now)) return -1;
+    const endpoint = formatAddressPort(way);
+    for (const peer of this.#peers.values()) {
+      if (peer.candidates.some((candidate) => candidate.endpoint === endpoint)) return peer.index;
+    }
+    return -1;
+  }
+
+  #mayLookUp(now: number): boolean {
+    if (now - this.#lookups.since >= 1000) this.#lookups = { since: now, count: 0 };
+    return ++this.#lookups.count <= LOOKUPS_PER_SECOND;
   }
 
   /** A frame of any kind came from the DERP server of `region`. */
@@ -266,11 +272,7 @@ export class Paths {
 
   poll(now: number): void {
     if (now < this.#wakeAt) return;
-    for (const [tx, ping] of this.#pings) {
-      if (now < ping.sentAt + PING_TIMEOUT_MS) break;
-      this.#pings.delete(tx);
-      ping.peer.pingTimedOut(ping.to, now);
-    }
+    for (const ping of this.#pings.takeTimedOut(now)) ping.peer.pingTimedOut(ping.to, now);
     for (const peer of this.#awake) this.#pollPeer(peer, now);
     if (now >= this.#nextCheck && !this.#netcheck.isRunning) {
       this.#nextCheck = Infinity;
@@ -282,11 +284,7 @@ export class Paths {
   }
 
   #earliest(): number {
-    let earliest = Math.min(this.#nextCheck, this.#netcheck.deadline);
-    for (const ping of this.#pings.values()) {
-      earliest = Math.min(earliest, ping.sentAt + PING_TIMEOUT_MS);
-      break;
-    }
+    let earliest = Math.min(this.#nextCheck, this.#netcheck.deadline, this.#pings.deadline);
     for (const peer of this.#awake) earliest = Math.min(earliest, peer.deadline);
     return earliest;
   }
@@ -349,13 +347,7 @@ export class Paths {
     const to = this.#options.table.get(path);
     if (to === undefined) return;
     const tx = this.#options.random(TX_BYTES);
-    if (this.#pings.size >= MOST_SENT_PINGS) {
-      for (const oldest of this.#pings.keys()) {
-        this.#pings.delete(oldest);
-        break;
-      }
-    }
-    this.#pings.set(toHex(tx), { peer, path, to, sentAt: now, onPong });
+    this.#pings.add(tx, { peer, path, to, sentAt: now, onPong });
     this.#wakeBy(now + PING_TIMEOUT_MS);
     this.#send(peer, path, { kind: "ping", tx, nodeKey: this.#options.nodePublicKey });
   }
@@ -390,7 +382,9 @@ export class Paths {
     if (message.kind === "ping") {
       const source = way.kind === "udp" ? way : { address: "127.3.3.40", port: way.region };
       this.#send(peer, path, { kind: "pong", tx: message.tx, source: { address: source.address, port: source.port } });
-      if (way.kind === "udp") peer.pingedFrom(formatAddressPort(way), toHex(message.tx), this.#own, now);
+      if (way.kind === "udp" && peer.pingedFrom(formatAddressPort(way), toHex(message.tx), this.#own, now)) {
+        this.#wake(peer, now);
+      }
     } else if (way.kind === "derp") {
       // Over UDP it would let anybody who can replay it start our pings.
       peer.calledMe(message.endpoints.map(formatAddressPort), this.#own, this.#options.allowLoopback === true, now);
@@ -412,11 +406,8 @@ export class Paths {
   }
 
   #pong(sharing: ReadonlySet<PeerPaths>, tx: Uint8Array, way: Path, now: number): void {
-    const key = toHex(tx);
-    const ping = this.#pings.get(key);
-    if (ping === undefined || !sharing.has(ping.peer) || now >= ping.sentAt + PING_TIMEOUT_MS) return;
-    if (!isSamePath(ping.to, way)) return; // only the address that was asked can vouch for itself (DD-1)
-    this.#pings.delete(key);
+    const ping = this.#pings.take(tx, sharing, way, now);
+    if (ping === undefined) return;
     const latencyMs = now - ping.sentAt;
     if (ping.to.kind === "udp") ping.peer.pongFrom(formatAddressPort(ping.to), latencyMs, now);
     else ping.peer.lastPongAt = now;
@@ -449,29 +440,10 @@ export class Paths {
 
   /** NetInfo goes out when something in it changed that peers or operators act on; latencies alone wander. */
   #announce(report: NetcheckReport, home: number): void {
-    const latencies: Record<string, number> = {};
-    for (const [region, { v4, v6 }] of report.regions) {
-      if (v4 !== undefined) latencies[`${region}-v4`] = v4 / 1000;
-      if (v6 !== undefined) latencies[`${region}-v6`] = v6 / 1000;
-    }
-    const measuredV4 = [...report.regions.values()].filter(({ v4 }) => v4 !== undefined).length;
-    const info: NetInfo = {
-      MappingVariesByDestIP: measuredV4 < 2 ? null : report.seenV4.length > 1,
-      WorkingIPv6: report.seenV6.length > 0,
-      OSHasIPv6: this.#own.hasIpv6,
-      WorkingUDP: report.regions.size > 0,
-      PreferredDERP: home,
-      DERPLatency: latencies,
-    };
-    const gist = JSON.stringify({ ...info, DERPLatency: Object.keys(latencies).sort() });
+    const info = netInfoOf(report, home, this.#own.hasIpv6);
+    const gist = JSON.stringify({ ...info, DERPLatency: Object.keys(info.DERPLatency ?? {}).sort() });
     if (gist === this.#netInfo) return;
     this.#netInfo = gist;
     this.#options.onNetInfo(info);
   }
-}
-
-function isSamePath(a: Path, b: Path): boolean {
-  if (a === b) return true;
-  if (a.kind === "udp") return b.kind === "udp" && a.port === b.port && a.address === b.address;
-  return b.kind === "derp" && a.region === b.region && a.nodeKey === b.nodeKey;
 }

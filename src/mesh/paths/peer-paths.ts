@@ -14,8 +14,6 @@ export interface PathsPeer {
   readonly isWireGuardOnly: boolean;
 }
 
-export const PING_TIMEOUT_MS = 5000;
-
 /** Times of upstream `magicsock.go` and `endpoint.go`. */
 const ACTIVE_MS = 45_000;
 const HEARTBEAT_MS = 3000;
@@ -23,6 +21,13 @@ const TRUST_MS = 6500;
 const PING_SPACING_MS = 5000;
 const FULL_PING_MS = 60_000;
 const GOOD_LATENCY_MS = 5;
+/**
+ * Ours: so long a trusted way may stay silent while we send on it; then it is asked, and so long may the answer take.
+ * Upstream waits for the trust to run out, which is too long for the 3 s of DD-12.
+ */
+const SILENCE_MS = 500;
+/** An address that pings us is pinged back so often: it just showed that a way is open. */
+const PING_BACK_MS = 1000;
 /** DD-3: a peer's list of addresses must not make us flood anybody. */
 const MOST_CANDIDATES = 32;
 const PROBES_PER_SECOND = 5;
@@ -36,6 +41,7 @@ interface Way {
 
 /** What we know of one peer's ways. Holds no socket: says which candidate to ping, and takes what came of it. */
 export class PeerPaths {
+  readonly index: number;
   readonly nodeKey: Uint8Array;
   readonly nodeKeyHex: string;
   readonly discoKeyHex: string;
@@ -51,7 +57,12 @@ export class PeerPaths {
   #heardRegion = 0;
   #candidates: Candidate[] = [];
   #best: Candidate | undefined;
+  #bestWay: Way | undefined;
+  #derpWay: Way | undefined;
   #trustedUntil: number = -Infinity;
+  /** The first send since the direct way was last heard. */
+  #unansweredSince: number = Infinity;
+  #doubtedAt: number = Infinity;
   #fullPingAt: number = -Infinity;
   #probeTokens: number = PROBES_PER_SECOND;
   #tokensAt: number = -Infinity;
@@ -61,6 +72,7 @@ export class PeerPaths {
   #turn = 0;
 
   constructor(peer: PathsPeer, boxKey: Uint8Array | undefined, table: PathTable) {
+    this.index = peer.index;
     this.nodeKey = new Uint8Array(peer.nodeKey);
     this.nodeKeyHex = toHex(peer.nodeKey);
     this.discoKeyHex = peer.discoKey === undefined ? "" : toHex(peer.discoKey);
@@ -114,27 +126,35 @@ export class PeerPaths {
 
   derpPath(): number {
     const region = this.derpRegion;
-    return region === 0 ? -1 : this.#number({ kind: "derp", region, nodeKey: this.nodeKeyHex });
+    if (region === 0) return -1;
+    const known = this.#derpWay;
+    if (known?.path.kind === "derp" && known.path.region === region && this.#isCurrent(known)) return known.number;
+    this.#derpWay = this.#way({ kind: "derp", region, nodeKey: this.nodeKeyHex });
+    return this.#derpWay.number;
   }
 
   pathOf(candidate: Candidate): number {
-    return this.#number({ kind: "udp", address: candidate.address, port: candidate.port });
+    return this.#way({ kind: "udp", address: candidate.address, port: candidate.port }).number;
   }
 
   directPath(): number {
-    return this.#best === undefined ? -1 : this.pathOf(this.#best);
+    if (this.#best === undefined) return -1;
+    if (this.#bestWay === undefined || !this.#isCurrent(this.#bestWay)) {
+      this.#bestWay = this.#way({ kind: "udp", address: this.#best.address, port: this.#best.port });
+    }
+    return this.#bestWay.number;
   }
 
   bestPath(now: number): number {
     if (this.#isWireGuardOnly) return this.#roamingPath(now);
-    if (this.#best !== undefined && now <= this.#trustedUntil) return this.pathOf(this.#best);
+    if (this.isTrusted(now)) return this.directPath();
     const derp = this.derpPath();
     return derp >= 0 ? derp : this.directPath();
   }
 
   secondPath(now: number): number {
     if (this.#best === undefined || now <= this.#trustedUntil || this.#isWireGuardOnly) return -1;
-    return this.derpPath() < 0 ? -1 : this.pathOf(this.#best);
+    return this.derpPath() < 0 ? -1 : this.directPath();
   }
 
   describeDirect(now: number): string | undefined {
@@ -145,14 +165,25 @@ export class PeerPaths {
   }
 
   /** The table may have given a number away since; ours is asked for again then. */
-  #number(path: Path): number {
+  #isCurrent(way: Way): boolean {
+    return this.#table.get(way.number) === way.path;
+  }
+
+  #way(path: Path): Way {
     const key = path.kind === "udp" ? joined(path) : String(path.region);
-    const way = this.#ways.get(key);
-    if (way !== undefined && this.#table.get(way.number) === way.path) return way.number;
+    const known = this.#ways.get(key);
+    if (known !== undefined && this.#isCurrent(known)) return known;
     const number = this.#table.intern(path);
     if (this.#ways.size >= 2 * MOST_CANDIDATES) this.#ways.clear();
-    this.#ways.set(key, { path: this.#table.get(number)!, number });
-    return number;
+    const way = { path: this.#table.get(number)!, number };
+    this.#ways.set(key, way);
+    return way;
+  }
+
+  #setBest(candidate: Candidate | undefined): void {
+    if (candidate === this.#best) return;
+    this.#best = candidate;
+    this.#bestWay = undefined;
   }
 
   #roamingPath(now: number): number {
@@ -162,16 +193,40 @@ export class PeerPaths {
       this.#roaming = { kind: "udp", address: next.address, port: next.port };
       this.#roamedAt = now;
     }
-    return this.#roaming === undefined ? -1 : this.#number(this.#roaming);
+    return this.#roaming === undefined ? -1 : this.#way(this.#roaming).number;
   }
 
-  heardFrom(way: Path, _number: number, now: number): void {
+  /** Something authentic came by `way`. */
+  heardFrom(way: Path, number: number, now: number): void {
     if (way.kind === "derp") {
       this.#heardRegion = way.region;
+      // It sends through the relay, and the way that we trust is silent: it will be no way any more.
+      if (now - this.#unansweredSince >= SILENCE_MS) this.#trustedUntil = -Infinity;
     } else if (this.#isWireGuardOnly) {
       this.#roaming = way;
       this.#roamedAt = now;
+    } else if (number === this.#bestWay?.number) {
+      this.#answered();
     }
+  }
+
+  #answered(): void {
+    this.#unansweredSince = Infinity;
+    this.#doubtedAt = Infinity;
+  }
+
+  /** We send data. Gives the direct path when it is to be asked whether it still is one; -1 = not now. */
+  sent(now: number): number {
+    this.lastSentAt = now;
+    if (this.#unansweredSince === Infinity) this.#unansweredSince = now;
+    if (now - this.#unansweredSince < SILENCE_MS || !this.isTrusted(now)) return -1;
+    if (this.#doubtedAt === Infinity) {
+      this.#doubtedAt = now;
+      return this.directPath();
+    }
+    const patienceMs = Math.max(SILENCE_MS, 3 * (this.#best?.latencyMs ?? 0));
+    if (now - this.#doubtedAt >= patienceMs) this.#trustedUntil = -Infinity;
+    return -1;
   }
 
   armHeartbeat(now: number): void {
@@ -197,7 +252,8 @@ export class PeerPaths {
 
   /** The next candidate to ping now, within the limit of probes per second. */
   nextProbe(now: number): Candidate | undefined {
-    const candidate = this.#candidates.find((one) => one.isDue);
+    const due = this.#candidates.filter((one) => one.isDue);
+    const candidate = due.find((one) => one.pingedBackAt > one.pingedAt) ?? due[0];
     if (candidate === undefined) return undefined;
     const refill = ((now - this.#tokensAt) * PROBES_PER_SECOND) / 1000;
     if (refill >= 1) {
@@ -221,18 +277,25 @@ export class PeerPaths {
     for (const candidate of this.#candidates) candidate.isDue = true;
   }
 
-  /** An authentic ping came from there. */
-  pingedFrom(endpoint: string, tx: string, own: OwnEndpoints, now: number): void {
+  /**
+   * An authentic ping came from there. True: it is pinged back at once. Our own ping may have met a NAT that its sender
+   * had not opened yet; upstream would try again with the next heartbeat only.
+   */
+  pingedFrom(endpoint: string, tx: string, own: OwnEndpoints, now: number): boolean {
     const known = this.#candidates.find((one) => one.endpoint === endpoint);
     const candidate = known ?? parseCandidate(endpoint);
-    if (candidate === undefined || candidate.heardTx === tx) return;
+    if (candidate === undefined || candidate.heardTx === tx) return false;
     if (known === undefined) {
-      if (isForbidden(candidate) || own.isOurs(candidate.address, candidate.port) || !this.#makeRoom()) return;
+      if (isForbidden(candidate) || own.isOurs(candidate.address, candidate.port) || !this.#makeRoom()) return false;
       this.#candidates.push(candidate);
     }
     candidate.learned |= LEARNED.fromPing;
     candidate.heardAt = now;
     candidate.heardTx = tx;
+    if (this.isTrusted(now) || !this.isActive(now) || now - candidate.pingedBackAt < PING_BACK_MS) return false;
+    candidate.pingedBackAt = now;
+    candidate.isDue = true;
+    return true;
   }
 
   pongFrom(endpoint: string, latencyMs: number, now: number): void {
@@ -240,13 +303,15 @@ export class PeerPaths {
     if (candidate === undefined) return; // forgotten since
     this.lastPongAt = now;
     candidate.latencyMs = latencyMs;
-    if (!this.isTrusted(now) || isBetter(candidate, this.#best)) this.#best = candidate;
-    if (candidate === this.#best) this.#trustedUntil = now + TRUST_MS;
+    if (!this.isTrusted(now) || isBetter(candidate, this.#best)) this.#setBest(candidate);
+    if (candidate !== this.#best) return;
+    this.#trustedUntil = now + TRUST_MS;
+    this.#answered();
   }
 
   pingTimedOut(to: Path, now: number): void {
     if (to.kind !== "udp" || this.#best === undefined || this.isTrusted(now)) return;
-    if (this.#best.address === to.address && this.#best.port === to.port) this.#best = undefined;
+    if (this.#best.address === to.address && this.#best.port === to.port) this.#setBest(undefined);
   }
 
   /** Drops candidates that only pings told of, long ago. */
@@ -286,7 +351,7 @@ export class PeerPaths {
   #prune(): void {
     this.#candidates = this.#candidates.filter((one) => one.learned !== 0);
     if (this.#best !== undefined && !this.#candidates.includes(this.#best)) {
-      this.#best = undefined;
+      this.#setBest(undefined);
       this.#trustedUntil = -Infinity;
     }
   }

@@ -15,6 +15,7 @@ import {
   writeTimestamps,
   writeWindowScale,
 } from "../../wire/tcp.ts";
+import type { CongestionControl } from "./congestion.ts";
 import type { Timed } from "./deadline-heap.ts";
 import { OUR_WINDOW_SCALE, Receiver } from "./receiver.ts";
 import type { PacketWriter } from "./segment-writer.ts";
@@ -36,6 +37,7 @@ export type TcpState =
 export interface ConnectionHost {
   readonly writer: PacketWriter;
   readonly keepalive: Keepalive;
+  readonly congestion: CongestionControl;
   now(): number;
   output(packet: Uint8Array, peer: number, now: number): void;
   /** There is something to deliver, to send or to wait for: `service` soon. */
@@ -221,7 +223,8 @@ export class TcpConnection implements Conn, SenderOutlet, Timed {
     this.#handshakeAt = Infinity;
     this.state = "established";
     const window = this.#peerWindow;
-    this.sender = new Sender(this, this.#mss, this.#hasSack, window, now);
+    const { congestion } = this.#host;
+    this.sender = new Sender(this, { mss: this.#mss, hasSack: this.#hasSack, window, congestion }, now);
     if (this.#tries === 1) this.sender.rtt.sample(now - this.#startedAt, now); // Karn
     this.#keepaliveAt = now + this.#host.keepalive.idleMs;
     this.#host.established(this);
@@ -338,6 +341,7 @@ export class TcpConnection implements Conn, SenderOutlet, Timed {
       return;
     }
     receiver.receive(position, slab, segment.payload, segment.payloadLength, hasFin, this.#mss);
+    if (receiver.isReportFull && this.sender !== undefined) this.#sendEmpty(now, this.sender.nxt);
     if (!receiver.isFinished) return;
     switch (this.state) {
       case "established":

@@ -7,6 +7,7 @@ import type { Random } from "../../base/random.ts";
 import { foldSum, sumWords } from "../../wire/checksum.ts";
 import { createIpView, type IpView, PROTOCOL, readIp } from "../../wire/ip.ts";
 import { createTcpSegment, readTcp, type TcpSegment } from "../../wire/tcp.ts";
+import type { CongestionControl } from "./congestion.ts";
 import { IcmpService } from "./icmp-service.ts";
 import { PacketWriter } from "./segment-writer.ts";
 import type { NetstackCounters, StackCore } from "./stack-core.ts";
@@ -38,6 +39,8 @@ export interface NetstackOptions {
   readonly now: () => number;
   /** Default: after 2 h idle, each 75 s, 9 times, as upstream. */
   readonly keepalive?: { readonly idleMs: number; readonly intervalMs: number; readonly probes: number };
+  /** Default: "bbr", which keeps its pace on lines that lose packets by themselves. */
+  readonly congestion?: CongestionControl;
   /** Connections in all, closing ones included. */
   readonly maxConnections?: number;
 }
@@ -92,6 +95,7 @@ export class Netstack {
     const keepalive = options.keepalive ?? { idleMs: 7_200_000, intervalMs: 75_000, probes: 9 };
     this.#tcp = new TcpService(this.#core, {
       keepalive,
+      congestion: options.congestion ?? "bbr",
       maxConnections: options.maxConnections ?? 65_536,
       proofOf: options.proofOf,
       onSyn: (destination, source, peer) => this.onTcpSyn?.(destination, source, peer),

@@ -1,4 +1,7 @@
-const MOST_RANGES = 128;
+/** A sender of crumbs gets so many ranges (CVE-2018-5390); one whose ranges are segments, as many as a burst may tear. */
+const MOST_RANGES_OF_CRUMBS = 128;
+const MOST_RANGES = 2048;
+const CRUMB_BYTES = 256;
 
 /** Out-of-order ranges of a stream, ascending and apart from each other. A bound keeps a hostile sender cheap. */
 export class RangeList {
@@ -6,6 +9,8 @@ export class RangeList {
   readonly #ends: number[] = [];
   /** Starting points of the ranges touched last, newest first: RFC 2018 §4 wants them reported in that order. */
   readonly #recent: number[] = [];
+  #fresh = 0;
+  #held = 0;
 
   get size(): number {
     return this.#starts.length;
@@ -16,6 +21,11 @@ export class RangeList {
     return this.#ends.at(-1) ?? 0;
   }
 
+  /** Ranges touched since the last report: one that holds fewer would hide some of them. */
+  get fresh(): number {
+    return this.#fresh;
+  }
+
   /** Adds [start, end). False: the list is full and the bytes must be dropped. */
   add(start: number, end: number): boolean {
     const starts = this.#starts;
@@ -23,9 +33,11 @@ export class RangeList {
     const first = this.#firstEndingFrom(start);
     let last = first; // ranges [first, last) touch the new one
     while (last < starts.length && starts[last]! <= end) last++;
-    if (first === last && starts.length >= MOST_RANGES) return false;
+    if (first === last && this.#isFull) return false;
     const mergedStart = first < last ? Math.min(start, starts[first]!) : start;
     const mergedEnd = first < last ? Math.max(end, ends[last - 1]!) : end;
+    this.#held += mergedEnd - mergedStart;
+    for (let i = first; i < last; i++) this.#held -= ends[i]! - starts[i]!;
     if (last === first + 1) {
       starts[first] = mergedStart;
       ends[first] = mergedEnd;
@@ -35,6 +47,11 @@ export class RangeList {
     }
     this.#touch(mergedStart, mergedEnd);
     return true;
+  }
+
+  get #isFull(): boolean {
+    const count = this.#starts.length;
+    return count >= MOST_RANGES || (count >= MOST_RANGES_OF_CRUMBS && this.#held < count * CRUMB_BYTES);
   }
 
   /** True when [start, end) is in one range already. */
@@ -49,6 +66,7 @@ export class RangeList {
     let count = 0;
     while (count < this.#starts.length && this.#starts[count]! <= reached) {
       reached = Math.max(reached, this.#ends[count]!);
+      this.#held -= this.#ends[count]! - this.#starts[count]!;
       count++;
     }
     if (count > 0) {
@@ -61,6 +79,7 @@ export class RangeList {
   /** Writes up to `most` ranges, newest first, as pairs of stream positions; returns how many. */
   report(into: number[], most: number): number {
     let count = 0;
+    this.#fresh = 0;
     for (let i = 0; i < this.#recent.length && count < most; i++) {
       const index = this.#firstEndingFrom(this.#recent[i]! + 1);
       if (index >= this.#starts.length || this.#starts[index]! > this.#recent[i]!) {
@@ -81,11 +100,15 @@ export class RangeList {
   #touch(start: number, end: number): void {
     const recent = this.#recent;
     let kept = 0;
+    let fresh = 0;
     for (let i = 0; i < recent.length && kept < 7; i++) {
-      if (recent[i]! < start || recent[i]! >= end) recent[kept++] = recent[i]!;
+      if (recent[i]! >= start && recent[i]! < end) continue;
+      if (i < this.#fresh) fresh++;
+      recent[kept++] = recent[i]!;
     }
     recent.length = kept;
     recent.unshift(start);
+    this.#fresh = fresh + 1;
   }
 
   /** Index of the first range whose end is ≥ `position`. */

@@ -9,6 +9,7 @@ export const OUR_WINDOW_SCALE = 8;
 /** What a ring that grew may keep while it is empty. */
 const LARGEST_IDLE_BYTES = 1024 * 1024;
 const DELAYED_ACK_MS = 25;
+const BLOCKS_BESIDE_TIMESTAMPS = 3;
 
 /**
  * The receiving half: reassembly, the window we promise, and when to acknowledge.
@@ -37,7 +38,9 @@ export class Receiver {
   #duplicateEnd = 0;
   readonly #report: number[] = [];
   #tuneAt = 0;
-  #tuneFrom = 1;
+  #tuneFrom = 0;
+  /** Bytes stored, in order or not. */
+  #received = 0;
 
   constructor(firstWindow: number, isScaled: boolean) {
     this.edge = 1 + firstWindow;
@@ -83,6 +86,7 @@ export class Receiver {
           return;
         }
       }
+      this.#received += size;
       const used = Math.max(this.next, this.#ranges.end);
       this.#ring.put(start, slab, offset + (start - position), size, used);
     }
@@ -130,15 +134,18 @@ export class Receiver {
     return view;
   }
 
-  /** Grows the promise when the user takes half of it in a round trip (dynamic right-sizing). */
+  /**
+   * Grows the promise with what comes in a round trip (dynamic right-sizing), as long as the user keeps up. Four times of
+   * it: the sender may double its pace, and behind a loss a whole round trip waits for its repair.
+   */
   tune(rtt: number, now: number): void {
     if (now - this.#tuneAt < Math.max(rtt, 1)) return;
-    const taken = this.delivered - this.#tuneFrom;
-    if (this.#tuneAt > 0 && taken * 2 > this.#capacity) {
-      this.#capacity = Math.min(Math.max(2 * taken, this.#capacity), LARGEST_BUFFER_BYTES);
+    const wanted = 4 * (this.#received - this.#tuneFrom);
+    if (this.#tuneAt > 0 && wanted > this.#capacity && this.waiting < this.#capacity / 4) {
+      this.#capacity = Math.min(wanted, LARGEST_BUFFER_BYTES);
     }
     this.#tuneAt = now;
-    this.#tuneFrom = this.delivered;
+    this.#tuneFrom = this.#received;
   }
 
   /** How far the window may reach now. What the user allows counts beside what we would hold for him. */
@@ -187,6 +194,11 @@ export class Receiver {
     const found = this.#ranges.report(this.#report, most - count);
     for (let i = 0; i < 2 * found; i++) into[2 * count + i] = irs + this.#report[i]!;
     return count + found;
+  }
+
+  /** One more and the next report could not tell it all: RFC 2018 §4 wants each gap told as it appears. */
+  get isReportFull(): boolean {
+    return this.#ranges.fresh >= BLOCKS_BESIDE_TIMESTAMPS;
   }
 
   get hasReport(): boolean {

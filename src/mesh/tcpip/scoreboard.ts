@@ -1,8 +1,18 @@
 export const SACKED = 1;
 export const LOST = 2;
 export const RETRANSMITTED = 4;
+/** Sent when there was too little data to fill the window. */
+export const STARVED = 8;
 
 const SMALLEST = 16;
+const NO_NUMBERS = new Float64Array(0);
+const NO_BYTES = new Uint8Array(0);
+/** Columns of numbers beside the ends: when it was sent, and what the delivery rate wants to know. */
+const TIME = 0;
+const DELIVERED_BEFORE = 1;
+const DELIVERED_AT = 2;
+const FIRST_SENT_AT = 3;
+const COLUMNS = 4;
 /** Bounds the memory of a sender of tiny segments; 8 MiB of full segments are 6,900. */
 export const MOST_SEGMENTS = 16_384;
 
@@ -11,10 +21,11 @@ export const MOST_SEGMENTS = 16_384;
  * Kept as columns, so that a segment costs no object. Segments are told by a number that grows by one.
  */
 export class Scoreboard {
-  #ends: Float64Array = new Float64Array(SMALLEST);
-  #times: Float64Array = new Float64Array(SMALLEST);
-  #fates: Uint8Array = new Uint8Array(SMALLEST);
-  #mask = SMALLEST - 1;
+  #ends: Float64Array = NO_NUMBERS;
+  /** `COLUMNS` numbers a segment. */
+  #facts: Float64Array = NO_NUMBERS;
+  #fates: Uint8Array = NO_BYTES;
+  #mask = -1;
   /** First segment, and the one after the last. */
   head = 0;
   tail = 0;
@@ -34,19 +45,40 @@ export class Scoreboard {
     return this.#ends[segment & this.#mask]!;
   }
   time(segment: number): number {
-    return this.#times[segment & this.#mask]!;
+    return this.#facts[(segment & this.#mask) * COLUMNS + TIME]!;
+  }
+  deliveredBefore(segment: number): number {
+    return this.#facts[(segment & this.#mask) * COLUMNS + DELIVERED_BEFORE]!;
+  }
+  deliveredAt(segment: number): number {
+    return this.#facts[(segment & this.#mask) * COLUMNS + DELIVERED_AT]!;
+  }
+  firstSentAt(segment: number): number {
+    return this.#facts[(segment & this.#mask) * COLUMNS + FIRST_SENT_AT]!;
   }
   fate(segment: number): number {
     return this.#fates[segment & this.#mask]!;
   }
 
-  push(start: number, end: number, now: number): void {
+  /** Returns the number of the new segment. */
+  push(start: number, end: number, now: number): number {
     if (this.tail - this.head > this.#mask) this.#grow();
     if (this.tail === this.head) this.#headStart = start;
-    const at = this.tail++ & this.#mask;
+    const segment = this.tail++;
+    const at = segment & this.#mask;
     this.#ends[at] = end;
-    this.#times[at] = now;
+    this.#facts[at * COLUMNS + TIME] = now;
     this.#fates[at] = 0;
+    return segment;
+  }
+
+  /** What the delivery rate wants to find again when this segment arrives. */
+  stamp(segment: number, before: number, deliveredAt: number, firstSentAt: number, isStarved: boolean): void {
+    const at = segment & this.#mask;
+    this.#facts[at * COLUMNS + DELIVERED_BEFORE] = before;
+    this.#facts[at * COLUMNS + DELIVERED_AT] = deliveredAt;
+    this.#facts[at * COLUMNS + FIRST_SENT_AT] = firstSentAt;
+    this.#fates[at] = isStarved ? this.#fates[at]! | STARVED : this.#fates[at]! & ~STARVED;
   }
 
   /** Segments up to `position` have arrived; one that only begins there is cut. */
@@ -99,7 +131,21 @@ export class Scoreboard {
     const at = segment & this.#mask;
     if ((this.#fates[at]! & LOST) !== 0) this.lostBytes -= this.end(segment) - this.start(segment);
     this.#fates[at] = (this.#fates[at]! & ~LOST) | RETRANSMITTED;
-    this.#times[at] = now;
+    this.#facts[at * COLUMNS + TIME] = now;
+  }
+
+  /** The first lost segment from `hint` on, else the first at all; -1: none. */
+  findLost(hint: number): number {
+    if (this.lostBytes === 0) return -1;
+    const found = this.#scanLost(Math.max(hint, this.head), this.tail);
+    return found >= 0 ? found : this.#scanLost(this.head, hint);
+  }
+
+  #scanLost(from: number, to: number): number {
+    for (let segment = from; segment < to; segment++) {
+      if ((this.#fates[segment & this.#mask]! & LOST) !== 0) return segment;
+    }
+    return -1;
   }
 
   /** After a timeout. `isReneged`: the receiver may have dropped what it had reported (RFC 2018 §8). */
@@ -127,7 +173,9 @@ export class Scoreboard {
     const start = this.start(segment);
     for (let i = this.tail; i > segment; i--) {
       this.#ends[i & this.#mask] = this.#ends[(i - 1) & this.#mask]!;
-      this.#times[i & this.#mask] = this.#times[(i - 1) & this.#mask]!;
+      const to = (i & this.#mask) * COLUMNS;
+      const from = ((i - 1) & this.#mask) * COLUMNS;
+      for (let column = 0; column < COLUMNS; column++) this.#facts[to + column] = this.#facts[from + column]!;
       this.#fates[i & this.#mask] = this.#fates[(i - 1) & this.#mask]!;
     }
     this.tail++;
@@ -136,19 +184,30 @@ export class Scoreboard {
     return true;
   }
 
+  /** Gives memory back; nothing may be on it. */
+  release(): void {
+    this.#resize(0);
+  }
+
   #grow(): void {
-    const size = 2 * (this.#mask + 1);
-    const ends = new Float64Array(size);
-    const times = new Float64Array(size);
-    const fates = new Uint8Array(size);
+    this.#resize(Math.max(SMALLEST, 2 * (this.#mask + 1)));
+  }
+
+  #resize(size: number): void {
+    const ends = size === 0 ? NO_NUMBERS : new Float64Array(size);
+    const facts = size === 0 ? NO_NUMBERS : new Float64Array(size * COLUMNS);
+    const fates = size === 0 ? NO_BYTES : new Uint8Array(size);
     for (let segment = this.head; segment < this.tail; segment++) {
+      const old = segment & this.#mask;
       const at = segment & (size - 1);
-      ends[at] = this.end(segment);
-      times[at] = this.time(segment);
-      fates[at] = this.fate(segment);
+      ends[at] = this.#ends[old]!;
+      for (let column = 0; column < COLUMNS; column++) {
+        facts[at * COLUMNS + column] = this.#facts[old * COLUMNS + column]!;
+      }
+      fates[at] = this.#fates[old]!;
     }
     this.#ends = ends;
-    this.#times = times;
+    this.#facts = facts;
     this.#fates = fates;
     this.#mask = size - 1;
   }

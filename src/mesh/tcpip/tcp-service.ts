@@ -14,6 +14,7 @@ import {
   writeIpHeader,
 } from "../../wire/ip.ts";
 import { FLAG, TCP, type TcpSegment, writeTcpHeader } from "../../wire/tcp.ts";
+import type { CongestionControl } from "./congestion.ts";
 import { type ConnectionHost, type Keepalive, TcpConnection } from "./connection.ts";
 import { ConnectionTable } from "./connection-table.ts";
 import { DeadlineHeap } from "./deadline-heap.ts";
@@ -24,6 +25,7 @@ export type TcpAccept = (conn: Conn) => void;
 
 export interface TcpServiceOptions {
   readonly keepalive: Keepalive;
+  readonly congestion: CongestionControl;
   readonly maxConnections: number;
   readonly proofOf: (peer: number, source: AddressPort, destination: AddressPort) => Proof;
   readonly onSyn: (destination: AddressPort, source: AddressPort, peer: number) => TcpAccept | undefined;
@@ -48,6 +50,7 @@ const RESETS_PER_SECOND = 1000;
 export class TcpService implements ConnectionHost {
   readonly writer: StackCore["writer"];
   readonly keepalive: Keepalive;
+  readonly congestion: CongestionControl;
   readonly #core: StackCore;
   readonly #options: TcpServiceOptions;
   readonly #table: ConnectionTable;
@@ -68,6 +71,7 @@ export class TcpService implements ConnectionHost {
     this.#options = options;
     this.writer = core.writer;
     this.keepalive = options.keepalive;
+    this.congestion = options.congestion;
     this.#table = new ConnectionTable(core.random);
     this.#numbers = new InitialNumbers(core.random);
   }

@@ -3,7 +3,7 @@ import type { Clock } from "../../base/clock.ts";
 import { Fault, messageOf } from "../../base/fault.ts";
 import { createBatch, PACKET, type PacketBatch, STRIDE, type TxTrain, type UdpIo } from "../../base/packet.ts";
 import type { PathTable } from "../../base/path-table.ts";
-import { GSO_BYTES, GSO_SEGMENTS, type GsoSender } from "./gso.ts";
+import { Train } from "./train.ts";
 
 export interface DgramOptions {
   /** 0 or absent: the system chooses. */
@@ -12,8 +12,6 @@ export interface DgramOptions {
   /** Bind to this address only. Absent: every IPv4 address, and every IPv6 address where there are any. */
   readonly address?: string;
   readonly clock: Clock;
-  /** Sends whole trains at once. */
-  readonly gso?: GsoSender;
 }
 
 /** What upstream asks for; the kernel gives what `net.core.[rw]mem_max` allows. */
@@ -21,42 +19,13 @@ const SOCKET_BUFFER_BYTES = 7 << 20;
 const BATCH_PACKETS = 128;
 const BATCH_BYTES = 256 * 1024;
 const DATAGRAM_BYTES = 65_536;
-const TRAIN_BYTES = 64 * 1024;
-/** A train becomes one GSO send elsewhere; the kernel takes 64 segments. */
-const TRAIN_DATAGRAMS = 64;
 const MOST_TRAINS = 128;
 /** Ports tried until one is free in both address families. */
 const BIND_TRIES = 8;
 
-class DgramTrain implements TxTrain {
-  readonly slab: Uint8Array = new Uint8Array(TRAIN_BYTES);
-  segmentBytes = 0;
-  offset = 0;
-  path = -1;
-  count = 0;
-  /** Set by a short datagram or a full slab. */
-  isEnded = false;
+class DgramTrain extends Train {
   /** Datagrams given to the kernel and not yet released. */
   inFlight = 0;
-  lastBytes = 0;
-
-  open(path: number, segmentBytes: number): void {
-    this.path = path;
-    this.segmentBytes = segmentBytes;
-    this.offset = 0;
-    this.count = 0;
-    this.isEnded = false;
-  }
-
-  push(length: number): boolean {
-    if (this.isEnded || length > this.segmentBytes || length <= 0) return false;
-    this.offset += length;
-    this.count++;
-    this.lastBytes = length;
-    const isFull = this.count === TRAIN_DATAGRAMS || this.offset + this.segmentBytes > TRAIN_BYTES;
-    this.isEnded = isFull || length < this.segmentBytes;
-    return true;
-  }
 }
 
 class DgramIo implements UdpIo {
@@ -64,7 +33,6 @@ class DgramIo implements UdpIo {
   readonly #sockets: { readonly v4: Socket | undefined; readonly v6: Socket | undefined };
   readonly #table: PathTable;
   readonly #clock: Clock;
-  readonly #gso: GsoSender | undefined;
   readonly #batch: PacketBatch = createBatch(BATCH_PACKETS, BATCH_BYTES);
   #filled = 0;
   #isDelivering = false;
@@ -82,7 +50,6 @@ class DgramIo implements UdpIo {
     this.#sockets = { v4, v6 };
     this.#table = options.table;
     this.#clock = options.clock;
-    this.#gso = options.gso;
     for (const socket of [v4, v6]) {
       // A late error (ICMP refusals and the like) is a lost datagram; WireGuard and disco notice by themselves.
       socket?.on("error", () => undefined);
@@ -123,15 +90,18 @@ class DgramIo implements UdpIo {
 
   claim(path: number, segmentBytes: number): TxTrain | undefined {
     const last = this.#openByPath.get(path);
-    if (last !== undefined && !last.isEnded && last.segmentBytes === segmentBytes) return last;
-    if (this.#isClosed || segmentBytes > TRAIN_BYTES) return undefined;
+    if (last?.hasRoom(segmentBytes)) return last;
+    if (this.#isClosed) return undefined;
     let train = this.#free.pop();
     if (train === undefined) {
       if (this.#trains === MOST_TRAINS) return undefined;
       this.#trains++;
       train = new DgramTrain();
     }
-    train.open(path, segmentBytes);
+    if (!train.open(path, segmentBytes)) {
+      this.#free.push(train);
+      return undefined;
+    }
     this.#open.push(train);
     this.#openByPath.set(path, train);
     return train;
@@ -154,7 +124,7 @@ class DgramIo implements UdpIo {
     const socket = isUdp ? (path.address.includes(":") ? this.#sockets.v6 : this.#sockets.v4) : undefined;
     train.inFlight = 1; // ours, until all are handed over
     if (isUdp && socket !== undefined) {
-      for (let i = this.#sendWhole(train, socket, path); i < train.count; i++) {
+      for (let i = 0; i < train.count; i++) {
         const length = i === train.count - 1 ? train.lastBytes : train.segmentBytes;
         train.inFlight++;
         try {
@@ -166,23 +136,6 @@ class DgramIo implements UdpIo {
       }
     }
     this.#release(train);
-  }
-
-  /** How many datagrams went in whole trains; the rest goes one by one. */
-  #sendWhole(train: DgramTrain, socket: Socket, to: { readonly address: string; readonly port: number }): number {
-    const gso = this.#gso;
-    if (gso === undefined || train.count < 2) return 0;
-    const { segmentBytes, slab } = train;
-    const most = Math.min(GSO_SEGMENTS, Math.floor(GSO_BYTES / segmentBytes));
-    let sent = 0;
-    while (train.count - sent >= 2 && most >= 2) {
-      const count = Math.min(most, train.count - sent);
-      const isLast = sent + count === train.count;
-      const bytes = isLast ? (count - 1) * segmentBytes + train.lastBytes : count * segmentBytes;
-      if (!gso.send(socket, slab, sent * segmentBytes, bytes, segmentBytes, to)) break;
-      sent += count;
-    }
-    return sent;
   }
 
   #release(train: DgramTrain): void {

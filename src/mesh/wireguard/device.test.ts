@@ -645,6 +645,30 @@ describe("peers", () => {
     expect(pair.b.device.addPeer({ publicKey: pair.a.publicKey, allowedIps: [] }, pair.now)).toBe(1);
   });
 
+  test("with a new key of ours the old sessions are void, and the same peer shakes hands anew at once", () => {
+    const pair = new Pair();
+    pair.send(pair.a, "before");
+    const slab = new Uint8Array(200);
+    const length = pair.b.device.seal(0, ipv4(2, 1, "under the old key"), slab, 0, pair.now);
+    const key = generatePrivateKey(seededRandom(77));
+    pair.a.device.setPrivateKey(key);
+    pair.deliver(pair.a, slab.subarray(0, length));
+    pair.b.device.removePeer(0);
+    const index = pair.b.device.addPeer({ publicKey: publicKeyOf(key), allowedIps: [parsePrefix("10.0.0.1/32")!] }, 0);
+    expect([pair.a.delivered, index]).toEqual([[], 1]);
+    pair.a.device.send(0, ipv4(1, 2, "after"), pair.now);
+    for (const datagram of pair.a.out.splice(0)) {
+      const batch = createBatch(1, 4096);
+      batch.slab.set(datagram);
+      batch.at.set([0, datagram.length, 0, -1]);
+      batch.count = 1;
+      pair.b.device.open(batch, pair.now);
+    }
+    for (const answer of pair.b.out.splice(0)) pair.deliver(pair.a, answer);
+    expect(pair.a.device.statistics(0)?.hasSession).toBe(true);
+    expect(pair.b.device.drops.badHandshake).toBe(0);
+  });
+
   test("after close nothing is delivered, sealed, sent or due", () => {
     const pair = new Pair();
     pair.send(pair.a, "x");
@@ -673,6 +697,26 @@ describe("peers", () => {
     pair.advance(10_000);
     expect(pair.a.device.deadline).toBe(Infinity);
     expect(pair.sent).toEqual([]);
+  });
+
+  test("WG-8: data for a session that is gone is told, so that a node that started anew is met at once", () => {
+    const strays: number[] = [];
+    const pair = new Pair({}, { onStray: (path) => strays.push(path) });
+    pair.send(pair.a, "x");
+    pair.b.device.forgetSessions(0, pair.now + 1);
+    expect(pair.b.device.statistics(0)?.hasSession).toBe(true); // it may be of the new life already
+    pair.advance(6000);
+    pair.b.device.forgetSessions(0, pair.now);
+    const slab = new Uint8Array(200);
+    const length = pair.a.device.seal(0, ipv4(1, 2, "lost"), slab, 0, pair.now);
+    pair.deliver(pair.b, slab.subarray(0, length), 7);
+    expect([pair.b.delivered, strays]).toEqual([["x"], [7]]);
+    pair.b.device.meet(0, pair.now);
+    pair.settle();
+    pair.b.device.meet(0, pair.now); // there is a session now
+    expect(pair.b.out).toEqual([]);
+    pair.send(pair.a, "again");
+    expect(pair.b.delivered).toEqual(["x", "again"]);
   });
 
   test("WG-2: allowed addresses follow an update, also for the session that runs", () => {

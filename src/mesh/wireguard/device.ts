@@ -63,6 +63,8 @@ export interface WireGuardOptions {
   readonly send: (peer: number, path: number | undefined, datagram: Uint8Array) => void;
   /** A packet that came by `path` is proven to be from `peer`. */
   readonly onAuthenticated?: (peer: number, path: number, now: number) => void;
+  /** Data came by `path` for a session that we do not have: who sent it may not know that we started anew. */
+  readonly onStray?: (path: number, now: number) => void;
   /** Address bytes of a path without its port, to bind cookies and limits to; by default the path's number is taken. */
   readonly sourceOf?: (path: number) => Uint8Array | undefined;
 }
@@ -102,9 +104,9 @@ export class WireGuard {
   };
 
   readonly #options: WireGuardOptions;
-  readonly #self: KeyPair;
+  #self: KeyPair;
   readonly #mtu: number;
-  readonly #guard: CookieGuard;
+  #guard: CookieGuard;
   readonly #load: LoadMeter = new LoadMeter();
   readonly #limiter: RateLimiter = new RateLimiter();
   readonly #allowed: AllowedIps = new AllowedIps();
@@ -120,11 +122,24 @@ export class WireGuard {
 
   constructor(options: WireGuardOptions) {
     this.#options = options;
-    const privateKey = readyPrivateKey(options.privateKey);
-    this.#self = { privateKey, publicKey: publicKeyOf(privateKey) };
+    this.#self = keyPairOf(options.privateKey);
     this.#mtu = options.mtu ?? DEFAULT_MTU;
     this.#guard = new CookieGuard(this.#self.publicKey, options.random);
     this.#latestStamp = options.timestampFloor ?? -Infinity;
+  }
+
+  /** Another key of ours: every session ends, peers keep their numbers and shake hands anew. */
+  setPrivateKey(key: Uint8Array): void {
+    this.#self = keyPairOf(key);
+    this.#guard = new CookieGuard(this.#self.publicKey, this.#options.random);
+    for (const peer of this.#peers) {
+      if (peer === undefined) continue;
+      this.#erase(peer);
+      peer.forgetHandshakes();
+      const secret = sharedSecret(this.#self.privateKey, peer.publicKey);
+      if (secret === undefined || equalBytes(peer.publicKey, this.#self.publicKey)) this.removePeer(peer.index);
+      else peer.staticSecret.set(secret);
+    }
   }
 
   /** The peer's number: never given to another. A peer that is already there is updated. */
@@ -264,6 +279,22 @@ export class WireGuard {
     this.#initiate(peer, now);
   }
 
+  /** Starts a handshake with a peer that we have no session with. */
+  meet(index: number, now: number): void {
+    if (this.#peers[index]?.current?.canSend(now) !== true) this.initiate(index, now);
+  }
+
+  /**
+   * The peer has started anew and so lost its sessions: the next packet to it shakes hands at once. Without that it would
+   * take WireGuard 15 s to notice (`NEW_HANDSHAKE_MS`). A session that is just beginning is of the new life.
+   */
+  forgetSessions(index: number, now: number): void {
+    const peer = this.#peers[index];
+    if (peer?.current === undefined || now - peer.current.created < REKEY_TIMEOUT_MS) return;
+    this.#erase(peer);
+    peer.forgetHandshakes();
+  }
+
   /** Monotonic ms of the next `poll`. It may be early, never late. */
   get deadline(): number {
     return this.#deadline;
@@ -297,7 +328,10 @@ export class WireGuard {
     const offset = at[entry + PACKET.offset]!;
     const length = at[entry + PACKET.length]!;
     const session = this.#byIndex.get(readU32(slab, offset + DATA.receiver));
-    if (!(session instanceof Session)) return this.#drop("unknownIndex");
+    if (!(session instanceof Session)) {
+      this.#options.onStray?.(at[entry + PACKET.path]!, now);
+      return this.#drop("unknownIndex");
+    }
     if (now - session.created >= REJECT_AFTER_MS) return this.#drop("expired");
     const low = readU32(slab, offset + DATA.counter);
     const high = readU32(slab, offset + DATA.counter + 4);
@@ -619,4 +653,9 @@ export class WireGuard {
     this.#initiate(peer, now);
     peer.attempts = attempts;
   }
+}
+
+function keyPairOf(key: Uint8Array): KeyPair {
+  const privateKey = readyPrivateKey(key);
+  return { privateKey, publicKey: publicKeyOf(privateKey) };
 }

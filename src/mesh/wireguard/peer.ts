@@ -85,6 +85,16 @@ export class PeerState {
     this.staged.push(packet.slice());
   }
 
+  /** As if none had ever been sent: the next may go out at once. What the peer said before stays a replay. */
+  forgetHandshakes(): void {
+    this.handshakeSent = -Infinity;
+    this.attempts = 0;
+    this.hasAskedLastMinute = false;
+    this.needsKeepaliveAgain = false;
+    const { timers } = this;
+    timers.retransmit = timers.keepalive = timers.newHandshake = timers.erase = Infinity;
+  }
+
   /** Forgets our initiation and gives the index that it held. */
   dropPending(): number | undefined {
     const pending = this.pending;

@@ -27,7 +27,9 @@ export async function differences(one: Case, got: Outcome, fixture: Fixture, pla
   const request = (message: Message): string => requestText(message, dropsGzip, expected.isCutShort === true);
   if (expected.isCutShort === true) {
     if (backend.some((message) => !message.isCut)) found.push("backend: a whole request");
-    compareLists("backend", expected.backend.slice(0, backend.length).map(request), backend.map(request), found);
+    // Whether the head was already under way is a race, on both sides.
+    const both = Math.min(expected.backend.length, backend.length);
+    compareLists("backend", expected.backend.slice(0, both).map(request), backend.slice(0, both).map(request), found);
   } else compareLists("backend", expected.backend.map(request), backend.map(request), found);
   const answer = (message: Message): string => answerText(message, route.answer !== "");
   compareLists("client", expected.client.map(answer), client.map(answer), found);

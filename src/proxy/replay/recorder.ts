@@ -12,12 +12,12 @@ export class Recorder {
   readonly #server: net.Server;
   readonly #sockets: Set<net.Socket> = new Set();
 
-  private constructor(answers: Readonly<Record<string, string>>) {
+  private constructor(answers: Readonly<Record<string, string>>, patience: number) {
     this.#server = net.createServer({ allowHalfOpen: true }, (socket) => {
       const index = this.connections.push("") - 1;
       this.#sockets.add(socket);
       let hasAnswered = false;
-      const keep = setTimeout(() => socket.end(), KEEP_MS);
+      const keep = setTimeout(() => socket.end(), KEEP_MS * patience);
       socket.on("data", (chunk) => {
         this.connections[index] += chunk.toString("latin1");
         const text = this.connections[index]!;
@@ -43,8 +43,8 @@ export class Recorder {
     });
   }
 
-  static async listen(answers: Readonly<Record<string, string>>): Promise<Recorder> {
-    const recorder = new Recorder(answers);
+  static async listen(answers: Readonly<Record<string, string>>, patience: number): Promise<Recorder> {
+    const recorder = new Recorder(answers, patience);
     await new Promise<void>((resolve) => void recorder.#server.listen(0, "127.0.0.1", resolve));
     return recorder;
   }

@@ -9,7 +9,10 @@ export interface Sent {
   readonly head: string;
   /** Up to and with the empty line. */
   readonly headBytes: string;
+  /** All bytes after the head. */
   readonly body: string;
+  /** Those of them that were sent together with the head. */
+  readonly early: string;
   values(name: string): readonly string[];
 }
 
@@ -24,7 +27,25 @@ export function readSent(send: readonly string[]): Sent {
   const target = rest.slice(0, rest.length > 1 ? -1 : 1).join(" ");
   const values = (name: string): string[] =>
     lines.filter((line) => line.toLowerCase().startsWith(`${name}:`)).map((line) => line.slice(name.length + 1).trim());
-  return { method, target, version, lines, head, headBytes, body: all.slice(headBytes.length), values };
+  const body = all.slice(headBytes.length);
+  const early = (send[0] ?? "").slice(headBytes.length);
+  return { method, target, version, lines, head, headBytes, body, early, values };
+}
+
+/** What follows the request on its connection, where its framing says so and the connection goes on. */
+export function afterRequest(sent: Sent): string {
+  if (!goesOn(sent)) return "";
+  if (sent.values("transfer-encoding").length === 0)
+    return sent.body.slice(Number(sent.values("content-length")[0] ?? 0));
+  return isChunked(sent.body) ? sent.body.slice(chunkedLength(sent.body)) : "";
+}
+
+/** Can these bytes become a request line? */
+export function mayBeginRequest(bytes: string): boolean {
+  const [word = "", ...more] = bytes.replace(/^(?:\r\n)+/, "").split(" ");
+  return more.length > 0
+    ? KNOWN_METHODS.has(word)
+    : METHODS.some((method) => method.startsWith(word.replace(/\r$/, "")));
 }
 
 /** Of an absolute target. */
@@ -46,9 +67,32 @@ export function hasDots(path: string): boolean {
   return /\/(?:\.|%2e){1,2}(?:\/|$)/i.test(path);
 }
 
-/** RFC 3986 section 5.2.4 by another implementation than the one under test. */
+/** RFC 3986 section 5.2.4 step by step, which is another way than that of the code under test. */
 export function withoutDots(path: string): string {
-  return new URL(`http://x${path}`).pathname;
+  let rest = path;
+  let done = "";
+  while (rest !== "") {
+    const up = /^\/(?:\.|%2e){2}(?=\/|$)/i.exec(rest);
+    const here = /^\/(?:\.|%2e)(?=\/|$)/i.exec(rest);
+    const step = up ?? here ?? /^\/?[^/]*/.exec(rest)!;
+    rest = rest.slice(step[0].length);
+    if (up !== null) done = done.slice(0, Math.max(0, done.lastIndexOf("/")));
+    if (up === null && here === null) done += step[0];
+    else if (rest === "") done += "/";
+  }
+  return done;
+}
+
+/** Dot segments that `%2F`, `%5C` or a path parameter hide. */
+export function hidesDots(path: string): boolean {
+  const segments = withoutDots(path).split(/\/|%2f|%5c/i);
+  return segments.some((segment) => /^(?:\.|%2e){1,2}(?:(?:;|%3b).*)?$/i.test(segment));
+}
+
+/** No byte that no parser takes in a head: upstream refuses it, as we do. */
+export function isLegible(sent: Sent): boolean {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the bytes in question
+  return !/[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]/.test(sent.head);
 }
 
 /** The tokens that Node's parser knows, upper case as RFC 9110 section 9.1 demands. */
@@ -76,9 +120,44 @@ export function isWebSocketOffer(sent: Sent): boolean {
   );
 }
 
+function connectionTokens(sent: Sent): string[] {
+  return sent.values("connection").flatMap((value) => value.split(",").map((token) => token.trim().toLowerCase()));
+}
+
 export function offersUpgrade(sent: Sent): boolean {
-  const tokens = sent.values("connection").flatMap((value) => value.toLowerCase().split(","));
-  return sent.values("upgrade").length > 0 && tokens.some((token) => token.trim() === "upgrade");
+  return sent.values("upgrade").length > 0 && connectionTokens(sent).includes("upgrade");
+}
+
+/** RFC 9112 section 9.3. */
+export function goesOn(sent: Sent): boolean {
+  return sent.version === "HTTP/1.1" ? !asksToClose(sent) : connectionTokens(sent).includes("keep-alive");
+}
+
+export function asksToClose(sent: Sent): boolean {
+  return connectionTokens(sent).includes("close");
+}
+
+/** Up to the end of the trailer section, of a body that is well-formed. */
+function chunkedLength(body: string): number {
+  let at = 0;
+  for (;;) {
+    const end = body.indexOf("\r\n", at);
+    const size = Number.parseInt(body.slice(at, end), 16);
+    if (end < 0 || Number.isNaN(size)) return body.length;
+    if (size === 0) {
+      const last = body.indexOf("\r\n\r\n", end);
+      return last < 0 ? body.length : last + 4;
+    }
+    at = end + 2 + size + 2;
+  }
+}
+
+/** Field lines up to an empty one, as far as they go. */
+function isTrailer(text: string): boolean {
+  const lines = text.split("\r\n");
+  const end = lines.indexOf("");
+  const whole = end < 0 ? lines.slice(0, -1) : lines.slice(0, end);
+  return whole.every((line) => /^[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*$/.test(line));
 }
 
 /** RFC 9112 section 7.1, as far as the body goes. */
@@ -89,7 +168,7 @@ export function isChunked(body: string): boolean {
     const line = /^([0-9A-Fa-f]{1,16})(?:;[^\r\n]*)?\r\n/.exec(rest);
     if (line === null) return false;
     const size = Number.parseInt(line[1]!, 16);
-    if (size === 0) return !/[^\r]\n/.test(rest.split("\r\n\r\n")[0]!);
+    if (size === 0) return isTrailer(rest.slice(line[0].length));
     at += line[0].length + size;
     if (at < body.length && !"\r\n".startsWith(body.slice(at, at + 2))) return false;
     at += 2;

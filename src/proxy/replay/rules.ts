@@ -54,6 +54,11 @@ const withFields = (messages: readonly Message[], change: (name: string, value: 
     fields: one.fields.map(([name, value]) => [name, change(name, value)] as const),
   }));
 
+const closing = (fields: Fields): Fields => [
+  ["connection", "close"],
+  ...fields.filter(([name]) => name !== "connection"),
+];
+
 const codings = (sent: Sent): string => sent.values("transfer-encoding").join(",").toLowerCase();
 const isFolder = ({ handler, mount }: Route): boolean => handler.Path !== undefined && mount?.endsWith("/") === true;
 const isPlainTarget = (sent: Sent): boolean => sent.target === "*" || !/[#\\]|[^\x21-\x7e]/.test(sent.target);
@@ -80,10 +85,29 @@ export const RULES: readonly Rule[] = [
     },
   },
   {
-    name: "one-range",
+    name: "normal-path",
+    applies: (sent) => asked.hasDots(asked.pathOf(sent)),
+    plain: (sent) => {
+      const path = asked.pathOf(sent);
+      const at = sent.headBytes.indexOf(path, sent.method.length + 1);
+      const end = at + path.length;
+      return sent.headBytes.slice(0, at) + asked.withoutDots(path) + sent.headBytes.slice(end) + sent.body;
+    },
+  },
+  {
+    name: "ranges",
     applies: (sent, { handler }) =>
-      handler.Path !== undefined && sent.values("range").some((value) => value.includes(",")),
+      handler.Path !== undefined &&
+      sent.values("range").some((value) => !value.startsWith("bytes=") || value.includes(",")),
     plain: ({ headBytes, body }) => headBytes.replace(/^range:[^\n]*\n/gim, "") + body,
+  },
+  {
+    name: "ranges",
+    applies: (sent, { handler }) =>
+      handler.Path !== undefined && sent.values("range").some((value) => /^bytes=\s*-\s*0+\s*$/.test(value)),
+    change: (expected) => {
+      expected.client = expected.client.map((one) => (one.line.includes(" 206 ") ? message(416) : one));
+    },
   },
   {
     name: "folded-names",
@@ -110,12 +134,21 @@ export const RULES: readonly Rule[] = [
     },
   },
   {
-    name: "normal-path",
-    applies: (sent) => asked.hasDots(asked.pathOf(sent)),
-    change: (expected, sent) => {
-      const path = asked.pathOf(sent);
-      const line = ` ${asked.withoutDots(path)}${sent.target.slice(sent.target.indexOf(path) + path.length)} `;
-      expected.backend = expected.backend.map((one) => ({ ...one, line: one.line.replace(/ \S+ /, () => line) }));
+    name: "h2c-settings",
+    applies: (sent) => sent.values("http2-settings").length > 0,
+    change: (expected) => {
+      expected.backend = without(expected.backend, (name) => name === "http2-settings");
+    },
+  },
+  {
+    name: "connection-words",
+    applies: (sent) => {
+      const first = sent.values("connection")[0]?.toLowerCase() ?? "";
+      return sent.version === "HTTP/1.1" && /(?:^|[ ,])close(?:[ ,]|$)/.test(first) && !asked.asksToClose(sent);
+    },
+    change: (expected) => {
+      expected.client = without(expected.client, (name) => name === "connection");
+      expected.end = "open";
     },
   },
   {
@@ -176,12 +209,37 @@ export const RULES: readonly Rule[] = [
   {
     name: "other-upgrades",
     applies: (sent) => asked.offersUpgrade(sent) && !asked.isWebSocketOffer(sent),
-    change: (expected, _, { answer }) => {
+    change: (expected, sent, { answer }) => {
       expected.backend = without(expected.backend, (name) => name === "upgrade" || name === "connection");
       if (answer.startsWith("HTTP/1.1 101")) {
         expected.client = [message(502)]; // it switches, though nobody asked
-        expected.end = "open";
+        expected.end = asked.goesOn(sent) ? "open" : "closed";
       }
+    },
+  },
+  {
+    name: "early-bytes",
+    applies: (sent, { answer }) =>
+      asked.isWebSocketOffer(sent) &&
+      asked.offersUpgrade(sent) &&
+      sent.early !== "" &&
+      !answer.startsWith("HTTP/1.1 101"),
+    change: (expected) => {
+      expected.client = expected.client.slice(0, 1).map((one) => ({ ...one, fields: closing(one.fields) }));
+      expected.end = "closed";
+    },
+  },
+  {
+    name: "no-http",
+    applies: (sent, { answer }) => {
+      const rest = asked.afterRequest(sent);
+      const isTunnel = asked.offersUpgrade(sent) && answer.startsWith("HTTP/1.1 101");
+      return rest !== "" && !rest.includes("\n") && !asked.mayBeginRequest(rest) && !isTunnel;
+    },
+    change: (expected) => {
+      if (expected.end === "closed") return;
+      expected.client = [...expected.client, message(400)];
+      expected.end = "closed";
     },
   },
   {
@@ -231,7 +289,9 @@ export const RULES: readonly Rule[] = [
   },
   {
     name: "transfer-coding",
-    applies: (sent) => codings(sent) !== "" && codings(sent) !== "chunked",
+    applies: (sent) =>
+      sent.values("transfer-encoding").length > 1 ||
+      (codings(sent) !== "" && codings(sent) !== "chunked" && asked.isLegible(sent)),
     change: refused(501),
   },
   {
@@ -255,14 +315,7 @@ export const RULES: readonly Rule[] = [
     applies: (sent) => sent.target === "*" && sent.method !== "OPTIONS",
     change: refused(400),
   },
-  {
-    name: "normal-path",
-    applies: (sent) => {
-      const segments = asked.pathOf(sent).split(/\/|%2f|%5c/i);
-      return segments.some((segment) => /^(?:\.|%2e){1,2}(?:(?:;|%3b).*)?$/i.test(segment)) && hidesDots(sent);
-    },
-    change: refused(400),
-  },
+  { name: "normal-path", applies: (sent) => asked.hidesDots(asked.pathOf(sent)), change: refused(400) },
   {
     name: "absolute-target",
     applies: (sent) => {
@@ -288,12 +341,6 @@ export const RULES: readonly Rule[] = [
   },
   { name: "no-http", applies: (sent) => !/^[!-~]+$/.test(sent.method), change: refused(400) },
 ];
-
-/** Dot segments that `%2F`, `%5C` or a path parameter hide. */
-function hidesDots(sent: Sent): boolean {
-  const normal = asked.withoutDots(asked.pathOf(sent));
-  return normal.split(/\/|%2f|%5c/i).some((segment) => /^(?:\.|%2e){1,2}(?:(?:;|%3b).*)?$/i.test(segment));
-}
 
 /** Does the answer end before its length? */
 function isShort(answer: string): boolean {

@@ -117,6 +117,7 @@ export async function play(
   setup: ServeConfig,
   answers: Readonly<Record<string, string>>,
   folder: string,
+  patience: number,
 ): Promise<Outcome> {
   const peer = PEERS[one.peer];
   if (peer === undefined)
@@ -124,7 +125,7 @@ export async function play(
   const rules = one.group === "grants" ? GRANTS : USUAL;
   const callers = new MapCallers((source, destination) => capabilitiesOf(rules, source, destination));
   callers.setMap(MAP);
-  const recorder = await Recorder.listen(answers);
+  const recorder = await Recorder.listen(answers, patience);
   const config = withFolder(setup, folder);
   const proxy = new ReverseProxy({
     config: () => config,
@@ -166,10 +167,10 @@ export async function play(
       if (!client.writable) break;
       client.write(Buffer.from(part, "latin1"));
       last = performance.now();
-      await delay(60);
+      await delay(60 * patience);
     }
     // The captures' recorder kept a connection for 1.2 s, from its start.
-    const quietMs = one.quiet === undefined ? 120 : one.quiet > 1.2 ? KEEP_MS + 120 : KEEP_MS - 40;
+    const quietMs = patience * (one.quiet === undefined ? 120 : one.quiet > 1.2 ? KEEP_MS + 120 : KEEP_MS - 40);
     while (performance.now() - last < quietMs) await delay(10);
     return { served, backendGot: recorder.connections, clientGot, end };
   } finally {

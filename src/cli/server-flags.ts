@@ -1,0 +1,36 @@
+import { parseArgs } from "node:util";
+
+const OPTIONS = {
+  state: { type: "string" },
+  socket: { type: "string" },
+  address: { type: "string" },
+  port: { type: "string" },
+  "derp-port": { type: "string" },
+  "stun-port": { type: "string" },
+  url: { type: "string" },
+  domain: { type: "string" },
+  policy: { type: "string" },
+  log: { type: "string" },
+  user: { type: "string" },
+  tags: { type: "string" },
+  name: { type: "string" },
+  picture: { type: "string" },
+  reusable: { type: "boolean" },
+  ephemeral: { type: "boolean" },
+  expiry: { type: "string" },
+  gateway: { type: "string", multiple: true },
+  endpoint: { type: "string", multiple: true },
+  "public-key": { type: "string" },
+  "print-private-key": { type: "boolean" },
+  json: { type: "boolean" },
+  help: { type: "boolean", short: "h" },
+} as const;
+
+type Parsed = ReturnType<typeof parseArgs<{ args: string[]; options: typeof OPTIONS; allowPositionals: true }>>;
+
+export type ServerValues = Parsed["values"];
+
+/** Flags of `sallyport server` and of the commands to a running one. */
+export function parseServerArgs(args: readonly string[]): Parsed {
+  return parseArgs({ args: [...args], options: OPTIONS, allowPositionals: true });
+}

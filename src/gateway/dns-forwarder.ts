@@ -1,0 +1,93 @@
+import { createSocket, type Socket as UdpSocket } from "node:dgram";
+import { getServers } from "node:dns";
+import { connect, type Socket as TcpSocket } from "node:net";
+import { parseAddressPort } from "../base/address.ts";
+import { framed } from "../mesh/dns/stream-queries.ts";
+
+const DNS_PORT = 53;
+const ANSWER_MS = 4000;
+const MOST_WAITING = 128;
+const LONGEST_QUERY = 1024;
+const HEADER_BYTES = 12;
+
+/**
+ * Passes a WireGuard-only member's questions about the outside world to this machine's own resolvers: its device knows
+ * no other server while the tunnel is up. Byte for byte, for at most 128 members' questions at once.
+ */
+export class DnsForwarder {
+  readonly #servers: () => readonly string[];
+  #waiting = 0;
+
+  /** `servers`: `address` or `address:port`. @default those of the system */
+  constructor(servers: () => readonly string[] = getServers) {
+    this.#servers = servers;
+  }
+
+  /** Undefined when nobody answers in time, or too many questions wait. */
+  async forward(query: Uint8Array, transport: "udp" | "tcp"): Promise<Uint8Array | undefined> {
+    if (this.#waiting >= MOST_WAITING || query.length < HEADER_BYTES || query.length > LONGEST_QUERY) return undefined;
+    this.#waiting++;
+    try {
+      for (const server of this.#servers().slice(0, 2)) {
+        const { address, port } = parseAddressPort(server) ?? { address: server, port: DNS_PORT };
+        const ask = transport === "udp" ? askByUdp : askByTcp;
+        const answer = await ask(query, address, port);
+        if (answer !== undefined) return answer;
+      }
+      return undefined;
+    } finally {
+      this.#waiting--;
+    }
+  }
+}
+
+/** One socket for each question: its port is as hard to guess as its id (RFC 5452 §9.2). */
+function askByUdp(query: Uint8Array, address: string, port: number): Promise<Uint8Array | undefined> {
+  const socket: UdpSocket = createSocket(address.includes(":") ? "udp6" : "udp4");
+  return settled((done) => {
+    socket.on("message", (answer) => {
+      if (isAnswerTo(query, answer)) done(answer);
+    });
+    socket.on("error", () => done(undefined));
+    socket.connect(port, address, () => socket.send(query));
+    return () => socket.close();
+  });
+}
+
+function askByTcp(query: Uint8Array, address: string, port: number): Promise<Uint8Array | undefined> {
+  const socket: TcpSocket = connect(port, address);
+  return settled((done) => {
+    let all = Buffer.alloc(0);
+    socket.on("data", (chunk: Buffer) => {
+      all = Buffer.concat([all, chunk]);
+      const end = all.length < 2 ? Infinity : 2 + all.readUInt16BE(0);
+      if (all.length >= end) done(isAnswerTo(query, all.subarray(2, end)) ? all.subarray(2, end) : undefined);
+    });
+    socket.on("error", () => done(undefined));
+    socket.on("close", () => done(undefined));
+    socket.write(framed(query));
+    return () => socket.destroy();
+  });
+}
+
+function settled(
+  start: (done: (answer: Uint8Array | undefined) => void) => () => void,
+): Promise<Uint8Array | undefined> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => done(undefined), ANSWER_MS);
+    let stop: (() => void) | undefined;
+    let isDone = false;
+    const done = (answer: Uint8Array | undefined): void => {
+      if (isDone) return;
+      isDone = true;
+      clearTimeout(timer);
+      stop?.();
+      resolve(answer);
+    };
+    stop = start(done);
+  });
+}
+
+function isAnswerTo(query: Uint8Array, answer: Uint8Array): boolean {
+  return answer.length >= HEADER_BYTES && (answer[2]! & 0x80) !== 0 && answer[0] === query[0] && answer[1] === query[1];
+}

@@ -1,0 +1,72 @@
+import { linkSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { ProtectedPaths } from "./protected-paths.ts";
+
+const root = mkdtempSync(path.join(tmpdir(), "sallyport-protected-"));
+const state = path.join(root, "var", "state");
+const socket = path.join(root, "run", "api.sock");
+const key = path.join(root, "etc", "auth.key");
+const server = createServer();
+const guarded = new ProtectedPaths([state, socket, key]);
+
+beforeAll(async () => {
+  for (const folder of ["var/state/deep", "run", "etc", "www"]) mkdirSync(path.join(root, folder), { recursive: true });
+  writeFileSync(key, "secret");
+  writeFileSync(path.join(root, "www", "index.html"), "hello");
+  symlinkSync(state, path.join(root, "www", "state"));
+  symlinkSync(socket, path.join(root, "www", "link.sock"));
+  await new Promise<void>((resolve) => server.listen(socket, resolve));
+  linkSync(socket, path.join(root, "www", "hard.sock"));
+});
+afterAll(() => {
+  server.close();
+  rmSync(root, { recursive: true, force: true });
+});
+
+describe("RT-9 a target never exposes ourselves", () => {
+  test.each([
+    ["var/state", true],
+    ["var/state/deep", true],
+    ["var/state/not-yet", true],
+    ["var", true],
+    [".", true],
+    ["www/state", true],
+    ["etc/auth.key", true],
+    ["etc", true],
+    ["www", false],
+    ["www/index.html", false],
+    ["not-there", false],
+  ])("%s is refused: %s", (name, isRefused) => {
+    const config = { Web: { "gw:443": { Handlers: { "/": { Path: path.join(root, name) } } } } };
+    expect(guarded.refusal(config) !== undefined).toBe(isRefused);
+    expect(guarded.refusal({ Foreground: { session: config } }) !== undefined).toBe(isRefused);
+  });
+
+  test.each(["/", "/proc", "/proc/self/environ", "/dev/mem", "/sys/kernel"])("%s is refused", (place) => {
+    expect(guarded.refusal({ Web: { "gw:443": { Handlers: { "/": { Path: place } } } } })).toMatch(/cannot serve/);
+  });
+
+  test("asked again for each file: the folder above may be served by then, the secret in it not", () => {
+    expect(guarded.mayOpen(path.join(root, "www", "index.html"))).toBe(true);
+    expect(guarded.mayOpen(path.join(state, "deep"))).toBe(false);
+    expect(guarded.mayOpen(key)).toBe(false);
+    expect(guarded.mayOpen(path.join(root, "etc"))).toBe(true);
+  });
+});
+
+describe("RT-7 our own sockets are never backends", () => {
+  test.each(["run/api.sock", "www/link.sock", "www/hard.sock", "www/../run/api.sock"])("%s", (name) => {
+    const target = path.join(root, name);
+    expect(guarded.mayDial(target)).toBe(false);
+    expect(guarded.refusal({ TCP: { "80": { TCPForward: `unix:${target}` } } })).toMatch(/own admin socket/);
+    const web = { "gw:80": { Handlers: { "/": { Proxy: `unix:${target}` } } } };
+    expect(guarded.refusal({ Services: { "svc:a": { Web: web } } })).toMatch(/own admin socket/);
+  });
+
+  test("another socket is a backend", () => {
+    expect(guarded.mayDial(path.join(root, "run", "other.sock"))).toBe(true);
+  });
+});

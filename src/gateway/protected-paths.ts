@@ -1,0 +1,87 @@
+import { realpathSync, statSync } from "node:fs";
+import path from "node:path";
+import type { HttpHandler, ServeConfig, ServiceConfig } from "../wire/serve-config.ts";
+
+/** Kernel file systems: what they show is this machine's and this process's own. */
+const KERNEL_PLACES = ["/proc", "/sys", "/dev"] as const;
+
+/**
+ * Places that must never be served: the state folder, our own sockets, files with secrets. A target that is one of them, lies in
+ * one or has one inside is refused when it is set, and again when it is opened, as links and mounts change (RT-7, RT-9).
+ */
+export class ProtectedPaths {
+  readonly #places: readonly string[];
+
+  /** `places`: files and folders, by any name. */
+  constructor(places: readonly string[]) {
+    this.#places = places;
+  }
+
+  /** Why this configuration cannot be, or nothing. */
+  refusal(config: ServeConfig | null): string | undefined {
+    for (const target of targetsOf(config)) {
+      if ("file" in target && !this.#mayServe(target.file, true))
+        return `cannot serve "${target.file}": it is, holds or lies in a place with this gateway's own secrets or devices`;
+      if ("socket" in target && !this.mayDial(target.socket))
+        return `cannot forward to "${target.socket}": it is this gateway's own admin socket`;
+    }
+    return undefined;
+  }
+
+  /** May this file or folder, whose links are resolved, be sent? */
+  mayOpen(resolved: string): boolean {
+    return this.#mayServe(resolved, false);
+  }
+
+  /** May a unix socket at this path be a backend? By device and inode: links, hard links and bind mounts are the same socket. */
+  mayDial(socketPath: string): boolean {
+    const asked = identityOf(socketPath);
+    return asked === undefined || !this.#places.some((place) => identityOf(place) === asked);
+  }
+
+  #mayServe(file: string, isRoot: boolean): boolean {
+    const real = resolved(file);
+    if (KERNEL_PLACES.some((place) => isWithin(real, place))) return false;
+    return this.#places.every((place) => {
+      const secret = resolved(place);
+      return !isWithin(real, secret) && !(isRoot && isWithin(secret, real));
+    });
+  }
+}
+
+function resolved(file: string): string {
+  try {
+    return realpathSync(file);
+  } catch {
+    return path.resolve(file); // not there yet: its name decides, and it is asked about again when it is opened
+  }
+}
+
+function isWithin(inner: string, outer: string): boolean {
+  return inner === outer || inner.startsWith(outer.endsWith(path.sep) ? outer : outer + path.sep);
+}
+
+function identityOf(file: string): string | undefined {
+  const found = statSync(file, { throwIfNoEntry: false, bigint: true });
+  return found === undefined ? undefined : `${found.dev}:${found.ino}`;
+}
+
+type LocalTarget = { readonly file: string } | { readonly socket: string };
+
+function* targetsOf(config: ServeConfig | ServiceConfig | null): Generator<LocalTarget> {
+  if (config === null) return;
+  for (const { TCPForward = "" } of Object.values(config.TCP ?? {})) yield* socketOf(TCPForward);
+  for (const { Handlers } of Object.values(config.Web ?? {}))
+    for (const handler of Object.values(Handlers ?? {})) yield* ofHandler(handler);
+  const { Foreground = {}, Services = {} } = config as ServeConfig;
+  for (const part of [...Object.values(Foreground), ...Object.values(Services)]) yield* targetsOf(part);
+}
+
+function* ofHandler({ Path, Proxy: target = "" }: HttpHandler): Generator<LocalTarget> {
+  if (Path !== undefined && Path !== "") yield { file: Path };
+  yield* socketOf(target);
+}
+
+function* socketOf(target: string): Generator<LocalTarget> {
+  if (target.startsWith("unix:")) yield { socket: target.slice("unix:".length) };
+}

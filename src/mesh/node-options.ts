@@ -1,0 +1,37 @@
+import type { Duplex } from "node:stream";
+import type { Clock } from "../base/clock.ts";
+import type { Log } from "../base/log.ts";
+import type { UdpIo } from "../base/packet.ts";
+import type { PathTable } from "../base/path-table.ts";
+import type { Random } from "../base/random.ts";
+import type { Store } from "../base/store.ts";
+import type { DerpRegion } from "../wire/tailcfg.ts";
+import type { UdpKind } from "./udp/udp-io.ts";
+
+export interface MeshNodeOptions {
+  /** URL of the coordination server. */
+  readonly controlUrl: string;
+  readonly authKey?: string;
+  readonly hostname?: string;
+  readonly store: Store;
+  /** UDP port; 0 = any. @default 0 */
+  readonly port?: number;
+  readonly log?: Log;
+  readonly clock?: Clock;
+  readonly random?: Random;
+  /** A person must open this URL to let the node in. */
+  readonly onAuthUrl?: (url: string) => void;
+  /** Opens the stream to the coordination server; the network of the test internet plugs in here. */
+  readonly connect?: (url: URL, signal: AbortSignal) => Promise<Duplex>;
+  /** The same for a DERP region, up to the end of the HTTP upgrade. */
+  readonly connectDerp?: (region: DerpRegion, signal: AbortSignal) => Promise<Duplex>;
+  /** How UDP is spoken. @default the fastest that works here */
+  readonly udp?: UdpKind;
+  /** In place of the system's UDP. */
+  readonly openUdp?: (table: PathTable) => Promise<UdpIo>;
+  /** Addresses of this machine's interfaces, for direct paths. */
+  readonly localAddresses?: () => readonly string[];
+  readonly tags?: readonly string[];
+  /** Asks elsewhere for what WireGuard-only members want to know beside the mesh's names. @default refused */
+  readonly forwardDns?: (query: Uint8Array, transport: "udp" | "tcp") => Promise<Uint8Array | undefined>;
+}

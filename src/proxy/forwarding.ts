@@ -1,0 +1,65 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Log } from "../base/log.ts";
+import type { HeaderPair } from "../identity/headers.ts";
+import type { Backend } from "./backend.ts";
+import type { BackendPool } from "./backend-pool.ts";
+import { requestFields } from "./fields.ts";
+import type { Checked } from "./request-checks.ts";
+import type { Asked } from "./upstream/exchange.ts";
+
+/** A request that was routed to a backend, with everything that sending it needs. */
+export interface Forwarding {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly checked: Checked;
+  readonly backend: Backend;
+  /** With the query. */
+  readonly path: string;
+  readonly identity: readonly HeaderPair[];
+  readonly pool: BackendPool;
+  readonly poolKey: string;
+  readonly log: Log;
+  readonly rewrite: (name: string, value: string) => string;
+}
+
+const LENGTH_WANTED: ReadonlySet<string> = new Set(["POST", "PUT", "PATCH"]);
+/** RFC 9110 section 9.2.2, of those that we let through without a body. */
+const RETRIED: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS"]);
+
+/** The request anew from its parsed parts; the framing is ours. */
+export function askedOf(work: Forwarding, extra: readonly HeaderPair[] = []): Asked {
+  const { request, checked, backend, identity, path } = work;
+  const method = request.method ?? "GET";
+  const fields = requestFields(request.rawHeaders, checked.isChunked);
+  for (const pair of extra) fields.push(pair);
+  for (const pair of identity) fields.push(pair);
+  const host = backend.socketPath === undefined ? checked.host : "localhost";
+  return { method, path, host, fields, body: bodyOf(request, checked) };
+}
+
+function bodyOf(request: IncomingMessage, { isChunked, length }: Checked): Asked["body"] {
+  if (isChunked) return "chunked";
+  if (length !== undefined && length > 0) return length;
+  // HTTP/2 needs neither field for a body.
+  if (request.httpVersionMajor === 2 && !isEndedStream(request)) return "chunked";
+  return LENGTH_WANTED.has(request.method ?? "") ? 0 : "none";
+}
+
+function isEndedStream(request: IncomingMessage): boolean {
+  const stream = (request as unknown as { stream?: { endAfterHeaders?: boolean } }).stream;
+  return stream?.endAfterHeaders === true || request.readableEnded;
+}
+
+/** May it be sent again when its connection died unanswered? (H1-24) */
+export function isRepeatable({ method, body }: Asked): boolean {
+  return body === "none" && RETRIED.has(method);
+}
+
+/**
+ * HTTP/2 to a backend without TLS, as upstream has it: for gRPC alone, as nothing can tell beforehand what else such a
+ * backend speaks (upstream `shouldProxyViaH2C`).
+ */
+export function isH2c({ request, backend }: Forwarding): boolean {
+  if (request.httpVersionMajor !== 2 || backend.scheme !== "http") return false;
+  return /^application\/grpc(?:[+;]|$)/.test(request.headers["content-type"] ?? "");
+}

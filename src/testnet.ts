@@ -1,0 +1,15 @@
+/** A whole mesh in memory (`sallyport/testnet`): to test a backend against the identity headers of a real gateway. */
+
+import { Gateway } from "./gateway/gateway.ts";
+import { nodeOf } from "./library.ts";
+import { Testnet, type TestnetOptions } from "./testnet/testnet.ts";
+
+export type { App, Backend, ServeOptions } from "./testnet/app.ts";
+export type { Host, HostOptions, Link } from "./testnet/internet.ts";
+export type { Nat, NatKind } from "./testnet/nat.ts";
+export type { NodeOptions, TestNode, Testnet, TestnetOptions, TestUser } from "./testnet/testnet.ts";
+
+/** Opens a mesh without a socket: its server, its internet and its clock. Close it at the end of the test. */
+export function createTestnet(options: TestnetOptions = {}): Promise<Testnet> {
+  return Testnet.open(options, { openGateway: (gateway) => Gateway.open(gateway), nodeOf });
+}

@@ -2,7 +2,7 @@ import { parseArgs } from "node:util";
 import { type Group, header, toJsonLine, toRow } from "./table.ts";
 
 // npm run bench [-- [--json] [group …]]: without names, all groups, in this order.
-const names = ["tunnel", "proxy"];
+const names = ["tunnel", "serve", "proxy"];
 const { values, positionals } = parseArgs({
   options: { json: { type: "boolean", default: false } },
   allowPositionals: true,

@@ -82,9 +82,8 @@ export async function endOf(child: ChildProcess): Promise<void> {
   await promise;
 }
 
-/** Runs a command on a core to its end; gives its standard output, whatever its status. */
-export async function runPinned(core: number, command: string, ...args: readonly string[]): Promise<string> {
-  const child = startPinned(core, command, args);
+/** All that a process writes to standard output until it ends, whatever its status. */
+export async function outputOf(child: ChildProcess): Promise<string> {
   let text = "";
   child.stdout!.on("data", (chunk) => {
     text += String(chunk);

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { createSecureContext } from "node:tls";
 import { systemClock } from "../src/base/clock.ts";
@@ -7,8 +8,9 @@ import type { Caller, Callers } from "../src/identity/caller.ts";
 import { ReverseProxy } from "../src/proxy/proxy.ts";
 import { SocketConn } from "./socket-conn.ts";
 
-// Arguments: the port to listen on, the backend's URL. The whole request path with identity headers, no mesh below.
-const [port, backend] = process.argv.slice(2);
+// Arguments: the plain port, the port with TLS, the backend's URL, a file with key and certificate.
+// The whole request path with identity headers, no mesh below.
+const [plainPort, securePort, backend, pemFile] = process.argv.slice(2);
 const address = "100.64.0.2";
 const caller: Caller = {
   kind: "user",
@@ -26,24 +28,38 @@ const callers: Callers = {
   revoked: () => new AbortController().signal,
 };
 const config = {
-  TCP: { 80: { HTTP: true } },
-  Web: { "gw.bench.test:80": { Handlers: { "/": { Proxy: backend! } } } },
+  TCP: { 80: { HTTP: true }, 443: { HTTPS: true } },
+  Web: {
+    "gw.bench.test:80": { Handlers: { "/": { Proxy: backend! } } },
+    "gw.bench.test:443": { Handlers: { "/": { Proxy: backend! } } },
+  },
 };
+const pem = readFileSync(pemFile!);
+const context = createSecureContext({ key: pem, cert: pem });
 const proxy = new ReverseProxy({
   config: () => config,
   selfName: () => "gw.bench.test",
   callers,
-  secureContext: async () => createSecureContext(),
+  secureContext: async () => context,
   log: silentLog,
   clock: systemClock,
 });
-const server = createServer({ allowHalfOpen: true }, (socket) => {
-  const proof: Proof = {
-    kind: "mesh",
-    nodeKey: "aa",
-    source: { address, port: socket.remotePort ?? 0 },
-    destination: { address: "100.64.0.1", port: 80 },
-  };
-  proxy.accept(new SocketConn(socket, proof), 80);
-});
-server.listen(Number(port), "127.0.0.1", () => console.log("{}"));
+for (const [listening, port] of [
+  [plainPort, 80],
+  [securePort, 443],
+] as const) {
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    const proof: Proof = {
+      kind: "mesh",
+      nodeKey: "aa",
+      source: { address, port: socket.remotePort ?? 0 },
+      destination: { address: "100.64.0.1", port },
+    };
+    proxy.accept(new SocketConn(socket, proof), port);
+  });
+  const { promise, resolve } = Promise.withResolvers<void>();
+  server.listen(Number(listening), "127.0.0.1", () => resolve());
+  await promise;
+}
+process.on("SIGTERM", () => process.exit());
+console.log("{}");

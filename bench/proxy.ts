@@ -1,8 +1,9 @@
-import type { ChildProcess } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { createSelfSigned } from "../src/certs/self-signed.ts";
 import { findPeer } from "../test/peers.ts";
+import { secureLoad } from "./h2load.ts";
 import {
   endOf,
   freePort,
@@ -13,100 +14,129 @@ import {
   startPinned,
   untilListening,
 } from "./processes.ts";
-import { haproxyConfig, nginxBackend, nginxProxy } from "./proxy-configs.ts";
+import { caddyConfig, haproxyConfig, nginxBackend, nginxProxy, type ProxySetup } from "./proxy-configs.ts";
+import { interleaved, median } from "./rounds.ts";
 import type { Figure, Group } from "./table.ts";
-import { load } from "./wrk.ts";
+import { type Load, load } from "./wrk.ts";
 
 const HOST = "gw.bench.test";
-const SECONDS = 3;
+const SECONDS = 2;
+const ROUNDS = 3;
 const PEERS = ["nginx", "haproxy", "caddy"] as const;
+const CONFIGS = { nginx: nginxProxy, haproxy: haproxyConfig, caddy: caddyConfig } as const;
 
 interface Subject {
+  readonly name: string;
   readonly port: number;
+  readonly securePort: number;
   readonly pid: number;
+  readonly idleMb: number;
   end(): Promise<void>;
 }
 
-interface Measured {
-  readonly idleMb: number;
-  readonly small: { readonly rate: number; readonly p99: number };
-  readonly many: { readonly rate: number; readonly p99: number };
-  readonly big: { readonly rate: number; readonly p99: number };
+interface Seen {
+  readonly small: Load;
+  readonly many: Load;
+  readonly big: Load;
   readonly loadedMb: number;
-}
-
-async function measure(subject: Subject): Promise<Measured> {
-  const at = (where: string) => `http://127.0.0.1:${subject.port}${where}`;
-  await load(at("/1k"), { connections: 64, seconds: 1, host: HOST }); // warm: compilers, pools
-  const idleMb = residentMb(subject.pid);
-  const small = await load(at("/1k"), { connections: 64, seconds: SECONDS, host: HOST });
-  const many = await load(at("/1k"), { connections: 256, seconds: SECONDS, host: HOST });
-  const loadedMb = residentMb(subject.pid);
-  const big = await load(at("/64k"), { connections: 64, seconds: SECONDS, host: HOST });
-  return { idleMb, small, many, big, loadedMb };
-}
-
-async function startPeer(name: (typeof PEERS)[number], backend: number, scratch: string): Promise<Subject> {
-  const port = await freePort();
-  const file = path.join(scratch, name);
-  const args = { nginx: ["-c", file], haproxy: ["-f", file], caddy: [] as string[] };
-  if (name === "nginx") writeFileSync(file, nginxProxy(port, backend, scratch));
-  if (name === "haproxy") writeFileSync(file, haproxyConfig(port, backend));
-  if (name === "caddy") {
-    args.caddy = ["reverse-proxy", "--from", `http://:${port}`, "--to", `127.0.0.1:${backend}`];
-  }
-  const home = { GOMAXPROCS: "1", HOME: scratch, XDG_DATA_HOME: scratch, XDG_CONFIG_HOME: scratch };
-  const child = startPinned(SUBJECT_CORE, name, args[name], home);
-  await untilListening(port);
-  return { port, pid: child.pid!, end: () => endOf(child) };
-}
-
-async function startOurs(backend: number): Promise<Subject> {
-  const port = await freePort();
-  const own = OwnProcess.start(SUBJECT_CORE, "proxy-process.ts", [String(port), `http://127.0.0.1:${backend}`]);
-  await own.next();
-  return { port, pid: own.child.pid!, end: () => own.end() };
+  /** Requests a second. */
+  readonly https: number;
+  readonly http2: number;
 }
 
 async function* run(): AsyncIterable<Figure> {
-  if (findPeer("wrk") === undefined || findPeer("nginx") === undefined) {
-    yield { name: "proxy 1 KiB", value: undefined, unit: "req/s", peer: "nginx", note: "needs wrk and nginx" };
+  const missing = ["wrk", "h2load", "nginx"].filter((name) => findPeer(name) === undefined);
+  if (missing.length > 0) {
+    const note = `skipped: needs ${missing.join(", ")}`;
+    yield { name: "proxy 1 KiB", value: undefined, unit: "req/s", peer: "nginx", note };
     return;
   }
-  const scratch = mkdtempSync(path.join(tmpdir(), "sallyport-bench-"));
-  mkdirSync(path.join(scratch, "www"));
-  writeFileSync(path.join(scratch, "www", "64k"), Buffer.alloc(64 * 1024, "x"));
+  const scratch = mkdtempSync(path.join(tmpdir(), "spb-"));
+  const subjects: Subject[] = [];
   const backendPort = await freePort();
   writeFileSync(path.join(scratch, "backend"), nginxBackend(backendPort, scratch));
-  const backend: ChildProcess = startPinned(LOAD_CORE, "nginx", ["-c", path.join(scratch, "backend")]);
+  mkdirSync(path.join(scratch, "www"));
+  writeFileSync(path.join(scratch, "www", "64k"), Buffer.alloc(64 * 1024, "x"));
+  const pem = path.join(scratch, "pem");
+  const { key, certificate } = await createSelfSigned(HOST, Date.now());
+  writeFileSync(pem, key + certificate);
+  const backend = startPinned(LOAD_CORE, "nginx", ["-c", path.join(scratch, "backend")]);
   try {
     await untilListening(backendPort);
-    const all = new Map<string, Measured>();
     for (const name of ["ours", ...PEERS] as const) {
       if (name !== "ours" && findPeer(name) === undefined) continue;
-      const subject = await (name === "ours" ? startOurs(backendPort) : startPeer(name, backendPort, scratch));
-      try {
-        all.set(name, await measure(subject));
-      } finally {
-        await subject.end();
-      }
+      subjects.push(await start(name, { backend: backendPort, pem, scratch }));
     }
-    const ours = all.get("ours")!;
-    const beside = (name: string, unit: string, of: (one: Measured) => number, peers: readonly string[]) =>
-      peers.map((peer): Figure => {
-        const theirs = all.get(peer);
-        return { name, value: of(ours), unit, peer, peerValue: theirs === undefined ? undefined : of(theirs) };
-      });
-    yield* beside("proxy 1 KiB, 64 connections", "req/s", ({ small }) => small.rate, PEERS);
-    yield* beside("proxy 1 KiB, 64 connections, p99", "ms", ({ small }) => small.p99, PEERS);
-    yield* beside("proxy 1 KiB, 256 connections", "req/s", ({ many }) => many.rate, PEERS);
-    yield* beside("proxy 64 KiB, 64 connections", "req/s", ({ big }) => big.rate, PEERS);
-    yield* beside("proxy memory after the warm-up", "MB", ({ idleMb }) => idleMb, PEERS);
-    yield* beside("proxy memory after 256 connections", "MB", ({ loadedMb }) => loadedMb, PEERS);
+    const seen = await interleaved(subjects, ROUNDS, measure);
+    const of = (name: string, what: (seen: Seen) => number): number | undefined => {
+      const subject = subjects.find((one) => one.name === name);
+      return subject === undefined ? undefined : median(seen.get(subject)!.map(what));
+    };
+    const beside = (name: string, unit: string, what: (seen: Seen) => number) =>
+      PEERS.map((peer): Figure => ({ name, value: of("ours", what), unit, peer, peerValue: of(peer, what) }));
+    yield* beside("proxy 1 KiB, 64 connections", "req/s", ({ small }) => small.rate);
+    yield* beside("proxy 1 KiB, 64 connections, p50", "ms", ({ small }) => small.p50);
+    yield* beside("proxy 1 KiB, 64 connections, p99", "ms", ({ small }) => small.p99);
+    yield* beside("proxy 1 KiB, 256 connections", "req/s", ({ many }) => many.rate);
+    yield* beside("proxy 1 KiB, 256 connections, p99", "ms", ({ many }) => many.p99);
+    yield* beside("proxy 64 KiB, 64 connections", "req/s", ({ big }) => big.rate);
+    yield* beside("proxy HTTPS 1 KiB, 64 connections", "req/s", ({ https }) => https);
+    yield* beside("proxy HTTP/2 1 KiB, 16 connections of 4 streams", "req/s", ({ http2 }) => http2);
+    const idle = (name: string) => subjects.find((one) => one.name === name)?.idleMb;
+    for (const peer of PEERS) {
+      yield { name: "proxy memory, idle", value: idle("ours"), unit: "MB", peer, peerValue: idle(peer) };
+    }
+    yield* beside("proxy memory, after 256 connections", "MB", ({ loadedMb }) => loadedMb);
   } finally {
+    for (const subject of subjects) await subject.end();
     await endOf(backend);
     rmSync(scratch, { recursive: true, force: true });
   }
+}
+
+type Setting = Pick<ProxySetup, "backend" | "pem" | "scratch">;
+
+async function start(name: "ours" | (typeof PEERS)[number], setting: Setting): Promise<Subject> {
+  const setup = { ...setting, port: await freePort(), securePort: await freePort() };
+  const { port, securePort, backend, pem, scratch } = setup;
+  if (name === "ours") {
+    const ports = [String(port), String(securePort)];
+    const args = [...ports, `http://127.0.0.1:${backend}`, pem];
+    const own = OwnProcess.start(SUBJECT_CORE, "proxy-process.ts", args);
+    await own.next();
+    return warmed({ name, port, securePort, pid: own.child.pid!, end: () => own.end() });
+  }
+  const file = path.join(scratch, name);
+  writeFileSync(file, CONFIGS[name](setup));
+  const args = {
+    nginx: ["-c", file],
+    haproxy: ["-f", file],
+    caddy: ["run", "--adapter", "caddyfile", "--config", file],
+  };
+  const home = { GOMAXPROCS: "1", HOME: scratch, XDG_DATA_HOME: scratch, XDG_CONFIG_HOME: scratch };
+  const child = startPinned(SUBJECT_CORE, name, args[name], home);
+  await untilListening(port);
+  await untilListening(securePort);
+  return warmed({ name, port, securePort, pid: child.pid!, end: () => endOf(child) });
+}
+
+async function warmed(subject: Omit<Subject, "idleMb">): Promise<Subject> {
+  const idleMb = residentMb(subject.pid);
+  await load(`http://127.0.0.1:${subject.port}/1k`, { connections: 64, seconds: SECONDS, host: HOST });
+  return { ...subject, idleMb };
+}
+
+async function measure({ port, securePort, pid }: Subject): Promise<Seen> {
+  const at = (where: string) => `http://127.0.0.1:${port}${where}`;
+  const options = { seconds: SECONDS, host: HOST };
+  const small = await load(at("/1k"), { connections: 64, ...options });
+  const many = await load(at("/1k"), { connections: 256, ...options });
+  const loadedMb = residentMb(pid);
+  const big = await load(at("/64k"), { connections: 64, ...options });
+  const secure = { port: securePort, ...options };
+  const https = await secureLoad({ ...secure, connections: 64, isHttp2: false });
+  const http2 = await secureLoad({ ...secure, connections: 16, isHttp2: true });
+  return { small, many, big, loadedMb, https, http2 };
 }
 
 export const group: Group = { name: "proxy", run };

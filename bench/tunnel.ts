@@ -7,6 +7,7 @@ import { systemRandom } from "../src/base/random.ts";
 import { generatePrivateKey, publicKeyOf } from "../src/crypto/keys.ts";
 import type { UdpKind } from "../src/mesh/udp/udp-io.ts";
 import { findPeer, isRoot } from "../test/peers.ts";
+import { iperf } from "./iperf.ts";
 import { createLink, eventually, type Link, type Side } from "./link.ts";
 import { cpuSeconds, LOAD_CORE, OwnProcess, SUBJECT_CORE } from "./processes.ts";
 import { interleaved, median } from "./rounds.ts";
@@ -175,27 +176,14 @@ export class TunnelBench {
     const before = cpuSeconds(subject.pid);
     const begun = performance.now();
     const all = await Promise.all(
-      Array.from({ length: clients }, (_, i) => this.#iperf(subject, PORTS[i]!, isDownload, streams / clients)),
+      PORTS.slice(0, clients).map((port) => {
+        const { address } = subject;
+        const run = { address, port, seconds: SECONDS, isDownload, streams: streams / clients };
+        return iperf(this.#link.load, LOAD_CORE, run);
+      }),
     );
     const elapsed = (performance.now() - begun) / 1000;
     return { gbits: all.reduce((a, b) => a + b, 0), cores: (cpuSeconds(subject.pid) - before) / elapsed };
-  }
-
-  async #iperf({ address }: Subject, port: number, isDownload: boolean, streams: number): Promise<number> {
-    const args = ["-c", address, "-p", String(port), "-t", String(SECONDS), "-J"];
-    if (isDownload) args.push("-R");
-    const child = this.#link.load.start(LOAD_CORE, "iperf3", [...args, "-P", String(streams)]);
-    let text = "";
-    child.stdout!.on("data", (chunk) => {
-      text += String(chunk);
-    });
-    const { promise, resolve } = Promise.withResolvers<void>();
-    child.once("close", () => resolve());
-    await promise;
-    const answer = JSON.parse(text) as { error?: string; end: { sum_received?: { bits_per_second: number } } };
-    const bits = answer.end.sum_received?.bits_per_second;
-    if (bits === undefined) throw new Error(`iperf3 -c ${address}: ${answer.error ?? "no result"}`);
-    return bits / 1e9;
   }
 }
 

@@ -1,4 +1,5 @@
-import { LOAD_CORE, runPinned } from "./processes.ts";
+import type { Side } from "./link.ts";
+import { LOAD_CORE, outputOf, startPinned } from "./processes.ts";
 
 export interface Load {
   readonly rate: number;
@@ -12,15 +13,18 @@ interface LoadOptions {
   readonly connections: number;
   readonly seconds: number;
   readonly host?: string;
+  /** Where wrk runs; absent: here. */
+  readonly side?: Side;
 }
 
 const UNITS: Readonly<Record<string, number>> = { us: 0.001, ms: 1, s: 1000 };
 
 /** Asks as fast as it can over keep-alive connections. */
-export async function load(url: string, { connections, seconds, host }: LoadOptions): Promise<Load> {
+export async function load(url: string, { connections, seconds, host, side }: LoadOptions): Promise<Load> {
   const header = host === undefined ? [] : ["-H", `Host: ${host}`];
   const args = ["-t1", `-c${connections}`, `-d${seconds}s`, "--latency", ...header, url];
-  const text = await runPinned(LOAD_CORE, "wrk", ...args);
+  const child = side === undefined ? startPinned(LOAD_CORE, "wrk", args) : side.start(LOAD_CORE, "wrk", args);
+  const text = await outputOf(child);
   const number = (pattern: RegExp) => Number(pattern.exec(text)?.[1] ?? 0);
   const delay = (percent: number) => {
     const [, value, unit] = new RegExp(`${percent}%\\s+([\\d.]+)(us|ms|s)`).exec(text) ?? [];

@@ -1,5 +1,6 @@
 import type { RequestInit, Response } from "undici";
 import type { AddressPort } from "./base/address.ts";
+import { directoryStore } from "./base/directory-store.ts";
 import { asDuplex, type ConnDuplex } from "./base/duplex.ts";
 import { Fault } from "./base/fault.ts";
 import type { Log } from "./base/log.ts";
@@ -8,7 +9,6 @@ import type { Caller } from "./identity/caller.ts";
 import { MapCallers } from "./identity/map-callers.ts";
 import { meshFetch } from "./mesh/fetch.ts";
 import { MeshNode, type PeerStatus } from "./mesh/node.ts";
-import { directoryStore } from "./mesh/state.ts";
 import { capabilitiesOf } from "./wire/capabilities.ts";
 import type { CapMap } from "./wire/tailcfg.ts";
 

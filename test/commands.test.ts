@@ -1,10 +1,11 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { X509Certificate } from "node:crypto";
 import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { createServer } from "node:http";
+import { createServer, request } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { createNode } from "../src/index.ts";
 
@@ -49,6 +50,21 @@ async function sallyport(
   });
   const status = await new Promise<number | null>((resolve) => child.on("close", resolve));
   return { status, stdout, stderr };
+}
+
+/** What `tailscale set` sends. */
+function patchPrefs(socketPath: string, body: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const path = "/localapi/v0/prefs";
+    const call = request(
+      { socketPath, path, method: "PATCH", headers: { Host: "local-tailscaled.sock" } },
+      (answer) => {
+        text(answer).then(resolve, reject);
+      },
+    );
+    call.once("error", reject);
+    call.end(body);
+  });
 }
 
 beforeAll(() => new Promise<void>((resolve) => backend.listen(0, "127.0.0.1", () => resolve())));
@@ -113,9 +129,34 @@ test("server, gateway, serve, and a node of the library, as a person types them"
     expect(whois.stdout).toContain("alice@example.com");
     expect((await sallyport("--socket", socket, "ip", "-4")).stdout.trim()).toBe("100.64.0.1");
 
+    expect(await sallyport("--socket", socket, "down")).toMatchObject({ status: 0 });
+    const stopped = await sallyport("--socket", socket, "status");
+    expect([stopped.stdout, stopped.status]).toEqual(["Sallyport is stopped.\n", 1]);
+    await expect(
+      node.fetch("http://gw.mesh.internal/", { signal: AbortSignal.timeout(700) }),
+      "a node that is down answers nobody",
+    ).rejects.toThrow();
+    expect(await sallyport("--socket", socket, "up", "--hostname", "gate")).toMatchObject({ status: 0, stderr: "" });
+    expect((await sallyport("--socket", socket, "ip", "-4")).stdout.trim()).toBe("100.64.0.1");
+    await expect
+      .poll(async () => (await sallyport("--socket", socket, "status")).stdout, { timeout: 10_000 })
+      .toContain("gate");
+    expect((await node.fetch("http://gate.mesh.internal/")).status, "what is served belongs to the name").toBe(404);
+    expect(await sallyport("--socket", socket, "up", "--hostname", "gw")).toMatchObject({ status: 0, stderr: "" });
+    await expect.poll(async () => (await node.fetch("http://gw.mesh.internal/")).status, { timeout: 10_000 }).toBe(200);
+    const ssh = '{"RunSSH":true,"RunSSHSet":true}';
+    expect(await patchPrefs(socket, ssh)).toMatch(/RunSSH: this gateway does not support an SSH server/);
+
     const [ca, jwks, metrics, health] = await Promise.all(
       ["ca", "jwks", "metrics", "health"].map((command) => sallyport("--socket", socket, command)),
     );
+    const netcheck = await sallyport("--socket", socket, "netcheck");
+    expect(netcheck.stdout).toMatch(/Nearest DERP: \S+/);
+    const report = await sallyport("--socket", socket, "bugreport");
+    expect(JSON.parse(report.stdout)).toMatchObject({ state: "running", health: [], served: { tcp: ["80"] } });
+    expect(report.stdout).not.toMatch(/PRIVATE|privkey:|127\.0\.0\.1:\d+\/?"$/m);
+    expect(await sallyport("--socket", socket, "set", "--hostname", "gw")).toMatchObject({ status: 0, stderr: "" });
+    expect((await sallyport("--socket", socket, "set", "--ssh")).stderr).toContain("does not support an SSH server");
     expect(new X509Certificate(ca!.stdout).ca).toBe(true);
     expect(JSON.parse(jwks!.stdout)).toMatchObject({ keys: [{ kty: "OKP", crv: "Ed25519", alg: "EdDSA" }] });
     expect(jwks!.stdout).not.toContain('"d"');

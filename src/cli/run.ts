@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { text } from "node:stream/consumers";
 import { parseArgs } from "node:util";
+import { directoryStore } from "../base/directory-store.ts";
 import { Fault, messageOf } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 import { memoryStore } from "../base/store.ts";
@@ -9,7 +10,6 @@ import { nodeServeConfig, readServices } from "../config/services.ts";
 import { GatewayAdmin } from "../gateway/admin.ts";
 import { Gateway } from "../gateway/gateway.ts";
 import { openLocalApi } from "../gateway/localapi/index.ts";
-import { directoryStore } from "../mesh/state.ts";
 import type { CliIo } from "./io.ts";
 import { programLog } from "./program-log.ts";
 import { defaultSocketPath } from "./socket-path.ts";
@@ -54,7 +54,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   }
   const log = programLog(values.log);
   const state = values.state ?? path.join(io.env["HOME"] ?? ".", ".local", "state", "sallyport");
-  const store = state === "mem:" ? memoryStore() : await directoryStore(state);
+  const store = state === "mem:" ? memoryStore() : await directoryStore(state, log);
   const authKey = await readAuthKey(values["auth-key"] ?? io.env["TS_AUTHKEY"], values["auth-key"] !== undefined, io);
   if (values.config !== undefined) await readServices(values.config); // a bad file is told before anything is joined
   await using stack = new AsyncDisposableStack();
@@ -76,7 +76,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     onAuthUrl: (url) => io.stderr(`\nTo authenticate, visit:\n\n\t${url}\n\n`),
   });
   stack.defer(() => gateway.close());
-  const backend = new GatewayAdmin(gateway, { controlUrl, hostname: values.hostname ?? "" });
+  const backend = new GatewayAdmin(gateway);
   const localApi = await openLocalApi({ socketPath, backend, log });
   stack.defer(() => localApi.close());
   if (values.config !== undefined) stack.defer(await declareServices(gateway, values.config, log));

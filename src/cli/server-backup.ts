@@ -24,7 +24,7 @@ export async function restore(
   io: CliIo,
 ): Promise<number | undefined> {
   if (file === undefined || rest.length > 0) return undefined;
-  const { directoryStore } = await import("../mesh/state.ts");
+  const { directoryStore } = await import("../base/directory-store.ts");
   const { restoreBackup } = await import("../coordination/store/sqlite-backup.ts");
   const folder = await directoryStore(state);
   try {

@@ -55,14 +55,14 @@ export async function server(args: readonly string[], io: CliIo): Promise<number
 }
 
 async function serve(values: ServerValues, state: string, socketPath: string, io: CliIo): Promise<number> {
-  const { directoryStore } = await import("../mesh/state.ts");
+  const { directoryStore } = await import("../base/directory-store.ts");
   const { SqliteCoordinationStore } = await import("../coordination/store/sqlite-store.ts");
   const { Server } = await import("../server/server.ts");
   const { openAdminApi } = await import("../server/admin-api.ts");
   const log = programLog(values.log);
   await using stack = new AsyncDisposableStack();
   const running = await Server.open({
-    state: await directoryStore(state),
+    state: await directoryStore(state, log),
     store: await SqliteCoordinationStore.open(path.join(state, "server.db")),
     baseDomain: values.domain ?? "mesh.internal",
     port: Number(values.port ?? 8080),

@@ -16,6 +16,9 @@ COMMANDS
   up        Connect, logging in if needed
   down      Disconnect
   logout    Disconnect and forget this node's key
+  set       Change settings
+  netcheck  Show what is known of the network under this node
+  bugreport Print what helps to find a fault
   health    Say whether the gateway does its work
   metrics   Print metrics in Prometheus' format
   ca        Print the local CA's certificate

@@ -15,7 +15,7 @@ const never = new AbortController().signal;
 
 const open: PolicyEngine = {
   filterFor: () => [{ SrcIPs: ["*"], DstPorts: [{ IP: "*", Ports: { First: 0, Last: 65535 } }] }],
-  canSee: () => true,
+  visibleTo: (_node, all) => new Set(all.map(({ id }) => id)),
   routesFor: (_viewer, router) => router.routes,
   attributesFor: () => ({ https: null }),
   mayTag: (user, tag) => user === "ada@example.com" && tag === "tag:web",
@@ -24,7 +24,8 @@ const open: PolicyEngine = {
 const ownOnly: PolicyEngine = {
   ...open,
   filterFor: () => [],
-  canSee: (a, b) => a.user !== undefined && a.user === b.user,
+  visibleTo: (node, all) =>
+    new Set(all.filter(({ user }) => user !== undefined && user === node.user).map(({ id }) => id)),
 };
 
 class Recorder implements MapSink {

@@ -64,8 +64,20 @@ function derpDelta(before: DerpMap, after: DerpMap): DerpMap {
   };
 }
 
+/** The same JSON, whatever the order of members. */
 function isSame(a: unknown, b: unknown): boolean {
-  return a === b || JSON.stringify(a) === JSON.stringify(b);
+  if (a === b) return true;
+  if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return false;
+  if (Array.isArray(a)) {
+    return Array.isArray(b) && a.length === b.length && a.every((element, i) => isSame(element, b[i]));
+  }
+  if (Array.isArray(b)) return false;
+  const [before, after] = [a as Readonly<Record<string, unknown>>, b as Readonly<Record<string, unknown>>];
+  const members = Object.keys(before);
+  return (
+    members.length === Object.keys(after).length &&
+    members.every((member) => Object.hasOwn(after, member) && isSame(before[member], after[member]))
+  );
 }
 
 /** Members of `Node` that a `PeerChange` can carry; in it, an absent member means unchanged. */

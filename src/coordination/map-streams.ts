@@ -10,6 +10,7 @@ import type { NodeRecord } from "./records.ts";
 
 /** Least time between two rounds of deltas: what happens meanwhile is one message. */
 const COALESCE_MS = 250;
+const LONGEST_PART_MS = 20;
 /** The client's watchdog is 120 s (control-protocol §4.4). */
 const KEEP_ALIVE_MS = 50_000;
 const KEEP_ALIVE_SPREAD_MS = 8000;
@@ -21,6 +22,14 @@ interface Stream {
   peers: Map<number, Node>;
   stopKeepAlive: () => void;
   end(): void;
+}
+
+/** One round of deltas over the streams that were open at its start. */
+interface Round {
+  readonly streams: readonly Stream[];
+  next: number;
+  /** Undefined: who may see whom changed. */
+  readonly dirty: ReadonlySet<number> | undefined;
 }
 
 export interface StreamsOptions {
@@ -66,12 +75,13 @@ export class MapStreams {
     const { views, clock, onOpen, onEnd } = this.#options;
     this.#streams.get(node.id)?.end();
     const { promise, resolve } = Promise.withResolvers<void>();
+    views.beginRound();
     const view = views.of(node);
     const stream: Stream = {
       nodeId: node.id,
       sink,
       view,
-      peers: new Map(view.peers),
+      peers: view.peers,
       stopKeepAlive: () => undefined,
       end: () => {
         stream.stopKeepAlive();
@@ -94,6 +104,7 @@ export class MapStreams {
   /** One map, no stream. */
   once(node: NodeRecord, sink: MapSink): void {
     const { views, clock } = this.#options;
+    views.beginRound();
     sink.send(fullMap(views.of(node), rfc3339(clock.wall())));
     sink.end();
   }
@@ -139,26 +150,47 @@ export class MapStreams {
   }
 
   #flush(): void {
-    this.#scheduled = undefined;
-    this.#lastFlush = this.#options.clock.now();
+    const { clock, views } = this.#options;
+    this.#lastFlush = clock.now();
     const dirty = new Set(this.#dirty);
-    const topology = this.#topology;
+    const round: Round = {
+      streams: this.#streams.values().toArray(),
+      next: 0,
+      dirty: this.#topology ? undefined : dirty,
+    };
     this.#dirty.clear();
     this.#topology = false;
-    for (const stream of [...this.#streams.values()]) {
-      const node = this.#options.ledger.nodes.get(stream.nodeId);
+    views.beginRound();
+    this.#continue(round);
+  }
+
+  /** A round of a thousand streams takes a while: packets are relayed between its parts. */
+  #continue(round: Round): void {
+    this.#scheduled = undefined;
+    const { clock, ledger, onFailure, views } = this.#options;
+    const pause = clock.now() + LONGEST_PART_MS;
+    views.beginRound(); // the world may have gone on since the part before
+    for (; round.next < round.streams.length; round.next++) {
+      if (clock.now() > pause) {
+        this.#scheduled = clock.at(clock.now(), () => this.#continue(round));
+        return;
+      }
+      const stream = round.streams[round.next]!;
+      if (this.#streams.get(stream.nodeId) !== stream) continue;
+      const node = ledger.nodes.get(stream.nodeId);
       if (node === undefined) {
         stream.end();
         continue;
       }
       try {
-        this.#update(stream, node, topology ? undefined : dirty);
+        this.#update(stream, node, round.dirty);
       } catch (thrown) {
         // Ended, so that the node comes back for a full map rather than miss something.
         stream.end();
-        this.#options.onFailure(stream.nodeId, thrown);
+        onFailure(stream.nodeId, thrown);
       }
     }
+    if (this.#topology || this.#dirty.size > 0) this.#schedule();
   }
 
   #update(stream: Stream, node: NodeRecord, dirty: ReadonlySet<number> | undefined): void {
@@ -167,8 +199,9 @@ export class MapStreams {
     let after: NetworkView;
     if (dirty === undefined) {
       before = { ...stream.view, peers: stream.peers };
-      after = views.of(node);
-      stream.peers = new Map(after.peers);
+      const whole = views.of(node);
+      after = whole;
+      stream.peers = whole.peers;
     } else {
       const seen = [...dirty].filter((id) => stream.peers.has(id) && ledger.nodes.has(id));
       if (seen.length === 0 && !dirty.has(node.id)) return;

@@ -15,7 +15,7 @@ import {
   type ViewContext,
 } from "./node-view.ts";
 import type { PolicyEngine, PolicyNode } from "./policy-engine.ts";
-import type { NodeRecord } from "./records.ts";
+import type { NodeRecord, User } from "./records.ts";
 
 export interface ViewsOptions {
   readonly ledger: Ledger;
@@ -27,6 +27,8 @@ export interface ViewsOptions {
 }
 
 interface CachedPeer {
+  /** The round in which it was last found to be true. */
+  round: number;
   readonly record: NodeRecord;
   readonly online: boolean;
   readonly expired: boolean;
@@ -45,6 +47,10 @@ export class NetworkViews {
   #policy: PolicyEngine;
   #policyNodes: ReadonlyMap<number, PolicyNode> | undefined;
   #all: readonly PolicyNode[] = [];
+  #round = 0;
+  #members: readonly NodeRecord[] = [];
+  readonly #subjects: WeakMap<NodeRecord, { readonly user: User | undefined; readonly subject: PolicyNode }> =
+    new WeakMap();
   readonly #peers: Map<number, CachedPeer> = new Map();
   readonly #filters: Map<number, readonly FilterRule[]> = new Map();
   readonly #capMaps: Map<number, CapMap> = new Map();
@@ -104,20 +110,37 @@ export class NetworkViews {
   policyNodes(): ReadonlyMap<number, PolicyNode> {
     if (this.#policyNodes === undefined) {
       const { nodes, users } = this.#options.ledger;
-      this.#policyNodes = new Map([...nodes.values()].map((node) => [node.id, policyNode(node, users)]));
+      this.#policyNodes = new Map([...nodes.values()].map((node) => [node.id, this.#policyNode(node, users)]));
       this.#all = [...this.#policyNodes.values()];
+      this.#members = [...nodes.values()].filter(({ gateways }) => gateways !== undefined);
     }
     return this.#policyNodes;
   }
 
-  /** May `viewer` know `other`? A WireGuard-only member is known to its gateways alone. */
-  canSee(viewer: NodeRecord, other: NodeRecord): boolean {
-    if (viewer.id === other.id || viewer.gateways !== undefined) return false;
-    if (other.gateways !== undefined) {
-      return other.gateways.includes(viewer.id) && !isExpired(other, this.#options.wall());
+  /** The same object as long as nothing of it changes: the policy remembers what it found out about each. */
+  #policyNode(node: NodeRecord, users: ReadonlyMap<number, User>): PolicyNode {
+    const kept = this.#subjects.get(node);
+    const user = node.userId === undefined ? undefined : users.get(node.userId);
+    if (kept !== undefined && kept.user === user) return kept.subject;
+    const subject = policyNode(node, users);
+    this.#subjects.set(node, { user, subject });
+    return subject;
+  }
+
+  /** Who `viewer` may know. A WireGuard-only member is known to its gateways alone, and knows nobody. */
+  #visibleTo(viewer: NodeRecord): readonly NodeRecord[] {
+    if (viewer.gateways !== undefined) return [];
+    const { ledger, wall } = this.#options;
+    const subject = this.policyNodes().get(viewer.id)!;
+    const visible: NodeRecord[] = [];
+    for (const id of this.#policy.visibleTo(subject, this.#all)) {
+      const node = ledger.nodes.get(id);
+      if (node !== undefined && node.gateways === undefined && id !== viewer.id) visible.push(node);
     }
-    const nodes = this.policyNodes();
-    return this.#policy.canSee(nodes.get(viewer.id)!, nodes.get(other.id)!, this.#all);
+    for (const member of this.#members) {
+      if (member.gateways?.includes(viewer.id) && !isExpired(member, wall())) visible.push(member);
+    }
+    return visible;
   }
 
   /** `node` as `viewer` may know it: the same object for all who may know the same. */
@@ -139,11 +162,23 @@ export class NetworkViews {
     return view;
   }
 
+  /** Time and who is online stand still until the next one: what was looked at once in a round need not be again. */
+  beginRound(): void {
+    this.#round++;
+  }
+
   #cached(node: NodeRecord): CachedPeer {
+    const known = this.#peers.get(node.id);
+    if (known !== undefined && known.round === this.#round && known.record === node) return known;
+    const cached = this.#checked(node, known);
+    cached.round = this.#round;
+    return cached;
+  }
+
+  #checked(node: NodeRecord, cached: CachedPeer | undefined): CachedPeer {
     const online = this.#options.isOnline(node.id);
     const expired = isExpired(node, this.#options.wall());
     const primary = this.#routesOf.get(node.id) ?? NO_ROUTES;
-    const cached = this.#peers.get(node.id);
     if (
       cached?.record === node &&
       cached.online === online &&
@@ -155,7 +190,8 @@ export class NetworkViews {
     const context = this.#context(node);
     const view = peerView(node, context);
     const exits = context.exitRoutes;
-    const fresh: CachedPeer = { record: node, online, expired, primary, exits, node: view, partial: new Map() };
+    const shown = { online, expired, primary, exits };
+    const fresh: CachedPeer = { round: 0, record: node, ...shown, node: view, partial: new Map() };
     this.#peers.set(node.id, fresh);
     return fresh;
   }
@@ -183,20 +219,20 @@ export class NetworkViews {
     return filter;
   }
 
-  profiles(owners: Iterable<number>): readonly UserProfile[] {
-    const ids = [...new Set(owners)].toSorted((a, b) => a - b);
+  profiles(owners: ReadonlySet<number>): readonly UserProfile[] {
+    const ids = [...owners].toSorted((a, b) => a - b);
     return ids.flatMap((id) => profileOf(id, this.#options.ledger.users) ?? []);
   }
 
-  /** All that `node` should know. */
-  of(node: NodeRecord): NetworkView {
-    const { ledger } = this.#options;
-    const visible = [...ledger.nodes.values()].filter((other) => this.canSee(node, other));
-    return this.around(
-      node,
-      new Map(visible.map((other) => [other.id, this.peer(other, node)])),
-      this.profiles([node, ...visible].map(ownerOf)),
-    );
+  /** All that `node` should know. The map of its peers is the caller's own. */
+  of(node: NodeRecord): NetworkView & { readonly peers: Map<number, Node> } {
+    const peers = new Map<number, Node>();
+    const owners = new Set([ownerOf(node)]);
+    for (const other of this.#visibleTo(node)) {
+      peers.set(other.id, this.peer(other, node));
+      owners.add(ownerOf(other));
+    }
+    return { ...this.around(node, peers, this.profiles(owners)), peers };
   }
 
   /** The view of `node` whose peers are known already. */

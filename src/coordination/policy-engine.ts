@@ -16,8 +16,8 @@ export interface PolicyNode {
 /** What the core needs of a compiled policy. Every member is pure. */
 export interface PolicyEngine {
   filterFor(node: PolicyNode, all: readonly PolicyNode[]): readonly FilterRule[];
-  /** Some rule lets `a` reach `b` or `b` reach `a`. */
-  canSee(a: PolicyNode, b: PolicyNode, all: readonly PolicyNode[]): boolean;
+  /** Ids of the nodes that some rule lets `node` reach, or lets reach `node`. */
+  visibleTo(node: PolicyNode, all: readonly PolicyNode[]): ReadonlySet<number>;
   /** Those of `router`'s approved routes that `viewer` may know: default routes need `autogroup:internet` (or all). */
   routesFor(viewer: PolicyNode, router: PolicyNode, all: readonly PolicyNode[]): readonly string[];
   /** `nodeAttrs`. */

@@ -61,7 +61,7 @@ async function start(): Promise<{ coordinator: Coordinator; clock: FakeClock; ke
     derpMap: () => ({ Regions: {} }),
     policy: {
       filterFor: () => [],
-      canSee: () => true,
+      visibleTo: (_node, all) => new Set(all.map(({ id }) => id)),
       routesFor: (_viewer, router) => router.routes,
       attributesFor: () => ({ https: null, funnel: null }),
       mayTag: () => true,

@@ -1,17 +1,23 @@
 import "reflect-metadata";
-import { createHash, webcrypto } from "node:crypto";
+import { spawnSync } from "node:child_process";
+import { createHash, webcrypto, X509Certificate } from "node:crypto";
 import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
+import { connect } from "node:tls";
 import { SubjectAlternativeNameExtension, X509CertificateGenerator } from "@peculiar/x509";
 import { expect, onTestFinished, test } from "vitest";
+import { toHex } from "../base/bytes.ts";
 import { systemClock } from "../base/clock.ts";
 import { silentLog } from "../base/log.ts";
 import { seededRandom } from "../base/random.ts";
+import { BOX_NONCE_BYTES, boxKey, sealBox } from "../crypto/box.ts";
 import { generatePrivateKey, publicKeyOf } from "../crypto/keys.ts";
 import { DerpClients } from "../mesh/derp/derp-clients.ts";
 import { connectRegion } from "../mesh/derp/derp-connection.ts";
+import { DERP, DerpFrameReader, encodeDerpFrame } from "../wire/derp.ts";
 import type { DerpNode, DerpRegion } from "../wire/tailcfg.ts";
 import { DerpServer } from "./derp-server.ts";
+import { createMetaCertificate } from "./meta-certificate.ts";
 
 async function relay() {
   const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
@@ -39,7 +45,7 @@ async function relay() {
   });
   const https = createServer({
     key: `-----BEGIN PRIVATE KEY-----\n${pkcs8}\n-----END PRIVATE KEY-----\n`,
-    cert: certificate.toString("pem"),
+    cert: `${certificate.toString("pem")}\n${await createMetaCertificate(server.publicKey, Date.now())}`,
   });
   server.attach(https);
   await new Promise<void>((done) => void https.listen(0, "127.0.0.1", done));
@@ -56,7 +62,7 @@ async function relay() {
     RegionName: "A",
     Nodes: [{ Name: "1a", RegionID: 1, HostName: "derp.example", IPv4: "127.0.0.1", DERPPort: port, ...node }],
   });
-  return { server, pin, region, random };
+  return { server, pin, port, region, random };
 }
 
 test("pinned and test certificates connect; an unknown authority, a wrong pin and a wrong name do not", async () => {
@@ -112,4 +118,33 @@ test("two clients talk through a relay over TLS, and come back after the relay l
   clients[0]!.send(1, publicKeyOf(keys[1]), Uint8Array.of(2));
   await until(() => got.length === 2);
   expect(got).toEqual([1, 2]);
+});
+
+test("a stock client learns the relay's key from the TLS handshake and sends all at once; no HTTP answers it", async () => {
+  const { server, port, random } = await relay();
+  // Only `s_client` shows the whole list of certificates: Node follows it from issuer to issuer.
+  const { stdout } = spawnSync("openssl", ["s_client", "-connect", `127.0.0.1:${port}`, "-showcerts"], {
+    input: "",
+    encoding: "utf8",
+  });
+  const last = new X509Certificate(stdout.match(/-----BEGIN[^-]+-----[^-]+-----END[^-]+-----/g)!.at(-1)!);
+  expect([last.subject, last.serialNumber]).toEqual([`CN=derpkey${toHex(server.publicKey)}`, "02"]);
+
+  const privateKey = generatePrivateKey(random);
+  const nonce = random(BOX_NONCE_BYTES);
+  const info = new TextEncoder().encode(JSON.stringify({ version: 2, CanAckPings: true }));
+  const box = sealBox(boxKey(privateKey, server.publicKey)!, nonce, info);
+  const head = "GET /derp HTTP/1.1\r\nHost: x\r\nUpgrade: DERP\r\nConnection: Upgrade\r\nDerp-Fast-Start: 1\r\n\r\n";
+  const socket = connect({ port, host: "127.0.0.1", rejectUnauthorized: false });
+  socket.write(
+    Buffer.concat([Buffer.from(head), encodeDerpFrame(DERP.clientInfo, publicKeyOf(privateKey), nonce, box)]),
+  );
+  const types: number[] = [];
+  const reader = new DerpFrameReader(1 << 20);
+  for await (const chunk of socket) {
+    reader.push(chunk as Uint8Array, (type) => void types.push(type));
+    if (types.length >= 2) break;
+  }
+  expect(types).toEqual([DERP.serverKey, DERP.serverInfo]);
+  expect(server.clients).toBe(1);
 });

@@ -7,9 +7,9 @@ import type { PingKind } from "../mesh/node.ts";
 import { capabilitiesOf } from "../wire/capabilities.ts";
 import {
   applyMaskedPrefs,
-  EMPTY_PREFS,
   type IpnStatus,
   type MaskedPrefs,
+  type NetcheckDocument,
   NOTIFY,
   type Notify,
   type PingResult,
@@ -21,9 +21,11 @@ import {
   type WhoIsResponse,
 } from "../wire/ipn.ts";
 import type { Node } from "../wire/tailcfg.ts";
+import { bugReport, netcheckDocument } from "./diagnosis.ts";
 import type { Gateway } from "./gateway.ts";
 import type { LocalApiBackend } from "./localapi/index.ts";
 import { gatewayHealth } from "./metrics.ts";
+import { refusalOfPrefs } from "./preferences.ts";
 import { backendState, statusDocument, whoIsDocument } from "./status-document.ts";
 
 const PING_KINDS: readonly PingKind[] = ["disco", "TSMP", "ICMP", "peerapi"];
@@ -32,11 +34,9 @@ const PING_KINDS: readonly PingKind[] = ["disco", "TSMP", "ICMP", "peerapi"];
 export class GatewayAdmin implements LocalApiBackend {
   readonly #gateway: Gateway;
   readonly #watchers: Set<(notify: Notify) => void> = new Set();
-  #prefs: Prefs;
 
-  constructor(gateway: Gateway, options: { readonly controlUrl: string; readonly hostname: string }) {
+  constructor(gateway: Gateway) {
     this.#gateway = gateway;
-    this.#prefs = { ...EMPTY_PREFS, ControlURL: options.controlUrl, Hostname: options.hostname, WantRunning: true };
     gateway.node.onState((state) => {
       this.#notify({ State: STATE_NUMBERS[backendState(gateway.node)] });
       if (state.kind === "needs-login" && state.url !== undefined) this.#notify({ BrowseToURL: state.url });
@@ -118,33 +118,46 @@ export class GatewayAdmin implements LocalApiBackend {
   }
 
   prefs(): Prefs {
-    return this.#prefs;
+    return this.#gateway.preferences.now;
+  }
+
+  operatorUid(): number | undefined {
+    return this.#gateway.preferences.operatorUid();
+  }
+
+  async checkPrefs(prefs: Prefs): Promise<string | undefined> {
+    return refusalOfPrefs(prefs, this.prefs());
   }
 
   async editPrefs(change: MaskedPrefs): Promise<Prefs> {
-    this.#prefs = applyMaskedPrefs(this.#prefs, change);
-    this.#notify({ Prefs: this.#prefs });
-    return this.#prefs;
+    await this.#set(applyMaskedPrefs(this.prefs(), change));
+    return this.prefs();
   }
 
   async start(options: StartOptions): Promise<void> {
-    if (options.UpdatePrefs) this.#prefs = options.UpdatePrefs;
+    if (options.UpdatePrefs) await this.#set({ ...this.prefs(), ...options.UpdatePrefs });
     if (options.AuthKey !== undefined && options.AuthKey !== "") this.#gateway.node.login({ authKey: options.AuthKey });
   }
 
   async loginInteractive(): Promise<void> {
+    if (!this.prefs().WantRunning) await this.#set({ ...this.prefs(), WantRunning: true });
     this.#gateway.node.login();
   }
 
   async logout(): Promise<void> {
     await this.#gateway.node.logout();
-    this.#prefs = { ...this.#prefs, LoggedOut: true };
+    await this.#set({ ...this.prefs(), LoggedOut: true });
+  }
+
+  async #set(prefs: Prefs): Promise<void> {
+    await this.#gateway.setPreferences(prefs);
+    this.#notify({ Prefs: this.prefs() });
   }
 
   watch(mask: number, onNotify: (notify: Notify) => void): { session: string; close(): void } {
     const first: Notify = {
       ...((mask & NOTIFY.initialState) === 0 ? {} : { State: STATE_NUMBERS[backendState(this.#gateway.node)] }),
-      ...((mask & NOTIFY.initialPrefs) === 0 ? {} : { Prefs: this.#prefs }),
+      ...((mask & NOTIFY.initialPrefs) === 0 ? {} : { Prefs: this.prefs() }),
       ...((mask & NOTIFY.initialNetMap) === 0 ? {} : { SelfChange: this.#gateway.node.map?.self ?? null }),
       ...((mask & NOTIFY.initialStatus) === 0 ? {} : { InitialStatus: statusDocument(this.#gateway.node, true) }),
     };
@@ -177,6 +190,14 @@ export class GatewayAdmin implements LocalApiBackend {
 
   async jwks(): Promise<unknown> {
     return this.#gateway.assertions.jwks;
+  }
+
+  netcheck(): NetcheckDocument {
+    return netcheckDocument(this.#gateway.node);
+  }
+
+  bugReport(): unknown {
+    return bugReport(this.#gateway, this.#gateway.node.wall());
   }
 
   authority(): Promise<string> {

@@ -10,13 +10,14 @@ import { MeshNode, type MeshNodeOptions } from "../mesh/node.ts";
 import type { ProxyOptions } from "../proxy/options.ts";
 import { ReverseProxy } from "../proxy/proxy.ts";
 import { capabilitiesOf } from "../wire/capabilities.ts";
-import type { StoredServeConfig } from "../wire/ipn.ts";
+import type { Prefs, StoredServeConfig } from "../wire/ipn.ts";
 import type { ServeConfig } from "../wire/serve-config.ts";
 import { Certificates } from "./certificates.ts";
 import { DnsForwarder } from "./dns-forwarder.ts";
 import { effectiveConfig } from "./effective-config.ts";
 import { GatewayMetrics } from "./metrics.ts";
 import { PeerApi } from "./peer-api.ts";
+import { Preferences } from "./preferences.ts";
 import { ProtectedPaths } from "./protected-paths.ts";
 
 const SERVE_CONFIG = "serve.json";
@@ -32,6 +33,13 @@ export interface GatewayOptions extends Omit<MeshNodeOptions, "store"> {
   readonly protectedPaths?: readonly string[];
 }
 
+/** What a gateway kept from before. */
+interface Kept {
+  readonly stored: StoredServeConfig;
+  readonly assertions: Assertions;
+  readonly preferences: Preferences;
+}
+
 /** A node of the mesh that serves: the node, the proxy and what they need of each other. */
 export class Gateway {
   readonly node: MeshNode;
@@ -40,6 +48,7 @@ export class Gateway {
   readonly certificates: Certificates;
   readonly metrics: GatewayMetrics;
   readonly assertions: Assertions;
+  readonly preferences: Preferences;
   readonly #store: Store;
   readonly #log: Log;
   #stored: StoredServeConfig;
@@ -48,12 +57,13 @@ export class Gateway {
   readonly #guarded: ProtectedPaths;
   #stopReview: () => void = () => {};
 
-  private constructor(options: GatewayOptions, node: MeshNode, stored: StoredServeConfig, assertions: Assertions) {
+  private constructor(options: GatewayOptions, node: MeshNode, { stored, assertions, preferences }: Kept) {
     const clock: Clock = options.clock ?? systemClock;
     const guarded = new ProtectedPaths(options.protectedPaths ?? []);
     this.#guarded = guarded;
     this.metrics = new GatewayMetrics(node);
     this.assertions = assertions;
+    this.preferences = preferences;
     this.#store = options.store;
     this.#log = options.log ?? silentLog;
     this.#stored = stored;
@@ -99,8 +109,23 @@ export class Gateway {
     const key = await storedAssertionKey(options.store);
     const issuer = (): string => `https://${gateway.name}`;
     const assertions = await Assertions.create(issuer, options.clock ?? systemClock, key);
-    const gateway: Gateway = new Gateway(options, await openNode(options), stored, assertions);
+    const preferences = await Preferences.load(options.store, {
+      ControlURL: options.controlUrl,
+      ...(options.hostname === undefined ? {} : { Hostname: options.hostname }),
+    });
+    const { Hostname: hostname, WantRunning } = preferences.now;
+    const asked = { ...options, isPaused: !WantRunning, ...(hostname === "" ? {} : { hostname }) };
+    const gateway: Gateway = new Gateway(options, await openNode(asked), { stored, assertions, preferences });
     return gateway;
+  }
+
+  /** @throws {Fault} PREFS_UNSUPPORTED; nothing has changed then. */
+  async setPreferences(next: Prefs): Promise<void> {
+    const before = this.preferences.now;
+    await this.preferences.set(next);
+    if (next.Hostname !== before.Hostname) this.node.setHostname(next.Hostname);
+    if (next.WantRunning && !before.WantRunning) this.node.resume();
+    if (!next.WantRunning && before.WantRunning) this.node.pause();
   }
 
   /** Our name in the mesh, without the trailing dot; empty before the first map. */

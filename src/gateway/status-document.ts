@@ -16,6 +16,7 @@ export function backendState(node: MeshNode): BackendState {
     case "removed":
     case "logged-out":
       return "NeedsLogin";
+    case "stopped":
     case "closed":
       return "Stopped";
     case "connecting":

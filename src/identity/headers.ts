@@ -23,7 +23,8 @@ const HEADERS_INFO = "https://tailscale.com/s/serve-headers";
 /** Backends limit headers to 8 to 16 KiB: a longer value is left out rather than cut (ID-8, ID-10). */
 export const LONGEST_VALUE: number = 8 * 1024;
 
-export function identityHeaders(facts: IdentityFacts): HeaderPair[] {
+/** `onOmitted` is told the name of each field that is left out because its value is too long. */
+export function identityHeaders(facts: IdentityFacts, onOmitted: (name: string) => void = () => {}): HeaderPair[] {
   const { caller } = facts;
   const pairs: HeaderPair[] = [
     ["X-Forwarded-For", caller.address],
@@ -45,7 +46,11 @@ export function identityHeaders(facts: IdentityFacts): HeaderPair[] {
     pairs.push(["Sallyport-Guest", asciiJson(JSON.stringify({ iss: caller.issuer, sub: caller.subject }))]);
   }
   if (facts.assertion !== undefined) pairs.push(["Sallyport-Assertion", facts.assertion]);
-  return pairs.filter(([, value]) => value.length <= LONGEST_VALUE);
+  if (pairs.every(([, value]) => value.length <= LONGEST_VALUE)) return pairs;
+  return pairs.filter(([name, value]) => {
+    if (value.length > LONGEST_VALUE) onOmitted(name);
+    return value.length <= LONGEST_VALUE;
+  });
 }
 
 /** Upstream sends the picture's URL as it is; one that is no printable ASCII is sent empty, as if there were none. */

@@ -92,7 +92,8 @@ export class MapCallers implements Callers {
       return { kind: "tagged", nodeKey, nodeName, tags: node.Tags, address };
     }
     const user = this.#users.get(node.User);
-    if (user === undefined || user.LoginName === "") {
+    // ID-16: coordination servers have a profile for what belongs to nobody.
+    if (user === undefined || user.LoginName === "" || user.LoginName === "tagged-devices") {
       return new Fault(
         "IDENTITY_UNKNOWN_USER",
         `Cannot identify the user of "${nodeName}": number ${node.User} has no profile, wanted one`,

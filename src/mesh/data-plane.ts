@@ -151,20 +151,17 @@ export class DataPlane {
     this.tsmp = new TsmpService({ random, output: (packet, peer, now) => this.datapath.output(packet, peer, now) });
     this.filter.setOnReject((packet, peer, reason) => this.tsmp.reject(packet, peer, reason, clock.now()));
     this.#derp = this.#openDerp(options.nodeKey);
-    this.datapath = new Datapath(
-      {
-        table,
-        udp,
-        derpSend: (region, nodeKey, payload) => this.#derp.send(region, Buffer.from(nodeKey, "hex"), payload),
-        paths: this.paths,
-        wireguard: this.wireguard,
-        filter: this.filter,
-        tsmp: this.tsmp,
-        netstack: this.netstack,
-        now: () => clock.now(),
-      },
-      MTU_BYTES,
-    );
+    this.datapath = new Datapath({
+      table,
+      udp,
+      derpSend: (region, nodeKey, payload) => this.#derp.send(region, Buffer.from(nodeKey, "hex"), payload),
+      paths: this.paths,
+      wireguard: this.wireguard,
+      filter: this.filter,
+      tsmp: this.tsmp,
+      netstack: this.netstack,
+      now: () => clock.now(),
+    });
     this.peers = new PeerTable({
       wireguard: this.wireguard,
       paths: this.paths,
@@ -283,11 +280,14 @@ export class DataPlane {
     return this.#home;
   }
 
-  /** Facts were reported to the machines: look at their deadlines once this task is over. */
+  /**
+   * Facts were reported to the machines: look at their deadlines once all that this turn of the loop brings is in.
+   * Answers of many backends then leave in one train.
+   */
   wake(): void {
     if (this.#isWakeQueued || this.#isClosed) return;
     this.#isWakeQueued = true;
-    queueMicrotask(() => {
+    setImmediate(() => {
       this.#isWakeQueued = false;
       if (this.#isClosed) return;
       if (this.#pathless.size > 0) this.#retryPathless();

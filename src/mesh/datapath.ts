@@ -33,11 +33,8 @@ const DATAGRAM_BYTES = 2048; //         of anything not sealed in place
  */
 export class Datapath {
   readonly #parts: DatapathParts;
-  readonly #segmentBytes: number;
   readonly #derpSlab: Uint8Array = new Uint8Array(DATAGRAM_BYTES);
   readonly #derpBatch: PacketBatch = createBatch(1, 65_536);
-  #train: TxTrain | undefined;
-  #trainPath = -1;
   #isInTurn = false;
   #isFlushQueued = false;
   readonly counters: { rxPackets: number; txPackets: number; unroutable: number; full: number } = {
@@ -47,9 +44,8 @@ export class Datapath {
     full: 0,
   };
 
-  constructor(parts: DatapathParts, mtu: number) {
+  constructor(parts: DatapathParts) {
     this.#parts = parts;
-    this.#segmentBytes = WIREGUARD_OVERHEAD_BYTES + Math.ceil(mtu / 16) * 16;
   }
 
   /** A batch of datagrams from the UDP socket. Never throws. */
@@ -102,13 +98,14 @@ export class Datapath {
     const path = paths.best(target, now);
     const way = path < 0 ? undefined : table.get(path);
     if (way?.kind === "udp") {
-      const train = this.#claim(path, packet.length + WIREGUARD_OVERHEAD_BYTES + 16);
+      // As long as it will be, so that the kernel cuts one train of them (GSO).
+      const train = this.#claim(path, Math.ceil(packet.length / 16) * 16 + WIREGUARD_OVERHEAD_BYTES);
       if (train === undefined) return;
       const sealed = wireguard.seal(target, packet, train.slab, train.offset, now);
       if (sealed > 0) {
         this.counters.txPackets++;
         const { slab, offset } = train;
-        if (!train.push(sealed)) this.#train = undefined;
+        train.push(sealed);
         const second = paths.second(target, now); // while the direct path is not proved, the relay carries a copy
         if (second >= 0) this.sendDatagram(second, slab.subarray(offset, offset + sealed));
         this.#afterwards();
@@ -137,12 +134,8 @@ export class Datapath {
       this.#parts.derpSend(way.region, way.nodeKey, datagram);
       return;
     }
-    this.#train = undefined; // what follows must not overtake: a new train keeps the order
-    const train = this.#parts.udp.claim(path, datagram.length);
-    if (train === undefined) {
-      this.counters.full++;
-      return;
-    }
+    const train = this.#claim(path, datagram.length);
+    if (train === undefined) return;
     train.slab.set(datagram, train.offset);
     train.push(datagram.length);
     this.#afterwards();
@@ -162,25 +155,20 @@ export class Datapath {
   }
 
   flush(): void {
-    this.#train = undefined;
     this.#parts.udp.flush();
   }
 
   #claim(path: number, bytes: number): TxTrain | undefined {
-    const segmentBytes = Math.max(this.#segmentBytes, bytes);
-    if (this.#train !== undefined && this.#trainPath === path && this.#train.segmentBytes >= bytes) return this.#train;
-    const train = this.#parts.udp.claim(path, segmentBytes);
+    const train = this.#parts.udp.claim(path, bytes);
     if (train === undefined) this.counters.full++; // as a full socket buffer would: TCP sends it again
-    this.#train = train;
-    this.#trainPath = path;
     return train;
   }
 
-  /** Outside of a turn nobody flushes for us: do it once all that this task sends is in. */
+  /** Outside of a turn nobody flushes for us: do it once all that this turn of the loop sends is in. */
   #afterwards(): void {
     if (this.#isInTurn || this.#isFlushQueued) return;
     this.#isFlushQueued = true;
-    queueMicrotask(() => {
+    setImmediate(() => {
       this.#isFlushQueued = false;
       this.flush();
     });

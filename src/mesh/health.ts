@@ -34,6 +34,8 @@ function loginTrouble(state: ControlState): readonly string[] {
         : [`This node waits for a login: open ${state.url}`];
     case "logged-out":
       return ["This node is logged out. Run `sallyport up` to join again."];
+    case "stopped":
+      return ["This node is down. Run `sallyport up` to bring it back."];
     case "backing-off":
       return [
         `The coordination server cannot be reached; what is known of the mesh stays in force. ${state.fault.message}`,

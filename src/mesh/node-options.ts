@@ -13,6 +13,8 @@ export interface MeshNodeOptions {
   readonly controlUrl: string;
   readonly authKey?: string;
   readonly hostname?: string;
+  /** Stay off the mesh until `resume`. @default false */
+  readonly isPaused?: boolean;
   readonly store: Store;
   /** UDP port; 0 = any. @default 0 */
   readonly port?: number;

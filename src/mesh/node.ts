@@ -17,7 +17,7 @@ import { MemberDns, SERVICE_ADDRESS } from "./member-dns.ts";
 import type { MeshNodeOptions } from "./node-options.ts";
 import { ownHostinfo } from "./own-hostinfo.ts";
 import { OwnKeys } from "./own-keys.ts";
-import { peerApiPort } from "./peerapi.ts";
+import { PeerApiDoor } from "./peerapi-door.ts";
 import { type PingOptions, type PingReport, ping } from "./pings.ts";
 import { type Counters, countersOf, type NetworkReport, type PeerStatus, peerStatusOf } from "./report.ts";
 
@@ -39,13 +39,13 @@ export class MeshNode {
   readonly #stateListeners: Set<(state: ControlState) => void> = new Set();
   readonly #plane: DataPlane;
   readonly #memberDns: MemberDns;
+  readonly #peerApi: PeerApiDoor;
   readonly #control: ControlClient;
   #map: NetworkMap | undefined;
   #state: ControlState = { kind: "connecting" };
   #endpoints: readonly { endpoint: string; type: number }[] = [];
   #netInfo: NetInfo = {};
-  #peerApi: readonly Listener[] = [];
-  #onPeerApi: ((conn: Conn) => void) | undefined;
+  #hostname: string | undefined;
   #stopWatching: () => void = () => {};
   /** From the server's word that we are no member until it has taken us again. */
   #isCutOff = false;
@@ -54,10 +54,12 @@ export class MeshNode {
   private constructor(options: MeshNodeOptions, keys: OwnKeys, plane: DataPlane, discoKey: Uint8Array) {
     const random = options.random ?? systemRandom;
     this.#options = options;
+    this.#hostname = options.hostname;
     this.#clock = options.clock ?? systemClock;
     this.#log = options.log ?? silentLog;
     this.#keys = keys;
     this.#plane = plane;
+    this.#peerApi = new PeerApiDoor(plane);
     this.#backendLogId = toHex(random(32));
     this.#dns = new MagicDns(() => this.#clock.wall());
     this.#memberDns = new MemberDns({
@@ -136,6 +138,7 @@ export class MeshNode {
       onWoken: () => this.#linkChanged(),
     });
     this.#control.start();
+    if (this.#options.isPaused === true) this.#control.pause();
     this.#plane.wake();
   }
 
@@ -172,7 +175,7 @@ export class MeshNode {
     const { rules, prefixes: served } = this.#memberDns;
     this.#plane.setMap(map, { own, served, rules, isDerpMapNew });
     if (this.#isCutOff) this.#plane.cut();
-    this.#listenPeerApi(own.map((prefix) => prefix.address));
+    this.#openPeerApi();
   }
 
   /** Who is no member any more neither sends nor receives; who is one again gets its peers back. */
@@ -196,11 +199,11 @@ export class MeshNode {
 
   #hostinfo(): ReturnType<typeof ownHostinfo> {
     return ownHostinfo({
-      hostname: this.#options.hostname,
+      hostname: this.#hostname,
       tags: this.#options.tags,
       backendLogId: this.#backendLogId,
       netInfo: this.#netInfo,
-      peerApi: this.#onPeerApi === undefined ? [] : this.#ownAddresses(),
+      peerApi: this.#peerApi.isServed ? this.#ownAddresses() : [],
     });
   }
 
@@ -208,24 +211,14 @@ export class MeshNode {
     return this.#map === undefined ? [] : prefixesOf(this.#map.self).map((prefix) => prefix.address);
   }
 
-  /** Each address has a port of its own: peers work it out, or read it from our Hostinfo. */
-  #listenPeerApi(addresses: readonly AddressBytes[]): void {
-    const accept = this.#onPeerApi;
-    if (accept === undefined) return;
-    const places = addresses.map((address) => ({ address, port: peerApiPort(address) }));
-    const ports = [...new Set(places.map(({ port }) => port))];
-    if (ports.join() === this.#peerApi.map(({ port }) => port).join()) return;
-    for (const listener of this.#peerApi) listener.close();
-    this.#peerApi = ports.map((port) => this.#plane.netstack.listenTcp(port, accept));
-    this.#plane.filter.setPeerApi(places);
-    this.#plane.tsmp.hasPeerApi = true;
-    this.#control.update();
+  #openPeerApi(): void {
+    if (this.#peerApi.open(this.#ownAddresses())) this.#control.update();
   }
 
   /** Serves connections to our peerapi. */
   set onPeerApi(accept: (conn: Conn) => void) {
-    this.#onPeerApi = accept;
-    this.#listenPeerApi(this.#ownAddresses());
+    this.#peerApi.serve(accept);
+    this.#openPeerApi();
   }
 
   get map(): NetworkMap | undefined {
@@ -260,6 +253,11 @@ export class MeshNode {
       connectedRegions: this.#plane.derpRegions,
       endpoints: this.#endpoints.map(({ endpoint }) => endpoint),
     };
+  }
+
+  /** Which of several implementations are at work. */
+  get means(): DataPlane["means"] {
+    return this.#plane.means;
   }
 
   get counters(): Counters {
@@ -360,6 +358,21 @@ export class MeshNode {
     this.#control.login(options);
   }
 
+  /** Off the mesh until `resume`: nothing is sent or taken, and the keys stay good. */
+  pause(): void {
+    this.#control.pause();
+  }
+
+  resume(): void {
+    this.#control.resume();
+  }
+
+  /** The name that we ask the server for. */
+  setHostname(hostname: string): void {
+    this.#hostname = hostname;
+    this.#control.update();
+  }
+
   /** Leaves the mesh for good: the server is told, and the keys that it knew are forgotten whatever it says. */
   async logout(): Promise<void> {
     await this.#control.logout();
@@ -377,8 +390,8 @@ export class MeshNode {
   }
 }
 
-/** States in which the server has said that this node is no member. */
-const CUT_OFF: ReadonlySet<ControlState["kind"]> = new Set(["expired", "removed", "logged-out"]);
+/** States in which this node is no member, by the server's word or its owner's. */
+const CUT_OFF: ReadonlySet<ControlState["kind"]> = new Set(["expired", "removed", "logged-out", "stopped"]);
 
 function prefixesOf(node: Node): Prefix[] {
   return node.Addresses.map((text) => parsePrefix(text)).filter((prefix) => prefix !== undefined);

@@ -1,55 +1,7 @@
-import { chmod, mkdir, open, readFile, rename, rm } from "node:fs/promises";
-import path from "node:path";
 import { Fault } from "../base/fault.ts";
 import type { Random } from "../base/random.ts";
 import type { Store } from "../base/store.ts";
 import { formatKey, generatePrivateKey, parseKey } from "../crypto/keys.ts";
-
-/** A store in one folder (0700), a file (0600) a name, replaced atomically: a crash leaves the old or the new value. */
-export async function directoryStore(directory: string): Promise<Store> {
-  await mkdir(directory, { recursive: true, mode: 0o700 });
-  await chmod(directory, 0o700);
-  const fileOf = (name: string) => path.join(directory, encodeURIComponent(name));
-  return {
-    async get(name) {
-      try {
-        return new Uint8Array(await readFile(fileOf(name)));
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-        throw new Fault("STATE_UNREADABLE", `Cannot read state "${fileOf(name)}": ${(error as Error).message}`, {
-          cause: error,
-          hint: "The state folder must belong to the user that runs sallyport.",
-        });
-      }
-    },
-    async set(name, value) {
-      const file = fileOf(name);
-      const scratch = `${file}.new`;
-      const handle = await open(scratch, "w", 0o600);
-      try {
-        await handle.writeFile(value);
-        await handle.sync();
-      } finally {
-        await handle.close();
-      }
-      await rename(scratch, file);
-      await syncDirectory(directory);
-    },
-    async delete(name) {
-      await rm(fileOf(name), { force: true });
-    },
-  };
-}
-
-/** The rename itself is durable only once the folder is. */
-async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, "r");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-}
 
 /** The keys that make a node the same node after a restart. */
 export interface Identity {

@@ -27,6 +27,9 @@ export function writeHead(
   }
   const flat = pairs.flat();
   response.removeHeader("connection"); // no field of Node's own making
+  // A body that was announced by `Expect` and never asked for may come or not: nothing after it can be read.
+  const { _expect_continue: isAnnounced, _sent100: isAsked } = response as Expecting;
+  if (isAnnounced === true && isAsked !== true) response.shouldKeepAlive = false;
   if (!response.shouldKeepAlive && request.httpVersion === "1.1") flat.push("Connection", "close");
   if (response.shouldKeepAlive && request.httpVersion === "1.0") {
     // Without chunks only a length tells where the answer ends.
@@ -36,6 +39,9 @@ export function writeHead(
   }
   response.writeHead(status, STATUS_CODES[status] ?? "Status", flat);
 }
+
+/** What node:http notes of a request with `Expect: 100-continue`. */
+type Expecting = ServerResponse & { readonly _expect_continue?: boolean; readonly _sent100?: boolean };
 
 const isLength = ([name]: HeaderPair): boolean => name.length === 14 && name.toLowerCase() === "content-length";
 

@@ -23,6 +23,7 @@ import { FakeClock } from "../base/clock.ts";
 import type { ConnDuplex } from "../base/duplex.ts";
 import { backendOf } from "./backend.ts";
 import { BackendPool } from "./backend-pool.ts";
+import { BackendDialer } from "./upstream/dial.ts";
 import type { AnswerSink } from "./upstream/exchange.ts";
 
 afterEach(closeScenes);
@@ -315,7 +316,7 @@ test("a backend that does not read pauses the caller", async () => {
 test("idle connections are few, and not kept for ever", async () => {
   const backend = await rawBackend((socket) => onHeads(socket, () => void socket.write(OK)));
   const clock = new FakeClock();
-  const pool = new BackendPool({ clock }, { open: 5, idle: 2, idleMs: 1000 });
+  const pool = new BackendPool(new BackendDialer({ clock }), clock, { open: 5, idle: 2, idleMs: 1000 });
   onClose(() => pool.destroy());
   const target = backendOf(`http://127.0.0.1:${backend.port}`) as Exclude<ReturnType<typeof backendOf>, Error>;
   const faults: string[] = [];

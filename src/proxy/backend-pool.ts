@@ -2,7 +2,7 @@ import type tls from "node:tls";
 import type { Clock } from "../base/clock.ts";
 import { Fault, messageOf } from "../base/fault.ts";
 import type { Backend } from "./backend.ts";
-import { BackendDialer, type BackendDialOptions, placeOf } from "./upstream/dial.ts";
+import { type BackendDialer, placeOf } from "./upstream/dial.ts";
 import type { AnswerSink, Asked } from "./upstream/exchange.ts";
 import { Http1Connection } from "./upstream/http1-connection.ts";
 import { Http2Connection } from "./upstream/http2-connection.ts";
@@ -40,11 +40,11 @@ export class BackendPool {
   /** Backends that chose HTTP/2 when they were last asked. */
   readonly #choseHttp2: Set<string> = new Set();
 
-  constructor(options: BackendDialOptions, limits: PoolLimits = POOL_LIMITS) {
-    this.#clock = options.clock;
-    this.#dialer = new BackendDialer(options);
+  constructor(dialer: BackendDialer, clock: Clock, limits: PoolLimits = POOL_LIMITS) {
+    this.#clock = clock;
+    this.#dialer = dialer;
     this.#limits = limits;
-    this.#idle = new IdleConnections(options.clock, limits.idle, limits.idleMs);
+    this.#idle = new IdleConnections(clock, limits.idle, limits.idleMs);
   }
 
   get idleCount(): number {
@@ -73,7 +73,9 @@ export class BackendPool {
   askAlone(backend: Backend, asked: Asked, sink: AnswerSink): void {
     if (this.#open.size >= this.#limits.open) return void sink.failed(tooMany(this.#open.size), false);
     const isPlain = backend.scheme === "http";
-    const socket = isPlain ? this.#dialer.open(placeOf(backend)) : this.#dialer.openTls(backend, ["http/1.1"]);
+    const socket = isPlain
+      ? this.#dialer.open(placeOf(backend), true)
+      : this.#dialer.openTls(backend, ["http/1.1"], true);
     this.#joinHttp1(socket, keyOf(backend, false, "alone")).ask(asked, sink, true);
   }
 

@@ -6,7 +6,7 @@ import { pipeline } from "node:stream/promises";
 import type { HeaderPair } from "../identity/headers.ts";
 import { sendError, writeHead } from "./answers.ts";
 import { wantedOf } from "./conditions.ts";
-import { escapeHtml } from "./redirect.ts";
+import { escapeHtml, sendLocation } from "./redirect.ts";
 
 const TYPES: Readonly<Record<string, string>> = {
   ".css": "text/css; charset=utf-8",
@@ -68,7 +68,7 @@ async function sendInside(
   { mount, path: requested, query, isLiteral, allow }: FileRequest,
 ): Promise<void> {
   const base = mount.endsWith("/") ? mount : `${mount}/`;
-  if (`${requested}/` === base) return moved(request, response, 302, base);
+  if (`${requested}/` === base) return sendLocation(request, response, 302, encodeURI(base));
   if (!isLiteral) return sendError(request, response, 404, "404 page not found");
   const relative = Buffer.from(requested.slice(base.length), "latin1").toString();
   const segments = relative.split("/").filter((segment) => segment !== "");
@@ -96,10 +96,8 @@ async function sendInside(
 }
 
 function moved(request: IncomingMessage, response: ServerResponse, status: number, location: string): void {
-  writeHead(request, response, status, [
-    ["Location", location],
-    ["Content-Length", "0"],
-  ]);
+  const length: HeaderPair[] = request.method === "HEAD" ? [] : [["Content-Length", "0"]];
+  writeHead(request, response, status, [["Location", location], ...length]);
   response.end();
 }
 

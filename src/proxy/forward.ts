@@ -55,8 +55,11 @@ export class Relay implements AnswerSink {
     const { request, response } = this.work;
     // Only now is the body wanted (RFC 9110 section 10.1.1).
     if (request.headers.expect !== undefined && request.httpVersion === "1.1") response.writeContinue();
+    let room = this.work.bodyBytes ?? Number.POSITIVE_INFINITY;
     request.on("data", (part: Buffer) => {
-      if (!exchange.write(part)) request.pause();
+      room -= part.length;
+      if (room < 0) this.#refuseBody();
+      else if (!exchange.write(part)) request.pause();
     });
     request.on("end", () => exchange.end()); // without trailers: ID-6
     request.on("aborted", this.#onCallerGone);
@@ -153,6 +156,13 @@ export class Relay implements AnswerSink {
     if (this.#hasBody && !request.complete) response.shouldKeepAlive = false;
     const status = STATUSES.get(fault.code) ?? 502;
     this.refuse(status, `${status} the backend did not answer: ${causeOf(fault)}`);
+  }
+
+  /** What was sent without a length turns out too long (H1-13). */
+  #refuseBody(): void {
+    if (this.#isOver) return;
+    this.#exchange?.cancel();
+    this.refuse(413, "413 the body is too long");
   }
 
   /** Whatever comes of it is somebody else's now. */

@@ -18,6 +18,8 @@ export interface Forwarding {
   readonly identity: readonly HeaderPair[];
   readonly pool: BackendPool;
   readonly poolKey: string;
+  /** The longest body that may be sent on. */
+  readonly bodyBytes?: number;
   readonly log: Log;
   readonly rewrite: (name: string, value: string) => string;
 }

@@ -168,10 +168,13 @@ test("a call that the caller cancels is cancelled at the backend", async () => {
   expect(await cancelled.promise).toBe(http2.constants.NGHTTP2_CANCEL);
 });
 
+/** Without it Node ends a stream properly before it resets it. */
+const UNFINISHED = { waitForTrailers: true };
+
 test("H1-22: an answer that the backend resets is reset for the caller, and its other streams go on", async () => {
   const backend = await http2Backend((stream, headers) => {
-    stream.respond({ ":status": 200, "content-type": "application/grpc" });
-    if (headers["x-cut"] === undefined) stream.pipe(stream);
+    stream.respond({ ":status": 200, "content-type": "application/grpc" }, UNFINISHED);
+    if (headers["x-cut"] === undefined) stream.on("wantTrailers", () => stream.sendTrailers({})).pipe(stream);
     else stream.write("part", () => stream.close(http2.constants.NGHTTP2_INTERNAL_ERROR));
   });
   const session = await http2Client(grpcScene(backend.port));
@@ -181,6 +184,15 @@ test("H1-22: an answer that the backend resets is reset for the caller, and its 
   lasting.stream.end("still here");
   expect(Buffer.concat(await lasting.stream.toArray()).toString()).toBe("still here");
   expect(backend.sessions).toBe(1);
+});
+
+test("H1-22: a backend connection that is lost resets the caller's streams on it", async () => {
+  const backend = await http2Backend((stream) => {
+    stream.respond({ ":status": 200, "content-type": "application/grpc" }, UNFINISHED);
+    stream.write("part", () => stream.session?.socket.destroy());
+  });
+  const { stream } = await call(await http2Client(grpcScene(backend.port)));
+  expect(await closing(stream)).toBe(http2.constants.NGHTTP2_INTERNAL_ERROR);
 });
 
 test("H1-22: an HTTP/1 answer that is cut resets one stream of the caller, not all", async () => {

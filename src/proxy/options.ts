@@ -7,6 +7,7 @@ import type { Log } from "../base/log.ts";
 import type { Assertions } from "../identity/assertions.ts";
 import type { Callers } from "../identity/caller.ts";
 import type { ServeConfig } from "../wire/serve-config.ts";
+import type { RouteRules } from "./route-rules.ts";
 
 export interface ProxyOptions {
   readonly config: () => ServeConfig;
@@ -28,9 +29,20 @@ export interface ProxyOptions {
   /** PEM certificates that may sign a backend's, beside those of Node and of the system. */
   readonly backendRoots?: readonly string[];
   readonly limits?: Partial<ProxyLimits>;
+  /** What else is asked of a mount. */
+  readonly rulesOf?: (place: {
+    readonly service?: string;
+    readonly port: number;
+    readonly mount: string;
+  }) => RouteRules | undefined;
+  /** Called for what should be counted. */
+  readonly count?: (event: ProxyEvent) => void;
   /** `Location` and cookie domains that name the backend are turned into the served name; default true. */
   readonly rewritesAnswers?: boolean;
 }
+
+/** `header_omitted`: a value over the limit was left out. `cross_site`, `body_too_large`: a request was refused. */
+export type ProxyEvent = "header_omitted" | "cross_site" | "body_too_large";
 
 export type BackendPlace = { readonly host: string; readonly port: number } | { readonly path: string };
 
@@ -39,6 +51,8 @@ export interface ProxyLimits {
   readonly headBytes: number;
   readonly headFields: number;
   readonly targetBytes: number;
+  /** Of a request's body, where the mount has no limit of its own. */
+  readonly bodyBytes: number;
   /** For a head, from its first byte on. */
   readonly headMs: number;
   /** Between two parts of a body. */
@@ -53,6 +67,7 @@ export const DEFAULT_LIMITS: ProxyLimits = {
   headBytes: 128 * 1024,
   headFields: 4000,
   targetBytes: 16 * 1024,
+  bodyBytes: Number.POSITIVE_INFINITY,
   headMs: 10_000,
   bodyMs: 60_000,
   idleMs: 75_000,

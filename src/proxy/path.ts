@@ -22,7 +22,7 @@ export function readTarget(text: string): Target | undefined {
   const decoded = unescaped(plain);
   if (hidesDots(decoded)) return undefined;
   // Go keeps the caller's spelling of a legal path and encodes any other one anew (net/url validEncoded).
-  const path = LEGAL_PATH.test(raw) ? plain : escapePath(decoded);
+  const path = LEGAL_PATH.test(plain) ? plain : escapePath(decoded);
   return { path, decoded, query: mark < 0 ? "" : normalQuery(text.slice(mark)) };
 }
 

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import http2 from "node:http2";
-import net from "node:net";
+import type net from "node:net";
 import type { Duplex } from "node:stream";
 import tls, { type SecureContext } from "node:tls";
 import type { Conn, Proof } from "../base/conn.ts";
@@ -10,28 +10,32 @@ import type { TcpPortHandler } from "../wire/serve-config.ts";
 import { sendError } from "./answers.ts";
 import { BackendPool } from "./backend-pool.ts";
 import { Http1Front } from "./http1-front.ts";
-import { type BackendPlace, DEFAULT_LIMITS, type Front, type ProxyLimits, type ProxyOptions } from "./options.ts";
+import { DEFAULT_LIMITS, type Front, type ProxyLimits, type ProxyOptions } from "./options.ts";
 import { Router, type Upgrade } from "./router.ts";
 import { findSite, findTcp, foldHost } from "./serve-lookup.ts";
-import { forwardPlace, proxyHeader, relay } from "./tcp-forward.ts";
-import { joinStreams } from "./upgrade.ts";
+import { TcpForwarder } from "./tcp-forward.ts";
+import { BackendDialer } from "./upstream/dial.ts";
 
 /** Serves the ports of a serve configuration: TLS end, route, identify, forward. Ports that it does not serve are refused. */
 export class ReverseProxy {
   readonly #options: ProxyOptions;
   readonly #limits: ProxyLimits;
   readonly #pool: BackendPool;
+  readonly #tcp: TcpForwarder;
   readonly #router: Router;
   readonly #http1: Http1Front;
   readonly #http2: http2.Http2Server;
   readonly #fronts: WeakMap<object, Front> = new WeakMap();
-  readonly #open: Set<Duplex | Conn> = new Set();
+  readonly #open: Set<Duplex> = new Set();
   #isClosed = false;
 
   constructor(options: ProxyOptions) {
     this.#options = options;
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
-    this.#pool = new BackendPool({ clock: options.clock, dial: options.dialBackend, roots: options.backendRoots });
+    const { clock, dialBackend: dial, backendRoots: roots } = options;
+    const dialer = new BackendDialer({ clock, dial, roots });
+    this.#pool = new BackendPool(dialer, clock);
+    this.#tcp = new TcpForwarder(dialer, options.log);
     this.#router = new Router(options, this.#limits, this.#pool);
     this.#http1 = new Http1Front(this.#limits, options.clock, this.#handle);
     this.#http2 = http2.createServer({
@@ -82,7 +86,7 @@ export class ReverseProxy {
     const revoked = this.#options.callers.revoked(conn.proof);
     if (revoked.aborted) return void conn.abort(revoked.reason as Fault);
     if (handler.TCPForward !== undefined && handler.TCPForward !== "" && !handler.TerminateTLS) {
-      return void this.#forwardRaw(conn, handler, revoked);
+      return void this.#tcp.forward(conn, handler, revoked);
     }
     const stream = asDuplex(conn);
     this.#watch(stream, revoked);
@@ -104,50 +108,11 @@ export class ReverseProxy {
     });
   }
 
-  #dial(place: BackendPlace): Duplex {
-    return this.#options.dialBackend?.(place) ?? net.connect({ ...place, noDelay: true, allowHalfOpen: true });
-  }
-
-  #backendOf(handler: TcpPortHandler, proof: Proof): { socket: Duplex; preface: Uint8Array | undefined } | undefined {
-    const place = forwardPlace(handler.TCPForward ?? "");
-    if (place === undefined) return undefined;
-    const version = handler.ProxyProtocol ?? 0;
-    const preface = version === 0 || !("port" in place) ? undefined : proxyHeader(version, proof, place.port);
-    if (version !== 0 && preface === undefined) return undefined; // never without the header that was asked for
-    return { socket: this.#dial(place), preface };
-  }
-
-  #forwardRaw(conn: Conn, handler: TcpPortHandler, revoked: AbortSignal): void {
-    const backend = this.#backendOf(handler, conn.proof);
-    if (backend === undefined) {
-      return void conn.abort(
-        new Fault("PROXY_BAD_TARGET", `Cannot forward to "${handler.TCPForward}": wanted host:port`),
-      );
-    }
-    const { socket, preface } = backend;
-    relay(conn, socket, preface, this.#options.log);
-    const cut = (): void => {
-      conn.abort(revoked.reason as Fault);
-      socket.destroy();
-    };
-    revoked.addEventListener("abort", cut, { once: true });
-    this.#open.add(socket);
-    socket.once("close", () => {
-      revoked.removeEventListener("abort", cut);
-      this.#open.delete(socket);
-    });
-  }
-
   #terminate(stream: Duplex, handler: TcpPortHandler, proof: Proof): void {
     const name = handler.TerminateTLS ?? "";
     // Other names than the one that was configured get no certificate (TL-2).
     const secure = this.#secured(stream, (asked) => (foldHost(asked) === foldHost(name) ? name : undefined), []);
-    secure.once("secure", () => {
-      const backend = this.#backendOf(handler, proof);
-      if (backend === undefined) return void secure.destroy();
-      if (backend.preface !== undefined) backend.socket.write(backend.preface);
-      joinStreams(secure, backend.socket);
-    });
+    secure.once("secure", () => this.#tcp.forwardStream(secure, handler, proof));
   }
 
   #serveTls(stream: Duplex, front: Front): void {
@@ -210,8 +175,9 @@ export class ReverseProxy {
 
   async close(): Promise<void> {
     this.#isClosed = true;
-    for (const open of this.#open) if ("destroy" in open) open.destroy();
+    for (const open of this.#open) open.destroy();
     this.#pool.destroy();
+    this.#tcp.close();
     this.#http1.close();
     this.#http2.close();
   }

@@ -19,7 +19,12 @@ export function sendRedirect(
   // biome-ignore-start lint/suspicious/noTemplateCurlyInString: upstream's placeholders are spelled so
   const text = location.replaceAll("${HOST}", () => host).replaceAll("${REQUEST_URI}", () => request.url ?? "/");
   // biome-ignore-end lint/suspicious/noTemplateCurlyInString: as above
-  const place = asciiOnly(absolutePath(text, path));
+  // What the caller asked for names no other host: only the configured value may (RT-5).
+  const place = location.startsWith("//") ? text : text.replace(/^[/\\]{2,}/, "/");
+  sendLocation(request, response, status, asciiOnly(absolutePath(place, path)));
+}
+
+export function sendLocation(request: IncomingMessage, response: ServerResponse, status: number, place: string): void {
   if (request.method !== "GET" && request.method !== "HEAD") {
     writeHead(request, response, status, [
       ["Location", place],

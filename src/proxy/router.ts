@@ -1,9 +1,9 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import { formatAddress, parseAddress } from "../base/address.ts";
-import { Fault } from "../base/fault.ts";
+import { Fault, messageOf } from "../base/fault.ts";
 import type { Caller } from "../identity/caller.ts";
-import { type HeaderPair, identityHeaders } from "../identity/headers.ts";
+import { type HeaderPair, identityHeaders, LONGEST_VALUE } from "../identity/headers.ts";
 import type { HttpHandler } from "../wire/serve-config.ts";
 import { sendError, sendText } from "./answers.ts";
 import { type Backend, backendOf } from "./backend.ts";
@@ -13,7 +13,8 @@ import { forward } from "./forward.ts";
 import type { Front, ProxyLimits, ProxyOptions } from "./options.ts";
 import { belowMount, findMount, joinPaths, readTarget, type Target } from "./path.ts";
 import { sendRedirect } from "./redirect.ts";
-import { type Checked, checkRequest } from "./request-checks.ts";
+import { type Checked, checkRequest, type Refusal } from "./request-checks.ts";
+import { hasOtherName, isCrossSite, type RouteRules, takeListed } from "./route-rules.ts";
 import { findSite, foldHost, type Site } from "./serve-lookup.ts";
 import { forwardUpgrade } from "./upgrade.ts";
 
@@ -51,6 +52,10 @@ export class Router {
     if (mount === undefined) return sendError(request, response, 404, "404 page not found");
 
     const { handler, point } = mount;
+    const rules = this.#options.rulesOf?.({ ...placeOf(front), mount: point }) ?? NO_RULES;
+    const refusal = this.#refusalBy(rules, front, request, checked, upgrade !== undefined);
+    if (refusal !== undefined)
+      return sendError(request, response, refusal.status, `${refusal.status} ${refusal.reason}`);
     if (handler.Text !== undefined && handler.Text !== "") return sendText(request, response, 200, handler.Text);
     if (handler.Redirect !== undefined && handler.Redirect !== "") {
       return sendRedirect(request, response, handler.Redirect, checked.host, target.path);
@@ -62,7 +67,28 @@ export class Router {
       return await sendPath(request, response, { root: handler.Path, mount: point, path, query, isLiteral, allow });
     }
     if (handler.Proxy === undefined || handler.Proxy === "") return sendError(request, response, 500, "empty handler");
-    await this.#proxy(front, request, response, checked, target, point, handler, upgrade);
+    await this.#proxy(front, request, response, checked, target, point, handler, rules, upgrade);
+  }
+
+  #refusalBy(
+    rules: RouteRules,
+    front: Front,
+    request: IncomingMessage,
+    { host, length }: Checked,
+    isUpgrade: boolean,
+  ): Refusal | undefined {
+    if (rules.crossSite === "deny" && isCrossSite(request, originOf(front, host), isUpgrade)) {
+      this.#options.count?.("cross_site");
+      return { status: 403, reason: "another site asks in your name" };
+    }
+    if (rules.onOtherName === "reject" && hasOtherName(request.rawHeaders, rules.otherNames)) {
+      return { status: 400, reason: "a field name with other characters than letters, digits and dashes" };
+    }
+    if ((length ?? 0) > (rules.bodyBytes ?? this.#limits.bodyBytes)) {
+      this.#options.count?.("body_too_large");
+      return { status: 413, reason: "the body is too long" };
+    }
+    return undefined;
   }
 
   #asterisk(request: IncomingMessage, response: ServerResponse): void {
@@ -102,20 +128,22 @@ export class Router {
     target: Target,
     point: string,
     handler: HttpHandler,
+    rules: RouteRules,
     upgrade: Upgrade | undefined,
   ): Promise<void> {
-    const { callers, clock, log } = this.#options;
+    const { log } = this.#options;
     const rest = belowMount(target, point);
     if (rest === undefined) return sendError(request, response, 404, "404 page not found");
     const backend = backendOf(handler.Proxy ?? "");
     if (backend instanceof Fault) return sendError(request, response, 500, "unknown proxy destination");
-    const caller = callers.of(front.proof, clock.now());
+    const caller = this.#callerOf(front);
     if (caller instanceof Fault) {
       log.warn("proxy.caller_unknown", { code: caller.code });
       return sendError(request, response, 503, "503 the caller could not be identified");
     }
     const identity = await this.#identity(front, caller, checked.host, handler);
     if (response.destroyed) return;
+    if (rules.otherNames !== undefined) identity.push(...takeListed(request.rawHeaders, rules.otherNames));
     const work = {
       request,
       response,
@@ -123,6 +151,7 @@ export class Router {
       backend,
       path: pathTo(backend, rest, target.query),
       identity,
+      bodyBytes: rules.bodyBytes ?? this.#limits.bodyBytes,
       pool: this.#pool,
       poolKey: poolKeyOf(caller),
       log,
@@ -132,23 +161,36 @@ export class Router {
     else forwardUpgrade(work, upgrade.stream, upgrade.head);
   }
 
+  /** In doubt it is nobody's request (ID-3). */
+  #callerOf({ proof }: Front): Caller | Fault {
+    const { callers, clock } = this.#options;
+    try {
+      return callers.of(proof, clock.now());
+    } catch (error) {
+      return new Fault("PROXY_CALLER_LOOKUP", `Cannot identify the caller: ${messageOf(error)}`, { cause: error });
+    }
+  }
+
   async #identity(front: Front, caller: Caller, host: string, handler: HttpHandler): Promise<HeaderPair[]> {
-    const { callers, assertions } = this.#options;
+    const { callers, assertions, log, count } = this.#options;
     const isFunnel = front.proof.kind === "ingress";
     const names = handler.AcceptAppCaps ?? [];
     const { address } = front.proof.destination;
     const capabilities = isFunnel || names.length === 0 ? undefined : callers.capabilities(caller, address, names);
     const isTls = front.serverName !== undefined;
-    const audience = `${isTls ? "https" : "http"}://${host}`;
+    const audience = originOf(front, host);
     const assertion = assertions === undefined ? undefined : await assertions.sign(caller, audience, capabilities);
-    return identityHeaders({ caller, capabilities, isFunnel, isTls, host, assertion });
+    return identityHeaders({ caller, capabilities, isFunnel, isTls, host, assertion }, (name) => {
+      log.warn("proxy.header_omitted", { name, longest: LONGEST_VALUE });
+      count?.("header_omitted");
+    });
   }
 
   /** Answers that name the backend's own address name ours instead. */
   #rewriteOf(front: Front, backend: Backend, host: string): (name: string, value: string) => string {
     const { origin } = backend;
     if (this.#options.rewritesAnswers === false || origin === undefined) return (_, value) => value;
-    const served = `${front.serverName === undefined ? "http" : "https"}://${host}`;
+    const served = originOf(front, host);
     const domain = backend.host.replace(/[.]/g, "\\.");
     return (name, value) => {
       if (name === "location" || name === "content-location") {
@@ -159,6 +201,17 @@ export class Router {
       return value;
     };
   }
+}
+
+const NO_RULES: RouteRules = {};
+
+function placeOf({ port, service }: Front): { port: number; service?: string } {
+  return service === undefined ? { port } : { port, service: service.service };
+}
+
+/** What the caller asked for, as a browser would name it. */
+function originOf({ serverName }: Front, host: string): string {
+  return `${serverName === undefined ? "http" : "https"}://${host}`;
 }
 
 function offersWebSocket(request: IncomingMessage): boolean {

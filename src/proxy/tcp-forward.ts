@@ -1,10 +1,15 @@
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import { type AddressPort, parseAddress } from "../base/address.ts";
 import type { Conn, Proof } from "../base/conn.ts";
 import { Fault } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
+import type { TcpPortHandler } from "../wire/serve-config.ts";
 import type { BackendPlace } from "./options.ts";
+import { proxyHeader } from "./proxy-protocol.ts";
+import { joinStreams, reset } from "./tunnel.ts";
+import type { BackendDialer } from "./upstream/dial.ts";
 
+/** As much as may be on its way to a backend that does not read. */
 const WINDOW_BYTES = 256 * 1024;
 
 /** `host:port`, `[v6]:port` or `unix:path` of a TCPForward value. */
@@ -15,8 +20,65 @@ export function forwardPlace(value: string): BackendPlace | undefined {
   return match === null || port === 0 || port > 65535 ? undefined : { host: (match[1] ?? match[2])!, port };
 }
 
+/** Connections of TCP ports, byte for byte to their backends. */
+export class TcpForwarder {
+  readonly #dialer: BackendDialer;
+  readonly #log: Log;
+  readonly #open: Set<Duplex> = new Set();
+
+  constructor(dialer: BackendDialer, log: Log) {
+    this.#dialer = dialer;
+    this.#log = log;
+  }
+
+  /** A connection as it came, until `revoked`. */
+  forward(conn: Conn, handler: TcpPortHandler, revoked: AbortSignal): void {
+    const socket = this.#connect(handler, conn.proof);
+    if (socket instanceof Fault) return void conn.abort(socket);
+    const cut = (): void => {
+      conn.abort(revoked.reason as Fault);
+      reset(socket);
+    };
+    revoked.addEventListener("abort", cut, { once: true });
+    socket.once("close", () => revoked.removeEventListener("abort", cut));
+    relay(conn, socket);
+  }
+
+  /** What came out of a TLS connection that ended here. */
+  forwardStream(stream: Duplex, handler: TcpPortHandler, proof: Proof): void {
+    const socket = this.#connect(handler, proof);
+    if (socket instanceof Fault) return void stream.destroy(socket);
+    joinStreams(stream, socket);
+  }
+
+  close(): void {
+    for (const socket of this.#open) socket.destroy();
+  }
+
+  /** The backend's side, with the PROXY header before all else where one is asked for. */
+  #connect(handler: TcpPortHandler, proof: Proof): Duplex | Fault {
+    const target = handler.TCPForward ?? "";
+    const place = forwardPlace(target);
+    if (place === undefined) {
+      return new Fault("PROXY_BAD_TARGET", `Cannot forward to "${target}": no backend, wanted host:port`);
+    }
+    const version = handler.ProxyProtocol ?? 0;
+    const header = version === 0 || !("port" in place) ? undefined : proxyHeader(version, proof, place.port);
+    if (version !== 0 && header === undefined) {
+      // Never without the header that was asked for: the backend would take bytes of the caller for it.
+      return new Fault("PROXY_BAD_TARGET", `Cannot forward to "${target}": PROXY protocol ${version} goes to TCP only`);
+    }
+    const socket = this.#dialer.open(place, true);
+    this.#open.add(socket);
+    socket.once("close", () => this.#open.delete(socket));
+    socket.on("error", (error) => this.#log.warn("proxy.forward_failed", { target, error: error.message }));
+    if (header !== undefined) socket.write(header);
+    return socket;
+  }
+}
+
 /** Bytes both ways between a connection of the stack and a backend, each direction ending on its own. */
-export function relay(conn: Conn, socket: Duplex, preface: Uint8Array | undefined, log: Log): void {
+export function relay(conn: Conn, socket: Duplex): void {
   let owed = 0;
   let isOver = false;
   conn.attach({
@@ -28,15 +90,12 @@ export function relay(conn: Conn, socket: Duplex, preface: Uint8Array | undefine
     drain: () => void socket.resume(),
     abort: () => {
       isOver = true;
-      socket.destroy();
+      reset(socket);
     },
   });
-  const open = (): void => {
-    if (preface !== undefined) socket.write(preface);
-    conn.credit(WINDOW_BYTES); // the backend is there: the caller may send
-  };
-  if ((socket as { connecting?: boolean }).connecting === true) socket.once("connect", open);
-  else open();
+  // The caller may send when the backend is there, and as fast as that reads.
+  if ((socket as Socket).connecting === true) socket.once("connect", () => conn.credit(WINDOW_BYTES));
+  else conn.credit(WINDOW_BYTES);
   socket.on("drain", () => {
     const bytes = owed;
     owed = 0;
@@ -46,38 +105,9 @@ export function relay(conn: Conn, socket: Duplex, preface: Uint8Array | undefine
     if (!conn.write(chunk)) socket.pause();
   });
   socket.on("end", () => conn.end());
-  socket.on("error", (error) => {
-    log.warn("proxy.forward_failed", { error: error.message });
-  });
   socket.on("close", () => {
     if (isOver || (socket.readableEnded && socket.writableFinished)) return;
     isOver = true;
     conn.abort(new Fault("PROXY_FORWARD_CLOSED", "Cannot forward the connection: the backend closed it"));
   });
-}
-
-/** PROXY protocol, version 1 or 2 (haproxy.org proxy-protocol.txt). The destination is our address and the backend's port, as upstream sends it. */
-export function proxyHeader(version: number, proof: Proof, backendPort: number): Uint8Array | undefined {
-  const source = proof.kind === "ingress" ? proof.visitor : proof.source;
-  const from = parseAddress(source.address);
-  if (from === undefined) return undefined;
-  const to = sameFamily(proof.destination, from.length);
-  const toBytes = parseAddress(to)!;
-  if (version === 1) {
-    const family = from.length === 4 ? "TCP4" : "TCP6";
-    return Buffer.from(`PROXY ${family} ${source.address} ${to} ${source.port} ${backendPort}\r\n`);
-  }
-  const ports = Buffer.alloc(4);
-  ports.writeUInt16BE(source.port, 0);
-  ports.writeUInt16BE(backendPort, 2);
-  const length = from.length * 2 + 4;
-  const head = Buffer.from([...SIGNATURE, 0x21, from.length === 4 ? 0x11 : 0x21, length >> 8, length & 0xff]);
-  return Buffer.concat([head, from, toBytes, ports]);
-}
-
-const SIGNATURE = [0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a];
-
-function sameFamily(destination: AddressPort, bytes: number): string {
-  if (parseAddress(destination.address)?.length === bytes) return destination.address;
-  return bytes === 4 ? "127.0.0.1" : "::1";
 }

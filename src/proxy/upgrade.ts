@@ -4,6 +4,7 @@ import type { Duplex } from "node:stream";
 import { answerFields } from "./fields.ts";
 import { Relay } from "./forward.ts";
 import { askedOf, type Forwarding } from "./forwarding.ts";
+import { joinStreams } from "./tunnel.ts";
 import type { AnswerHead } from "./upstream/answer-parser.ts";
 import type { Asked } from "./upstream/exchange.ts";
 
@@ -37,7 +38,7 @@ export function responseOn(request: IncomingMessage, socket: Duplex, done: () =>
 export function forwardUpgrade(work: Forwarding, socket: Duplex, early: Buffer): void {
   const asked = askedOf(work, [
     ["Connection", "Upgrade"],
-    ["Upgrade", "websocket"],
+    ["Upgrade", work.request.headers.upgrade ?? "websocket"],
   ]);
   work.pool.askAlone(work.backend, asked, new UpgradeRelay(work, asked, socket, early));
 }
@@ -80,18 +81,4 @@ class UpgradeRelay extends Relay {
 function switchesToWebSocket(fields: readonly string[]): boolean {
   const offers = fields.filter((_, i) => i % 2 === 1 && fields[i - 1]!.toLowerCase() === "upgrade");
   return offers.length === 1 && offers[0]!.toLowerCase() === "websocket";
-}
-
-/** Two streams end to end: each direction ends on its own (WS-7), an error ends both (WS-5). */
-export function joinStreams(one: Duplex, other: Duplex): void {
-  const cut = (): void => {
-    one.destroy();
-    other.destroy();
-  };
-  one.on("error", cut);
-  other.on("error", cut);
-  one.on("close", () => void other.destroy());
-  other.on("close", () => void one.destroy());
-  one.pipe(other);
-  other.pipe(one);
 }

@@ -2,11 +2,14 @@ import type { IncomingMessage, Server, ServerResponse } from "node:http";
 
 const PAGE = /^\/register\/([A-Za-z0-9-]{1,80})$/;
 
-/** The page that a person opens to let a node in: it says what the owner of the server must run. */
+/** The page that a person opens to let a node in: it says what the owner of the server must run. Everything else is 404. */
 export function serveLoginPages(server: Server): void {
   server.on("request", (request: IncomingMessage, response: ServerResponse) => {
     const id = PAGE.exec(request.url ?? "")?.[1];
-    if (id === undefined || response.headersSent) return;
+    if (id === undefined) {
+      response.writeHead(404, { "Content-Type": "text/plain; charset=utf-8" }).end("not found\n");
+      return;
+    }
     response.writeHead(200, {
       "Content-Type": "text/html; charset=utf-8",
       "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",

@@ -136,8 +136,8 @@ export class Server {
       clock,
       random,
     });
+    serveLoginPages(http); // before the endpoint, which passes on what is not its own
     endpoint.attach(http);
-    serveLoginPages(http);
 
     return new Server(options, { url, coordinator, derp, derpMap, endpoint }, [
       () => endpoint.close(),

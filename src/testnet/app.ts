@@ -1,6 +1,7 @@
 import { createServer, type RequestListener, type Server } from "node:http";
 import net from "node:net";
 import type { Duplex } from "node:stream";
+import type { AssertionVerifierOptions } from "../identity/assertion-verifier.ts";
 import type { MeshNode, MeshNodeOptions } from "../mesh/node.ts";
 import type { BackendPlace } from "../proxy/options.ts";
 import type { ServeConfig, TcpPortHandler } from "../wire/serve-config.ts";
@@ -28,10 +29,13 @@ export interface ServeOptions {
 export interface OpenedGateway {
   readonly node: MeshNode;
   readonly name: string;
+  readonly assertions: { readonly jwks: Jwks };
   readonly certificates: { authority(): Promise<string>; certificate(name: string): Promise<unknown> };
   declare(config: ServeConfig): void;
   close(): Promise<void>;
 }
+
+type Jwks = Extract<AssertionVerifierOptions["jwks"], { keys: unknown }>;
 
 export type OpenGateway = (
   options: MeshNodeOptions & { readonly dialBackend: (place: BackendPlace) => Duplex },
@@ -97,6 +101,8 @@ export class App {
   readonly name: string;
   /** `http://name/`. */
   readonly url: string;
+  /** The keys that its signed assertions are checked with; their issuer is `https://name`. */
+  readonly jwks: Jwks;
   readonly node: MeshNode;
   readonly host: Host;
   readonly #close: () => Promise<void>;
@@ -104,6 +110,7 @@ export class App {
   constructor(gateway: OpenedGateway, host: Host, close: () => Promise<void>) {
     this.name = gateway.name;
     this.url = `http://${gateway.name}/`;
+    this.jwks = gateway.assertions.jwks;
     this.node = gateway.node;
     this.host = host;
     this.#close = close;

@@ -37,6 +37,7 @@ export class Pace {
   readonly #options: PaceOptions;
   readonly #goals: Set<Goal> = new Set();
   #advanceTo = -1;
+  #seen = 0;
   #wake: () => void = () => {};
   #isClosed = false;
   readonly #ended: Promise<void>;
@@ -133,14 +134,15 @@ export class Pace {
     return isAny;
   }
 
-  /** Lets everything run that needs no more time than this instant. */
+  /** Lets everything run that needs no more time than this instant; most timers find nothing to do. */
   async #settle(): Promise<void> {
-    let seen = this.#options.events();
-    for (let turns = 0, quiet = 0; quiet < QUIET_TURNS && turns < MOST_TURNS; turns++) {
+    let wanted = 1;
+    for (let turns = 0, quiet = 0; quiet < wanted && turns < MOST_TURNS; turns++) {
       await new Promise((resolve) => void setImmediate(resolve));
       const events = this.#options.events();
-      quiet = events === seen ? quiet + 1 : 0;
-      seen = events;
+      if (events !== this.#seen) wanted = QUIET_TURNS;
+      quiet = events === this.#seen ? quiet + 1 : 0;
+      this.#seen = events;
     }
   }
 

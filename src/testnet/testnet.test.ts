@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { assertionVerifier } from "../identity/index.ts";
 import { createTestnet, type Testnet, type TestnetOptions } from "../testnet.ts";
 import type { NatKind } from "./nat.ts";
 
@@ -12,6 +13,8 @@ const POLICY = `{
     { "src": ["bob@example.com", "tag:ci"], "dst": ["tag:app"], "ip": ["tcp:80"] },
   ],
 }`;
+/** Each takes less than a second on a machine that is not busy with something else. */
+const LOADED_MS = 30_000;
 const USERS = [{ login: "alice@example.com", name: "Alice Architect" }, "bob@example.com"];
 
 async function open(options: TestnetOptions = {}): Promise<Testnet> {
@@ -30,7 +33,7 @@ async function headersOf(answer: Promise<{ json(): Promise<unknown> }>): Promise
   return (await (await answer).json()) as IncomingHttpHeaders;
 }
 
-describe("a mesh in memory", () => {
+describe("a mesh in memory", { timeout: LOADED_MS }, () => {
   test("a user calls a backend, which sees who it is and what it may do", async () => {
     const net = await open();
     const app = await net.serve(mirror, { acceptAppCaps: ["example.com/cap/app"] });
@@ -57,6 +60,18 @@ describe("a mesh in memory", () => {
     const headers = await headersOf(ci.fetch(app.url, { headers: forged }));
     expect(headers["sallyport-caller-kind"]).toBe("tagged");
     expect(Object.keys(headers).filter((name) => /user.login/.test(name))).toEqual([]);
+  });
+
+  test("the signed assertion says the same, and says it for this app only", async () => {
+    const net = await open();
+    const [app, other] = [await net.serve(mirror), await net.serve(mirror, { hostname: "other" })];
+    const alice = await net.node({ user: "alice@example.com" });
+    const headers = await headersOf(alice.fetch(app.url));
+    const [audience, issuer] = [`http://${app.name}`, `https://${app.name}`];
+    const verify = assertionVerifier({ jwks: app.jwks, issuer, audience });
+    expect(await verify(headers)).toMatchObject({ kind: "user", subject: "alice@example.com", node: alice.name });
+    const wrong = assertionVerifier({ jwks: other.jwks, issuer, audience });
+    await expect(wrong(headers)).rejects.toMatchObject({ code: "IDENTITY_ASSERTION" });
   });
 
   test("HTTPS with a certificate that the nodes trust", async () => {
@@ -103,7 +118,7 @@ describe("a mesh in memory", () => {
   });
 });
 
-describe("time and trouble", () => {
+describe("time and trouble", { timeout: LOADED_MS }, () => {
   test("a removed user is cut within 5 s, also in the middle of an answer", async () => {
     const net = await open();
     let closedAt = Infinity;
@@ -206,7 +221,7 @@ const NATS: readonly (readonly [NatKind | "none", NatKind | "none", "direct" | "
   ["symmetric", "symmetric", "relayed"],
 ];
 
-test.each(NATS)("behind NATs: %s and %s are %s", async (near, far, wanted) => {
+test.each(NATS)("behind NATs: %s and %s are %s", { timeout: LOADED_MS }, async (near, far, wanted) => {
   const net = await open();
   const app = await net.serve(mirror, { host: net.internet.host({ nat: far }) });
   const alice = await net.node({ user: "alice@example.com", host: { nat: near } });

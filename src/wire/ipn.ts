@@ -263,3 +263,21 @@ export interface QueryFeatureResponse {
 
 /** A serve configuration as the daemon holds it: null before the first write. */
 export type StoredServeConfig = ServeConfig | null;
+
+/** What the gateway knows of the network under it; ours, not upstream's: its command line measures by itself. */
+export interface NetcheckDocument {
+  readonly udp: boolean;
+  /** `ip:port` as seen from outside; absent = that family does not get through. */
+  readonly ipv4?: string;
+  readonly ipv6?: string;
+  readonly mappingVariesByDestIp?: boolean;
+  readonly endpoints: readonly string[];
+  readonly regions: readonly {
+    readonly id: number;
+    readonly code: string;
+    readonly name: string;
+    readonly latencyMs?: number;
+    readonly isHome: boolean;
+    readonly isConnected: boolean;
+  }[];
+}

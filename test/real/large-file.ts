@@ -1,6 +1,7 @@
 import { createCipheriv, createHash } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { Readable } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 
 const CHUNK_BYTES = 64 * 1024;
 const BLOCK_BYTES = 16;
@@ -22,8 +23,13 @@ export function largeFileDigest(bytes: number): string {
   return hash.digest("hex");
 }
 
-/** Serves it, from where `Range` says on, so that a download can be taken up again. */
-export function serveLargeFile(bytes: number, request: IncomingMessage, response: ServerResponse): void {
+/** Serves it, from where `Range` says on, so that a download can be taken up again; no faster than is said. */
+export function serveLargeFile(
+  bytes: number,
+  request: IncomingMessage,
+  response: ServerResponse,
+  bytesPerSecond: number = Infinity,
+): void {
   const from = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? "")?.[1] ?? 0);
   response.writeHead(from > 0 ? 206 : 200, {
     "content-length": String(bytes - from),
@@ -31,5 +37,17 @@ export function serveLargeFile(bytes: number, request: IncomingMessage, response
     etag: '"large"',
     ...(from > 0 ? { "content-range": `bytes ${from}-${bytes - 1}/${bytes}` } : {}),
   });
-  Readable.from(largeFile(from, bytes), { objectMode: false }).pipe(response);
+  const source = Readable.from(paced(largeFile(from, bytes), bytesPerSecond), { objectMode: false });
+  source.pipe(response);
+}
+
+async function* paced(chunks: Iterable<Uint8Array>, bytesPerSecond: number): AsyncGenerator<Uint8Array> {
+  const start = performance.now();
+  let sent = 0;
+  for (const chunk of chunks) {
+    yield chunk;
+    sent += chunk.length;
+    const ahead = (sent * 1000) / bytesPerSecond - (performance.now() - start);
+    if (ahead > 0) await sleep(ahead);
+  }
 }

@@ -20,6 +20,8 @@ export interface Service {
   stop(signal?: NodeJS.Signals): Promise<void>;
 }
 
+type Env = Readonly<Record<string, string>>;
+
 /** One machine of the bridge: a network namespace with one cable and no route out. */
 export interface Machine {
   readonly name: string;
@@ -33,6 +35,8 @@ export interface Machine {
 export interface StockNode extends Machine {
   /** `tailscale ARGS`. */
   cli(...args: readonly string[]): Promise<Answer>;
+  /** Of `tailscaled`. */
+  log(): string;
 }
 
 /** Our gateway on a machine, started from the checkout. */
@@ -70,13 +74,18 @@ export class StockMesh {
     }
   }
 
-  async #open(policy: unknown): Promise<void> {
+  /** The bridge alone, for a server of the test's own at `url`. */
+  openBridge(): void {
     const ip = (...args: readonly string[]) => execFileSync("ip", args);
     sweep();
     ip("link", "add", this.#bridge, "type", "bridge");
     ip("addr", "add", `${this.address}/24`, "dev", this.#bridge);
     ip("addr", "add", `fd96:${this.#subnet}::1/64`, "dev", this.#bridge, "nodad");
     ip("link", "set", this.#bridge, "up");
+  }
+
+  async #open(policy: unknown): Promise<void> {
+    this.openBridge();
     const D = this.scratch;
     writeFileSync(`${D}/policy.hujson`, JSON.stringify(policy));
     writeFileSync(
@@ -145,13 +154,11 @@ policy: { mode: file, path: ${D}/policy.hujson }
     return stdout;
   }
 
-  /** The node as Headscale's own list has it. */
-  async listed(name: string): Promise<Readonly<Record<string, unknown>> | undefined> {
-    const nodes = JSON.parse((await this.headscale("nodes", "list", "-o", "json")) || "[]") as Record<
-      string,
-      unknown
-    >[];
-    return (nodes ?? []).find((node) => node["given_name"] === name || node["givenName"] === name);
+  /** Ids of the nodes that Headscale's own list has under a name. */
+  async idsOf(name: string): Promise<readonly string[]> {
+    const text = await this.headscale("nodes", "list", "-o", "json");
+    const nodes = JSON.parse(text) as { readonly id: string | number; readonly givenName: string }[];
+    return nodes.filter((node) => node.givenName === name).map((node) => String(node.id));
   }
 
   /** A reusable key of a user (1 = alice, 2 = bob), or of a tag. */
@@ -186,19 +193,19 @@ policy: { mode: file, path: ${D}/policy.hujson }
   }
 
   /** A machine with `tailscaled`, not yet logged in. */
-  async stock(name: string, mode: "tun" | "userspace"): Promise<StockNode> {
+  async stock(name: string, mode: "tun" | "userspace", env: Env = { TS_DEBUG_USE_DERP_HTTP: "1" }): Promise<StockNode> {
     const machine = this.machine(name);
     const folder = `${this.scratch}/${name}`;
     mkdirSync(folder);
     const tun = mode === "tun" ? "ts0" : "userspace-networking";
-    machine.start(
+    const daemon = machine.start(
       findPeer("tailscaled")!,
       [`--tun=${tun}`, `--statedir=${folder}`, `--socket=${folder}/s.sock`, "--port", "41641"],
-      { TS_NO_LOGS_NO_SUPPORT: "true", TS_DEBUG_USE_DERP_HTTP: "1" },
+      { TS_NO_LOGS_NO_SUPPORT: "true", ...env },
     );
     for (let tries = 0; tries < 100 && !existsSync(`${folder}/s.sock`); tries++) await sleep(100);
     const cli = (...args: readonly string[]) => runFile(findPeer("tailscale")!, [`--socket=${folder}/s.sock`, ...args]);
-    return { ...machine, cli };
+    return { ...machine, cli, log: () => daemon.log() };
   }
 
   /** Brings a stock node up with a key. */

@@ -12,6 +12,7 @@ import { PathTable } from "../../src/base/path-table.ts";
 import { systemRandom } from "../../src/base/random.ts";
 import { chooseAead } from "../../src/crypto/aead/choose.ts";
 import { generatePrivateKey, publicKeyOf } from "../../src/crypto/keys.ts";
+import type { CongestionControl } from "../../src/mesh/tcpip/congestion.ts";
 import { Netstack } from "../../src/mesh/tcpip/netstack.ts";
 import { openUdpIo } from "../../src/mesh/udp/udp-io.ts";
 import { WireGuard } from "../../src/mesh/wireguard/device.ts";
@@ -27,6 +28,8 @@ export interface UserspacePeer {
   close(): Promise<void>;
 }
 
+const WIREGUARD_OVERHEAD_BYTES = 32;
+
 export interface UserspacePeerOptions {
   /** To bind to. */
   readonly address: string;
@@ -34,6 +37,7 @@ export interface UserspacePeerOptions {
   readonly peerKey: Uint8Array;
   readonly peerAddresses: readonly string[];
   readonly mtu: number;
+  readonly congestion?: CongestionControl;
 }
 
 export async function openUserspacePeer(options: UserspacePeerOptions): Promise<UserspacePeer> {
@@ -55,7 +59,7 @@ export async function openUserspacePeer(options: UserspacePeerOptions): Promise<
       if (train === undefined) return;
       train.slab.set(datagram, train.offset);
       train.push(datagram.length);
-      udp.flush();
+      wake();
     },
   });
   const allowedIps = options.peerAddresses.map((text) => parsePrefix(text)!);
@@ -63,9 +67,17 @@ export async function openUserspacePeer(options: UserspacePeerOptions): Promise<
   const stack = new Netstack({
     addresses: options.addresses.map((text) => parsePrefix(text)!.address),
     mtu: options.mtu,
+    ...(options.congestion === undefined ? {} : { congestion: options.congestion }),
     random: systemRandom,
     now: () => systemClock.now(),
-    output: (packet, _, now) => wireguard.send(peer, packet, now),
+    output: (packet, _, now) => {
+      wake();
+      const train = udp.claim(peerPath, Math.ceil(packet.length / 16) * 16 + WIREGUARD_OVERHEAD_BYTES);
+      if (train === undefined) return; // lost, as where a socket is full
+      const sealed = wireguard.seal(peer, packet, train.slab, train.offset, now);
+      if (sealed > 0) train.push(sealed);
+      else wireguard.send(peer, packet, now);
+    },
     proofOf: (_, source, destination) => ({ kind: "mesh", nodeKey: "", source, destination }),
     wake: () => wake(),
   });
@@ -88,6 +100,7 @@ export async function openUserspacePeer(options: UserspacePeerOptions): Promise<
     queueMicrotask(() => {
       isQueued = false;
       for (const waker of wakers) waker();
+      udp.flush();
     });
   };
   udp.start((batch, now) => {

@@ -19,10 +19,14 @@ const COMPANIONS: Readonly<Record<string, string>> = {
   "tailscale.com/cap/relay": "tailscale.com/cap/relay-target",
 };
 
-/** Who may reach a node. */
+/** Who may reach a node: one object for all nodes that let in the same. */
 interface Admitted {
   readonly ranges: readonly AddressRange[];
   readonly set: AddressSet;
+  /** What was found out about single nodes. */
+  readonly known: Map<PolicyNode, boolean>;
+  /** Those of all nodes that it lets in. */
+  holders?: readonly PolicyNode[];
 }
 
 interface Own {
@@ -40,38 +44,73 @@ export class Compilation {
   readonly #grants: readonly Grant[];
   readonly #names: Names;
   readonly #nodes: readonly PolicyNode[];
-  readonly #sources: Map<Selector, readonly string[]> = new Map();
   readonly #rules: Map<PolicyNode, readonly FilterRule[]> = new Map();
   readonly #admitted: Map<PolicyNode, Admitted> = new Map();
-  readonly #own: Map<PolicyNode, Own> = new Map();
+  readonly #admittedByKey: Map<string, Admitted> = new Map();
+  readonly #sources: Map<readonly Selector[], readonly string[]> = new Map();
+  readonly #ownSources: Map<Grant, ReadonlyMap<string, readonly string[]>> = new Map();
+  /** Each list of sources once, with its number: a thousand nodes that let in the same share one. */
+  readonly #lists: Map<string, readonly string[]> = new Map();
+  readonly #numbers: Map<readonly string[], number> = new Map();
+  readonly #exits: readonly PolicyNode[];
+  #groups: ReadonlyMap<Admitted, readonly PolicyNode[]> | undefined;
 
   constructor(grants: readonly Grant[], policyNames: Names, nodes: readonly PolicyNode[]) {
     this.#grants = grants;
     this.#names = policyNames;
     this.#nodes = nodes;
+    this.#exits = nodes.filter(isExitNode);
   }
 
   rulesFor(node: PolicyNode): readonly FilterRule[] {
     let rules = this.#rules.get(node);
     if (rules === undefined) {
-      rules = merged(this.#grants.flatMap((grant) => this.#rulesOf(grant, node)));
+      rules = this.#merged(this.#grants.flatMap((grant) => this.#rulesOf(grant, node)));
       this.#rules.set(node, rules);
     }
     return rules;
   }
 
-  /** Some rule lets `from`, or what it routes, reach `to`, or what that routes. */
-  reaches(from: PolicyNode, to: PolicyNode): boolean {
-    const admitted = this.#admittedBy(to);
-    const { addresses, routes } = this.#ownOf(from);
-    if (addresses.some((address) => admitted.set.has(address))) return true;
-    if (routes.some((range) => admitted.ranges.some((other) => overlap(range, other)))) return true;
-    return this.#exitsThrough(from, to);
+  /** Ids of the nodes that some rule lets reach `node` or what it routes, or the other way round. */
+  visibleTo(node: PolicyNode): ReadonlySet<number> {
+    const seen = new Set<number>();
+    for (const { id } of this.#holdersOf(this.#admittedBy(node))) seen.add(id);
+    for (const [admitted, nodes] of this.#byAdmitted()) {
+      if (this.#admits(admitted, node)) for (const { id } of nodes) seen.add(id);
+    }
+    for (const exit of this.#exits) {
+      if (exit !== node && this.#exitsThrough(node, exit)) seen.add(exit.id);
+      else if (exit === node) for (const other of this.#nodes) if (this.#exitsThrough(other, node)) seen.add(other.id);
+    }
+    seen.delete(node.id);
+    return seen;
+  }
+
+  #admits({ known, set, ranges }: Admitted, from: PolicyNode): boolean {
+    let isAdmitted = known.get(from);
+    if (isAdmitted === undefined) {
+      const { addresses, routes } = ownOf(from);
+      isAdmitted =
+        addresses.some((address) => set.has(address)) ||
+        routes.some((range) => ranges.some((other) => overlap(range, other)));
+      known.set(from, isAdmitted);
+    }
+    return isAdmitted;
+  }
+
+  #holdersOf(admitted: Admitted): readonly PolicyNode[] {
+    admitted.holders ??= this.#nodes.filter((node) => this.#admits(admitted, node));
+    return admitted.holders;
+  }
+
+  #byAdmitted(): ReadonlyMap<Admitted, readonly PolicyNode[]> {
+    this.#groups ??= Map.groupBy(this.#nodes, (node) => this.#admittedBy(node));
+    return this.#groups;
   }
 
   /** Those of `router`'s approved routes that `viewer` has a use for (control-protocol sheet 7.4). */
   routesFor(viewer: PolicyNode, router: PolicyNode): readonly string[] {
-    const { ranges, routes } = this.#ownOf(viewer);
+    const { ranges, routes } = ownOf(viewer);
     const own = [...ranges, ...routes];
     const rules = this.rulesFor(router).filter(
       (rule) => rule.DstPorts !== undefined && rule.SrcIPs.some((text) => overlapsAny(text, own)),
@@ -95,22 +134,30 @@ export class Compilation {
   #admittedBy(node: PolicyNode): Admitted {
     let admitted = this.#admitted.get(node);
     if (admitted === undefined) {
-      const texts = new Set(this.rulesFor(node).flatMap((rule) => rule.SrcIPs));
-      const ranges = joinedRanges([...texts].flatMap((text) => parseRanges(text) ?? []));
-      admitted = { ranges, set: new AddressSet(ranges) };
+      const lists = new Set(this.rulesFor(node).map((rule) => rule.SrcIPs));
+      const key = [...lists]
+        .map((list) => this.#numbers.get(list)!)
+        .toSorted((a, b) => a - b)
+        .join();
+      admitted = this.#admittedByKey.get(key);
+      if (admitted === undefined) {
+        const texts = new Set([...lists].flat());
+        const ranges = joinedRanges([...texts].flatMap((text) => parseRanges(text) ?? []));
+        admitted = { ranges, set: new AddressSet(ranges), known: new Map() };
+        this.#admittedByKey.set(key, admitted);
+      }
       this.#admitted.set(node, admitted);
     }
     return admitted;
   }
 
-  #ownOf(node: PolicyNode): Own {
-    let own = this.#own.get(node);
-    if (own === undefined) {
-      const addresses = node.addresses.map((text) => parsePrefix(text)?.address).filter((bytes) => bytes !== undefined);
-      own = { addresses, ranges: rangesOf(node), routes: routeRanges(node), texts: addressesOf([node]) };
-      this.#own.set(node, own);
-    }
-    return own;
+  #listed(texts: readonly string[]): readonly string[] {
+    const key = texts.join();
+    const list = this.#lists.get(key);
+    if (list !== undefined) return list;
+    this.#lists.set(key, texts);
+    this.#numbers.set(texts, this.#numbers.size);
+    return texts;
   }
 
   /** `autogroup:internet` makes no filter rule, only exit nodes visible. */
@@ -131,12 +178,23 @@ export class Compilation {
     const destinations = this.#destinations(others, node, grant.via.length > 0);
     if (destinations.length > 0) this.#emit(grant, this.#sourcesOf(grant.sources), destinations, node, rules);
     if (others.length < grant.destinations.length && !isTagged(node) && node.user !== undefined) {
-      const own = this.#nodes.filter((other) => !isTagged(other) && other.user === node.user);
-      const sources = own.filter((other) => grant.sources.some((selector) => names(selector, other, this.#names)));
-      this.#emit(grant, addressesOf(sources), addressesOf([node]), node, rules);
+      this.#emit(grant, this.#ownSourcesOf(grant, node.user), addressesOf([node]), node, rules);
     }
     if (grant.app !== undefined && grant.via.length === 0) this.#companions(grant, node, rules);
     return rules;
+  }
+
+  /** The nodes of `user` from which `autogroup:self` is reached. */
+  #ownSourcesOf(grant: Grant, user: string): readonly string[] {
+    let byUser = this.#ownSources.get(grant);
+    if (byUser === undefined) {
+      const isSource = (node: PolicyNode): boolean =>
+        !isTagged(node) && grant.sources.some((selector) => names(selector, node, this.#names));
+      const nodes = Map.groupBy(this.#nodes.filter(isSource), (node) => node.user ?? "");
+      byUser = new Map([...nodes].map(([owner, own]) => [owner, this.#listed(addressesOf(own))]));
+      this.#ownSources.set(grant, byUser);
+    }
+    return byUser.get(user) ?? [];
   }
 
   #emit(
@@ -179,21 +237,41 @@ export class Compilation {
       }
     }
     if (sources.size === 0) return;
-    rules.push({ SrcIPs: [...sources], CapGrant: [{ Dsts: addressesOf([node]).map(asPrefix), CapMap: back }] });
+    rules.push({
+      SrcIPs: this.#listed([...sources]),
+      CapGrant: [{ Dsts: addressesOf([node]).map(asPrefix), CapMap: back }],
+    });
   }
 
   #sourcesOf(selectors: readonly Selector[]): readonly string[] {
-    if (selectors.some((selector) => selector.kind === "autogroup" && selector.name === "danger-all")) return ["*"];
-    const texts = new Set<string>();
-    for (const selector of selectors) {
-      let resolved = this.#sources.get(selector);
-      if (resolved === undefined) {
-        resolved = this.#resolve(selector);
-        this.#sources.set(selector, resolved);
-      }
-      for (const text of resolved) texts.add(text);
+    let list = this.#sources.get(selectors);
+    if (list === undefined) {
+      const isAll = selectors.some((selector) => selector.kind === "autogroup" && selector.name === "danger-all");
+      const texts = isAll ? ["*"] : [...new Set(selectors.flatMap((selector) => this.#resolve(selector)))];
+      list = this.#listed(texts);
+      this.#sources.set(selectors, list);
     }
-    return [...texts];
+    return list;
+  }
+
+  /** Rules of the same sources and protocols become one, as the hosted service sends them. */
+  #merged(rules: readonly FilterRule[]): readonly FilterRule[] {
+    const byHead = new Map<string, { rule: FilterRule; ports: Map<string, NetPortRange> }>();
+    const grants: FilterRule[] = [];
+    for (const rule of rules) {
+      if (rule.DstPorts === undefined) {
+        grants.push(rule);
+        continue;
+      }
+      const head = `${this.#numbers.get(rule.SrcIPs)} ${rule.IPProto?.join() ?? ""}`;
+      let entry = byHead.get(head);
+      if (entry === undefined) {
+        entry = { rule, ports: new Map() };
+        byHead.set(head, entry);
+      }
+      for (const port of rule.DstPorts) entry.ports.set(`${port.IP} ${port.Ports.First}-${port.Ports.Last}`, port);
+    }
+    return [...[...byHead.values()].map(({ rule, ports }) => ({ ...rule, DstPorts: [...ports.values()] })), ...grants];
   }
 
   #resolve(selector: Selector): readonly string[] {
@@ -213,10 +291,10 @@ export class Compilation {
       if (isInternet(selector)) continue;
       if (selector.kind === "any") texts.add("*");
       else if (selector.kind === "range") {
-        const { ranges, routes } = this.#ownOf(node);
+        const { ranges, routes } = ownOf(node);
         if ((isVia ? routes : [...ranges, ...routes]).some((range) => overlap(range, selector.range)))
           texts.add(formatRange(selector.range));
-      } else if (names(selector, node, this.#names)) for (const text of this.#ownOf(node).texts) texts.add(text);
+      } else if (names(selector, node, this.#names)) for (const text of ownOf(node).texts) texts.add(text);
     }
     return [...texts];
   }
@@ -227,7 +305,7 @@ function overlapsAny(text: string, ranges: readonly AddressRange[]): boolean {
 }
 
 function addressesOf(nodes: readonly PolicyNode[]): readonly string[] {
-  return nodes.flatMap((node) => rangesOf(node).map(formatRange));
+  return nodes.flatMap((node) => ownOf(node).texts);
 }
 
 function asPrefix(text: string): string {
@@ -235,22 +313,16 @@ function asPrefix(text: string): string {
   return `${text}/${text.includes(":") ? 128 : 32}`;
 }
 
-/** Rules of the same sources and protocols become one, as the hosted service sends them. */
-function merged(rules: readonly FilterRule[]): readonly FilterRule[] {
-  const byHead = new Map<string, { rule: FilterRule; ports: Map<string, NetPortRange> }>();
-  const grants: FilterRule[] = [];
-  for (const rule of rules) {
-    if (rule.DstPorts === undefined) {
-      grants.push(rule);
-      continue;
-    }
-    const head = JSON.stringify([rule.SrcIPs, rule.IPProto ?? []]);
-    let entry = byHead.get(head);
-    if (entry === undefined) {
-      entry = { rule, ports: new Map() };
-      byHead.set(head, entry);
-    }
-    for (const port of rule.DstPorts) entry.ports.set(`${port.IP} ${port.Ports.First}-${port.Ports.Last}`, port);
+/** A node that did not change is the same object in the next compilation. */
+const owns: WeakMap<PolicyNode, Own> = new WeakMap();
+
+function ownOf(node: PolicyNode): Own {
+  let own = owns.get(node);
+  if (own === undefined) {
+    const addresses = node.addresses.map((text) => parsePrefix(text)?.address).filter((bytes) => bytes !== undefined);
+    const ranges = rangesOf(node);
+    own = { addresses, ranges, routes: routeRanges(node), texts: ranges.map(formatRange) };
+    owns.set(node, own);
   }
-  return [...[...byHead.values()].map(({ rule, ports }) => ({ ...rule, DstPorts: [...ports.values()] })), ...grants];
+  return own;
 }

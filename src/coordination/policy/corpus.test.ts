@@ -182,7 +182,8 @@ function check(example: Case): void {
     const cuts = cutsOf([...rules, ...theirs]);
     expect(trafficOf(rules, cuts), `traffic into ${name}`).toEqual(trafficOf(theirs, cuts));
     expect(capabilityLines(rules, all, node), `capabilities at ${name}`).toEqual(capabilityLines(theirs, all, node));
-    const seen = all.filter((other) => other !== node && engine.canSee(node, other, all));
+    const visible = engine.visibleTo(node, all);
+    const seen = all.filter((other) => visible.has(other.id));
     const namesOf = (nodes: readonly PolicyNode[]): string[] =>
       [...byName]
         .filter(([, candidate]) => nodes.includes(candidate))

@@ -64,9 +64,8 @@ class Policy implements PolicyEngine {
     return this.#for(all).rulesFor(node);
   }
 
-  canSee(a: PolicyNode, b: PolicyNode, all: readonly PolicyNode[]): boolean {
-    const compilation = this.#for(all);
-    return compilation.reaches(a, b) || compilation.reaches(b, a);
+  visibleTo(node: PolicyNode, all: readonly PolicyNode[]): ReadonlySet<number> {
+    return this.#for(all).visibleTo(node);
   }
 
   routesFor(viewer: PolicyNode, router: PolicyNode, all: readonly PolicyNode[]): readonly string[] {

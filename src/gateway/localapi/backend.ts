@@ -1,6 +1,7 @@
 import type {
   IpnStatus,
   MaskedPrefs,
+  NetcheckDocument,
   Notify,
   PingResult,
   Prefs,
@@ -51,6 +52,8 @@ export interface LocalApiBackend {
   health?(): { readonly isHealthy: boolean; readonly problems: readonly string[] };
   /** Public keys of the signed assertions, a JWK set (RFC 7517). */
   jwks?(): Promise<unknown>;
+  netcheck?(): NetcheckDocument;
+  bugReport?(): unknown;
   /** PEM of the local CA's certificate. */
   authority?(): Promise<string>;
   /** `tailcfg.DERPMap`. */

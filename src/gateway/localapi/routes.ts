@@ -149,7 +149,7 @@ export function createRoutes(backend: LocalApiBackend, watchers: Watchers): Read
 
 /** What monitoring systems and backends ask for; not upstream's, so outside of `/localapi/v0/`. By whole path. */
 export function createOwnRoutes(backend: LocalApiBackend): ReadonlyMap<string, Route> {
-  const { health, metrics, jwks, authority } = backend;
+  const { health, metrics, jwks, authority, netcheck, bugReport } = backend;
   const routes = new Map<string, Route>();
   const text = (body: string, type: string): Answer => ({ status: 200, body, type });
   const add = (path: string, answer: (() => Promise<Answer> | Answer) | undefined): void => {
@@ -163,6 +163,8 @@ export function createOwnRoutes(backend: LocalApiBackend): ReadonlyMap<string, R
         return json({ status: isHealthy ? "ok" : "failing", problems }, isHealthy ? 200 : 503);
       }),
   );
+  add("/netcheck.json", netcheck && (() => json(netcheck.call(backend))));
+  add("/bugreport.json", bugReport && (() => json(bugReport.call(backend))));
   add("/metrics", metrics && (async () => text(await metrics.call(backend), METRICS_TYPE)));
   add("/jwks.json", jwks && (async () => json(await jwks.call(backend))));
   add("/ca.pem", authority && (async () => text(await authority.call(backend), "application/x-pem-file")));

@@ -1,14 +1,16 @@
 import { Fault, messageOf } from "../../base/fault.ts";
-import { MapFrameReader } from "../../wire/control-map.ts";
-import { applyMapResponse, keyExpiryMs } from "../../wire/map-apply.ts";
+import { applyMapResponse } from "../../wire/map-apply.ts";
+import { checkMapResponse } from "../../wire/map-check.ts";
 import type { NetworkMap } from "../../wire/network-map.ts";
-import type { MapResponse } from "../../wire/tailcfg.ts";
+import type { MapResponse, Node } from "../../wire/tailcfg.ts";
 import { Backoff, fraction, sleep } from "./backoff.ts";
 import { Connector } from "./connector.ts";
 import type { ControlClientOptions, ControlState } from "./control-state.ts";
+import { KeyWatch } from "./key-watch.ts";
+import { pollMap, postUpdate } from "./map-calls.ts";
 import { PingAnswerer } from "./ping-answerer.ts";
 import { type LoginGoal, Registration } from "./registration.ts";
-import { balancerHint, faultOf, mapRequest, retryAfterMs, StatusError, statusFault } from "./requests.ts";
+import { faultOf, retryAfterMs, StatusError } from "./requests.ts";
 
 export type { C2nRequest, C2nResponse, ControlClientOptions, ControlState } from "./control-state.ts";
 
@@ -25,8 +27,6 @@ const LOGOUT_WITHIN_MS = 10_000;
 const PRESENCE_MS = 30_000;
 /** The server has to say "no such node" for this long: one 404 may be a server that has only begun. */
 const REMOVED_AFTER_MS = 3000;
-/** A smaller difference between the server's clock and ours is the network's (upstream `ipn/ipnlocal/expiry.go`). */
-const LEAST_SKEW_MS = 60_000;
 
 /**
  * Three loops as in upstream control/controlclient/auto.go: login, map and updates. Nothing here ends the data plane:
@@ -39,6 +39,7 @@ export class ControlClient {
   readonly #pings: PingAnswerer;
   readonly #closed: AbortController = new AbortController();
   readonly #loops: Promise<void>[] = [];
+  readonly #keyWatch: KeyWatch;
   readonly #mapBackoff: Backoff;
   #wake: PromiseWithResolvers<void> = Promise.withResolvers();
   #goal: LoginGoal | undefined;
@@ -49,16 +50,19 @@ export class ControlClient {
   #sentGeneration = 0;
   #state: ControlState = { kind: "connecting" };
   #renewedFor = "";
-  #knownExpiry = Infinity;
-  #cancelExpiry: () => void = () => {};
   #unknownSince: number | undefined;
-  #skewMs = 0;
 
   constructor(options: ControlClientOptions) {
     this.#options = options;
     this.#connector = new Connector(options);
     this.#registration = new Registration(options, this.#connector);
     this.#pings = new PingAnswerer(options, this.#connector);
+    this.#keyWatch = new KeyWatch(options.clock, {
+      onValid: () => {
+        if (this.#goal === undefined) this.#become({ kind: "running" });
+      },
+      onExpired: (self, wasCutShort) => this.#expired(self, wasCutShort),
+    });
     this.#mapBackoff = new Backoff(options.random);
   }
 
@@ -68,7 +72,7 @@ export class ControlClient {
 
   /** The server's time in Unix ms, by which keys expire: ours where the two differ by less than a minute. */
   wall(): number {
-    return this.#options.clock.wall() + this.#skewMs;
+    return this.#keyWatch.wall();
   }
 
   start(): void {
@@ -117,6 +121,21 @@ export class ControlClient {
     this.#become({ kind: "logged-out" });
   }
 
+  /** Leaves the server alone until `resume`. */
+  pause(): void {
+    this.#stopSession();
+    this.#connector.drop();
+    this.#become({ kind: "stopped" });
+  }
+
+  /** After `pause`: comes back under the same key. */
+  resume(): void {
+    if (this.#state.kind !== "stopped") return;
+    this.#goal = { authKey: this.#options.authKey, isRenewal: false };
+    this.#registration.begin(this.#goal);
+    this.#signal();
+  }
+
   async close(): Promise<void> {
     this.#closed.abort(new Fault("CONTROL_CLOSED", "Cannot use the control client: found it closed"));
     this.#stopSession();
@@ -129,7 +148,7 @@ export class ControlClient {
     this.#goal = undefined;
     this.#isLoggedIn = false;
     this.#unknownSince = undefined;
-    this.#cancelExpiry();
+    this.#keyWatch.stop();
     const stopped = new Fault("CONTROL_RESTARTED", "The session was ended");
     this.#loginRun.abort(stopped);
     this.#pollRun.abort(stopped);
@@ -217,25 +236,11 @@ export class ControlClient {
     feed();
     try {
       const channel = await this.#connector.channel(signal);
-      const request = mapRequest(this.#options, "poll");
-      const path = "/machine/map";
-      const headers = { "ts-lb": balancerHint(request) };
-      const body = JSON.stringify(request);
-      const reader = new MapFrameReader();
       let map: NetworkMap | undefined;
-      let refusal = "";
-      const answer = await channel.request({ method: "POST", path, headers, body, signal }, (part, status) => {
-        if (status !== 200) {
-          if (refusal.length < 200) refusal += part.toString("utf8");
-          return;
-        }
-        for (const response of reader.push(part)) {
-          if (signal.aborted) return;
-          feed();
-          map = this.#digest(map, response);
-        }
+      await pollMap(channel, this.#options, signal, (response) => {
+        feed();
+        map = this.#digest(map, response);
       });
-      if (answer.status !== 200) throw new StatusError(statusFault(path, answer.status, refusal), answer);
     } catch (error) {
       throw signal.aborted ? signal.reason : error;
     } finally {
@@ -243,10 +248,12 @@ export class ControlClient {
     }
   }
 
-  #digest(previous: NetworkMap | undefined, response: MapResponse): NetworkMap | undefined {
+  #digest(previous: NetworkMap | undefined, message: MapResponse): NetworkMap | undefined {
+    const { response, rejected } = checkMapResponse(message);
+    if (Object.keys(rejected).length > 0) this.#options.log.warn("control.map.rejected", { ...rejected });
     if (response.PingRequest != null) this.#pings.answer(response.PingRequest);
     if (response.KeepAlive === true) return previous;
-    this.#learnTime(response.ControlTime);
+    this.#keyWatch.learnTime(response.ControlTime);
     const map = applyMapResponse(previous, response, new Date(this.#options.clock.wall()).toISOString());
     if (previous === undefined) this.#mapBackoff.reset();
     if (response.PeersRemoved?.includes(map.self.ID)) {
@@ -255,38 +262,19 @@ export class ControlClient {
     }
     this.#unknownSince = undefined;
     this.#options.onMap(map, response);
-    this.#watchExpiry(map);
+    this.#keyWatch.watch(map.self);
     return map;
-  }
-
-  #learnTime(text: string | null | undefined): void {
-    const skew = Date.parse(text ?? "") - this.#options.clock.wall();
-    if (!Number.isNaN(skew)) this.#skewMs = Math.abs(skew) < LEAST_SKEW_MS ? 0 : skew;
-  }
-
-  #watchExpiry(map: NetworkMap): void {
-    const { clock } = this.#options;
-    this.#cancelExpiry();
-    const expiry = keyExpiryMs(map.self);
-    const left = expiry - this.wall();
-    if (map.self.Expired !== true && left > 0) {
-      this.#knownExpiry = expiry;
-      if (this.#goal === undefined) this.#become({ kind: "running" });
-      if (expiry !== Infinity) this.#cancelExpiry = clock.at(clock.now() + left, () => this.#watchExpiry(map));
-      return;
-    }
-    if (this.#goal !== undefined) return;
-    this.#become({ kind: "expired" });
-    this.#renewUnattended(`${map.self.Key} ${map.self.KeyExpiry}`);
   }
 
   /**
    * A gateway has nobody at hand: when its key's time is over, its auth key brings the same key back to life, once per
    * expiry. A key that was made to expire before its time is somebody's decision, and stays so.
    */
-  #renewUnattended(mark: string): void {
+  #expired(self: Node, wasCutShort: boolean): void {
+    if (this.#goal !== undefined) return;
+    this.#become({ kind: "expired" });
     const { authKey } = this.#options;
-    const wasCutShort = this.#knownExpiry - this.wall() > LEAST_SKEW_MS;
+    const mark = `${self.Key} ${self.KeyExpiry}`;
     if (authKey === undefined || wasCutShort || this.#renewedFor === mark) return;
     this.#renewedFor = mark;
     this.#goal = { authKey, isRenewal: false };
@@ -302,7 +290,7 @@ export class ControlClient {
 
   /** It does not join again by itself, even with an auth key at hand: somebody took it out. */
   #becomeRemoved(): void {
-    this.#cancelExpiry();
+    this.#keyWatch.stop();
     if (this.#goal === undefined) this.#become({ kind: "removed" });
   }
 
@@ -322,7 +310,8 @@ export class ControlClient {
       const limit = new AbortController();
       const cancel = clock.at(clock.now() + UPDATE_WITHIN_MS, () => limit.abort(timeout("update", UPDATE_WITHIN_MS)));
       try {
-        await this.#postUpdate(AbortSignal.any([limit.signal, this.#pollRun.signal, this.#closed.signal]));
+        const signal = AbortSignal.any([limit.signal, this.#pollRun.signal, this.#closed.signal]);
+        await postUpdate(await this.#connector.channel(signal), this.#options, signal);
         this.#sentGeneration = generation;
         backoff.reset();
       } catch (error) {
@@ -333,15 +322,6 @@ export class ControlClient {
         cancel();
       }
     }
-  }
-
-  async #postUpdate(signal: AbortSignal): Promise<void> {
-    const channel = await this.#connector.channel(signal);
-    const request = mapRequest(this.#options, "update");
-    const headers = { "ts-lb": balancerHint(request) };
-    const path = "/machine/map";
-    const answer = await channel.ask({ method: "POST", path, headers, body: JSON.stringify(request), signal });
-    if (answer.status !== 200) throw new StatusError(statusFault(path, answer.status, answer.body), answer);
   }
 
   /** False: nothing happened for `ms`. */
@@ -387,7 +367,13 @@ export class ControlClient {
 
 const WATCHDOG = "CONTROL_SILENT";
 /** States that say more than that the server cannot be reached just now. */
-const ASKS_FOR_LOGIN: ReadonlySet<ControlState["kind"]> = new Set(["needs-login", "expired", "removed", "logged-out"]);
+const ASKS_FOR_LOGIN: ReadonlySet<ControlState["kind"]> = new Set([
+  "needs-login",
+  "expired",
+  "removed",
+  "logged-out",
+  "stopped",
+]);
 
 function isWatchdog(reason: unknown): boolean {
   return reason instanceof Fault && reason.code === WATCHDOG;

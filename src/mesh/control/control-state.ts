@@ -16,6 +16,8 @@ export type ControlState =
   /** The server does not know this node any more: somebody deleted it there. */
   | { readonly kind: "removed" }
   | { readonly kind: "logged-out" }
+  /** The person who runs this node took it off the mesh for a while; its keys stay good. */
+  | { readonly kind: "stopped" }
   | { readonly kind: "closed" };
 
 /** A request that the server sent for the node's own handler ("control to node"). */

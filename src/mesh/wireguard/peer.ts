@@ -64,6 +64,8 @@ export class PeerState {
     persistent: Infinity,
   };
 
+  /** Of this session, for the timer that asks for the next one. */
+  jitterMs = 0;
   staged: Uint8Array[] = [];
   rxBytes = 0;
   txBytes = 0;

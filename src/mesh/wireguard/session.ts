@@ -1,8 +1,8 @@
 import type { Aead } from "../../crypto/aead/aead.ts";
 import { DATA, MESSAGE, writeU32 } from "../../wire/wireguard.ts";
+import { REJECT_AFTER_MS } from "./constants.ts";
 import { ReplayWindow } from "./replay-window.ts";
 
-export const REJECT_AFTER_MS = 180_000;
 const PADDING = 16;
 const TAG_BYTES = 16;
 // Rekey-After-Messages 2^60 and Reject-After-Messages 2^64 - 2^13 - 1, by 32-bit halves.

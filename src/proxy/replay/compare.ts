@@ -1,7 +1,8 @@
 import { type Message, readMessages } from "./messages.ts";
-import { readSent, type Sent } from "./request.ts";
-import { type Fixture, routeOf } from "./route.ts";
-import { type Expected, RULES } from "./rules.ts";
+import { afterRequest, readSent, type Sent } from "./request.ts";
+import { type Fixture, type Route, routeOf } from "./route.ts";
+import type { Expected } from "./rule.ts";
+import { RULES } from "./rules.ts";
 import type { Case, Outcome } from "./scene.ts";
 
 /** Set by every HTTP stack in its own way, by the clock, or new in ours (docs/identity.md, "general"). */
@@ -21,7 +22,7 @@ export async function differences(one: Case, got: Outcome, fixture: Fixture, pla
   if (!route.isHttp) return rawDifferences(one, got);
   const expected = await expectedOf(one, sent, fixture, play);
   const found: string[] = [];
-  const backend = got.backendGot.flatMap((text) => readMessages(text, false));
+  const backend = got.backendGot.flatMap((text) => readMessages(text, false, [], isTunnel(route)));
   const client = readMessages(got.clientGot, true, [sent.method]);
   const dropsGzip = sent.values("accept-encoding").length === 0;
   const request = (message: Message): string => requestText(message, dropsGzip, expected.isCutShort === true);
@@ -31,8 +32,11 @@ export async function differences(one: Case, got: Outcome, fixture: Fixture, pla
     const both = Math.min(expected.backend.length, backend.length);
     compareLists("backend", expected.backend.slice(0, both).map(request), backend.slice(0, both).map(request), found);
   } else compareLists("backend", expected.backend.map(request), backend.map(request), found);
-  const answer = (message: Message): string => answerText(message, route.answer !== "");
-  compareLists("client", expected.client.map(answer), client.map(answer), found);
+  const sniffs = route.answer !== "" || afterRequest(sent) !== "";
+  const answer = (message: Message): string => answerText(message, sniffs);
+  const have = client.map(answer);
+  const isOther = expected.orElse !== undefined && have.length === 1 && have[0] === String(expected.orElse);
+  if (!isOther) compareLists("client", expected.client.map(answer), have, found);
   if (expected.end !== got.end) found.push(`end: ${got.end}, wanted ${expected.end}`);
   return found;
 }
@@ -45,13 +49,15 @@ async function expectedOf(one: Case, sent: Sent, fixture: Fixture, play: Play): 
   for (const rule of rules) if (rule.plain !== undefined) send = [rule.plain(readSent(send))];
   const outcome = send === one.send ? one : await play({ ...one, send });
   const expected: Expected = {
-    backend: outcome.backendGot.flatMap((text) => readMessages(text, false)),
+    backend: outcome.backendGot.flatMap((text) => readMessages(text, false, [], isTunnel(route))),
     client: readMessages(outcome.clientGot, true, [sent.method]),
     end: outcome.end === "open" ? "open" : "closed",
   };
   for (const rule of rules) rule.change?.(expected, sent, route);
   return expected;
 }
+
+const isTunnel = ({ answer }: Route): boolean => answer.startsWith("HTTP/1.1 101");
 
 function compareLists(what: string, want: readonly string[], have: readonly string[], found: string[]): void {
   const most = Math.max(want.length, have.length);

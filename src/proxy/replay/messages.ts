@@ -8,7 +8,12 @@ export interface Message {
   readonly isCut: boolean;
 }
 
-export function readMessages(text: string, isAnswer: boolean, methods: readonly string[] = []): Message[] {
+export function readMessages(
+  text: string,
+  isAnswer: boolean,
+  methods: readonly string[] = [],
+  mayTunnel = false,
+): Message[] {
   const messages: Message[] = [];
   let at = 0;
   let finals = 0;
@@ -37,7 +42,7 @@ export function readMessages(text: string, isAnswer: boolean, methods: readonly 
           end + 4,
           value("transfer-encoding"),
           value("content-length"),
-          isAnswer || value("upgrade") !== undefined,
+          isAnswer || (mayTunnel && value("upgrade") !== undefined),
         );
     messages.push({ line, fields, body: body.text, isCut: body.isCut });
     if (!isInformational) finals++;

@@ -40,6 +40,20 @@ export function afterRequest(sent: Sent): string {
   return isChunked(sent.body) ? sent.body.slice(chunkedLength(sent.body)) : "";
 }
 
+export function hasBody(sent: Sent): boolean {
+  return sent.values("transfer-encoding").length > 0 || Number(sent.values("content-length")[0] ?? 0) > 0;
+}
+
+/** Is a part of the declared body not among these bytes? */
+export function lacksBody(sent: Sent, bytes: string): boolean {
+  if (sent.values("transfer-encoding").length > 0) return !/(?:^|\r\n)0+\r\n(?:[^\r\n]+\r\n)*\r\n/.test(bytes);
+  return bytes.length < Number(sent.values("content-length")[0] ?? 0);
+}
+
+export function expectsContinue(sent: Sent): boolean {
+  return sent.version === "HTTP/1.1" && sent.values("expect").join().toLowerCase() === "100-continue";
+}
+
 /** Can these bytes become a request line? */
 export function mayBeginRequest(bytes: string): boolean {
   const [word = "", ...more] = bytes.replace(/^(?:\r\n)+/, "").split(" ");
@@ -89,12 +103,6 @@ export function hidesDots(path: string): boolean {
   return segments.some((segment) => /^(?:\.|%2e){1,2}(?:(?:;|%3b).*)?$/i.test(segment));
 }
 
-/** No byte that no parser takes in a head: upstream refuses it, as we do. */
-export function isLegible(sent: Sent): boolean {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the bytes in question
-  return !/[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]/.test(sent.head);
-}
-
 /** The tokens that Node's parser knows, upper case as RFC 9110 section 9.1 demands. */
 export function isKnownMethod(method: string): boolean {
   return KNOWN_METHODS.has(method);
@@ -130,11 +138,8 @@ export function offersUpgrade(sent: Sent): boolean {
 
 /** RFC 9112 section 9.3. */
 export function goesOn(sent: Sent): boolean {
-  return sent.version === "HTTP/1.1" ? !asksToClose(sent) : connectionTokens(sent).includes("keep-alive");
-}
-
-export function asksToClose(sent: Sent): boolean {
-  return connectionTokens(sent).includes("close");
+  const tokens = [...connectionTokens(sent), ...sent.values("proxy-connection").map((value) => value.toLowerCase())];
+  return sent.version === "HTTP/1.1" ? !tokens.includes("close") : tokens.includes("keep-alive");
 }
 
 /** Up to the end of the trailer section, of a body that is well-formed. */

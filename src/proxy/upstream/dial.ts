@@ -27,18 +27,21 @@ export class BackendDialer {
     this.#options = options;
   }
 
-  /** A TCP or unix connection that may still be connecting. It is destroyed when the limit passes first. */
-  open(place: BackendPlace): Duplex {
-    const socket = this.#options.dial?.(place) ?? dialDirect(place);
+  /**
+   * A TCP or unix connection that may still be connecting; destroyed when the limit passes first. Half-open ones are for
+   * tunnels, whose directions end on their own.
+   */
+  open(place: BackendPlace, allowHalfOpen = false): Duplex {
+    const socket = this.#options.dial?.(place) ?? dialDirect(place, allowHalfOpen);
     if ((socket as { connecting?: boolean }).connecting === true) this.#limit(socket, "connect");
     return socket;
   }
 
   /** A TLS connection to the backend; certificates are verified unless it says otherwise. */
-  openTls(backend: Backend, protocols: readonly string[]): tls.TLSSocket {
+  openTls(backend: Backend, protocols: readonly string[], allowHalfOpen = false): tls.TLSSocket {
     const { host } = backend;
     const secure = tls.connect({
-      socket: this.open(placeOf(backend)),
+      socket: this.open(placeOf(backend), allowHalfOpen),
       host,
       servername: net.isIP(host) === 0 ? host : "",
       rejectUnauthorized: !backend.isInsecure,
@@ -71,11 +74,11 @@ export function placeOf({ socketPath, host, port }: Backend): BackendPlace {
   return socketPath === undefined ? { host, port } : { path: socketPath };
 }
 
-function dialDirect(place: BackendPlace): Duplex {
+function dialDirect(place: BackendPlace, allowHalfOpen: boolean): Duplex {
   return net.connect({
     ...place,
     noDelay: true,
-    allowHalfOpen: true,
+    allowHalfOpen,
     keepAlive: true,
     keepAliveInitialDelay: KEEPALIVE_MS,
   });

@@ -166,6 +166,9 @@ class Http2Exchange implements Exchange {
   }
 
   #onEnd(): void {
+    // Node ends a stream that was reset, or whose connection was lost, before it tells so.
+    const { rstCode = NGHTTP2_NO_ERROR } = this.#stream;
+    if (rstCode !== NGHTTP2_NO_ERROR) return void this.#fail(`its stream was reset with code ${rstCode}`);
     if (this.#left !== undefined && this.#left > 0) return void this.#fail("its body is shorter than its length");
     const sink = this.#sink;
     this.#sink = undefined;

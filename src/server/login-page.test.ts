@@ -1,0 +1,21 @@
+import { expect, onTestFinished, test } from "vitest";
+import { memoryStore } from "../base/store.ts";
+import { MemoryCoordinationStore } from "../coordination/store/memory-store.ts";
+import { Server } from "./server.ts";
+
+test("the URL that a client shows leads to a page and not to 404; other paths are 404", async () => {
+  const store = new MemoryCoordinationStore();
+  const server = await Server.open({ store, state: memoryStore(), baseDomain: "tail.test" });
+  onTestFinished(() => server.close());
+  const page = await fetch(`${server.url}/register/0123abcd`);
+  expect([page.status, page.headers.get("content-security-policy")]).toEqual([200, expect.stringContaining("'none'")]);
+  expect(await page.text()).toContain("sallyport server nodes approve 0123abcd");
+  for (const [path, status] of [
+    ["/register/", 404],
+    ['/register/"><script>', 404],
+    ["/other", 404],
+    ["/key?v=100", 200],
+  ] as const) {
+    expect((await fetch(server.url + path)).status, path).toBe(status);
+  }
+});

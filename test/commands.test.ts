@@ -74,12 +74,15 @@ afterAll(() => {
   rmSync(scratch, { recursive: true, force: true });
 });
 
-test("server, gateway, serve, and a node of the library, as a person types them", { timeout: 60_000 }, async () => {
+let url = "";
+let key = "";
+
+test("server, gateway, serve, and a node of the library, as a person types them", { timeout: 180_000 }, async () => {
   const first = await start(serverArgs, "server.started");
-  const url = String(first.line["url"]);
+  url = String(first.line["url"]);
   expect(statSync(`${scratch}/server/server.sock`).mode & 0o777).toBe(0o600);
   await sallyport(...admin, "users", "create", "alice@example.com", "--name", "Alice");
-  const key = (await sallyport(...admin, "keys", "create", "--user", "alice@example.com", "--reusable")).stdout.trim();
+  key = (await sallyport(...admin, "keys", "create", "--user", "alice@example.com", "--reusable")).stdout.trim();
   expect(key).toMatch(/^sp-auth-/);
 
   const bad = path.join(scratch, "bad.hujson");
@@ -162,6 +165,44 @@ test("server, gateway, serve, and a node of the library, as a person types them"
     expect(jwks!.stdout).not.toContain('"d"');
     expect(metrics!.stdout).toMatch(/^sallyport_node_running 1$/m);
     expect([health!.stdout, health!.status]).toEqual(["ok\n", 0]);
+  } finally {
+    await node.close();
+  }
+});
+
+test("CF-2 the services file is read again on SIGHUP, and one that has become bad changes nothing", {
+  timeout: 180_000,
+}, async () => {
+  const file = path.join(scratch, "services.hujson");
+  const declare = (text: string) =>
+    writeFileSync(file, `{ "version": "0.0.1", "node": { "endpoints": { "tcp:80": ${text} } } }`);
+  declare('{ "listen": "http", "target": "text:first" }');
+  const socket = `${scratch}/declared.sock`;
+  const args = ["run", "--login-server", url, "--hostname", "declared", "--state", "mem:", "--socket", socket];
+  const keyFile = path.join(scratch, "key");
+  const { child } = await start([...args, "--auth-key", `file:${keyFile}`, "--config", file], "gateway.started");
+  let log = "";
+  child.stderr!.on("data", (chunk) => {
+    log += String(chunk);
+  });
+  const node = await createNode({ controlUrl: url, authKey: key, hostname: "reader" });
+  const body = async () => {
+    const response = await node.fetch("http://declared.mesh.internal/", { signal: AbortSignal.timeout(15_000) });
+    return response.text();
+  };
+  try {
+    await expect.poll(() => body().catch(() => ""), { timeout: 15_000 }).toBe("first");
+    declare('{ "listen": "http", "target": "text:second" }');
+    child.kill("SIGHUP");
+    await expect.poll(body, { timeout: 10_000 }).toBe("second");
+    for (const bad of ['{ "listen": "gopher" }', `{ "listen": "http", "target": "${scratch}" }`]) {
+      log = "";
+      declare(bad);
+      child.kill("SIGHUP");
+      await expect.poll(() => log, { timeout: 10_000 }).toContain("config.refused");
+      expect(log).toMatch(/line 1, column \d+|secrets/);
+      expect(await body()).toBe("second");
+    }
   } finally {
     await node.close();
   }

@@ -6,7 +6,7 @@ import { directoryStore } from "../base/directory-store.ts";
 import { Fault, messageOf } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 import { memoryStore } from "../base/store.ts";
-import { nodeServeConfig, readServices } from "../config/services.ts";
+import { nodeServeConfig, readServices, type ServicesConfig } from "../config/services.ts";
 import { GatewayAdmin } from "../gateway/admin.ts";
 import { Gateway } from "../gateway/gateway.ts";
 import { openLocalApi } from "../gateway/localapi/index.ts";
@@ -87,13 +87,18 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
 
 /** What the file says is served, and again after SIGHUP; a file that has become bad changes nothing (CF-2). */
 async function declareServices(gateway: Gateway, file: string, log: Log): Promise<() => void> {
-  let services = await readServices(file);
+  const read = async (): Promise<ServicesConfig> => {
+    const found = await readServices(file);
+    gateway.check(nodeServeConfig(found, gateway.name));
+    return found;
+  };
+  let services = await read();
   const warn = (): void => {
     for (const warning of services.warnings) log.warn("config.warning", { file, warning });
   };
   const declare = (): void => gateway.declare(nodeServeConfig(services, gateway.name));
   const reload = (): void => {
-    readServices(file).then(
+    read().then(
       (next) => {
         services = next;
         declare();

@@ -17,6 +17,7 @@ const open: PolicyEngine = {
   filterFor: () => [{ SrcIPs: ["*"], DstPorts: [{ IP: "*", Ports: { First: 0, Last: 65535 } }] }],
   visibleTo: (_node, all) => new Set(all.map(({ id }) => id)),
   routesFor: (_viewer, router) => router.routes,
+  sshFor: () => undefined,
   attributesFor: () => ({ https: null }),
   mayTag: (user, tag) => user === "ada@example.com" && tag === "tag:web",
   autoApproves: (_node, route) => route === "10.9.0.0/16",

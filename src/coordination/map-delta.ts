@@ -1,4 +1,13 @@
-import type { DerpMap, DnsConfig, FilterRule, MapResponse, Node, PeerChange, UserProfile } from "../wire/tailcfg.ts";
+import type {
+  DerpMap,
+  DnsConfig,
+  FilterRule,
+  MapResponse,
+  Node,
+  PeerChange,
+  SshRule,
+  UserProfile,
+} from "../wire/tailcfg.ts";
 
 /** Everything that one node should know. Members that are the same object as before are known to be equal. */
 export interface NetworkView {
@@ -6,6 +15,8 @@ export interface NetworkView {
   readonly peers: ReadonlyMap<number, Node>;
   readonly profiles: readonly UserProfile[];
   readonly filter: readonly FilterRule[];
+  /** Undefined: the policy does not mention SSH. */
+  readonly ssh: readonly SshRule[] | undefined;
   readonly dns: DnsConfig;
   readonly derp: DerpMap;
   readonly domain: string;
@@ -22,6 +33,7 @@ export function fullMap(view: NetworkView, now: string): MapResponse {
     DNSConfig: view.dns,
     Domain: view.domain,
     PacketFilters: { base: view.filter },
+    ...(view.ssh === undefined ? {} : { SSHPolicy: { rules: view.ssh } }),
     UserProfiles: view.profiles,
     ControlTime: now,
   };
@@ -50,6 +62,7 @@ export function mapDelta(before: NetworkView, after: NetworkView, now: string): 
     ...(patches.length === 0 ? {} : { PeersChangedPatch: patches.toSorted((a, b) => a.NodeID - b.NodeID) }),
     ...(isSame(before.dns, after.dns) ? {} : { DNSConfig: after.dns }),
     ...(isSame(before.filter, after.filter) ? {} : { PacketFilters: { base: after.filter } }),
+    ...(isSame(before.ssh, after.ssh) ? {} : { SSHPolicy: { rules: after.ssh ?? [] } }),
     ...(profiles.length === 0 ? {} : { UserProfiles: profiles }),
   };
   return Object.keys(message).length === 0 ? undefined : { ...message, ControlTime: now };

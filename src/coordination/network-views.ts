@@ -1,4 +1,4 @@
-import type { CapMap, DerpMap, FilterRule, Node, UserProfile } from "../wire/tailcfg.ts";
+import type { CapMap, DerpMap, FilterRule, Node, SshRule, UserProfile } from "../wire/tailcfg.ts";
 import type { Ledger } from "./ledger.ts";
 import type { NetworkView } from "./map-delta.ts";
 import {
@@ -204,7 +204,7 @@ export class NetworkViews {
     let capMap = this.#capMaps.get(node.id);
     if (capMap === undefined) {
       const own = this.policyNodes().get(node.id)!;
-      capMap = capabilities(this.#policy.attributesFor(own, this.#all));
+      capMap = capabilities(this.#policy.attributesFor(own, this.#all), this.ssh(node));
       this.#capMaps.set(node.id, capMap);
     }
     return capMap;
@@ -217,6 +217,10 @@ export class NetworkViews {
       this.#filters.set(node.id, filter);
     }
     return filter;
+  }
+
+  ssh(node: NodeRecord): readonly SshRule[] | undefined {
+    return this.#policy.sshFor(this.policyNodes().get(node.id)!, this.#all);
   }
 
   profiles(owners: ReadonlySet<number>): readonly UserProfile[] {
@@ -243,6 +247,7 @@ export class NetworkViews {
       peers,
       profiles,
       filter: this.filter(node),
+      ssh: this.ssh(node),
       dns: dnsConfig(node, baseDomain, this.capMap(node)),
       derp: derpMap(),
       domain,

@@ -1,4 +1,4 @@
-import type { CapMap, DnsConfig, Hostinfo, Node, UserProfile } from "../wire/tailcfg.ts";
+import type { CapMap, DnsConfig, Hostinfo, Node, SshRule, UserProfile } from "../wire/tailcfg.ts";
 import type { PolicyNode } from "./policy-engine.ts";
 import type { NodeRecord, User } from "./records.ts";
 
@@ -108,15 +108,20 @@ function peerHostinfo(hostinfo: Hostinfo): Hostinfo {
   return rest;
 }
 
-/** What every node may do; the policy adds to it (control-protocol §6.2). */
+/** What every node may do; the policy adds to it (control-protocol §6.2). Nothing that this server has no part of. */
 const BASE_CAPABILITIES: CapMap = {
   "default-auto-update": [false],
   "https://tailscale.com/cap/file-sharing": [],
-  "https://tailscale.com/cap/ssh": [],
 };
 
-export function capabilities(attributes: CapMap): CapMap {
-  const all: Record<string, readonly unknown[] | null> = { ...BASE_CAPABILITIES, ...attributes };
+/** `ssh`: the rules for this node; undefined where the policy does not mention SSH. */
+export function capabilities(attributes: CapMap, ssh: readonly SshRule[] | undefined): CapMap {
+  const all: Record<string, readonly unknown[] | null> = {
+    ...BASE_CAPABILITIES,
+    ...(ssh === undefined ? {} : { "https://tailscale.com/cap/ssh": [] }),
+    ...(ssh === undefined || ssh.length === 0 ? {} : { "https://tailscale.com/cap/ssh-rule-in": [] }),
+    ...attributes,
+  };
   return Object.fromEntries(Object.entries(all).toSorted(([a], [b]) => (a < b ? -1 : 1)));
 }
 

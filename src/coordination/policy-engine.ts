@@ -1,4 +1,4 @@
-import type { CapMap, FilterRule } from "../wire/tailcfg.ts";
+import type { CapMap, FilterRule, SshRule } from "../wire/tailcfg.ts";
 
 /** A node as the policy sees it. */
 export interface PolicyNode {
@@ -22,6 +22,8 @@ export interface PolicyEngine {
   routesFor(viewer: PolicyNode, router: PolicyNode, all: readonly PolicyNode[]): readonly string[];
   /** `nodeAttrs`. */
   attributesFor(node: PolicyNode, all: readonly PolicyNode[]): CapMap;
+  /** What `node` must know to run an SSH server for others; undefined: the policy does not mention SSH. */
+  sshFor(node: PolicyNode, all: readonly PolicyNode[]): readonly SshRule[] | undefined;
   mayTag(user: string, tag: string): boolean;
   autoApproves(node: PolicyNode, route: string): boolean;
 }

@@ -63,6 +63,7 @@ async function start(): Promise<{ coordinator: Coordinator; clock: FakeClock; ke
       filterFor: () => [],
       visibleTo: (_node, all) => new Set(all.map(({ id }) => id)),
       routesFor: (_viewer, router) => router.routes,
+      sshFor: () => undefined,
       attributesFor: () => ({ https: null, funnel: null }),
       mayTag: () => true,
       autoApproves: () => true,

@@ -1,8 +1,11 @@
 import type { Duplex } from "node:stream";
 import type { Clock } from "../base/clock.ts";
+import { FrameWriter } from "../base/frame-writer.ts";
 
 /** Upstream's depth, for ordinary packets and for disco each. */
 const QUEUE_FRAMES = 32;
+/** Written, but not yet taken by the system. A burst of one turn has to fit: what does not is lost. */
+const WRITTEN_BYTES = 64 * 1024;
 const WRITE_TIMEOUT_MS = 2000;
 
 /**
@@ -11,6 +14,7 @@ const WRITE_TIMEOUT_MS = 2000;
  */
 export class ClientQueue {
   readonly #stream: Duplex;
+  readonly #writer: FrameWriter;
   readonly #clock: Clock;
   readonly #onStalled: () => void;
   readonly #packets: Uint8Array[] = [];
@@ -22,6 +26,7 @@ export class ClientQueue {
 
   constructor(stream: Duplex, clock: Clock, onStalled: () => void) {
     this.#stream = stream;
+    this.#writer = new FrameWriter(stream, WRITTEN_BYTES);
     this.#clock = clock;
     this.#onStalled = onStalled;
     stream.on("drain", () => this.#drained());
@@ -49,11 +54,19 @@ export class ClientQueue {
   }
 
   #write(frame: Uint8Array): void {
-    if (this.#stream.destroyed || this.#stream.writableEnded) return;
-    if (this.#stream.write(frame)) return;
+    this.#writer.write(frame);
+    if (!this.#writer.isFull) return;
     this.#isBlocked = true;
+    this.#giveUpLater();
+  }
+
+  #giveUpLater(): void {
+    const waiting = this.#stream.writableLength;
     this.#cancelTimer();
-    this.#cancelTimer = this.#clock.at(this.#clock.now() + WRITE_TIMEOUT_MS, this.#onStalled);
+    this.#cancelTimer = this.#clock.at(this.#clock.now() + WRITE_TIMEOUT_MS, () => {
+      if (this.#stream.writableLength < waiting) this.#giveUpLater();
+      else this.#onStalled();
+    });
   }
 
   #drained(): void {

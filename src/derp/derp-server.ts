@@ -102,7 +102,9 @@ export class DerpServer {
       refuse(stream, "503 Service Unavailable", "Retry-After: 60\r\n");
       return;
     }
-    if (request.headers["derp-fast-start"] !== "1") {
+    const isFastStart = request.headers["derp-fast-start"] === "1";
+    this.#options.log.debug("derp.upgraded", { address, isFastStart });
+    if (!isFastStart) {
       // A fast-start client knows our key from the TLS handshake and reads frames at once: no HTTP for it.
       stream.write(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: DERP\r\nConnection: Upgrade\r\n" +

@@ -47,7 +47,8 @@ export class GatewayAdmin implements LocalApiBackend {
   }
 
   async status({ peers }: { readonly peers: boolean }): Promise<IpnStatus> {
-    return statusDocument(this.#gateway.node, peers);
+    const document = statusDocument(this.#gateway.node, peers);
+    return { ...document, Health: [...(document.Health ?? []), ...this.#gateway.warnings] };
   }
 
   serveConfig(): { config: StoredServeConfig; etag: string } {

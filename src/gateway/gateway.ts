@@ -4,6 +4,7 @@ import { type Clock, systemClock } from "../base/clock.ts";
 import { Fault } from "../base/fault.ts";
 import { type Log, silentLog } from "../base/log.ts";
 import type { Store } from "../base/store.ts";
+import { serveWarnings } from "../config/serve-warnings.ts";
 import { Assertions } from "../identity/assertions.ts";
 import { MapCallers } from "../identity/map-callers.ts";
 import { MeshNode, type MeshNodeOptions } from "../mesh/node.ts";
@@ -140,23 +141,36 @@ export class Gateway {
 
   /** @throws {Fault} GATEWAY_TARGET_REFUSED */
   async setServeConfig(config: StoredServeConfig): Promise<void> {
-    this.#check(config);
+    this.check(config);
     const { Foreground: _, ...lasting } = config ?? {}; // foreground parts end with the process that asked for them
     await this.#store.set(SERVE_CONFIG, Buffer.from(JSON.stringify(lasting)));
     this.#stored = config;
     this.#serveConfig = effectiveConfig(config);
+    this.#warn();
   }
 
   /** What a file declares is in force until the next declaration, and is not stored. */
   declare(config: ServeConfig): void {
-    this.#check(config);
+    this.check(config);
+    if (JSON.stringify(config) === JSON.stringify(this.#stored)) return;
     this.#stored = config;
     this.#serveConfig = effectiveConfig(config);
+    this.#warn();
   }
 
-  #check(config: StoredServeConfig): void {
+  /** @throws {Fault} GATEWAY_TARGET_REFUSED */
+  check(config: StoredServeConfig): void {
     const refusal = this.#guarded.refusal(config);
     if (refusal !== undefined) throw new Fault("GATEWAY_TARGET_REFUSED", refusal);
+  }
+
+  /** What the operator should know of what is served, though it is allowed. */
+  get warnings(): readonly string[] {
+    return serveWarnings(this.#stored);
+  }
+
+  #warn(): void {
+    for (const warning of this.warnings) this.#log.warn("serve.warning", { warning });
   }
 
   #serves(name: string): boolean {

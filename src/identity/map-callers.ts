@@ -1,4 +1,4 @@
-import { formatAddress, parseAddress, parsePrefix } from "../base/address.ts";
+import { formatAddress, type Prefix, parseAddress, parsePrefix, prefixContains } from "../base/address.ts";
 import type { Proof } from "../base/conn.ts";
 import { Fault } from "../base/fault.ts";
 import type { NetworkMap } from "../wire/network-map.ts";
@@ -80,7 +80,7 @@ export class MapCallers implements Callers {
         { hint: "The node's user must log in again." },
       );
     }
-    if (proof.kind === "ingress") return { kind: "anonymous", address: proof.visitor.address };
+    if (proof.kind === "ingress") return visitorOf(proof.visitor.address);
     return this.#meshCaller(known, proof.nodeKey, canonical(proof.source.address));
   }
 
@@ -150,6 +150,21 @@ const MOST_WATCHES = 65_536;
 
 function isAccepted(wanted: string, name: string): boolean {
   return wanted.endsWith("*") ? name.startsWith(wanted.slice(0, -1)) : wanted === name;
+}
+
+/** Where tailnets take their addresses from: nobody comes from the public Internet with one (ID-12). */
+const MESH: readonly Prefix[] = ["100.64.0.0/10", "fd7a:115c:a1e0::/48"].map((text) => parsePrefix(text)!);
+
+function visitorOf(text: string): Caller | Fault {
+  const address = canonical(text);
+  const bytes = parseAddress(address);
+  if (bytes === undefined || MESH.some((prefix) => prefixContains(prefix, bytes))) {
+    return new Fault(
+      "IDENTITY_INGRESS_CLAIM",
+      `Cannot believe the ingress: visitor "${text}", wanted a public address`,
+    );
+  }
+  return { kind: "anonymous", address };
 }
 
 const byBytes = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b));

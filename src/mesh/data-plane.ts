@@ -4,7 +4,6 @@ import { type AddressPort, type Prefix, parseAddress } from "../base/address.ts"
 import { toHex } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Proof } from "../base/conn.ts";
-import { drive } from "../base/drive.ts";
 import { Fault } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 import type { UdpIo } from "../base/packet.ts";
@@ -78,7 +77,8 @@ export class DataPlane {
   readonly means: { readonly udp: UdpKind | "plugged"; readonly aead: string };
   readonly #options: DataPlaneOptions;
   readonly #udp: UdpIo;
-  readonly #wakers: readonly (() => void)[];
+  #alarmAt = Infinity;
+  #cancelAlarm: () => void = () => {};
   /** First handshakes that wait for a way to their peer. */
   readonly #pathless: Map<number, Uint8Array> = new Map();
   #nodeKey: Uint8Array;
@@ -169,7 +169,6 @@ export class DataPlane {
       onRemoved: (index) =>
         this.netstack.abortPeer(index, new Fault("MESH_PEER_GONE", "The peer has left the network map")),
     });
-    this.#wakers = [this.wireguard, this.paths, this.netstack].map((machine) => this.#drive(machine));
     udp.start((batch, now) => {
       this.datapath.receive(batch, now);
       this.wake();
@@ -291,7 +290,26 @@ export class DataPlane {
       this.#isWakeQueued = false;
       if (this.#isClosed) return;
       if (this.#pathless.size > 0) this.#retryPathless();
-      for (const waker of this.#wakers) waker();
+      this.#poll();
+    });
+  }
+
+  /** Runs what is due. The alarm stays where it is when the next deadline is later: it nearly always is. */
+  #poll(): void {
+    const { clock } = this.#options;
+    const { wireguard, paths, netstack, datapath } = this;
+    const now = clock.now();
+    wireguard.poll(now);
+    paths.poll(now);
+    netstack.poll(now);
+    datapath.flush();
+    const next = Math.min(wireguard.deadline, paths.deadline, netstack.deadline);
+    if (next >= this.#alarmAt) return;
+    this.#cancelAlarm();
+    this.#alarmAt = next;
+    this.#cancelAlarm = clock.at(next, () => {
+      this.#alarmAt = Infinity;
+      if (!this.#isClosed) this.#poll();
     });
   }
 
@@ -299,6 +317,7 @@ export class DataPlane {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#cancelExpiry();
+    this.#cancelAlarm();
     this.netstack.close();
     this.#pathless.clear();
     this.datapath.flush();
@@ -331,24 +350,6 @@ export class DataPlane {
       ...(connectDerp === undefined ? {} : { connect: connectDerp }),
     });
     return derp;
-  }
-
-  #drive(machine: { readonly deadline: number; poll(now: number): void }): () => void {
-    // These machines act through their own callbacks, so one poll does all that is due.
-    return drive<never>(
-      {
-        get deadline() {
-          return machine.deadline;
-        },
-        poll: (now) => {
-          machine.poll(now);
-          this.datapath.flush();
-          return undefined;
-        },
-      },
-      this.#options.clock,
-      () => {},
-    );
   }
 
   /** A first handshake may be due before any path is known: it waits for one instead of for WireGuard's 5 s. */

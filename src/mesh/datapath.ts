@@ -1,6 +1,6 @@
 import { type AddressBytes, parseAddress } from "../base/address.ts";
 import { createBatch, PACKET, type PacketBatch, STRIDE, type TxTrain, type UdpIo } from "../base/packet.ts";
-import type { PathTable } from "../base/path-table.ts";
+import type { Path, PathTable } from "../base/path-table.ts";
 import { IPV4, IPV6 } from "../wire/ip.ts";
 import { TSMP_PROTOCOL } from "../wire/tsmp.ts";
 import type { PacketFilter } from "./filter/filter.ts";
@@ -24,8 +24,7 @@ export interface DatapathParts {
   readonly now: () => number;
 }
 
-const WIREGUARD_OVERHEAD_BYTES = 32; // 16 header + 16 tag
-const DATAGRAM_BYTES = 2048; //         of anything not sealed in place
+const DATAGRAM_BYTES = 2048; // of anything not sealed in place
 
 /**
  * The only caller of paths → wireguard → filter → tcpip, each on a whole batch, and of the way back.
@@ -35,6 +34,11 @@ export class Datapath {
   readonly #parts: DatapathParts;
   readonly #derpSlab: Uint8Array = new Uint8Array(DATAGRAM_BYTES);
   readonly #derpBatch: PacketBatch = createBatch(1, 65_536);
+  /** Where this turn's packets to `#target` go: a run of them asks once. Void with each flush. */
+  #target = -1;
+  #path = -1;
+  #way: Path | undefined;
+  #second = -1;
   #isInTurn = false;
   #isFlushQueued = false;
   readonly counters: { rxPackets: number; txPackets: number; unroutable: number; full: number } = {
@@ -53,6 +57,7 @@ export class Datapath {
     const { paths, wireguard, filter, netstack } = this.#parts;
     this.counters.rxPackets += batch.count;
     this.#isInTurn = true;
+    this.#target = -1;
     paths.input(batch, now);
     if (batch.count > 0) wireguard.open(batch, now);
     if (batch.count > 0) this.#takeTsmp(batch, now);
@@ -87,27 +92,24 @@ export class Datapath {
 
   /** One inner packet from the stack; `peer` is where its connection came from, or -1 to route by destination. */
   output(packet: Uint8Array, peer: number, now: number): void {
-    const { filter, wireguard, paths, table, derpSend } = this.#parts;
+    const { filter, wireguard, derpSend } = this.#parts;
     const target = peer >= 0 ? peer : this.route(packet);
     if (target < 0) {
       this.counters.unroutable++;
       return;
     }
     filter.outbound(packet, now);
-    paths.sent(target, now);
-    const path = paths.best(target, now);
-    const way = path < 0 ? undefined : table.get(path);
+    if (target !== this.#target) this.#aim(target, now);
+    const way = this.#way;
     if (way?.kind === "udp") {
-      // As long as it will be, so that the kernel cuts one train of them (GSO).
-      const train = this.#claim(path, Math.ceil(packet.length / 16) * 16 + WIREGUARD_OVERHEAD_BYTES);
+      const train = this.#claim(this.#path, wireguard.sealedBytes(packet.length));
       if (train === undefined) return;
-      const sealed = wireguard.seal(target, packet, train.slab, train.offset, now);
+      const { slab, offset } = train;
+      const sealed = wireguard.seal(target, packet, slab, offset, now);
       if (sealed > 0) {
         this.counters.txPackets++;
-        const { slab, offset } = train;
         train.push(sealed);
-        const second = paths.second(target, now); // while the direct path is not proved, the relay carries a copy
-        if (second >= 0) this.sendDatagram(second, slab.subarray(offset, offset + sealed));
+        if (this.#second >= 0) this.sendDatagram(this.#second, slab.subarray(offset, offset + sealed));
         this.#afterwards();
         return;
       }
@@ -117,13 +119,23 @@ export class Datapath {
         this.counters.txPackets++;
         const datagram = this.#derpSlab.subarray(0, sealed);
         derpSend(way.region, way.nodeKey, datagram);
-        const second = paths.second(target, now);
-        if (second >= 0) this.sendDatagram(second, datagram);
+        if (this.#second >= 0) this.sendDatagram(this.#second, datagram);
+        this.#afterwards();
         return;
       }
     }
     wireguard.send(target, packet, now); // no session yet: it keeps the packet and shakes hands
     this.#afterwards();
+  }
+
+  /** While the direct path is not proved, the relay carries a copy: that is `#second`. */
+  #aim(target: number, now: number): void {
+    const { paths, table } = this.#parts;
+    paths.sent(target, now);
+    this.#target = target;
+    this.#path = paths.best(target, now);
+    this.#way = this.#path < 0 ? undefined : table.get(this.#path);
+    this.#second = paths.second(target, now);
   }
 
   /** A whole datagram: handshakes and keepalives of WireGuard (`path` undefined: the peer's best), or disco. */
@@ -155,6 +167,7 @@ export class Datapath {
   }
 
   flush(): void {
+    this.#target = -1;
     this.#parts.udp.flush();
   }
 

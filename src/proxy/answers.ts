@@ -25,7 +25,8 @@ export function writeHead(
     for (const name of Object.keys(fields)) response.setHeader(name, fields[name]!); // sent by `end`
     return;
   }
-  const flat = pairs.flat();
+  const flat: string[] = [];
+  for (const [name, value] of pairs) flat.push(name, value);
   response.removeHeader("connection"); // no field of Node's own making
   // A body that was announced by `Expect` and never asked for may come or not: nothing after it can be read.
   const { _expect_continue: isAnnounced, _sent100: isAsked } = response as Expecting;

@@ -29,27 +29,29 @@ function namedInConnection(raw: readonly string[]): Set<string> | undefined {
 /** What becomes of a caller's field, by its name alone. */
 type Fate = "drop" | "pass" | "cookie" | "te" | "trailer";
 
-const fates: Map<string, Fate> = new Map();
-const MOST_FATES = 2048;
-
-/** Remembered by spelling: nearly every request brings the same dozen names. */
-function fateOf(name: string): Fate {
-  let fate = fates.get(name);
-  if (fate === undefined) {
-    if (fates.size >= MOST_FATES) fates.clear();
-    fate = judge(name);
-    fates.set(name, fate);
-  }
-  return fate;
-}
-
 /** Reserved names are the first question, before anything else is asked about a field. */
-function judge(name: string): Fate {
+const fateOf: (name: string) => Fate = remembered((name) => {
   if (isReserved(name) || !isPlainName(name) || isForwarding(name)) return "drop";
   const lower = name.toLowerCase();
   if (lower === "host" || lower === "content-length") return "drop"; // written anew
   if (lower === "te" || lower === "trailer" || lower === "cookie") return lower;
   return HOP_BY_HOP.has(lower) ? "drop" : "pass";
+});
+
+const MOST_REMEMBERED = 2048;
+
+/** By spelling: nearly every message brings the same dozen names. */
+function remembered<T>(judge: (name: string) => T): (name: string) => T {
+  const known: Map<string, T> = new Map();
+  return (name) => {
+    let fate = known.get(name);
+    if (fate === undefined) {
+      if (known.size >= MOST_REMEMBERED) known.clear();
+      fate = judge(name);
+      known.set(name, fate);
+    }
+    return fate;
+  };
 }
 
 /** The caller's fields that may travel on, in its order. */
@@ -85,21 +87,44 @@ function mayTrail(name: string): boolean {
   return isPlainName(name) && !isReserved(name) && !isForwarding(name);
 }
 
-/** The backend's fields that may travel back. */
-export function answerFields(raw: readonly string[], rewrite: (name: string, value: string) => string): HeaderPair[] {
+type AnswerFate = "drop" | "pass" | "trailer" | "length" | "rewrite";
+
+const answerFateOf: (name: string) => AnswerFate = remembered((name) => {
+  const lower = name.toLowerCase();
+  if (isReserved(name) || lower.startsWith("x-forwarded-")) return "drop";
+  if (lower === "trailer") return "trailer";
+  if (lower === "content-length") return "length";
+  if (lower === "location" || lower === "content-location" || lower === "set-cookie") return "rewrite";
+  return HOP_BY_HOP.has(lower) ? "drop" : "pass";
+});
+
+export interface AnswerShape {
+  /** Trailers may follow, so they may be announced. */
+  readonly hasTrailers: boolean;
+  readonly hasLength: boolean;
+}
+
+const WHOLE: AnswerShape = { hasTrailers: true, hasLength: true };
+
+/** The backend's fields that may travel back; `rewrite` is asked about those that may name its address. */
+export function answerFields(
+  raw: readonly string[],
+  rewrite: (name: string, value: string) => string,
+  { hasTrailers, hasLength }: AnswerShape = WHOLE,
+): HeaderPair[] {
   const named = namedInConnection(raw);
   const pairs: HeaderPair[] = [];
   for (let i = 0; i < raw.length; i += 2) {
     const name = raw[i]!;
-    const lower = name.toLowerCase();
-    if (isReserved(name) || lower.startsWith("x-forwarded-")) continue;
-    if (lower === "trailer") {
-      const allowed = raw[i + 1]!.split(",").filter((token) => !isReserved(token.trim()));
+    const fate = answerFateOf(name);
+    if (fate === "drop" || (fate === "length" && !hasLength)) continue;
+    const value = raw[i + 1]!;
+    if (fate === "trailer") {
+      const allowed = hasTrailers ? value.split(",").filter((token) => !isReserved(token.trim())) : [];
       if (allowed.length > 0) pairs.push([name, allowed.join(",").trim()]);
-      continue;
+    } else if (named?.has(name.toLowerCase()) !== true) {
+      pairs.push([name, fate === "rewrite" ? rewrite(name.toLowerCase(), value) : value]);
     }
-    if (HOP_BY_HOP.has(lower) || named?.has(lower) === true) continue;
-    pairs.push([name, rewrite(lower, raw[i + 1]!)]);
   }
   return pairs;
 }

@@ -34,18 +34,13 @@ export class Relay implements AnswerSink {
     this.#asked = asked;
     this.#hasBody = asked.body !== "none" && asked.body !== 0;
     this.#mayRetry = isRepeatable(asked);
-    work.response.once("close", this.#onCallerGone);
-    work.response.on("drain", this.#onRoom);
+    work.response.on("close", this.#onCallerGone);
   }
 
   readonly #onCallerGone = (): void => {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#exchange?.cancel();
-  };
-
-  readonly #onRoom = (): void => {
-    this.#exchange?.resume();
   };
 
   started(exchange: Exchange): void {
@@ -88,10 +83,8 @@ export class Relay implements AnswerSink {
     // An announcement without trailers to follow would be a lie, and Node refuses to write it.
     const isOpenEnded = length === undefined || request.httpVersionMajor === 2;
     this.#hasTrailers = isOpenEnded && request.httpVersion !== "1.0" && mayHaveBody(request, status);
-    const pairs = answerFields(head.fields, rewrite).filter(([name]) => {
-      const lower = name.toLowerCase();
-      return (lower !== "trailer" || this.#hasTrailers) && (lower !== "content-length" || status !== 204);
-    });
+    const shape = { hasTrailers: this.#hasTrailers, hasLength: status !== 204 };
+    const pairs = answerFields(head.fields, rewrite, shape);
     try {
       writeHead(request, response, status, pairs, isWhole);
     } catch {
@@ -111,7 +104,10 @@ export class Relay implements AnswerSink {
       if (isFirst && part.length <= ONE_PIECE_BYTES && request.httpVersionMajor === 1) {
         response.end(part.toString("latin1"), "latin1");
       } else response.end(part);
-    } else if (!response.write(part)) this.#exchange?.pause();
+    } else if (!response.write(part)) {
+      this.#exchange?.pause();
+      response.once("drain", () => this.#exchange?.resume());
+    }
   }
 
   flush(): void {

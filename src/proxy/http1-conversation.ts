@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Clock } from "../base/clock.ts";
+import { BodyScan } from "./body-scan.ts";
 import type { Front, ProxyLimits } from "./options.ts";
 
 /** How long a refused caller may take to read its answer. */
@@ -30,6 +31,7 @@ export class Conversation {
   /** How much of the end of a head the last bytes were. */
   #matched = 0;
   #newest: IncomingMessage | undefined;
+  #body: BodyScan = new BodyScan(0);
   readonly #answers: ServerResponse[] = [];
   #isRefused = false;
   #deadline = Number.POSITIVE_INFINITY;
@@ -58,6 +60,8 @@ export class Conversation {
   asked(request: IncomingMessage, response: ServerResponse, run: () => void): void {
     this.#part = "body";
     this.#newest = request;
+    const { "transfer-encoding": coding, "content-length": length } = request.headers;
+    this.#body = new BodyScan(coding === undefined ? Number(length ?? 0) : undefined);
     this.#waitFor(hasContent(request) ? this.#limits.bodyMs : undefined);
     const before = this.#answers.at(-1);
     this.#answers.push(response);
@@ -67,9 +71,12 @@ export class Conversation {
         this.#waitFor(this.#limits.idleMs);
       this.#readOn();
     });
-    if (before === undefined) run();
+    if (before === undefined) this.#ready = run;
     else before.once("close", run);
   }
+
+  /** To be worked on once the parser has nothing to say against the end of its head either (H1-2). */
+  #ready: (() => void) | undefined;
 
   /** The connection is no longer HTTP/1's: `run` gets what came early, once everything before is answered. */
   handOver(early: Buffer, run: (early: Buffer) => void): void {
@@ -118,9 +125,14 @@ export class Conversation {
       }
       if (this.#part === "body" && this.#newest?.complete === true) this.#part = "line";
       if (this.#part === "line" && !this.#takeLine(bytes, at)) return;
-      const end = this.#endOfSlice(bytes, at);
-      this.#parse(at === 0 && end === bytes.length ? bytes : bytes.subarray(at, end));
+      const end = this.#part === "body" ? this.#body.take(bytes, at) : this.#endOfHead(bytes, at);
+      if (end === undefined) return void this.refuse("400 Bad Request");
+      const slice = at === 0 && end === bytes.length ? bytes : bytes.subarray(at, end);
+      this.#parse(slice);
       at = end;
+      const ready = this.#ready;
+      this.#ready = undefined;
+      if (!this.#isRefused) ready?.();
     }
     if (this.#part === "body" && !this.#isRefused && this.#newest?.complete === false)
       this.#waitFor(this.#limits.bodyMs);
@@ -150,7 +162,7 @@ export class Conversation {
   }
 
   /** Behind the next end of a head, so that no second request is parsed before the first is known. */
-  #endOfSlice(bytes: Buffer, at: number): number {
+  #endOfHead(bytes: Buffer, at: number): number {
     const missing = HEAD_END.length - this.#matched;
     if (this.#matched > 0 && HEAD_END.subarray(this.#matched).equals(bytes.subarray(at, at + missing))) {
       this.#matched = 0;

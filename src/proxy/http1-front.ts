@@ -51,10 +51,7 @@ export class Http1Front {
     server.maxHeadersCount = this.#limits.headFields;
     server.on("request", this.#onRequest);
     server.on("checkContinue", this.#onRequest);
-    server.on("checkExpectation", (request, response) => {
-      response.shouldKeepAlive = false;
-      this.#asked(request, response, () => sendError(request, response, 417, "417 unknown expectation"));
-    });
+    server.on("checkExpectation", this.#onExpectation);
     server.on("upgrade", (request, stream, early) => this.#onUpgrade(request, stream, early));
     server.on("connect", (request, stream, early) => {
       this.#conversations.get(stream)?.handOver(early, () => {
@@ -82,12 +79,18 @@ export class Http1Front {
   }
 
   readonly #onRequest = (request: IncomingMessage, response: ServerResponse): void => {
-    // Node's parser does not look for a next request behind the body of one that offered an upgrade.
-    if (request.headers.upgrade !== undefined && hasContent(request)) response.shouldKeepAlive = false;
+    if (request.httpVersion === "1.1" && !/^(?:100-continue)?$/i.test(request.headers.expect ?? "")) {
+      return void this.#onExpectation(request, response); // Node finds `100-continue` anywhere in the value
+    }
     // Nothing to wait for (RFC 9110 section 10.1.1), so nothing that Node would have to close the connection for.
     if (request.headers.expect !== undefined && !hasContent(request))
       Object.assign(response, { _expect_continue: false });
     this.#asked(request, response, (front) => this.#handle(front, request, response));
+  };
+
+  readonly #onExpectation = (request: IncomingMessage, response: ServerResponse): void => {
+    response.shouldKeepAlive = false;
+    this.#asked(request, response, () => sendError(request, response, 417, "417 unknown expectation"));
   };
 
   #onUpgrade(request: IncomingMessage, stream: Duplex, early: Buffer): void {

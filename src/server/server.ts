@@ -13,6 +13,7 @@ import type { CoordinationStore } from "../coordination/store/coordination-store
 import { ControlEndpoint } from "../coordination/transport/control-endpoint.ts";
 import { generatePrivateKey } from "../crypto/keys.ts";
 import { DerpServer } from "../derp/derp-server.ts";
+import { createMetaCertificate } from "../derp/meta-certificate.ts";
 import { openStunServer } from "../derp/stun-server.ts";
 import type { DerpMap } from "../wire/tailcfg.ts";
 import { serveLoginPages } from "./login-page.ts";
@@ -87,7 +88,8 @@ export class Server {
       log: log.with("derp"),
       admit: (nodeKey) => coordinator.isKnownNodeKey(nodeKey),
     });
-    const derpHttp = createHttpsServer({ key: pinned.key, cert: pinned.certificate });
+    const metaCertificate = await createMetaCertificate(derp.publicKey, clock.wall());
+    const derpHttp = createHttpsServer({ key: pinned.key, cert: pinned.certificate + metaCertificate });
     derp.attach(derpHttp);
     const stun = await openStunServer({ address, port: options.stunPort ?? 0 });
     const derpPort = await listen(derpHttp, options.derpPort ?? 0, address);
@@ -103,7 +105,7 @@ export class Server {
               RegionID: DERP_REGION,
               HostName: address,
               CertName: `sha256-raw:${certificateDigest(pinned.certificate)}`,
-              ...(address.includes(":") ? { IPv6: address } : { IPv4: address }),
+              ...(address.includes(":") ? { IPv4: "none", IPv6: address } : { IPv4: address, IPv6: "none" }),
               DERPPort: derpPort,
               STUNPort: stun.port,
             },

@@ -114,6 +114,15 @@ export interface FilterRule {
   readonly CapGrant?: readonly CapGrant[];
 }
 
+/** What a node that runs an SSH server lets whom do (upstream tailcfg.SSHRule). */
+export interface SshRule {
+  readonly principals: readonly { readonly nodeIP?: string; readonly any?: boolean }[];
+  /** Wanted login → local user; `=`: the same, empty: refused. */
+  readonly sshUsers: Readonly<Record<string, string>>;
+  readonly action: Readonly<Record<string, unknown>>;
+  readonly acceptEnv?: readonly string[];
+}
+
 export interface DerpNode {
   readonly Name: string;
   readonly RegionID: number;
@@ -265,6 +274,7 @@ export interface MapResponse {
   readonly PacketFilter?: readonly FilterRule[] | null;
   readonly PacketFilters?: Readonly<Record<string, readonly FilterRule[] | null>> | null;
   readonly UserProfiles?: readonly UserProfile[] | null;
+  readonly SSHPolicy?: { readonly rules: readonly SshRule[] | null } | null;
   readonly Health?: readonly string[] | null;
   readonly ControlTime?: string | null;
   readonly Debug?: { readonly SleepSeconds?: number; readonly DisableLogTail?: boolean; readonly Exit?: number } | null;

@@ -11,7 +11,7 @@ import type { FilterRule, NetPortRange } from "../../wire/tailcfg.ts";
 import type { PolicyNode } from "../policy-engine.ts";
 import type { Grant } from "./document.ts";
 import { isExitNode, isTagged, MESH_SOURCES, names, overlap, rangesOf, routeRanges, subnetRoutes } from "./resolve.ts";
-import type { Names, Selector } from "./selector.ts";
+import { isSelf, type Names, type Selector } from "./selector.ts";
 
 /** What the holders of a capability must learn about whom they hold it of: an empty capability the other way round. */
 const COMPANIONS: Readonly<Record<string, string>> = {
@@ -36,7 +36,6 @@ interface Own {
   readonly texts: readonly string[];
 }
 
-const isSelf = (selector: Selector): boolean => selector.kind === "autogroup" && selector.name === "self";
 const isInternet = (selector: Selector): boolean => selector.kind === "autogroup" && selector.name === "internet";
 
 /** The grants of a policy against one set of nodes. Made anew when the nodes change. */

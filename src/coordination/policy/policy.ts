@@ -1,6 +1,6 @@
 import { parsePrefix } from "../../base/address.ts";
 import { rangeOfPrefix } from "../../wire/address-set.ts";
-import type { CapMap, FilterRule } from "../../wire/tailcfg.ts";
+import type { CapMap, FilterRule, SshRule } from "../../wire/tailcfg.ts";
 import type { PolicyEngine, PolicyNode } from "../policy-engine.ts";
 import { Compilation } from "./compile.ts";
 import { type Grant, type PolicyDocument, readPolicy } from "./document.ts";
@@ -8,6 +8,7 @@ import { ALL_PORTS } from "./ports.ts";
 import { names } from "./resolve.ts";
 import { isLogin, type Selector } from "./selector.ts";
 import { runTests } from "./self-test.ts";
+import { sshRulesFor } from "./ssh-rules.ts";
 
 export interface PolicyContext {
   /** Login names of all users. Given, a policy that names another is refused. */
@@ -81,6 +82,11 @@ class Policy implements PolicyEngine {
       }
     }
     return held;
+  }
+
+  sshFor(node: PolicyNode, all: readonly PolicyNode[]): readonly SshRule[] | undefined {
+    const { ssh, names: policyNames } = this.#document;
+    return ssh.length === 0 ? undefined : sshRulesFor(ssh, policyNames, node, all);
   }
 
   mayTag(user: string, tag: string): boolean {

@@ -56,3 +56,5 @@ export function parseSelector(text: string, { hosts, groups, tags }: Names): Sel
 export function isLogin(login: string, user: string | undefined): boolean {
   return user !== undefined && (login === user || (login.endsWith("@") && login.slice(0, -1) === user));
 }
+
+export const isSelf = (selector: Selector): boolean => selector.kind === "autogroup" && selector.name === "self";

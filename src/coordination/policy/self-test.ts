@@ -5,8 +5,9 @@ import { Compilation } from "./compile.ts";
 import type { Grant, PolicyDocument, PolicyTest } from "./document.ts";
 import { parseProtocol } from "./ports.ts";
 import { isTagged, names, rangesOf } from "./resolve.ts";
-import { isLogin, parseSelector, type Selector } from "./selector.ts";
+import { isLogin, isSelf, parseSelector, type Selector } from "./selector.ts";
 import { admitsLogin, isNodeAddress, type SshTest } from "./ssh.ts";
+import { isSameOwner, reachesBySsh } from "./ssh-rules.ts";
 
 interface Context {
   readonly users?: readonly string[];
@@ -183,9 +184,8 @@ class Bench {
     const selector = parseSelector(text, this.#document.names);
     if (typeof selector === "string") return selector;
     if (selector.kind === "range" && !isNodeAddress(address)) return `"${text}": one node's IPv4 address is wanted`;
-    const isSelf = selector.kind === "autogroup" && selector.name === "self";
     const nodes = this.#nodes.filter((node) =>
-      isSelf ? isSameOwner(node, source) : names(selector, node, this.#document.names),
+      isSelf(selector) ? isSameOwner(node, source) : names(selector, node, this.#document.names),
     );
     return nodes.length === 0 ? `"${text}" stands for nobody` : nodes;
   }
@@ -194,9 +194,7 @@ class Bench {
     const verdict = (login: string): "accept" | "check" | "deny" => {
       const matching = this.#document.ssh.filter(
         (rule) =>
-          rule.sources.some((selector) => names(selector, source, this.#document.names)) &&
-          rule.destinations.some((selector) => this.#isSshTarget(selector, source, target)) &&
-          admitsLogin(rule.users, login, source.user),
+          reachesBySsh(rule, this.#document.names, source, target) && admitsLogin(rule.users, login, source.user),
       );
       // Check rules stand before accept rules on the wire, and the first match wins.
       return matching.some((rule) => rule.action === "check") ? "check" : matching.length > 0 ? "accept" : "deny";
@@ -207,17 +205,6 @@ class Bench {
     };
     return miss(accept, "accept") ?? miss(deny, "deny") ?? miss(check, "check");
   }
-
-  #isSshTarget(selector: Selector, source: PolicyNode, target: PolicyNode): boolean {
-    if (selector.kind === "autogroup" && selector.name === "self") return isSameOwner(target, source);
-    if (!names(selector, target, this.#document.names)) return false;
-    // A user's node is open only to the same user; tagged sources never get there.
-    return isTagged(target) || selector.kind !== "user" || isSameOwner(target, source);
-  }
-}
-
-function isSameOwner(a: PolicyNode, b: PolicyNode): boolean {
-  return !isTagged(a) && !isTagged(b) && a.user !== undefined && a.user === b.user;
 }
 
 function routeHolder(nodes: readonly PolicyNode[], range: AddressRange): PolicyNode | undefined {

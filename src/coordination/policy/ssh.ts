@@ -7,6 +7,7 @@ export interface SshRule {
   readonly sources: readonly Selector[];
   readonly destinations: readonly Selector[];
   readonly users: readonly string[];
+  readonly acceptEnv: readonly string[];
 }
 
 export interface SshTest {
@@ -34,7 +35,8 @@ const MEMBERS = [
   "enforceRecorder",
   "srcPosture",
 ];
-const LOCALPART = "localpart:*@";
+/** Stands for the part of a login before its domain. */
+export const LOCALPART = "localpart:*@";
 const NANOSECONDS: Readonly<Record<string, number>> = { h: 3.6e12, m: 6e10, s: 1e9, ms: 1e6, us: 1e3, µs: 1e3, ns: 1 };
 const LONGEST_CHECK = 168 * 3.6e12;
 
@@ -81,7 +83,7 @@ export function readSsh(
         throw fail(`invalid dst "${String(source.list(at("dst").value, at("dst").path)[i])}"`, [...at("dst").path, i]);
       }
     }
-    return { action, sources, destinations, users };
+    return { action, sources, destinations, users, acceptEnv: env };
   });
 }
 

@@ -1,6 +1,7 @@
 import type { Duplex } from "node:stream";
 import type { Clock } from "../../base/clock.ts";
 import { Fault } from "../../base/fault.ts";
+import { FrameWriter } from "../../base/frame-writer.ts";
 import type { Random } from "../../base/random.ts";
 import { BOX_NONCE_BYTES, boxKey, openBox, sealBox } from "../../crypto/box.ts";
 import { publicKeyOf } from "../../crypto/keys.ts";
@@ -38,6 +39,8 @@ const HANDSHAKE_MS = 10_000;
 const SILENCE_MS = 120_000;
 const PING_ANSWER_MS = 3000;
 const QUEUE_PACKETS = 32;
+/** Written, but not yet taken by the system. A burst of one turn has to fit: what does not is lost. */
+const WRITTEN_BYTES = 256 * 1024;
 const HEALTH_CHARACTERS = 256;
 /** ServerKey frames over this are not from a DERP server. */
 const SERVER_KEY_BYTES = 1024;
@@ -47,6 +50,7 @@ export class DerpClient {
   readonly #options: DerpClientOptions;
   readonly #reader: DerpFrameReader = new DerpFrameReader(DERP_FRAME_BYTES);
   readonly #queue: Uint8Array[] = [];
+  readonly #writer: FrameWriter;
   #box: Uint8Array | undefined;
   #isReady = false;
   #isClosed = false;
@@ -58,6 +62,7 @@ export class DerpClient {
   constructor(options: DerpClientOptions) {
     this.#options = options;
     const { stream } = options;
+    this.#writer = new FrameWriter(stream, WRITTEN_BYTES);
     stream.on("data", (chunk: Uint8Array) => this.#receive(chunk));
     stream.on("drain", () => this.#drained());
     stream.on("error", (cause) => this.close(closed(`connection failed: ${cause.message}`, cause)));
@@ -115,7 +120,8 @@ export class DerpClient {
       return;
     }
     if (!this.#hasTokens(frame.length)) return; // the server told its limit: over it, packets are lost here
-    this.#isBlocked = !this.#options.stream.write(frame);
+    this.#writer.write(frame);
+    this.#isBlocked = this.#writer.isFull;
   }
 
   #hasTokens(bytes: number): boolean {

@@ -123,6 +123,7 @@ export class PacketFilter {
   /** Remembers the UDP and SCTP flows that we start, so that replies pass. */
   outbound(packet: Uint8Array, _now: number): void {
     const header = this.#header;
+    if (packet[packet[0]! >> 4 === 4 ? 9 : 6] === PROTOCOL.TCP) return; // nearly all: no need to read the rest
     if (!header.read(packet, 0, packet.length)) return;
     if (header.protocol !== PROTOCOL.UDP && header.protocol !== PROTOCOL.SCTP) return;
     const { key } = this.#flows;

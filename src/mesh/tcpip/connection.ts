@@ -1,25 +1,17 @@
 import type { AddressPort } from "../../base/address.ts";
 import type { Conn, ConnSink, Proof } from "../../base/conn.ts";
 import { Fault, messageOf } from "../../base/fault.ts";
-import { sumPseudoHeader } from "../../wire/checksum.ts";
-import { ipHeaderLength, PROTOCOL } from "../../wire/ip.ts";
-import {
-  FLAG,
-  TCP,
-  type TcpSegment,
-  TIMESTAMPS_BYTES,
-  writeMss,
-  writeSack,
-  writeSackPermitted,
-  writeTcpHeader,
-  writeTimestamps,
-  writeWindowScale,
-} from "../../wire/tcp.ts";
+import { FLAG, type TcpSegment } from "../../wire/tcp.ts";
 import type { CongestionControl } from "./congestion.ts";
 import type { Timed } from "./deadline-heap.ts";
-import { OUR_WINDOW_SCALE, Receiver } from "./receiver.ts";
-import type { PacketWriter } from "./segment-writer.ts";
-import { LARGEST_BUFFER_BYTES, Sender, type SenderOutlet } from "./sender.ts";
+import { Handshake } from "./handshake.ts";
+import { type Keepalive, KeepaliveTimer } from "./keepalive.ts";
+import { FIRST_WINDOW, Receiver } from "./receiver.ts";
+import { LARGEST_BUFFER_BYTES } from "./send-buffer.ts";
+import { Sender, type SenderOutlet } from "./sender.ts";
+import type { ConnectionKey, TcpWriter } from "./tcp-writer.ts";
+import { Terms } from "./terms.ts";
+import { UserEnd } from "./user-end.ts";
 
 export type TcpState =
   | "syn-sent"
@@ -35,7 +27,7 @@ export type TcpState =
 
 /** What a connection asks of the stack that holds it. */
 export interface ConnectionHost {
-  readonly writer: PacketWriter;
+  readonly tcp: TcpWriter;
   readonly keepalive: Keepalive;
   readonly congestion: CongestionControl;
   now(): number;
@@ -50,28 +42,8 @@ export interface ConnectionHost {
   removed(connection: TcpConnection, fault: Fault | undefined): void;
 }
 
-export interface Keepalive {
-  readonly idleMs: number;
-  readonly intervalMs: number;
-  readonly probes: number;
-}
-
-export interface ConnectionKey {
-  readonly local: Uint8Array;
-  readonly localPort: number;
-  readonly remote: Uint8Array;
-  readonly remotePort: number;
-}
-
-const SYN_TRIES = 6; // 1, 2, 4, … s, as gVisor
-const SYN_ACK_TRIES = 5;
-const HANDSHAKE_RTO_MS = 1000;
-const FIRST_WINDOW = 65_535; // the most an unscaled field can say
 const TIME_WAIT_MS = 60_000;
 const CHALLENGE_MS = 500;
-const LEAST_MSS = 48; // Linux' TCP_MIN_SND_MSS: CVE-2019-11479
-const PAWS_IDLE_MS = 24 * 24 * 3600 * 1000; // RFC 7323 §5.5
-const DEFAULT_MSS = { 4: 536, 16: 1220 } as const; // RFC 9293 §3.7.1
 
 /** One TCP connection: RFC 9293 §3.10, with the checks of RFC 5961 and RFC 7323. */
 export class TcpConnection implements Conn, SenderOutlet, Timed {
@@ -93,41 +65,18 @@ export class TcpConnection implements Conn, SenderOutlet, Timed {
   heapIndex: number = -1;
 
   readonly #host: ConnectionHost;
-  readonly #pseudoSum: number;
-  readonly #iss: number;
-  #irs = 0;
-  readonly #timestampOffset: number;
-  #hasTimestamps = true;
-  #hasSack = true;
-  #hasScale = true;
-  #sendScale = 0;
-  #timestampRecent = 0;
-  #timestampRecentAt = 0;
-  #lastAckSent = 1;
-  #peerMss: number;
-  #pathMtu: number;
+  readonly #terms: Terms;
+  readonly #user: UserEnd = new UserEnd();
+  #handshake: Handshake | undefined;
+  #keepalive: KeepaliveTimer | undefined;
   #peerWindow = 0;
-  // handshake
-  #handshakeAt = Infinity;
-  #tries = 0;
-  #wait = HANDSHAKE_RTO_MS;
-  #startedAt: number;
-  // keepalive and closing
-  #heardAt: number;
-  #keepaliveAt = Infinity;
-  #probesSent = 0;
-  #endAt = Infinity;
+  #lastAckSent = 1;
+  #endAt = Infinity; // of TIME-WAIT
   #challengedAt = -Infinity;
   #sawAck = false;
   #mustRespond = false;
-  // user
-  #sink: ConnSink | undefined;
   #earlyCredit = 0;
-  #mustDrain = false;
-  #endDelivered = false;
   #isEndQueued = false;
-  #fault: Fault | undefined;
-  #faultDelivered = false;
 
   constructor(
     host: ConnectionHost,
@@ -145,23 +94,12 @@ export class TcpConnection implements Conn, SenderOutlet, Timed {
     this.isDialed = isDialed;
     this.proof = proof;
     this.state = isDialed ? "syn-sent" : "syn-received";
-    this.#iss = numbers.sequence;
-    this.#timestampOffset = numbers.timestampOffset;
-    this.#pseudoSum = sumPseudoHeader(key.local, key.remote, PROTOCOL.tcp);
-    this.#peerMss = DEFAULT_MSS[key.local.length === 4 ? 4 : 16];
-    this.#pathMtu = host.writer.mtu;
-    this.#startedAt = now;
-    this.#heardAt = now;
+    this.#terms = new Terms(key.local, host.tcp.mtu, numbers.sequence, numbers.timestampOffset);
+    this.#handshake = new Handshake(isDialed, now);
   }
 
   get remote(): AddressPort {
     return this.proof.kind === "ingress" ? this.proof.visitor : this.proof.source;
-  }
-
-  /** Segment size that fits the path and the peer, options counted. */
-  get #mss(): number {
-    const path = this.#pathMtu - ipHeaderLength(this.key.local) - TCP.end;
-    return Math.max(LEAST_MSS, Math.min(path, this.#peerMss) - (this.#hasTimestamps ? TIMESTAMPS_BYTES : 0));
   }
 
   // ——— opening ———
@@ -169,88 +107,54 @@ export class TcpConnection implements Conn, SenderOutlet, Timed {
   /** Sends the first SYN. */
   connect(now: number): void {
     this.#sendSyn(now);
-    this.#armHandshake(now);
+    this.#handshake?.wait(now);
+    this.#refresh();
   }
 
   /** Answers the SYN that made us. */
   answer(segment: TcpSegment, now: number): void {
     this.#takeSyn(segment, now);
-    this.#sendSyn(now);
-    this.#armHandshake(now);
+    this.connect(now);
   }
 
   #takeSyn(segment: TcpSegment, now: number): void {
-    this.#irs = segment.sequence;
-    if (segment.mss >= 0) this.#peerMss = segment.mss;
-    this.#hasScale = segment.windowScale >= 0;
-    this.#sendScale = Math.max(0, segment.windowScale);
-    this.#hasSack = segment.isSackPermitted;
-    this.#hasTimestamps = segment.hasTimestamps;
-    if (segment.hasTimestamps) {
-      this.#timestampRecent = segment.timestamp;
-      this.#timestampRecentAt = now;
-    }
+    this.#terms.takeSyn(segment, now);
     this.#peerWindow = segment.window;
-    this.receiver = new Receiver(FIRST_WINDOW, this.#hasScale);
+    this.receiver = new Receiver(FIRST_WINDOW, this.#terms.hasScale);
     this.receiver.credit = this.#earlyCredit;
   }
 
-  #armHandshake(now: number): void {
-    this.#handshakeAt = now + this.#wait;
-    this.#wait *= 2;
-    this.#refresh();
-  }
-
   #sendSyn(now: number): void {
-    const { bytes, mtu } = this.#host.writer;
-    const start = ipHeaderLength(this.key.local);
-    const isAnswer = this.state === "syn-received";
-    let at = start + TCP.end;
-    at = writeMss(bytes, at, mtu - start - TCP.end);
-    if (this.#hasTimestamps) at = writeTimestamps(bytes, at, this.#clock(now), isAnswer ? this.#timestampRecent : 0);
-    if (this.#hasSack) at = writeSackPermitted(bytes, at);
-    if (this.#hasScale) at = writeWindowScale(bytes, at, OUR_WINDOW_SCALE);
-    const acknowledgment = isAnswer ? (this.#irs + 1) >>> 0 : 0;
-    const flags = FLAG.syn | (isAnswer ? FLAG.ack : 0);
-    const length = at - start;
-    const { localPort, remotePort } = this.key;
-    writeTcpHeader(bytes, start, localPort, remotePort, this.#iss, acknowledgment, length, flags, FIRST_WINDOW);
-    this.#seal(length, now);
-    this.#tries++;
+    this.#handshake?.sent();
+    this.#output(this.#host.tcp.syn(this.key, this.#terms, this.state === "syn-received", now), now);
   }
 
   #establish(now: number): void {
-    this.#handshakeAt = Infinity;
-    this.state = "established";
-    const window = this.#peerWindow;
+    const { mss, hasSack } = this.#terms;
     const { congestion } = this.#host;
-    this.sender = new Sender(this, { mss: this.#mss, hasSack: this.#hasSack, window, congestion }, now);
-    if (this.#tries === 1) this.sender.rtt.sample(now - this.#startedAt, now); // Karn
-    this.#keepaliveAt = now + this.#host.keepalive.idleMs;
+    this.state = "established";
+    this.sender = new Sender(this, { mss, hasSack, window: this.#peerWindow, congestion }, now);
+    const rtt = this.#handshake?.rtt(now) ?? -1;
+    if (rtt >= 0) this.sender.rtt.sample(rtt, now);
+    this.#handshake = undefined;
+    this.#keepalive = new KeepaliveTimer(now);
     this.#host.established(this);
     if (this.#isEndQueued && this.sender !== undefined) this.#finish(now);
   }
 
   // ——— input ———
 
-  /** One segment of this connection. Delivery and answers wait for `service`. */
+  /** One segment of this connection. Delivery and answers wait for `deliver` and `transmit`. */
   input(segment: TcpSegment, slab: Uint8Array, now: number): void {
-    switch (this.state) {
-      case "closed":
-        return;
-      case "syn-sent":
-        this.#inputSynSent(segment, now);
-        break;
-      default:
-        this.#inputSynchronized(segment, slab, now);
-    }
+    if (this.state === "syn-sent") this.#inputSynSent(segment, now);
+    else if (this.receiver !== undefined) this.#inputSynchronized(this.receiver, segment, slab, now);
   }
 
   /** RFC 9293 §3.10.7.3. */
   #inputSynSent(segment: TcpSegment, now: number): void {
     const { flags } = segment;
     const hasAck = (flags & FLAG.ack) !== 0;
-    const isOurs = hasAck && segment.acknowledgment === (this.#iss + 1) >>> 0;
+    const isOurs = hasAck && segment.acknowledgment === (this.#terms.iss + 1) >>> 0;
     if (hasAck && !isOurs) {
       if ((flags & FLAG.rst) === 0) this.#sendReset(segment.acknowledgment, now);
       return;
@@ -261,7 +165,6 @@ export class TcpConnection implements Conn, SenderOutlet, Timed {
     }
     if ((flags & FLAG.syn) === 0) return;
     this.#takeSyn(segment, now);
-    this.#heardAt = now;
     if (isOurs) {
       this.#mustRespond = true;
       this.#establish(now);
@@ -269,38 +172,23 @@ export class TcpConnection implements Conn, SenderOutlet, Timed {
       return;
     }
     this.state = "syn-received"; // both opened at once
-    this.#sendSyn(now);
-    this.#armHandshake(now);
+    this.connect(now);
   }
 
   /** RFC 9293 §3.10.7.4. */
-  #inputSynchronized(segment: TcpSegment, slab: Uint8Array, now: number): void {
-    const receiver = this.receiver;
-    if (receiver === undefined) return;
+  #inputSynchronized(receiver: Receiver, segment: TcpSegment, slab: Uint8Array, now: number): void {
+    if (this.state === "closed") return;
     const { flags } = segment;
-    const position = receiver.next + ((segment.sequence - ((this.#irs + receiver.next) >>> 0)) | 0);
+    const terms = this.#terms;
+    const position = receiver.next + ((segment.sequence - ((terms.irs + receiver.next) >>> 0)) | 0);
     const length = segment.payloadLength + (flags & FLAG.fin) + ((flags & FLAG.syn) >> 1);
     const isReset = (flags & FLAG.rst) !== 0;
-
-    if (this.#hasTimestamps && segment.hasTimestamps && !isReset && this.#isOld(segment, now)) {
+    if (!isReset && terms.isOld(segment, now)) {
       this.#challenge(now, segment.payloadLength > 0);
       return;
     }
-    const edge = Math.max(receiver.edge, receiver.next);
-    const isAcceptable =
-      length === 0
-        ? position === receiver.next || (position >= receiver.next && position < edge)
-        : (position < edge || position === receiver.next) && position + length > receiver.next;
-    if (!isAcceptable) {
-      if (isReset) return;
-      // RFC 5961 §4 for the SYN; an old duplicate of data is answered at once, for its SACK report.
-      if (this.state === "syn-received" && (flags & FLAG.syn) !== 0 && position === 0) this.#sendSynAgain(now);
-      else if (this.state === "time-wait") this.#restartTimeWait(now);
-      else if (segment.payloadLength > 0 && position + length <= receiver.next) {
-        receiver.receive(position, slab, segment.payload, segment.payloadLength, false, this.#mss);
-        this.#acknowledge(segment, now);
-        this.#schedule();
-      } else this.#challenge(now, length > 0 || position === receiver.next - 1);
+    if (!receiver.isAcceptable(position, length)) {
+      if (!isReset) this.#inputUnacceptable(receiver, segment, slab, position, length, now);
       return;
     }
     if (isReset) {
@@ -313,23 +201,41 @@ export class TcpConnection implements Conn, SenderOutlet, Timed {
       return;
     }
     if ((flags & FLAG.ack) === 0) return;
-    if (segment.hasTimestamps && position <= this.#lastAckSent) {
-      this.#timestampRecent = segment.timestamp;
-      this.#timestampRecentAt = now;
-    }
-    this.#heardAt = now;
-    this.#probesSent = 0;
-    if (this.state === "syn-received") {
-      if (segment.acknowledgment !== (this.#iss + 1) >>> 0) {
-        this.#sendReset(segment.acknowledgment, now);
-        return;
-      }
-      this.#peerWindow = segment.window << this.#sendScale;
-      this.#establish(now);
-    }
-    if (!this.#acknowledge(segment, now)) return;
+    if (segment.hasTimestamps && position <= this.#lastAckSent) terms.note(segment, now);
+    if (this.state === "syn-received" && !this.#completeHandshake(segment, now)) return;
+    this.#keepalive?.heard(now);
+    if (!this.#acknowledge(segment, position, now)) return;
     this.#inputPayload(receiver, segment, slab, position, now);
     this.#schedule();
+  }
+
+  #completeHandshake(segment: TcpSegment, now: number): boolean {
+    if (segment.acknowledgment !== (this.#terms.iss + 1) >>> 0) {
+      this.#sendReset(segment.acknowledgment, now);
+      return false;
+    }
+    this.#peerWindow = segment.window << this.#terms.scale;
+    this.#establish(now);
+    return true;
+  }
+
+  /** RFC 5961 §4 for the SYN; an old duplicate of data is answered at once, for its SACK report. */
+  #inputUnacceptable(
+    receiver: Receiver,
+    segment: TcpSegment,
+    slab: Uint8Array,
+    position: number,
+    length: number,
+    now: number,
+  ): void {
+    const isSyn = (segment.flags & FLAG.syn) !== 0;
+    if (this.state === "syn-received" && isSyn && position === 0) this.#sendSynAgain(now);
+    else if (this.state === "time-wait") this.#restartTimeWait(now);
+    else if (segment.payloadLength > 0 && position + length <= receiver.next) {
+      receiver.receive(position, slab, segment.payload, segment.payloadLength, false, this.#terms.mss);
+      this.#acknowledge(segment, position, now);
+      this.#schedule();
+    } else this.#challenge(now, length > 0 || position === receiver.next - 1);
   }
 
   #inputPayload(receiver: Receiver, segment: TcpSegment, slab: Uint8Array, position: number, now: number): void {
@@ -340,55 +246,32 @@ export class TcpConnection implements Conn, SenderOutlet, Timed {
       if (this.state === "time-wait") this.#restartTimeWait(now);
       return;
     }
-    receiver.receive(position, slab, segment.payload, segment.payloadLength, hasFin, this.#mss);
-    if (receiver.isReportFull && this.sender !== undefined) this.#sendEmpty(now, this.sender.nxt);
+    receiver.receive(position, slab, segment.payload, segment.payloadLength, hasFin, this.#terms.mss);
+    if (receiver.isReportFull && this.sender !== undefined) this.#send(this.sender.nxt, 0, 0, now);
     if (!receiver.isFinished) return;
-    switch (this.state) {
-      case "established":
-        this.state = "close-wait";
-        break;
-      case "fin-wait-1":
-        this.state = "closing";
-        break;
-      case "fin-wait-2":
-        this.#enterTimeWait(now);
-        break;
-    }
-  }
-
-  /** PAWS, RFC 7323 §5. */
-  #isOld(segment: TcpSegment, now: number): boolean {
-    if (((segment.timestamp - this.#timestampRecent) | 0) >= 0) return false;
-    return now - this.#timestampRecentAt < PAWS_IDLE_MS;
+    if (this.state === "established") this.state = "close-wait";
+    else if (this.state === "fin-wait-1") this.state = "closing";
+    else if (this.state === "fin-wait-2") this.#enterTimeWait(now);
   }
 
   /** False: the number is not acceptable, and the segment is dropped (RFC 5961 §5). */
-  #acknowledge(segment: TcpSegment, now: number): boolean {
+  #acknowledge(segment: TcpSegment, position: number, now: number): boolean {
     const { sender } = this;
     if (sender === undefined) return true;
-    const ack = sender.una + ((segment.acknowledgment - ((this.#iss + sender.una) >>> 0)) | 0);
+    const { iss, scale } = this.#terms;
+    const ack = sender.una + ((segment.acknowledgment - ((iss + sender.una) >>> 0)) | 0);
     if (ack > sender.nxt || ack < sender.una - sender.largestWindow - 1) {
       this.#challenge(now, false);
       return false;
     }
     if (ack < sender.una) return true; // an old one: only its data counts
-    const echoAge =
-      this.#hasTimestamps && segment.hasTimestamps ? (this.#clock(now) - segment.timestampEcho) >>> 0 : -1;
-    const window = segment.window << this.#sendScale;
-    sender.acknowledge(ack, window, segment, this.#iss, echoAge > 0x7fffffff ? -1 : echoAge, now);
+    const echoAge = this.#terms.echoAge(segment, now);
+    sender.acknowledge(ack, segment.window << scale, segment, position, iss, echoAge, now);
     this.#sawAck = true;
     if (!sender.isFinAcknowledged) return true;
-    switch (this.state) {
-      case "fin-wait-1":
-        this.state = "fin-wait-2";
-        break;
-      case "closing":
-        this.#enterTimeWait(now);
-        break;
-      case "last-ack":
-        this.#die(undefined);
-        break;
-    }
+    if (this.state === "fin-wait-1") this.state = "fin-wait-2";
+    else if (this.state === "closing") this.#enterTimeWait(now);
+    else if (this.state === "last-ack") this.#die(undefined);
     return true;
   }
 
@@ -401,8 +284,8 @@ export class TcpConnection implements Conn, SenderOutlet, Timed {
   #sendSynAgain(now: number): void {
     if (now - this.#challengedAt < CHALLENGE_MS) return;
     this.#challengedAt = now;
+    this.#handshake?.again();
     this.#sendSyn(now);
-    this.#tries = Math.max(2, this.#tries - 1);
   }
 
   /** RFC 5961 §7: a bounded number of acknowledgments to what looks wrong. `isOrdinary`: probes are always answered. */
@@ -418,8 +301,8 @@ export class TcpConnection implements Conn, SenderOutlet, Timed {
 
   #enterTimeWait(now: number): void {
     this.state = "time-wait";
-    this.#keepaliveAt = Infinity;
-    this.sender?.ring.release();
+    this.#keepalive?.stop();
+    this.sender?.relax();
     this.#restartTimeWait(now);
     this.#host.enteredTimeWait(this);
   }
@@ -433,56 +316,26 @@ export class TcpConnection implements Conn, SenderOutlet, Timed {
   /** RFC 6191: a SYN that cannot be old may take the place of what is only waiting. */
   mayBeReplacedBy(segment: TcpSegment): boolean {
     if (this.state !== "time-wait") return false;
-    if (this.#hasTimestamps && segment.hasTimestamps) return ((segment.timestamp - this.#timestampRecent) | 0) > 0;
-    return ((segment.sequence - ((this.#irs + (this.receiver?.next ?? 0)) >>> 0)) | 0) > 0;
+    const { hasTimestamps, recent, irs } = this.#terms;
+    if (hasTimestamps && segment.hasTimestamps) return ((segment.timestamp - recent) | 0) > 0;
+    return ((segment.sequence - ((irs + (this.receiver?.next ?? 0)) >>> 0)) | 0) > 0;
   }
 
   // ——— delivery, sending, time ———
 
   /** Something for the user came up after his turn. */
   get hasDelivery(): boolean {
-    const { receiver } = this;
-    if (this.#sink === undefined) return false;
-    if (this.#fault !== undefined) return !this.#faultDelivered;
-    if (receiver === undefined) return false;
-    return receiver.waiting > 0 ? receiver.credit > 0 : receiver.isFinished && !this.#endDelivered;
+    return this.#user.isOwed(this.receiver);
   }
 
   /** Hands to the user what he may have. */
   deliver(): void {
-    const sink = this.#sink;
-    if (sink === undefined) return;
-    if (this.#fault !== undefined) {
-      if (this.#faultDelivered) return;
-      this.#faultDelivered = true;
-      this.#tellAbort(sink, this.#fault);
-      return;
-    }
-    const { receiver, sender } = this;
-    if (receiver === undefined) return;
     try {
-      for (let view = receiver.take(); view !== undefined; view = receiver.take()) {
-        sink.data(view);
-        if (this.#fault !== undefined) return;
-      }
-      if (receiver.isFinished && receiver.waiting === 0 && !this.#endDelivered) {
-        this.#endDelivered = true;
-        sink.end();
-      }
-      if (this.#mustDrain && sender !== undefined && sender.buffered <= sender.bufferLimit / 2) {
-        this.#mustDrain = false;
-        sink.drain();
-      }
+      this.#user.deliver(this.receiver, this.sender);
     } catch (thrown) {
-      this.abort(new Fault("TCPIP_SINK_FAILED", `Cannot deliver to a user: ${messageOf(thrown)}`, { cause: thrown }));
-    }
-  }
-
-  #tellAbort(sink: ConnSink, fault: Fault): void {
-    try {
-      sink.abort(fault);
-    } catch {
-      this.#host.userFailed(); // the connection is gone already
+      if (this.state === "closed") this.#host.userFailed();
+      else
+        this.abort(new Fault("TCPIP_SINK_FAILED", `Cannot deliver to a user: ${messageOf(thrown)}`, { cause: thrown }));
     }
   }
 
@@ -499,7 +352,8 @@ export class TcpConnection implements Conn, SenderOutlet, Timed {
       receiver.tune(sender.rtt.smoothed, now);
       hasMore = sender.transmit(now, quantum);
     }
-    if (receiver.mustAck || this.#mustRespond || receiver.isUpdateDue(this.#mss)) this.#sendEmpty(now, sender.nxt);
+    const isDue = receiver.mustAck || this.#mustRespond || receiver.isUpdateDue(this.#terms.mss);
+    if (isDue) this.#send(sender.nxt, 0, 0, now);
     else if (receiver.owesAck) receiver.delayAck(now);
     this.#refresh();
     return hasMore;
@@ -509,50 +363,50 @@ export class TcpConnection implements Conn, SenderOutlet, Timed {
   poll(now: number): void {
     const { sender, receiver } = this;
     if (now >= this.#endAt) this.#die(undefined);
-    else if (now >= this.#handshakeAt) this.#retryHandshake(now);
+    else if (this.#handshake !== undefined) this.#pollHandshake(this.#handshake, now);
     else if (sender !== undefined && receiver !== undefined) this.#pollOpen(now, sender, receiver);
+  }
+
+  #pollHandshake(handshake: Handshake, now: number): void {
+    if (now < handshake.deadline) return;
+    if (handshake.isExhausted) this.#die(this.#faultOf("TCPIP_TIMEOUT", "no answer"));
+    else this.connect(now);
   }
 
   #pollOpen(now: number, sender: Sender, receiver: Receiver): void {
     if (now >= receiver.ackAt) receiver.mustAck = true;
-    if (this.state !== "time-wait" && !sender.poll(now)) {
-      this.#sendReset((this.#iss + sender.nxt) >>> 0, now);
-      this.#die(this.#faultOf("TCPIP_TIMEOUT", "no progress for 300 s"));
-      return;
+    if (this.state !== "time-wait" && !sender.poll(now)) this.#giveUp(now, sender, "no progress for 300 s");
+    else if (this.#keepalive !== undefined && now >= this.#keepalive.deadline) {
+      this.#keepAlive(this.#keepalive, now, sender, receiver);
     }
-    if (now >= this.#keepaliveAt) this.#keepAlive(now, sender);
-    this.#schedule();
+    if (this.state !== "closed") this.#schedule();
   }
 
-  #retryHandshake(now: number): void {
-    if (this.#tries > (this.isDialed ? SYN_TRIES : SYN_ACK_TRIES)) {
-      this.#die(this.#faultOf("TCPIP_TIMEOUT", "no answer"));
-      return;
+  #keepAlive(timer: KeepaliveTimer, now: number, sender: Sender, receiver: Receiver): void {
+    const { keepalive } = this.#host;
+    switch (timer.due(now, keepalive)) {
+      case "relax":
+        sender.relax();
+        receiver.relax();
+        break;
+      case "probe":
+        if (!sender.hasOutstanding) this.sendProbe(now);
+        break;
+      case "give up":
+        this.#giveUp(now, sender, `no answer to ${keepalive.probes} keepalive probes`);
+        break;
+      case "nothing":
     }
-    this.#sendSyn(now);
-    this.#armHandshake(now);
   }
 
-  /** RFC 9293 §3.8.4. */
-  #keepAlive(now: number, sender: Sender): void {
-    const { idleMs, intervalMs, probes } = this.#host.keepalive;
-    const quiet = now - this.#heardAt;
-    if (quiet < idleMs) this.#keepaliveAt = this.#heardAt + idleMs;
-    else if (this.#probesSent >= probes) {
-      this.#sendReset((this.#iss + sender.nxt) >>> 0, now);
-      this.#die(this.#faultOf("TCPIP_TIMEOUT", `no answer to ${probes} keepalive probes`));
-    } else {
-      this.#probesSent++;
-      this.#keepaliveAt = now + intervalMs;
-      if (!sender.hasOutstanding) this.sendProbe();
-    }
-    if (sender.buffered === 0) sender.ring.release();
-    this.receiver?.relax();
+  #giveUp(now: number, sender: Sender, found: string): void {
+    this.#sendReset((this.#terms.iss + sender.nxt) >>> 0, now);
+    this.#die(this.#faultOf("TCPIP_TIMEOUT", found));
   }
 
   #refresh(): void {
     const { sender, receiver } = this;
-    let deadline = Math.min(this.#handshakeAt, this.#endAt, this.#keepaliveAt);
+    let deadline = Math.min(this.#endAt, this.#handshake?.deadline ?? Infinity, this.#keepalive?.deadline ?? Infinity);
     if (receiver !== undefined) deadline = Math.min(deadline, receiver.ackAt);
     if (sender !== undefined && this.state !== "time-wait") deadline = Math.min(deadline, sender.deadline);
     this.deadline = this.state === "closed" ? Infinity : deadline;
@@ -570,71 +424,42 @@ export class TcpConnection implements Conn, SenderOutlet, Timed {
 
   // ——— segments ———
 
-  #clock(now: number): number {
-    return (Math.floor(now) + this.#timestampOffset) >>> 0;
+  sendData(position: number, length: number, flags: number, now: number): void {
+    this.#send(position, length, flags, now);
   }
 
-  sendData(position: number, length: number, flags: number): void {
-    this.#send(position, length, flags, this.#host.now());
-  }
-
-  sendProbe(): void {
-    const { sender } = this;
-    if (sender !== undefined) this.#send(sender.una - 1, 0, 0, this.#host.now());
-  }
-
-  #sendEmpty(now: number, position: number): void {
-    this.#send(position, 0, 0, now);
+  sendProbe(now: number): void {
+    if (this.sender !== undefined) this.#send(this.sender.una - 1, 0, 0, now);
   }
 
   #send(position: number, length: number, flags: number, now: number): void {
     const { sender, receiver } = this;
     if (sender === undefined || receiver === undefined) return;
-    const { bytes } = this.#host.writer;
-    const start = ipHeaderLength(this.key.local);
-    let at = start + TCP.end;
-    if (this.#hasTimestamps) at = writeTimestamps(bytes, at, this.#clock(now), this.#timestampRecent);
-    if (length === 0 && this.#hasSack && receiver.hasReport) {
-      const count = receiver.reportRanges(sackEdges, this.#irs, this.#hasTimestamps ? 3 : 4);
-      if (count > 0) at = writeSack(bytes, at, sackEdges, count);
-    }
-    const headerLength = at - start;
-    const window = receiver.promise();
-    const acknowledgment = (this.#irs + receiver.next) >>> 0;
-    const sequence = (this.#iss + position) >>> 0;
-    const { localPort, remotePort } = this.key;
-    const all = flags | FLAG.ack;
-    writeTcpHeader(bytes, start, localPort, remotePort, sequence, acknowledgment, headerLength, all, window);
-    if (length > 0) sender.ring.read(position, length, bytes, at);
+    const hadReport = receiver.hasReport;
+    const { ring } = sender.buffer;
+    const packet = this.#host.tcp.segment(this.key, this.#terms, receiver, ring, position, length, flags, now);
     this.#lastAckSent = receiver.next;
     // A segment with data leaves SACK blocks out: while there is a gap, an empty one must still report it.
-    if (length === 0 || !receiver.hasReport) {
+    if (length === 0 || !hadReport) {
       receiver.acknowledged();
       this.#mustRespond = false;
     }
-    this.#seal(headerLength + length, now);
+    this.#output(packet, now);
   }
 
   #sendReset(sequence: number, now: number): void {
-    const { bytes } = this.#host.writer;
-    const start = ipHeaderLength(this.key.local);
-    const { receiver } = this;
-    const acknowledgment = receiver === undefined ? 0 : (this.#irs + receiver.next) >>> 0;
-    const flags = FLAG.rst | (receiver === undefined ? 0 : FLAG.ack);
-    const { localPort, remotePort } = this.key;
-    writeTcpHeader(bytes, start, localPort, remotePort, sequence, acknowledgment, TCP.end, flags, 0);
-    this.#seal(TCP.end, now);
+    const acknowledgment = this.receiver === undefined ? -1 : (this.#terms.irs + this.receiver.next) >>> 0;
+    this.#output(this.#host.tcp.reset(this.key, sequence, acknowledgment), now);
   }
 
-  #seal(length: number, now: number): void {
-    const { key } = this;
-    this.#host.output(this.#host.writer.sealTcp(key.local, key.remote, this.#pseudoSum, length), this.peer, now);
+  #output(packet: Uint8Array, now: number): void {
+    this.#host.output(packet, this.peer, now);
   }
 
   // ——— the user's side ———
 
   attach(sink: ConnSink): void {
-    this.#sink = sink;
+    this.#user.attach(sink);
     this.#schedule();
   }
 
@@ -653,8 +478,8 @@ export class TcpConnection implements Conn, SenderOutlet, Timed {
     }
     sender.write(view, this.#host.now());
     this.#schedule();
-    this.#mustDrain = sender.buffered >= sender.bufferLimit;
-    return !this.#mustDrain;
+    this.#user.mustDrain = sender.buffered >= sender.buffer.limit;
+    return !this.#user.mustDrain;
   }
 
   end(): void {
@@ -673,7 +498,7 @@ export class TcpConnection implements Conn, SenderOutlet, Timed {
 
   abort(fault: Fault): void {
     if (this.state === "closed") return;
-    this.#faultDelivered = true; // whoever aborts knows
+    this.#user.leave();
     this.#reset(fault);
   }
 
@@ -683,15 +508,13 @@ export class TcpConnection implements Conn, SenderOutlet, Timed {
   }
 
   #reset(fault: Fault): void {
-    const now = this.#host.now();
+    const { sender } = this;
     // In TIME-WAIT and at the very end both sides have everything: nothing to reset.
-    const isOver = this.state === "time-wait" || (this.sender?.isFinAcknowledged === true && this.receiver?.isFinished);
-    if (isOver) {
-      if (this.state !== "time-wait") this.#die(fault);
-      return;
+    if (this.state === "time-wait") return;
+    const isOver = sender?.isFinAcknowledged === true && this.receiver?.isFinished === true;
+    if (!isOver && this.state !== "syn-sent") {
+      this.#sendReset((this.#terms.iss + (sender?.nxt ?? 1)) >>> 0, this.#host.now());
     }
-    const sequence = (this.#iss + (this.sender?.nxt ?? 1)) >>> 0;
-    if (this.state !== "syn-sent") this.#sendReset(sequence, now);
     this.#die(fault);
   }
 
@@ -700,11 +523,10 @@ export class TcpConnection implements Conn, SenderOutlet, Timed {
     if (this.state === "closed") return;
     this.state = "closed";
     this.deadline = Infinity;
-    if (fault === undefined) this.#faultDelivered = true;
-    this.#fault = fault;
+    this.#user.close(fault);
     if (fault !== undefined) {
       this.receiver?.release();
-      this.sender?.ring.release();
+      this.sender?.buffer.ring.release();
     }
     this.#host.removed(this, fault);
     this.#schedule();
@@ -718,11 +540,11 @@ export class TcpConnection implements Conn, SenderOutlet, Timed {
   /** RFC 8201 and RFC 5927 §7: `sequence` must be of something in flight. True: believed. */
   narrowPath(mtu: number, sequence: number): boolean {
     const { sender } = this;
-    if (sender === undefined || mtu >= this.#pathMtu) return false;
-    const position = sender.una + ((sequence - ((this.#iss + sender.una) >>> 0)) | 0);
+    if (sender === undefined || mtu >= this.#terms.pathMtu) return false;
+    const position = sender.una + ((sequence - ((this.#terms.iss + sender.una) >>> 0)) | 0);
     if (position < sender.una || position >= sender.nxt) return false;
-    this.#pathMtu = mtu;
-    sender.narrow(this.#mss);
+    this.#terms.pathMtu = mtu;
+    sender.narrow(this.#terms.mss);
     this.#schedule();
     return true;
   }
@@ -732,5 +554,3 @@ export class TcpConnection implements Conn, SenderOutlet, Timed {
     this.#host.schedule(this);
   }
 }
-
-const sackEdges = new Uint32Array(8);

@@ -1,7 +1,9 @@
 import { RangeList } from "./ranges.ts";
 import { ByteRing } from "./ring.ts";
-import { LARGEST_BUFFER_BYTES } from "./sender.ts";
+import { LARGEST_BUFFER_BYTES } from "./send-buffer.ts";
 
+/** The most that an unscaled field can say. */
+export const FIRST_WINDOW = 65_535;
 const FIRST_CAPACITY_BYTES = 256 * 1024;
 const LARGEST_VIEW_BYTES = 64 * 1024;
 /** Covers the largest buffer: 65,535 << 8 is 16 MiB. RFC 7323 §2.3. */
@@ -54,6 +56,13 @@ export class Receiver {
   /** Bytes in order that the user has not taken. */
   get waiting(): number {
     return (this.isFinished ? this.finAt : this.next) - this.delivered;
+  }
+
+  /** RFC 9293 §3.10.7.4, the four cases of its table. */
+  isAcceptable(position: number, length: number): boolean {
+    const edge = Math.max(this.edge, this.next);
+    if (length === 0) return position === this.next || (position >= this.next && position < edge);
+    return (position < edge || position === this.next) && position + length > this.next;
   }
 
   /** Payload at `position`, already known to touch the window. */

@@ -2,103 +2,83 @@ import { FLAG, type TcpSegment } from "../../wire/tcp.ts";
 import { Bbr } from "./bbr.ts";
 import { type Congestion, type CongestionControl, createAckReport } from "./congestion.ts";
 import { Cubic } from "./cubic.ts";
-import { DeliveryRate } from "./delivery-rate.ts";
+import { Episode } from "./episode.ts";
+import { Flight } from "./flight.ts";
 import { Pacer } from "./pacer.ts";
-import { LossDetector } from "./rack.ts";
-import { ByteRing } from "./ring.ts";
+import { PeerWindow } from "./peer-window.ts";
 import { RttEstimator } from "./rtt.ts";
-import { SackIntake } from "./sack-intake.ts";
-import { LOST, RETRANSMITTED, SACKED, Scoreboard } from "./scoreboard.ts";
+import { RETRANSMITTED } from "./scoreboard.ts";
+import { SendBuffer } from "./send-buffer.ts";
 import { TailProbe } from "./tail-probe.ts";
 
-export const LARGEST_BUFFER_BYTES: number = 8 * 1024 * 1024;
-const FIRST_BUFFER_BYTES = 256 * 1024;
 /** No progress for so long: the peer is gone (RFC 5482, and a bound on what a closed window can hold). */
 export const USER_TIMEOUT_MS: number = 300_000;
-const LARGEST_PERSIST_MS = 60_000;
 const DUPLICATE_THRESHOLD = 3;
 
 export interface SenderOutlet {
   /** Sends stream bytes [position, position + length) with `flags` besides ACK. */
-  sendData(position: number, length: number, flags: number): void;
+  sendData(position: number, length: number, flags: number, now: number): void;
   /** A segment without data just before the window: the peer must answer it. */
-  sendProbe(): void;
+  sendProbe(now: number): void;
+}
+
+export interface SenderOptions {
+  readonly mss: number;
+  readonly hasSack: boolean;
+  /** What the peer allowed with its SYN. */
+  readonly window: number;
+  readonly congestion: CongestionControl;
 }
 
 const report = createAckReport();
 
 /**
- * The sending half of an established connection: what is in flight, what is lost, when what goes again.
+ * The sending half of an established connection: how much may be sent, what goes again, and when.
  * RFC 9293 §3.8, RFC 6298, RFC 8985; RFC 6582 where the peer has no SACK.
- * Positions count from the initial sequence number: SYN is 0, the first byte is 1. They never wrap.
  */
 export class Sender {
-  readonly ring: ByteRing = new ByteRing(1);
+  readonly buffer: SendBuffer = new SendBuffer();
   readonly rtt: RttEstimator = new RttEstimator();
   readonly congestion: Congestion;
-  readonly #board: Scoreboard = new Scoreboard();
-  readonly #losses: LossDetector = new LossDetector();
-  readonly #rate: DeliveryRate = new DeliveryRate();
+  readonly #flight: Flight;
+  readonly #episode: Episode = new Episode();
   readonly #pacer: Pacer = new Pacer();
   readonly #probe: TailProbe = new TailProbe();
-  readonly #sacks: SackIntake = new SackIntake();
+  readonly #peerWindow: PeerWindow;
   readonly #outlet: SenderOutlet;
   readonly #hasSack: boolean;
   mss: number;
-  una: number = 1;
-  nxt: number = 1;
-  /** End of what the user wrote. */
-  written: number = 1;
-  isFinQueued: boolean = false;
-  windowEnd: number;
-  largestWindow: number;
-  /** How much the user may have in the buffer; grows with the congestion window. */
-  bufferLimit: number = FIRST_BUFFER_BYTES;
   /** Segments sent more than once. */
   retransmissions: number = 0;
 
-  #state: "open" | "recovery" | "loss" = "open";
-  #recoveryEnd = 0;
-  #lostHint = 0;
-  #duplicates = 0;
-  // Since the last settle.
-  #delivered = 0;
-  #advanced = 0;
-  #newlyLost = 0;
-  #rttTime = -1;
-  #sawDsack = false;
+  #duplicates = 0; // acknowledgments that repeat the last one
   #isStalled = false;
   #isWindowLimited = false;
-  // Undo: RFC 3522, RFC 3708, RFC 5682.
-  #mayUndo = false;
-  #firstResentAt = Infinity; // in this episode
-  #resent = 0; // of this episode, less what was reported to have arrived twice
-  #sawOriginal = false;
-
-  #lastSentAt = 0;
-  #progressAt = 0;
+  #lastSentAt: number;
+  #progressAt: number;
   #rtoAt = Infinity;
-  #persistAt = Infinity;
-  #persistBackoff = 1;
 
-  constructor(
-    outlet: SenderOutlet,
-    options: {
-      readonly mss: number;
-      readonly hasSack: boolean;
-      readonly window: number;
-      readonly congestion: CongestionControl;
-    },
-    now: number,
-  ) {
+  constructor(outlet: SenderOutlet, { mss, hasSack, window, congestion }: SenderOptions, now: number) {
     this.#outlet = outlet;
-    this.mss = options.mss;
-    this.#hasSack = options.hasSack;
-    this.congestion = options.congestion === "bbr" ? new Bbr(options.mss) : new Cubic(options.mss);
-    this.windowEnd = 1 + options.window;
-    this.largestWindow = options.window;
+    this.mss = mss;
+    this.#hasSack = hasSack;
+    this.#flight = new Flight(this.rtt, hasSack);
+    this.congestion = congestion === "bbr" ? new Bbr(mss) : new Cubic(mss);
+    this.#peerWindow = new PeerWindow(window);
     this.#lastSentAt = now;
     this.#progressAt = now;
+  }
+
+  get una(): number {
+    return this.#flight.una;
+  }
+
+  get nxt(): number {
+    return this.#flight.nxt;
+  }
+
+  get largestWindow(): number {
+    return this.#peerWindow.largest;
   }
 
   /** Until the next settle, round-trip samples are not taken: they would measure our own delay. */
@@ -108,37 +88,35 @@ export class Sender {
 
   get deadline(): number {
     const patience = this.hasOutstanding ? this.#progressAt + USER_TIMEOUT_MS : Infinity;
-    const repair = Math.min(this.#rtoAt, this.#probe.deadline, this.#losses.deadline);
-    return Math.min(repair, this.#pacer.deadline, this.#persistAt, patience);
+    const repair = Math.min(this.#rtoAt, this.#probe.deadline, this.#flight.losses.deadline);
+    return Math.min(repair, this.#pacer.deadline, this.#peerWindow.probeAt, patience);
   }
 
   get inFlight(): number {
-    const board = this.#board;
-    const guessed = this.#hasSack ? 0 : Math.min(this.#duplicates * this.mss, this.nxt - this.una);
-    return Math.max(0, this.nxt - this.una - board.sackedBytes - board.lostBytes - guessed);
+    const guessed = this.#hasSack ? 0 : this.#duplicates * this.mss; // each repeated ACK tells of one that left
+    return Math.max(0, this.#flight.bytes - guessed);
   }
 
   get buffered(): number {
-    return this.written - Math.min(this.una, this.written);
+    return Math.max(0, this.buffer.written - this.una);
   }
 
   get isFinAcknowledged(): boolean {
-    return this.isFinQueued && this.una > this.written;
+    return this.una > this.buffer.written;
   }
 
   get hasOutstanding(): boolean {
-    return this.una < this.written + (this.isFinQueued ? 1 : 0);
+    return this.una < this.buffer.end;
   }
 
   write(view: Uint8Array, now: number): void {
     if (!this.hasOutstanding) this.#progressAt = now;
-    this.ring.put(this.written, view, 0, view.length, this.written);
-    this.written += view.length;
+    this.buffer.write(view);
   }
 
   finish(now: number): void {
     if (!this.hasOutstanding) this.#progressAt = now;
-    this.isFinQueued = true;
+    this.buffer.isFinQueued = true;
   }
 
   /** A narrower path (RFC 8201): what is in flight and too long goes again. */
@@ -146,207 +124,131 @@ export class Sender {
     if (mss >= this.mss) return;
     this.mss = mss;
     this.congestion.setMss(mss);
-    for (let i = this.#board.head; i < this.#board.tail; i++) {
-      if (this.#board.end(i) - this.#board.start(i) > mss) this.#board.markLost(i);
-    }
-    this.#lostHint = this.#board.head;
+    this.#flight.loseLong(mss);
+  }
+
+  /** Gives memory back while nothing is under way. */
+  relax(): void {
+    if (this.hasOutstanding) return;
+    this.buffer.ring.release();
+    this.#flight.board.release();
   }
 
   // ——— acknowledgments ———
 
   /**
-   * One acknowledgment whose number was found acceptable. `echoAge`: age of the echoed timestamp in ms, -1 for none.
-   * `iss` turns wire numbers of SACK blocks into positions.
+   * One acknowledgment whose number was found acceptable, with a segment that began at `position` of the peer's stream.
+   * `echoAge`: age of the echoed timestamp in ms, -1 for none.
    */
-  acknowledge(ack: number, window: number, segment: TcpSegment, iss: number, echoAge: number, now: number): void {
-    const board = this.#board;
-    const sackedBefore = board.sackedBytes;
-    if (segment.sackCount > 0 && this.#hasSack) this.#takeSacks(ack, segment, iss, echoAge, now);
-    const windowEnd = ack + window;
-    if (ack > this.una) {
-      const isRepair = (board.fate(board.head) & (RETRANSMITTED | SACKED)) === RETRANSMITTED;
-      const resentAt = isRepair ? board.time(board.head) : -1;
-      for (let i = board.head; i < board.tail && board.end(i) <= ack; i++) {
-        if ((board.fate(i) & SACKED) === 0) this.#arrived(i, echoAge, now);
-      }
-      const advanced = ack - this.una;
-      board.acknowledge(ack);
-      this.una = ack;
-      this.ring.discard(Math.min(ack, this.written));
-      if (this.ring.capacity > 2 * LARGEST_BUFFER_BYTES && this.buffered === 0) this.ring.release();
-      this.#advanced += advanced;
-      this.#delivered += advanced;
+  acknowledge(
+    ack: number,
+    window: number,
+    segment: TcpSegment,
+    position: number,
+    iss: number,
+    echoAge: number,
+    now: number,
+  ): void {
+    const flight = this.#flight;
+    const isDuplicate = ack === this.una && ack + window === this.#peerWindow.end && segment.payloadLength === 0;
+    const hasAdvanced = ack > this.una;
+    flight.acknowledge(ack, segment, iss, echoAge, now);
+    if (hasAdvanced) {
+      this.buffer.discard(ack);
       this.#progressAt = now;
-      this.#duplicates = this.#state === "recovery" ? Math.max(0, this.#duplicates - 1) : 0;
-      if (this.#rttTime < 0 && echoAge >= 0 && !this.#isStalled) this.rtt.sample(echoAge, now);
-      if (this.#mayUndo) this.#checkUndo(resentAt, echoAge, now);
-      this.windowEnd = windowEnd;
-    } else if (ack === this.una) {
-      const isDuplicate = segment.payloadLength === 0 && windowEnd === this.windowEnd && this.nxt > this.una;
-      if (!this.#hasSack && isDuplicate) this.#duplicates++;
-      this.windowEnd = windowEnd;
-    }
-    this.#delivered += board.sackedBytes - sackedBefore;
-    this.largestWindow = Math.max(this.largestWindow, window);
-    if (this.windowEnd > this.nxt) {
-      this.#persistAt = Infinity;
-      this.#persistBackoff = 1;
-    }
-  }
-
-  #takeSacks(ack: number, segment: TcpSegment, iss: number, echoAge: number, now: number): void {
-    const from = this.una;
-    const una = (iss + from) >>> 0;
-    const arrived = (i: number) => this.#arrived(i, echoAge, now);
-    for (let i = 0; i < segment.sackCount; i++) {
-      const start = from + ((segment.sack[2 * i]! - una) | 0);
-      const end = from + ((segment.sack[2 * i + 1]! - una) | 0);
-      if (i === 0 && this.#sacks.isDuplicateReport(start, end, ack, segment, from, una)) {
-        this.#sawDsack = true;
-        this.#resent--;
-        continue;
-      }
-      if (end > this.nxt || start >= end || end <= ack) continue;
-      this.#sacks.take(this.#board, Math.max(start, ack), end, arrived);
-    }
-  }
-
-  #arrived(segment: number, echoAge: number, now: number): void {
-    const board = this.#board;
-    if (this.#state === "loss" && (board.fate(segment) & (LOST | RETRANSMITTED)) === LOST) this.#sawOriginal = true;
-    const time = this.#losses.delivered(board, segment, echoAge, this.rtt, now);
-    this.#rate.take(board, segment, now);
-    if (time > this.#rttTime) this.#rttTime = time;
-  }
-
-  /**
-   * What was sent again at `resentAt` is acknowledged. An echo from before that tells of the original (RFC 3522); so does,
-   * after a timeout, the arrival of what was not sent again yet (RFC 5682).
-   */
-  #checkUndo(resentAt: number, echoAge: number, now: number): void {
-    let isSpurious = this.#sawOriginal && this.#resent <= 1;
-    if (echoAge >= 0 && resentAt >= 0) {
-      this.#mayUndo = false;
-      isSpurious = Math.floor(now) - echoAge < Math.floor(Math.min(resentAt, this.#firstResentAt));
-    }
-    if (isSpurious) this.#undo(now);
+      this.#duplicates = this.#episode.state === "recovery" ? Math.max(0, this.#duplicates - 1) : 0;
+      if (flight.newestAt < 0 && echoAge >= 0 && !this.#isStalled) this.rtt.sample(echoAge, now);
+      if (flight.sawOriginal) this.#episode.noteOriginal();
+      if (this.#episode.isImagined(flight.resentAt, echoAge, now)) this.#undo(now);
+    } else if (isDuplicate && !this.#hasSack && !flight.isEmpty) this.#duplicates++;
+    this.#peerWindow.take(ack, window, position, hasAdvanced, this.nxt);
   }
 
   #undo(now: number): void {
-    this.#mayUndo = false;
-    if (this.#state === "open") return;
-    this.#board.clearLost();
-    this.#losses.deadline = now + this.rtt.smoothed; // for what was lost all the same
+    if (this.#episode.isOpen) return;
+    this.#episode.end();
+    this.#flight.loseNothing(this.rtt.smoothed, now);
     this.congestion.undo();
     this.rtt.resetBackoff();
-    this.#state = "open";
-  }
-
-  #beginEpisode(state: "recovery" | "loss"): void {
-    this.#state = state;
-    this.#recoveryEnd = this.nxt;
-    this.#mayUndo = true;
-    this.#firstResentAt = Infinity;
-    this.#resent = 0;
-    this.#sawOriginal = false;
   }
 
   /** After all acknowledgments of a turn: what is lost, and how much may be under way now. */
   settle(now: number): void {
-    const delivered = this.#delivered;
-    const advanced = this.#advanced;
-    if (this.#sawDsack) this.#onDuplicate(now);
+    const flight = this.#flight;
+    const { delivered, advanced } = flight;
+    if (flight.duplicates > 0) this.#onArrivedTwice(now);
     if (this.#probe.isOut && (delivered > 0 || this.#duplicates > 0)) {
-      if (this.#probe.finish(this.una) && this.#state === "open") this.congestion.onTailLoss(this.inFlight + this.mss);
+      if (this.#probe.finish(this.una) && this.#episode.isOpen) this.congestion.onTailLoss(this.inFlight + this.mss);
     }
-    const rtt = this.#rttTime >= 0 && !this.#isStalled ? now - this.#rttTime : -1;
+    const rtt = flight.newestAt >= 0 && !this.#isStalled ? now - flight.newestAt : -1;
     if (rtt >= 0) this.rtt.sample(rtt, now);
-    if (delivered > 0) this.#detectLosses(now);
+    if (delivered > 0) flight.detectLosses(this.mss, !this.#episode.isOpen, now);
     if (!this.#hasSack) this.#countDuplicates(advanced);
-    if (this.#state !== "open" && this.una >= this.#recoveryEnd) this.#leaveRecovery();
-    if (this.#state === "open" && this.#board.lostBytes > 0) this.#enterRecovery();
-    if (delivered > 0) this.#reportTo(delivered, advanced, rtt, now);
-    this.#delivered = this.#advanced = 0;
-    this.#rttTime = -1;
+    if (this.#episode.isOver(this.una)) this.#leaveRecovery();
+    this.#recoverIfLost();
+    if (delivered > 0) this.#reportTo(rtt, now);
+    flight.forgetTurn();
     this.#isStalled = false;
-    const wanted = 2 * this.congestion.window;
-    if (wanted > this.bufferLimit) this.bufferLimit = Math.min(wanted, LARGEST_BUFFER_BYTES);
-    if (advanced > 0) this.#rtoAt = this.nxt > this.una ? now + this.rtt.rto : Infinity;
-    if (this.nxt === this.una) this.#losses.deadline = Infinity;
-    if (advanced > 0 || delivered > 0) this.#armProbe(now);
+    this.buffer.widen(this.congestion.window);
+    if (advanced > 0) this.#rtoAt = flight.isEmpty ? Infinity : now + this.rtt.rto;
+    if (flight.isEmpty) flight.losses.deadline = Infinity;
+    if (delivered > 0) this.#armProbe(now);
   }
 
-  #reportTo(delivered: number, advanced: number, rtt: number, now: number): void {
+  #reportTo(rtt: number, now: number): void {
+    const flight = this.#flight;
+    flight.sumUp(report);
     report.now = now;
-    report.delivered = delivered;
-    report.lost = this.#newlyLost;
     report.inFlight = this.inFlight;
     report.smoothedRtt = this.rtt.smoothed;
     report.rtt = rtt;
-    report.rate = this.#rate.rate(this.rtt.least);
-    report.isRateLimited = this.#rate.isLimited;
-    report.total = this.#rate.delivered;
-    report.totalBefore = this.#rate.before;
-    report.isWindowLimited = this.#isWindowLimited && advanced > 0;
-    report.isRecovering = this.#state === "recovery";
+    report.isWindowLimited = this.#isWindowLimited && flight.advanced > 0;
+    report.isRecovering = this.#episode.state === "recovery";
     this.congestion.onAck(report);
-    this.#rate.reset();
-    this.#newlyLost = 0;
     if (report.isWindowLimited) this.#isWindowLimited = false;
   }
 
-  #onDuplicate(now: number): void {
-    this.#sawDsack = false;
+  #onArrivedTwice(now: number): void {
+    const { duplicates, losses, board } = this.#flight;
+    for (let i = 0; i < duplicates; i++) this.#episode.noteDuplicate();
     this.#probe.onDuplicate(this.una);
-    this.#losses.onDuplicate(this.una, this.nxt);
-    // RFC 3708: all that was sent again had arrived before.
-    if (this.#state !== "open" && this.#resent === 0 && this.#board.lostBytes === 0) this.#undo(now);
-  }
-
-  #detectLosses(now: number): void {
-    if (!this.#hasSack) return;
-    const before = this.#board.lostBytes;
-    const first = this.#losses.detect(this.#board, this.rtt, this.mss, this.#state !== "open", now);
-    if (first < 0) return;
-    this.#lostHint = Math.min(this.#lostHint, first);
-    this.#newlyLost += this.#board.lostBytes - before;
+    losses.onDuplicate(this.una, this.nxt);
+    if (this.#episode.wasAllDuplicate && board.lostBytes === 0) this.#undo(now);
   }
 
   /** Without SACK: the third duplicate, or a partial acknowledgment in recovery, tells of a loss (RFC 6582). */
   #countDuplicates(advanced: number): void {
-    const board = this.#board;
-    if (board.head === board.tail) return;
-    const isThird = this.#state === "open" && this.#duplicates >= DUPLICATE_THRESHOLD;
-    const isPartial = this.#state === "recovery" && advanced > 0 && this.una < this.#recoveryEnd;
-    if (!isThird && !isPartial) return;
-    if ((board.fate(board.head) & RETRANSMITTED) !== 0 && !isThird) return;
-    board.markLost(board.head);
-    this.#lostHint = board.head;
+    const { board, isEmpty } = this.#flight;
+    if (isEmpty) return;
+    const isThird = this.#episode.isOpen && this.#duplicates >= DUPLICATE_THRESHOLD;
+    const isPartial = advanced > 0 && this.#episode.isPartial(this.una);
+    if (isThird || (isPartial && (board.fate(board.head) & RETRANSMITTED) === 0)) this.#flight.loseHead();
   }
 
-  #enterRecovery(): void {
-    this.#beginEpisode("recovery");
+  #recoverIfLost(): void {
+    const { lostBytes } = this.#flight.board;
+    if (!this.#episode.isOpen || lostBytes === 0) return;
+    this.#episode.begin("recovery", this.nxt);
     this.#probe.disarm();
-    this.congestion.onRecovery(this.inFlight, this.inFlight + this.#board.lostBytes);
+    this.congestion.onRecovery(this.inFlight, this.inFlight + lostBytes);
   }
 
   #leaveRecovery(): void {
-    this.congestion.onRecovered(this.#state === "loss");
-    this.#state = "open";
-    this.#mayUndo = false;
+    this.congestion.onRecovered(this.#episode.state === "loss");
+    this.#episode.end();
     this.#duplicates = 0;
-    this.#losses.onRecovered();
+    this.#flight.losses.onRecovered();
   }
 
   // ——— sending ———
 
   /** Sends up to `quantum` segments. True: more may be sent at once. */
   transmit(now: number, quantum: number): boolean {
-    const board = this.#board;
+    const flight = this.#flight;
     this.#pacer.deadline = Infinity;
-    if (this.nxt === this.una && now - this.#lastSentAt > this.rtt.rto) this.congestion.onIdle(now - this.#lastSentAt);
+    if (flight.isEmpty && now - this.#lastSentAt > this.rtt.rto) this.congestion.onIdle(now - this.#lastSentAt);
     let left = quantum;
-    while (board.lostBytes > 0) {
+    while (flight.board.lostBytes > 0) {
       if (left-- === 0) return true;
       if (!this.#retransmitNext(now, false)) return false;
     }
@@ -356,8 +258,8 @@ export class Sender {
       if (--left <= 0) break;
     }
     if (isSending) this.#armProbe(now);
-    else if (this.nxt === this.una && this.hasOutstanding && this.#persistAt === Infinity) {
-      if (this.#pacer.deadline === Infinity) this.#persistAt = now + this.rtt.rto;
+    else if (flight.isEmpty && this.hasOutstanding && this.#pacer.deadline === Infinity) {
+      this.#peerWindow.arm(this.rtt.rto, now);
     }
     return isSending && left <= 0;
   }
@@ -373,53 +275,47 @@ export class Sender {
   }
 
   #retransmitNext(now: number, isForced: boolean): boolean {
-    const board = this.#board;
-    const segment = board.findLost(this.#lostHint);
+    const segment = this.#flight.nextLost(this.mss, this.buffer.written);
     if (segment < 0) return false;
-    this.#lostHint = segment;
-    const start = board.start(segment);
-    if (Math.min(board.end(segment), this.written) - start > this.mss) board.split(segment, start + this.mss);
-    if (!isForced && !this.#mayEmit(board.end(segment) - start, now)) return false;
+    const { board } = this.#flight;
+    if (!isForced && !this.#mayEmit(board.end(segment) - board.start(segment), now)) return false;
     this.#resend(segment, now);
     return true;
   }
 
   #resend(segment: number, now: number): void {
-    const board = this.#board;
+    const { board } = this.#flight;
+    const { written } = this.buffer;
     const start = board.start(segment);
     const end = board.end(segment);
-    const length = Math.min(end, this.written) - start;
-    board.markSent(segment, now);
-    this.#rate.stamp(board, segment, false, now);
+    const length = Math.min(end, written) - start;
+    this.#flight.resend(segment, now);
+    this.#episode.noteResent(now);
     this.retransmissions++;
-    this.#resent++;
-    this.#firstResentAt = Math.min(this.#firstResentAt, now);
-    this.#outlet.sendData(start, Math.min(length, this.mss), (end > this.written ? FLAG.fin : 0) | FLAG.psh);
+    this.#outlet.sendData(start, Math.min(length, this.mss), (end > written ? FLAG.fin : 0) | FLAG.psh, now);
     this.#sent(end - start, now);
   }
 
   /** `isForced`: neither the congestion window nor the pace counts, nor that a segment is short. */
   #sendNew(now: number, isForced: boolean): boolean {
-    const board = this.#board;
-    if (board.isFull) return false;
-    const unsent = this.written - this.nxt;
-    const room = Math.max(0, this.windowEnd - this.nxt);
-    const length = Math.min(unsent, this.mss, room);
-    const withFin = this.isFinQueued && this.nxt + length === this.written && this.nxt <= this.written;
+    const flight = this.#flight;
+    if (flight.board.isFull) return false;
+    const { written, isFinQueued } = this.buffer;
+    const start = flight.nxt;
+    const unsent = written - start;
+    const length = Math.min(unsent, this.mss, Math.max(0, this.#peerWindow.end - start));
+    const withFin = isFinQueued && start + length === written && start <= written;
     if (length <= 0 && !withFin) {
-      if (this.inFlight < this.congestion.window) this.#rate.starve(this.inFlight);
+      if (this.inFlight < this.congestion.window) flight.rate.starve(this.inFlight);
       return false;
     }
-    if (length < unsent && length < this.mss && length < this.largestWindow / 2) {
-      if (!isForced) return false; // silly window: RFC 9293 §3.8.6.2.1
+    if (!isForced) {
+      // Silly window: RFC 9293 §3.8.6.2.1.
+      if (length < unsent && length < this.mss && length < this.#peerWindow.largest / 2) return false;
+      if (!this.#mayEmit(length, now)) return false;
     }
-    if (!isForced && !this.#mayEmit(length, now)) return false;
-    const isLast = length === unsent;
-    const start = this.nxt;
-    const isAlone = this.una === start;
-    this.nxt += length + (withFin ? 1 : 0);
-    this.#rate.stamp(board, board.push(start, this.nxt, now), isAlone, now);
-    this.#outlet.sendData(start, length, (isLast ? FLAG.psh : 0) | (withFin ? FLAG.fin : 0));
+    flight.push(start + length + (withFin ? 1 : 0), now);
+    this.#outlet.sendData(start, length, (length === unsent ? FLAG.psh : 0) | (withFin ? FLAG.fin : 0), now);
     if (this.inFlight + this.mss > this.congestion.window) this.#isWindowLimited = true;
     this.#sent(length, now);
     return true;
@@ -429,14 +325,14 @@ export class Sender {
     this.congestion.onSent(bytes);
     this.#pacer.sent(bytes, this.congestion.pace);
     this.#lastSentAt = now;
-    this.#persistAt = Infinity;
+    this.#peerWindow.disarm();
     if (this.#rtoAt === Infinity) this.#rtoAt = now + this.rtt.rto;
   }
 
   #armProbe(now: number): void {
     this.#probe.disarm();
-    if (!this.#hasSack || this.#state !== "open" || this.nxt === this.una || this.#probe.isOut) return;
-    const board = this.#board;
+    const { board, isEmpty } = this.#flight;
+    if (!this.#hasSack || !this.#episode.isOpen || isEmpty || this.#probe.isOut) return;
     if (board.lostBytes > 0 || board.sackedBytes > 0 || this.rtt.smoothed < 0) return;
     this.#probe.arm(this.rtt.smoothed, board.tail - board.head === 1, this.#rtoAt, now);
   }
@@ -446,33 +342,26 @@ export class Sender {
   /** Runs what is due. False: the peer has not answered for too long. */
   poll(now: number): boolean {
     if (this.hasOutstanding && now >= this.#progressAt + USER_TIMEOUT_MS) return false;
-    if (now >= this.#losses.deadline) {
-      this.#detectLosses(now);
-      if (this.#state === "open" && this.#board.lostBytes > 0) this.#enterRecovery();
+    if (now >= this.#flight.losses.deadline) {
+      this.#flight.detectLosses(this.mss, !this.#episode.isOpen, now);
+      this.#recoverIfLost();
     }
     if (now >= this.#rtoAt) this.#timeOut(now);
     else if (now >= this.#probe.deadline) this.#probeTail(now);
-    if (now >= this.#persistAt) this.#persist(now);
+    if (now >= this.#peerWindow.probeAt) this.#probeWindow(now);
     return true;
   }
 
   #timeOut(now: number): void {
     this.#probe.reset();
-    this.#losses.deadline = Infinity;
-    if (this.nxt === this.una) {
+    if (this.#flight.isEmpty) {
       this.#rtoAt = Infinity;
       return;
     }
-    const board = this.#board;
-    const isFirst = this.#state !== "loss";
-    const flight = this.inFlight + board.lostBytes;
-    const isReneged = (board.fate(board.head) & SACKED) !== 0;
-    if (isReneged) this.#sacks.forget();
-    board.markAllLost(isReneged);
-    this.#lostHint = board.head;
+    this.congestion.onTimeout(this.inFlight + this.#flight.board.lostBytes, this.#episode.state !== "loss");
+    this.#flight.loseAll();
     this.#duplicates = 0;
-    this.congestion.onTimeout(flight, isFirst);
-    this.#beginEpisode("loss");
+    this.#episode.begin("loss", this.nxt);
     this.rtt.backOff();
     this.#rtoAt = now + this.rtt.rto;
     this.#isWindowLimited = true;
@@ -480,22 +369,19 @@ export class Sender {
   }
 
   #probeTail(now: number): void {
-    const board = this.#board;
     this.#probe.disarm();
-    if (board.head === board.tail) return;
+    if (this.#flight.isEmpty) return;
     const isNew = this.#sendNew(now, true);
-    if (!isNew) this.#resend(board.tail - 1, now);
+    if (!isNew) this.#resend(this.#flight.board.tail - 1, now);
     this.#probe.sent(this.nxt, !isNew);
     this.#rtoAt = now + this.rtt.rto;
   }
 
-  /** RFC 9293 §3.8.6.1. */
-  #persist(now: number): void {
-    this.#persistAt = Infinity;
-    if (this.nxt !== this.una || !this.hasOutstanding) return;
+  #probeWindow(now: number): void {
+    this.#peerWindow.disarm();
+    if (!this.#flight.isEmpty || !this.hasOutstanding) return;
     if (this.#sendNew(now, true)) return;
-    this.#outlet.sendProbe();
-    this.#persistBackoff *= 2;
-    this.#persistAt = now + Math.min(this.rtt.rto * this.#persistBackoff, LARGEST_PERSIST_MS);
+    this.#outlet.sendProbe(now);
+    this.#peerWindow.backOff(this.rtt.rto, now);
   }
 }

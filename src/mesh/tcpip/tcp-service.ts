@@ -15,11 +15,13 @@ import {
 } from "../../wire/ip.ts";
 import { FLAG, TCP, type TcpSegment, writeTcpHeader } from "../../wire/tcp.ts";
 import type { CongestionControl } from "./congestion.ts";
-import { type ConnectionHost, type Keepalive, TcpConnection } from "./connection.ts";
+import { type ConnectionHost, TcpConnection } from "./connection.ts";
 import { ConnectionTable } from "./connection-table.ts";
 import { DeadlineHeap } from "./deadline-heap.ts";
 import { InitialNumbers } from "./isn.ts";
+import type { Keepalive } from "./keepalive.ts";
 import type { StackCore } from "./stack-core.ts";
+import { ConnectionKey, TcpWriter } from "./tcp-writer.ts";
 
 export type TcpAccept = (conn: Conn) => void;
 
@@ -48,7 +50,7 @@ const RESETS_PER_SECOND = 1000;
 
 /** The connections of a stack: who gets a segment, who is served next. */
 export class TcpService implements ConnectionHost {
-  readonly writer: StackCore["writer"];
+  readonly tcp: TcpWriter;
   readonly keepalive: Keepalive;
   readonly congestion: CongestionControl;
   readonly #core: StackCore;
@@ -69,7 +71,7 @@ export class TcpService implements ConnectionHost {
   constructor(core: StackCore, options: TcpServiceOptions) {
     this.#core = core;
     this.#options = options;
-    this.writer = core.writer;
+    this.tcp = new TcpWriter(core.writer);
     this.keepalive = options.keepalive;
     this.congestion = options.congestion;
     this.#table = new ConnectionTable(core.random);
@@ -151,7 +153,7 @@ export class TcpService implements ConnectionHost {
       counters.tooManyConnections++;
       return;
     }
-    const key = { local, localPort, remote, remotePort };
+    const key = new ConnectionKey(local, localPort, remote, remotePort);
     const source = { address: formatAddress(remote), port: remotePort };
     const destination = { address: formatAddress(local), port: localPort };
     const unproved: Proof = { kind: "public", source, destination }; // until it is accepted
@@ -213,7 +215,7 @@ export class TcpService implements ConnectionHost {
     const acknowledgment = hasAck ? 0 : (segment.sequence + length) >>> 0;
     const local = slab.subarray(ip.destination, ip.destination + ip.addressLength);
     const remote = slab.subarray(ip.source, ip.source + ip.addressLength);
-    const { bytes } = this.writer;
+    const { bytes } = this.#core.writer;
     const start = ipHeaderLength(local);
     const answer = FLAG.rst | (hasAck ? 0 : FLAG.ack);
     const { sourcePort, destinationPort } = segment;
@@ -221,7 +223,7 @@ export class TcpService implements ConnectionHost {
     writeIpHeader(bytes, local, remote, PROTOCOL.tcp, TCP.end);
     const sum = sumPseudoHeader(local, remote, PROTOCOL.tcp) + TCP.end + sumWords(bytes, start, TCP.end);
     write16(bytes, start + TCP.checksum, checksumOf(sum));
-    this.output(this.writer.view(start + TCP.end), peer, now);
+    this.output(this.#core.writer.view(start + TCP.end), peer, now);
   }
 
   /** A packet of ours, quoted at `offset`, was too long for the path. */
@@ -269,7 +271,7 @@ export class TcpService implements ConnectionHost {
     if (localPort === undefined) return refusal("TCPIP_PORT_IN_USE", "no free source port");
     if (!this.#hasRoom()) return refusal("TCPIP_BUSY", "too many connections");
     const now = this.now();
-    const key = { local, localPort, remote, remotePort };
+    const key = new ConnectionKey(local, localPort, remote, remotePort);
     const proof: Proof = { kind: "public", source, destination: { address: formatAddress(local), port: localPort } };
     const numbers = this.#numbers.of(local, localPort, remote, remotePort, now);
     const connection = new TcpConnection(this, key, -1, true, proof, numbers, now);

@@ -10,7 +10,9 @@ import { innerLength, sourceAt } from "./inner-packet.ts";
 import { type Drops, noDrops, type WireGuardOptions } from "./options.ts";
 import { PeerState, type WireGuardPeer } from "./peer.ts";
 import { PeerTimers } from "./peer-timers.ts";
+import { paddedLength } from "./session.ts";
 import { SessionTable } from "./session-table.ts";
+import { Strangers } from "./strangers.ts";
 
 export type { Drops, WireGuardOptions } from "./options.ts";
 export type { WireGuardPeer } from "./peer.ts";
@@ -39,6 +41,9 @@ export class WireGuard {
   readonly #table: SessionTable;
   readonly #timers: PeerTimers;
   readonly #handshakes: Handshakes;
+  readonly #strangers: Strangers = new Strangers();
+  /** Initiations of those who are strangers no more; answered at the next poll, when all is known of them. */
+  #greeted: { readonly message: Uint8Array; readonly path: number }[] = [];
   readonly #scratch: Uint8Array = new Uint8Array(65_536 + DATA.smallest);
   /** Only for calls that are told no time. */
   #lastNow = 0;
@@ -62,6 +67,7 @@ export class WireGuard {
     const host: HandshakeHost = {
       drops: this.drops,
       peerOfKey: (publicKey) => this.#byKey.get(toHex(publicKey)),
+      stranger: (publicKey, message, path, now) => this.#strangers.hold(toHex(publicKey), message, path, now),
       peerAt: (index) => this.#peers[index],
       authenticated: (peer, path, length, now) => this.#receivedAuthenticated(peer, path, length, now),
       established: (peer, now) => {
@@ -75,6 +81,8 @@ export class WireGuard {
   /** Another key of ours: every session ends, peers keep their numbers and shake hands anew. */
   setPrivateKey(key: Uint8Array): void {
     this.#handshakes.setPrivateKey(key);
+    this.#strangers.clear();
+    this.#greeted = [];
     const { privateKey, publicKey } = this.#handshakes.self;
     for (const peer of this.#peers) {
       if (peer === undefined) continue;
@@ -106,6 +114,8 @@ export class WireGuard {
     this.#byKey.set(toHex(peer.publicKey), state);
     for (const prefix of peer.allowedIps) this.#allowed.set(prefix, state.index);
     if (state.persistentKeepaliveMs > 0) this.#timers.arm(state, "persistent", now);
+    const held = this.#strangers.take(toHex(peer.publicKey), now);
+    if (held !== undefined) this.#greeted.push(held);
     return state.index;
   }
 
@@ -193,11 +203,14 @@ export class WireGuard {
 
   /** Monotonic ms of the next `poll`. It may be early, never late. */
   get deadline(): number {
-    return this.#timers.deadline;
+    return this.#greeted.length > 0 ? this.#lastNow : this.#timers.deadline;
   }
 
   poll(now: number): void {
     this.#lastNow = now;
+    for (const { message, path } of this.#greeted.splice(0)) {
+      this.#handshakes.receive(MESSAGE.initiation, message, path, now);
+    }
     this.#timers.poll(this.#peers, now);
   }
 
@@ -328,6 +341,11 @@ export class WireGuard {
     if (packet.length > 0) this.#timers.sentData(peer, now);
     if (session.isWorn || (session.isInitiator && now - session.created >= REKEY_AFTER_MS)) this.initiate(index, now);
     return length;
+  }
+
+  /** What `seal` makes of a packet of `length` bytes. */
+  sealedBytes(length: number): number {
+    return DATA.smallest + paddedLength(length, this.#mtu);
   }
 
   #sendData(peer: PeerState, packet: Uint8Array, now: number): void {

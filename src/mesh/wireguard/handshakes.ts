@@ -22,6 +22,8 @@ import type { SessionTable } from "./session-table.ts";
 export interface HandshakeHost {
   readonly drops: Drops;
   peerOfKey(publicKey: Uint8Array): PeerState | undefined;
+  /** An initiation for us, of a key that is no peer's. */
+  stranger(publicKey: Uint8Array, message: Uint8Array, path: number, now: number): void;
   peerAt(index: number): PeerState | undefined;
   /** A message of `length` bytes that came by `path` is proven to be the peer's. */
   authenticated(peer: PeerState, path: number, length: number, now: number): void;
@@ -102,6 +104,7 @@ export class Handshakes {
   #receiveInitiation(message: Uint8Array, path: number, now: number): boolean {
     const opened = openInitiation(this.#self, message);
     const peer = opened === undefined ? undefined : this.#host.peerOfKey(opened.peerPublic);
+    if (opened !== undefined && peer === undefined) this.#host.stranger(opened.peerPublic, message, path, now);
     if (opened === undefined || peer === undefined) return false;
     const timestamp = openTimestamp(opened, peer.staticSecret, message);
     if (timestamp === undefined || !isLater(timestamp, peer.latestTimestamp)) return false;

@@ -46,7 +46,10 @@ export const REFUSALS: readonly Rule[] = [
   },
   {
     name: "transfer-coding",
-    applies: (sent) => sent.values("transfer-encoding").length > 0 && codings(sent) !== "chunked",
+    applies: (sent) =>
+      sent.values("transfer-encoding").length > 0 &&
+      // The parser takes no tab behind the value.
+      (codings(sent) !== "chunked" || sent.lines.some((line) => /^transfer-encoding:.*\t *$/i.test(line))),
     change: refused(400, 501),
   },
   {

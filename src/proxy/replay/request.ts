@@ -40,10 +40,6 @@ export function afterRequest(sent: Sent): string {
   return isChunked(sent.body) ? sent.body.slice(chunkedLength(sent.body)) : "";
 }
 
-export function hasBody(sent: Sent): boolean {
-  return sent.values("transfer-encoding").length > 0 || Number(sent.values("content-length")[0] ?? 0) > 0;
-}
-
 /** Is a part of the declared body not among these bytes? */
 export function lacksBody(sent: Sent, bytes: string): boolean {
   if (sent.values("transfer-encoding").length > 0) return !/(?:^|\r\n)0+\r\n(?:[^\r\n]+\r\n)*\r\n/.test(bytes);
@@ -165,13 +161,15 @@ function isTrailer(text: string): boolean {
   return whole.every((line) => /^[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*$/.test(line));
 }
 
+const LONGEST_CHUNK_LINE = 4096;
+
 /** RFC 9112 section 7.1, as far as the body goes. */
 export function isChunked(body: string): boolean {
   for (let at = 0; at < body.length; ) {
     const rest = body.slice(at);
     if (!rest.includes("\n")) return /^[0-9A-Fa-f]{0,16}(?:;[^\r]*)?\r?$/.test(rest);
     const line = /^([0-9A-Fa-f]{1,16})(?:;[^\r\n]*)?\r\n/.exec(rest);
-    if (line === null) return false;
+    if (line === null || line[0].length > LONGEST_CHUNK_LINE) return false;
     const size = Number.parseInt(line[1]!, 16);
     if (size === 0) return isTrailer(rest.slice(line[0].length));
     at += line[0].length + size;

@@ -41,7 +41,8 @@ const CRLF = Buffer.from("\r\n");
 const BLANK_LINE = Buffer.from("\r\n\r\n");
 const NO_FIELDS: readonly string[] = [];
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
-const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
+/** What no field line may hold: controls, and line ends that are only half of one (RFC 9112 section 2.2). */
+const BAD_TEXT = /[^\t\r\n\x20-\x7e\x80-\xff]|\r(?!\n)|(?<!\r)\n/;
 const STATUS_LINE = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: [\t\x20-\x7e\x80-\xff]*)?$/;
 /** RFC 9112 section 7.1. Extensions are dropped, but they too must be text. */
 const CHUNK_LINE = /^([0-9A-Fa-f]{1,13})(?:[\t ]*;[\t\x20-\x7e\x80-\xff]*)?$/;
@@ -266,6 +267,7 @@ export class AnswerParser {
 
 /** Lines of `name: value` to the end of the text; no folding, no bare line ends (RFC 9112 section 5). */
 function readFields(text: string, from: number, most: number): string[] | undefined {
+  if (BAD_TEXT.test(text)) return undefined;
   const fields: string[] = [];
   let at = from;
   while (at <= text.length) {
@@ -274,9 +276,8 @@ function readFields(text: string, from: number, most: number): string[] | undefi
     const colon = text.indexOf(":", at);
     if (colon < 0 || colon > end) return undefined;
     const name = text.slice(at, colon);
-    const value = withoutBlanks(text, colon + 1, end);
-    if (!TOKEN.test(name) || !VALUE.test(value) || fields.length >= most * 2) return undefined;
-    fields.push(name, value);
+    if (!TOKEN.test(name) || fields.length >= most * 2) return undefined;
+    fields.push(name, withoutBlanks(text, colon + 1, end));
     at = end + 2;
   }
   return fields;

@@ -32,6 +32,8 @@ export class Http1Connection implements Exchange {
   #mustFlush = false;
   #isGone = false;
   isReused = false;
+  /** Since when it waits for another request, on the clock of who keeps it. */
+  idleSince = 0;
 
   constructor(socket: Duplex, key: string, owner: ConnectionOwner) {
     this.#socket = socket;

@@ -9,9 +9,9 @@ export class IdleConnections {
   readonly #clock: Clock;
   readonly #most: number;
   readonly #idleMs: number;
+  /** The longest idle first. A list that became empty waits for the next sweep. */
   readonly #byKey: Map<string, Http1Connection[]> = new Map();
-  /** Since when, the longest idle first. */
-  readonly #since: Map<Http1Connection, number> = new Map();
+  #size = 0;
   #cancelSweep: (() => void) | undefined;
 
   constructor(clock: Clock, most: number, idleMs: number) {
@@ -21,63 +21,67 @@ export class IdleConnections {
   }
 
   get size(): number {
-    return this.#since.size;
+    return this.#size;
   }
 
   add(connection: Http1Connection): void {
-    for (const oldest of this.#since.keys()) {
-      if (this.#since.size < this.#most) break;
-      this.#drop(oldest);
-    }
-    const now = this.#clock.now();
+    if (this.#size >= this.#most) this.#dropOldest();
+    connection.idleSince = this.#clock.now();
     const same = this.#byKey.get(connection.key);
     if (same === undefined) this.#byKey.set(connection.key, [connection]);
     else same.push(connection);
-    this.#since.set(connection, now);
-    this.#cancelSweep ??= this.#clock.at(now + this.#idleMs, () => this.#sweep());
+    this.#size++;
+    this.#cancelSweep ??= this.#clock.at(connection.idleSince + this.#idleMs, () => this.#sweep());
   }
 
   take(key: string): Http1Connection | undefined {
-    for (;;) {
-      const connection = this.#byKey.get(key)?.at(-1);
-      if (connection === undefined) return undefined;
-      const idleMs = this.#clock.now() - this.#since.get(connection)!;
+    const same = this.#byKey.get(key);
+    for (let connection = same?.pop(); connection !== undefined; connection = same?.pop()) {
+      this.#size--;
+      const idleMs = this.#clock.now() - connection.idleSince;
       const keepMs = (connection.keepSeconds ?? Number.POSITIVE_INFINITY) * 1000 - KEEP_MARGIN_MS;
-      if (connection.isUsable && idleMs < keepMs) {
-        this.remove(connection);
-        return connection;
-      }
-      this.#drop(connection);
+      if (connection.isUsable && idleMs < keepMs) return connection;
+      connection.destroy();
     }
+    return undefined;
   }
 
   remove(connection: Http1Connection): void {
-    if (!this.#since.delete(connection)) return;
-    const same = this.#byKey.get(connection.key)!;
-    if (same.at(-1) === connection) same.pop();
-    else same.splice(same.indexOf(connection), 1);
-    if (same.length === 0) this.#byKey.delete(connection.key);
+    const same = this.#byKey.get(connection.key) ?? [];
+    const index = same.indexOf(connection);
+    if (index < 0) return;
+    same.splice(index, 1);
+    this.#size--;
   }
 
   close(): void {
     this.#cancelSweep?.();
-    for (const connection of this.#since.keys()) this.#drop(connection);
+    for (const same of this.#byKey.values()) for (const connection of same) connection.destroy();
+    this.#byKey.clear();
+    this.#size = 0;
   }
 
-  #drop(connection: Http1Connection): void {
-    this.remove(connection);
-    connection.destroy();
+  #dropOldest(): void {
+    let oldest: Http1Connection | undefined;
+    for (const [first] of this.#byKey.values()) {
+      if (first !== undefined && (oldest === undefined || first.idleSince < oldest.idleSince)) oldest = first;
+    }
+    if (oldest === undefined) return;
+    this.remove(oldest);
+    oldest.destroy();
   }
 
   #sweep(): void {
-    this.#cancelSweep = undefined;
-    for (const [connection, since] of this.#since) {
-      const end = since + this.#idleMs;
-      if (end > this.#clock.now()) {
-        this.#cancelSweep = this.#clock.at(end, () => this.#sweep());
-        return;
-      }
-      this.#drop(connection);
+    const now = this.#clock.now();
+    let next = Number.POSITIVE_INFINITY;
+    for (const [key, same] of this.#byKey) {
+      const fresh = same.findIndex(({ idleSince }) => idleSince + this.#idleMs > now);
+      const expired = same.splice(0, fresh < 0 ? same.length : fresh);
+      this.#size -= expired.length;
+      for (const connection of expired) connection.destroy();
+      if (same.length === 0) this.#byKey.delete(key);
+      else next = Math.min(next, same[0]!.idleSince + this.#idleMs);
     }
+    this.#cancelSweep = next === Number.POSITIVE_INFINITY ? undefined : this.#clock.at(next, () => this.#sweep());
   }
 }

@@ -1,0 +1,42 @@
+import { describe, expect, test } from "vitest";
+import type { ServeConfig } from "../wire/serve-config.ts";
+import { serveWarnings } from "./serve-warnings.ts";
+
+const proxy = (target: string): ServeConfig => ({
+  Web: { "gw.mesh.test:443": { Handlers: { "/": { Proxy: target } } } },
+});
+
+describe("ID-14, CF-7: what an operator should know is said", () => {
+  test.each([
+    ["http://127.0.0.1:3000"],
+    ["http://127.1.2.3:3000"],
+    ["http://[::1]:3000"],
+    ["http://localhost:3000/base"],
+    ["unix:/run/app.sock"],
+    ["h2c://localhost:9000"],
+  ])("nothing of %s", (target) => {
+    expect(serveWarnings(proxy(target))).toEqual([]);
+  });
+
+  test.each([
+    ["http://10.0.0.5:3000", /10\.0\.0\.5 is another machine/],
+    ["http://[2001:db8::1]:3000", /2001:db8::1\] is another machine/],
+    ["http://backend.internal", /backend\.internal is another machine/],
+    ["http://localhost.evil.example", /another machine/],
+    ["https://127.0.0.1.nip.io", /another machine/],
+    ["https+insecure://localhost:8443", /certificate of localhost is not verified/],
+  ])("something of %s", (target, wanted) => {
+    expect(serveWarnings(proxy(target))).toEqual([expect.stringMatching(wanted)]);
+    expect(serveWarnings({ Foreground: { session: proxy(target) } })).toHaveLength(1);
+  });
+
+  test("TCP forwards, and what the internet may reach", () => {
+    expect(serveWarnings({ TCP: { "22": { TCPForward: "127.0.0.1:22" }, "80": { HTTP: true } } })).toEqual([]);
+    expect(serveWarnings({ TCP: { "5432": { TCPForward: "db.internal:5432" } } })).toEqual([
+      expect.stringContaining("port 5432 is forwarded to db.internal"),
+    ]);
+    expect(serveWarnings({ AllowFunnel: { "gw:443": true, "gw:8443": false } })).toEqual([
+      "gw:443 is open to the internet, without login",
+    ]);
+  });
+});

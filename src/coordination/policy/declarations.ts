@@ -1,0 +1,124 @@
+import { parsePrefix } from "../../base/address.ts";
+import { rangeOfPrefix } from "../../wire/address-set.ts";
+import type { NodeAttribute, PolicyTest } from "./document.ts";
+import { isLogin, type Names, type Selector } from "./selector.ts";
+import type { Place, SelectorReader } from "./selector-reader.ts";
+import type { Path, PolicySource } from "./source.ts";
+
+const RESERVED_POOLS = ["100.100.100.0/24", "100.115.92.0/23"].map((text) => rangeOfPrefix(parsePrefix(text)!));
+
+/** What later parts of a policy refer to. */
+export function readNames(
+  source: PolicySource,
+  at: (name: string) => Place,
+  users: readonly string[] | undefined,
+): Names {
+  const hosts = new Map<string, string>();
+  for (const [name, value] of source.entries(at("hosts").value, at("hosts").path)) {
+    const path = [...at("hosts").path, name];
+    const address = source.text(value, path);
+    if (parsePrefix(address) === undefined)
+      throw source.fault("POLICY_RULE", path, `hosts["${name}"]: "${address}": invalid address`);
+    hosts.set(name, address);
+  }
+  const groups = new Map<string, readonly string[]>();
+  for (const [name, value] of source.entries(at("groups").value, at("groups").path)) {
+    const path = [...at("groups").path, name];
+    if (!/^group:./.test(name))
+      throw source.fault("POLICY_RULE", path, `groups["${name}"]: group names must start with "group:"`);
+    const members = source.texts(value, path);
+    for (const [index, member] of members.entries()) {
+      const fail = (problem: string): Error =>
+        source.fault("POLICY_RULE", [...path, index], `groups["${name}"]: "${member}": ${problem}`);
+      if (member.startsWith("group:")) throw fail("group members cannot be recursive");
+      if (/^(tag|autogroup):/.test(member) || !member.includes("@")) throw fail("group members must be users");
+      if (users !== undefined && !users.some((user) => isLogin(member, user))) throw fail("user not found");
+    }
+    groups.set(name, members);
+  }
+  const tags = new Set<string>();
+  for (const [name] of source.entries(at("tagOwners").value, at("tagOwners").path)) {
+    if (!/^tag:[A-Za-z]/.test(name)) {
+      const problem = `tagOwners["${name}"]: tag names must start with a letter, after 'tag:'`;
+      throw source.fault("POLICY_RULE", [...at("tagOwners").path, name], problem);
+    }
+    tags.add(name);
+  }
+  return { hosts, groups, tags };
+}
+
+export function readTagOwners(reader: SelectorReader, { value, path }: Place): ReadonlyMap<string, readonly string[]> {
+  const owners = new Map<string, readonly string[]>();
+  for (const [tag, list] of reader.source.entries(value, path)) {
+    const texts = reader.source.texts(list, [...path, tag]);
+    reader.selectors(list, [...path, tag], (problem) => `tagOwners["${tag}"]: ${problem}`);
+    owners.set(tag, texts);
+  }
+  return owners;
+}
+
+export function readRouteApprovers(
+  reader: SelectorReader,
+  place: Place | undefined,
+): ReadonlyMap<string, readonly Selector[]> {
+  const approvers = new Map<string, readonly Selector[]>();
+  if (place === undefined) return approvers;
+  for (const [route, list] of reader.source.entries(place.value, place.path)) {
+    const where = [...place.path, route];
+    if (parsePrefix(route) === undefined) throw reader.fault(where, `"${route}": invalid address`);
+    approvers.set(route, reader.selectors(list, where));
+  }
+  return approvers;
+}
+
+export function readNodeAttributes(reader: SelectorReader, { value, path }: Place): readonly NodeAttribute[] {
+  const { source } = reader;
+  return source.list(value, path).map((item, index): NodeAttribute => {
+    const where = [...path, index];
+    const members = source.members(item, where, ["target", "attr", "app", "ipPool"]);
+    const target = members.get("target");
+    const targets = reader.selectors(target?.value, target?.path ?? where);
+    for (const selector of targets) {
+      if (selector.kind === "autogroup" && (selector.name === "self" || selector.name === "internet")) {
+        throw reader.fault(target!.path, `"autogroup:${selector.name}" is not valid as a target`);
+      }
+    }
+    const pool = members.get("ipPool");
+    for (const [at, text] of source.texts(pool?.value, pool?.path ?? where).entries())
+      checkPool(reader, text, [...pool!.path, at]);
+    const attributes: Record<string, readonly unknown[] | null> = Object.create(null);
+    const attr = members.get("attr");
+    for (const name of source.texts(attr?.value, attr?.path ?? where)) attributes[name] = null;
+    const app = members.get("app");
+    for (const [name, values] of source.entries(app?.value, app?.path ?? where)) {
+      attributes[name] = source.list(values, [...app!.path, name]);
+    }
+    return { targets, attributes };
+  });
+}
+
+function checkPool(reader: SelectorReader, text: string, path: Path): void {
+  const prefix = parsePrefix(text);
+  if (prefix === undefined) throw reader.fault(path, `IPPool(${text}): invalid address`);
+  const range = rangeOfPrefix(prefix);
+  const isReserved = RESERVED_POOLS.some(
+    (pool) => pool.bits === range.bits && pool.low <= range.low && range.high <= pool.high,
+  );
+  if (isReserved) throw reader.fault(path, `IPPool(${text}): network within reserved range`);
+}
+
+export function readTests(source: PolicySource, { value, path }: Place): readonly PolicyTest[] {
+  return source.list(value, path).map((item, index) => {
+    const where = [...path, index];
+    const members = source.members(item, where, ["src", "proto", "accept", "deny", "allow", "srcPostureAttrs"]);
+    const texts = (name: string): readonly string[] =>
+      source.texts(members.get(name)?.value, members.get(name)?.path ?? where);
+    return {
+      path: where,
+      src: source.text(members.get("src")?.value ?? "", where),
+      proto: source.text(members.get("proto")?.value ?? "", where),
+      accept: [...texts("accept"), ...texts("allow")],
+      deny: texts("deny"),
+    };
+  });
+}

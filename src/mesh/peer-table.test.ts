@@ -1,0 +1,126 @@
+import { beforeEach, describe, expect, test } from "vitest";
+import { parseAddress } from "../base/address.ts";
+import { PathTable } from "../base/path-table.ts";
+import { seededRandom } from "../base/random.ts";
+import { chooseAead } from "../crypto/aead/choose.ts";
+import { formatKey, generatePrivateKey, publicKeyOf } from "../crypto/keys.ts";
+import type { NetworkMap } from "../wire/network-map.ts";
+import type { Node } from "../wire/tailcfg.ts";
+import { PacketFilter } from "./filter/filter.ts";
+import { Paths } from "./paths/paths.ts";
+import { PeerTable } from "./peer-table.ts";
+import { WireGuard } from "./wireguard/device.ts";
+
+const random = seededRandom(8);
+const key = () => formatKey("nodekey", publicKeyOf(generatePrivateKey(random)));
+const aead = await chooseAead();
+const WALL = Date.UTC(2026, 0, 1);
+
+const self: Node = {
+  ID: 1,
+  StableID: "1",
+  Name: "gw.tail.test.",
+  User: 1,
+  Key: key(),
+  Addresses: ["100.64.0.1/32", "fd7a:115c:a1e0::1/128"],
+};
+const peer = (ID: number, more: Partial<Node> = {}): Node => ({
+  ...self,
+  ID,
+  Key: key(),
+  Addresses: [`100.64.0.${ID}/32`],
+  HomeDERP: 1,
+  ...more,
+});
+const mapOf = (...peers: Node[]): NetworkMap => ({
+  self,
+  peers: new Map(peers.map((node) => [node.ID, node])),
+  users: new Map(),
+  derpMap: { Regions: {} },
+  dns: {},
+  packetFilter: [],
+  domain: "",
+  health: [],
+});
+
+let table: PeerTable;
+let wireguard: WireGuard;
+let removed: number[];
+
+beforeEach(() => {
+  removed = [];
+  const privateKey = generatePrivateKey(random);
+  wireguard = new WireGuard({ privateKey, random, wall: () => WALL, aead, send: () => {} });
+  const paths = new Paths({
+    discoPrivateKey: generatePrivateKey(random),
+    nodePublicKey: publicKeyOf(privateKey),
+    random,
+    table: new PathTable(),
+    send: () => {},
+    onEndpoints: () => {},
+    onNetInfo: () => {},
+  });
+  table = new PeerTable({ wireguard, paths, filter: new PacketFilter(), onRemoved: (index) => removed.push(index) });
+});
+
+const owner = (address: string) => {
+  const bytes = parseAddress(address)!;
+  return table.byIndex(wireguard.route(bytes, 0, bytes.length as 4 | 16))?.node.ID;
+};
+
+describe("CC-5 what the server says of a peer gives it no more than its own addresses", () => {
+  test.each<[string, Partial<Node>, string]>([
+    ["a default route", { AllowedIPs: ["100.64.0.2/32", "0.0.0.0/0"] }, "8.8.8.8"],
+    ["a subnet route", { AllowedIPs: ["100.64.0.2/32", "10.0.0.0/8"], PrimaryRoutes: ["10.0.0.0/8"] }, "10.1.1.1"],
+    ["an address of ours", { Addresses: ["100.64.0.2/32", "100.64.0.1/32"] }, "100.64.0.1"],
+  ])("%s", (_, more, address) => {
+    table.apply(mapOf(peer(2, more)), 0, WALL);
+    expect([owner("100.64.0.2"), owner(address)]).toEqual([2, undefined]);
+  });
+
+  test("a peer with our own key is none", () => {
+    table.apply(mapOf(peer(2, { Key: self.Key }), peer(3)), 0, WALL);
+    expect([...table.all].map(({ node }) => node.ID)).toEqual([3]);
+  });
+});
+
+describe("CC-9 a peer whose key has run out", () => {
+  test("is no peer, and its connections are cut; the next expiry is told", () => {
+    const [soon, later, never] = [
+      peer(2, { KeyExpiry: new Date(WALL + 1000).toISOString() }),
+      peer(3, { KeyExpiry: new Date(WALL + 5000).toISOString() }),
+      peer(4),
+    ];
+    const map = mapOf(soon, later, never);
+    expect(table.apply(map, 0, WALL)).toBe(WALL + 1000);
+    expect(table.apply(map, 0, WALL + 999)).toBe(WALL + 1000);
+    expect(removed).toEqual([]);
+    expect(table.apply(map, 0, WALL + 1000)).toBe(WALL + 5000);
+    expect([removed, owner("100.64.0.2"), owner("100.64.0.3")]).toEqual([[0], undefined, 3]);
+    expect(table.apply(map, 0, WALL + 5000)).toBe(Infinity);
+  });
+
+  test("is one again once it was renewed", () => {
+    const expired = peer(2, { Expired: true });
+    table.apply(mapOf(expired), 0, WALL);
+    expect(owner("100.64.0.2")).toBeUndefined();
+    table.apply(mapOf({ ...expired, Expired: false }), 0, WALL);
+    expect(owner("100.64.0.2")).toBe(2);
+  });
+});
+
+test("a peer with a new key is another peer: what rested on the old one is cut", () => {
+  const old = peer(2);
+  table.apply(mapOf(old), 0, WALL);
+  table.apply(mapOf({ ...old, Key: key() }), 0, WALL);
+  expect([removed, owner("100.64.0.2")]).toEqual([[0], 2]);
+});
+
+test("cleared, nobody is left, and the same map brings them back", () => {
+  const map = mapOf(peer(2), peer(3));
+  table.apply(map, 0, WALL);
+  table.clear();
+  expect([removed, owner("100.64.0.2")]).toEqual([[0, 1], undefined]);
+  table.apply(map, 0, WALL);
+  expect([owner("100.64.0.2"), owner("100.64.0.3")]).toEqual([2, 3]);
+});

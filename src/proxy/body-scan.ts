@@ -1,0 +1,52 @@
+/** One chunk's line, and what all extensions of a message may say together: nobody uses them but attackers (H1-5). */
+const LONGEST_LINE = 4 * 1024;
+const MOST_EXTENSIONS = 16 * 1024;
+
+/** Follows one request's body beside the parser, to know where it ends and to bound what chunk lines may hold. */
+export class BodyScan {
+  /** Bytes of data that are still to come; of a chunk with its line end. */
+  #data: number;
+  readonly #isChunked: boolean;
+  #line = "";
+  #extensions = 0;
+  #part: "chunks" | "trailer" | "over" = "chunks";
+
+  /** `length` as the parser has read it; without one the body comes in chunks. */
+  constructor(length: number | undefined) {
+    this.#isChunked = length === undefined;
+    this.#data = length ?? 0;
+  }
+
+  /** Up to where the bytes from `at` on belong to the body; `undefined` when a chunk's line is too long. */
+  take(bytes: Buffer, at: number): number | undefined {
+    let to = at;
+    while (to < bytes.length && this.#part !== "over") {
+      const skipped = Math.min(this.#data, bytes.length - to);
+      this.#data -= skipped;
+      to += skipped;
+      if (!this.#isChunked || to === bytes.length) break;
+      const end = bytes.indexOf(10, to);
+      const room = LONGEST_LINE + 1 - this.#line.length;
+      this.#line += bytes.toString("latin1", to, Math.min(end < 0 ? bytes.length : end, to + room));
+      if (this.#line.length > LONGEST_LINE && this.#part === "chunks") return undefined;
+      to = end < 0 ? bytes.length : end + 1;
+      if (end >= 0 && !this.#endLine()) return undefined;
+    }
+    return to;
+  }
+
+  #endLine(): boolean {
+    const line = this.#line;
+    this.#line = "";
+    if (this.#part === "trailer") {
+      if (line === "\r" || line === "") this.#part = "over";
+      return true;
+    }
+    const mark = line.indexOf(";");
+    if (mark >= 0) this.#extensions += line.length - mark;
+    const size = Number.parseInt(line, 16);
+    if (size > 0) this.#data = size + 2;
+    else this.#part = "trailer"; // or no chunk at all, which is the parser's to refuse
+    return this.#extensions <= MOST_EXTENSIONS;
+  }
+}

@@ -1,7 +1,7 @@
 import type { Side } from "./link.ts";
 import { outputOf } from "./processes.ts";
 
-const PATIENCE_SECONDS = 20;
+const PATIENCE_SECONDS = 8;
 
 export interface IperfRun {
   readonly address: string;

@@ -1,4 +1,5 @@
 import { parseArgs } from "node:util";
+import { machine } from "./machine.ts";
 import { type Group, header, toJsonLine, toRow } from "./table.ts";
 
 // npm run bench [-- [--json] [group …]]: without names, all groups, in this order.
@@ -14,6 +15,7 @@ if (unknown.length > 0) {
   process.exit(2);
 }
 
+console.error(`${new Date().toISOString()} ${machine()}`);
 if (!values.json) console.log(header);
 for (const name of wanted) {
   const { group } = (await import(`./${name}.ts`)) as { group: Group };

@@ -1,12 +1,12 @@
-/** The middle one. */
-export function median(values: readonly number[]): number {
+/** The middle one; `undefined` when nothing could be measured. */
+export function median(values: readonly number[]): number | undefined {
   const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
+  return sorted[Math.floor(sorted.length / 2)];
 }
 
 /**
  * Runs each case `rounds` times, one after another and all over again, so that what else happens on the machine falls on
- * all of them alike. Gives what was seen of each.
+ * all of them alike. Gives what was seen of each; a run that fails is told on standard error and not counted.
  */
 export async function interleaved<Case, Seen>(
   cases: readonly Case[],
@@ -15,7 +15,13 @@ export async function interleaved<Case, Seen>(
 ): Promise<Map<Case, Seen[]>> {
   const seen = new Map<Case, Seen[]>(cases.map((one) => [one, []]));
   for (let round = 0; round < rounds; round++) {
-    for (const one of cases) seen.get(one)!.push(await measure(one));
+    for (const one of cases) {
+      try {
+        seen.get(one)!.push(await measure(one));
+      } catch (error) {
+        console.error(`round ${round + 1}: ${error instanceof Error ? error.message : String(error)}`);
+      }
+    }
   }
   return seen;
 }

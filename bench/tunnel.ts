@@ -74,7 +74,8 @@ async function* run(): AsyncIterable<Figure> {
     ours: caseOf(pair.ours, isDownload, streams),
     theirs: caseOf(pair.theirs, isDownload, streams),
   }));
-  for (const one of cases) if (one.streams === 1) await bench.measure(one); // handshakes, compilers
+  const single = cases.filter(({ streams }) => streams === 1);
+  await interleaved(single, 1, (one) => bench.measure(one)); // handshakes, compilers
   const seen = await interleaved(cases, ROUNDS, (one) => bench.measure(one));
   const of = (one: Case, what: (seen: Seen) => number) => median(seen.get(one)!.map(what));
   for (const { name, ours, theirs } of wanted) {

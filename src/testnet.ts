@@ -2,12 +2,14 @@
 
 import { Gateway } from "./gateway/gateway.ts";
 import { nodeOf } from "./library.ts";
-import { Testnet, type TestnetOptions } from "./testnet/testnet.ts";
+import type { TestnetOptions } from "./testnet/members.ts";
+import { Testnet } from "./testnet/testnet.ts";
 
 export type { App, Backend, ServeOptions } from "./testnet/app.ts";
 export type { Host, HostOptions, Link } from "./testnet/internet.ts";
+export type { NodeOptions, TestNode, TestnetOptions, TestUser } from "./testnet/members.ts";
 export type { Nat, NatKind } from "./testnet/nat.ts";
-export type { NodeOptions, TestNode, Testnet, TestnetOptions, TestUser } from "./testnet/testnet.ts";
+export type { Testnet } from "./testnet/testnet.ts";
 
 /** Opens a mesh without a socket: its server, its internet and its clock. Close it at the end of the test. */
 export function createTestnet(options: TestnetOptions = {}): Promise<Testnet> {

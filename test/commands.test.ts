@@ -164,6 +164,8 @@ test("server, gateway, serve, and a node of the library, as a person types them"
     expect(JSON.parse(jwks!.stdout)).toMatchObject({ keys: [{ kty: "OKP", crv: "Ed25519", alg: "EdDSA" }] });
     expect(jwks!.stdout).not.toContain('"d"');
     expect(metrics!.stdout).toMatch(/^sallyport_node_running 1$/m);
+    expect(metrics!.stdout).toMatch(/^sallyport_http_requests_total\{code="2xx"\} [1-9]/m);
+    expect(metrics!.stdout).toMatch(/^sallyport_http_requests_total\{code="4xx"\} 1$/m);
     expect([health!.stdout, health!.status]).toEqual(["ok\n", 0]);
   } finally {
     await node.close();

@@ -6,10 +6,11 @@ import { directoryStore } from "../base/directory-store.ts";
 import { Fault, messageOf } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 import { memoryStore } from "../base/store.ts";
-import { nodeServeConfig, readServices, type ServicesConfig } from "../config/services.ts";
+import { mountRules, nodeServeConfig, readServices, type ServicesConfig } from "../config/services.ts";
 import { GatewayAdmin } from "../gateway/admin.ts";
 import { Gateway } from "../gateway/gateway.ts";
 import { openLocalApi } from "../gateway/localapi/index.ts";
+import { exitOnCrash } from "./crash.ts";
 import type { CliIo } from "./io.ts";
 import { programLog } from "./program-log.ts";
 import { defaultSocketPath } from "./socket-path.ts";
@@ -53,6 +54,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     });
   }
   const log = programLog(values.log);
+  exitOnCrash(log);
   const state = values.state ?? path.join(io.env["HOME"] ?? ".", ".local", "state", "sallyport");
   const store = state === "mem:" ? memoryStore() : await directoryStore(state, log);
   const authKey = await readAuthKey(values["auth-key"] ?? io.env["TS_AUTHKEY"], values["auth-key"] !== undefined, io);
@@ -96,7 +98,8 @@ async function declareServices(gateway: Gateway, file: string, log: Log): Promis
   const warn = (): void => {
     for (const warning of services.warnings) log.warn("config.warning", { file, warning });
   };
-  const declare = (): void => gateway.declare(nodeServeConfig(services, gateway.name));
+  const declare = (): void =>
+    gateway.declare(nodeServeConfig(services, gateway.name), (port, mount) => mountRules(services, port, mount));
   const reload = (): void => {
     read().then(
       (next) => {

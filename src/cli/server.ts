@@ -1,5 +1,7 @@
 import { readFile } from "node:fs/promises";
 import path from "node:path";
+import type { OidcOptions } from "../server/oidc-provider.ts";
+import { exitOnCrash } from "./crash.ts";
 import { CliExit, type CliIo } from "./io.ts";
 import { programLog } from "./program-log.ts";
 import { administer } from "./server-admin.ts";
@@ -12,6 +14,7 @@ const USAGE = `sallyport server: coordination, DERP and STUN in one process
 
   sallyport server [--state DIR] [--address IP] [--port N] [--derp-port N] [--stun-port N]
                    [--url URL] [--domain NAME] [--policy FILE] [--log LEVEL]
+                   [--oidc-issuer URL --oidc-client-id ID --oidc-client-secret file:PATH [--oidc-domains a.com,b.org]]
   sallyport server users list | create LOGIN [--name TEXT] [--picture URL] | set LOGIN … | delete LOGIN
   sallyport server keys list | create [--user LOGIN] [--tags tag:a,tag:b] [--reusable] [--ephemeral] [--expiry 12h]
                         | expire ID
@@ -60,6 +63,7 @@ async function serve(values: ServerValues, state: string, socketPath: string, io
   const { Server } = await import("../server/server.ts");
   const { openAdminApi } = await import("../server/admin-api.ts");
   const log = programLog(values.log);
+  exitOnCrash(log);
   await using stack = new AsyncDisposableStack();
   const running = await Server.open({
     state: await directoryStore(state, log),
@@ -72,6 +76,7 @@ async function serve(values: ServerValues, state: string, socketPath: string, io
     ...(values.address === undefined ? {} : { address: values.address }),
     ...(values.url === undefined ? {} : { serverUrl: values.url }),
     ...(values.policy === undefined ? {} : { policy: await readFile(values.policy, "utf8") }),
+    ...(await oidcOf(values)),
   });
   stack.defer(() => running.close());
   const admin = await openAdminApi({ socketPath, server: running, log: log.with("admin") });
@@ -81,4 +86,16 @@ async function serve(values: ServerValues, state: string, socketPath: string, io
     await new Promise<void>((resolve) => io.signal.addEventListener("abort", () => resolve(), { once: true }));
   }
   return 0;
+}
+
+/** The secret comes from a file: process arguments are public. */
+async function oidcOf(values: ServerValues): Promise<{ oidc?: OidcOptions }> {
+  const { "oidc-issuer": issuer, "oidc-client-id": clientId, "oidc-client-secret": secret } = values;
+  if (issuer === undefined) return {};
+  if (clientId === undefined || secret?.startsWith("file:") !== true) {
+    throw new CliExit("Cannot use --oidc-issuer: wanted --oidc-client-id ID and --oidc-client-secret file:PATH", 2);
+  }
+  const clientSecret = (await readFile(secret.slice("file:".length), "utf8")).trim();
+  const domains = values["oidc-domains"]?.split(",").filter((domain) => domain !== "") ?? [];
+  return { oidc: { issuer, clientId, clientSecret, domains } };
 }

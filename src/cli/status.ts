@@ -32,16 +32,19 @@ export async function status(args: readonly string[], io: CliIo, client: LocalCl
     return 0;
   }
   const refusal = stateRefusal(found);
-  if (refusal !== undefined) throw new CliExit(refusal, 1, "stdout");
+  // Unlike upstream, which keeps to itself why: whoever finds the node out of the mesh learns what happened.
+  if (refusal !== undefined) throw new CliExit(`${refusal}\n${healthText(found)}`.trimEnd(), 1, "stdout");
   io.stdout(table(found, values));
-  const health = found.Health ?? [];
-  if (health.length > 0) {
-    io.stdout(`\n# Health check:\n${health.map((line) => `#     - ${terminalText(line)}\n`).join("")}`);
-  }
+  io.stdout(healthText(found));
   const { config } = await client.serveConfig();
   const funnel = funnelBlock(config);
   if (funnel !== "") io.stdout(funnel);
   return 0;
+}
+
+function healthText({ Health }: IpnStatus): string {
+  if (Health === null || Health === undefined || Health.length === 0) return "";
+  return `\n# Health check:\n${Health.map((line) => `#     - ${terminalText(line)}\n`).join("")}`;
 }
 
 function onlyActive(found: IpnStatus): IpnStatus {

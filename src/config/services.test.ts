@@ -2,7 +2,7 @@ import path from "node:path";
 import { expect, test } from "vitest";
 import { Fault } from "../base/fault.ts";
 import { serveDifference } from "./serve-difference.ts";
-import { nodeServeConfig, parseServices, readServices } from "./services.ts";
+import { mountRules, nodeServeConfig, parseServices, readServices } from "./services.ts";
 
 const NAME = "gw.tail.test";
 const ofNode = (endpoints: unknown) =>
@@ -18,6 +18,31 @@ test("the example at the root of the repository is the configuration of the demo
       },
     },
   });
+});
+
+test("what a mount asks beyond upstream's configuration belongs to that mount", () => {
+  const config = parseServices(
+    JSON.stringify({
+      version: "0.0.1",
+      node: {
+        endpoints: {
+          "tcp:443": {
+            target: "http://localhost:3000",
+            crossSite: "deny",
+            mounts: { "/hooks": { target: "http://localhost:3001", otherNames: ["webhook_id"], bodyBytes: 1024 } },
+          },
+        },
+      },
+    }),
+    "s.hujson",
+  );
+  expect(mountRules(config, 443, "/")).toEqual({ crossSite: "deny" });
+  expect(mountRules(config, 443, "/hooks")).toEqual({ otherNames: ["webhook_id"], bodyBytes: 1024 });
+  expect(mountRules(config, 80, "/")).toBeUndefined();
+  for (const bad of ['"crossSite": "maybe"', '"otherNames": ["a b"]', '"bodyBytes": -1', '"bodyBytes": 1.5']) {
+    const text = `{"version":"0.0.1","node":{"endpoints":{"tcp:443":{"target":"http://localhost:3000",\n${bad}}}}}`;
+    expect(() => parseServices(text, "s.hujson"), bad).toThrow(/line 2, column \d+/);
+  }
 });
 
 const accepted: readonly [name: string, endpoints: unknown, config: unknown][] = [

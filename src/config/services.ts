@@ -10,11 +10,23 @@ const VERSION = "0.0.1";
 const MAX_PORTS = 1024;
 
 const caps = z.array(z.string());
-const mountSchema = z.union([z.string(), z.strictObject({ target: z.string(), acceptAppCaps: caps.optional() })]);
+const LARGEST_BODY_BYTES = 2 ** 40;
+/** What a mount asks beyond upstream's configuration. */
+const rulesSchema = {
+  crossSite: z.enum(["pass", "deny"]).optional(),
+  otherNames: z.array(z.string().regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/, "found no header name")).optional(),
+  onOtherName: z.enum(["drop", "reject"]).optional(),
+  bodyBytes: z.number().int().min(0).max(LARGEST_BODY_BYTES).optional(),
+};
+const mountSchema = z.union([
+  z.string(),
+  z.strictObject({ target: z.string(), acceptAppCaps: caps.optional(), ...rulesSchema }),
+]);
 const endpointSchema = z.strictObject({
   listen: z.enum(["https", "http", "tcp", "tls-terminated-tcp"]).optional(),
   target: z.string().optional(),
   acceptAppCaps: caps.optional(),
+  ...rulesSchema,
   mounts: z.record(z.string(), mountSchema).optional(),
   proxyProtocol: z.union([z.literal(1), z.literal(2)]).optional(),
   funnel: z.boolean().optional(),
@@ -33,9 +45,22 @@ const fileSchema = z.strictObject({
 type Listen = "https" | "http" | "tcp" | "tls-terminated-tcp";
 type Path = readonly (string | number)[];
 
+/** What becomes of requests that a mount would rather not see; absent = as upstream. */
+export interface MountRules {
+  /** Requests that another site's page makes with the caller's identity. */
+  readonly crossSite?: "pass" | "deny";
+  /** Header names with other characters than letters, digits and dashes that may pass. */
+  readonly otherNames?: readonly string[];
+  /** What becomes of a request with any other such name. */
+  readonly onOtherName?: "drop" | "reject";
+  /** Longest body of a request. */
+  readonly bodyBytes?: number;
+}
+
 export interface Mount {
   readonly target: Target;
   readonly acceptAppCaps: readonly string[];
+  readonly rules: MountRules;
 }
 
 /** What a run of ports does. */
@@ -182,11 +207,12 @@ function endpoint(ports: SourcePorts, value: RawEndpoint, at: Path, fail: Fail, 
   };
   if (typeof value === "string") {
     const only = target(value, at);
-    const mounts = new Map([["/", { target: only, acceptAppCaps: [] }]]);
+    const mounts = new Map([["/", { target: only, acceptAppCaps: [], rules: {} }]]);
     return { ports, listen: impliedListener(only), mounts, proxyProtocol: 0, funnel: false };
   }
   const mounts = new Map<string, Mount>();
-  const add = (mount: string, text: string, acceptAppCaps: readonly string[], where: Path): void => {
+  const add = (mount: string, text: string, given: MountRules & AcceptedCaps, where: Path): void => {
+    const { acceptAppCaps = [] } = given;
     const read = target(text, where);
     if (acceptAppCaps.length > 0 && !["proxy", "ports", "socket"].includes(read.kind)) {
       fail(where, "found acceptAppCaps with a target that passes no headers on, wanted a web backend");
@@ -195,16 +221,16 @@ function endpoint(ports: SourcePorts, value: RawEndpoint, at: Path, fail: Fail, 
       if (!isCapabilityName(cap))
         fail(where, `found capability "${cap}", wanted {domain}/{name} with a full domain name`);
     }
-    mounts.set(mount, { target: read, acceptAppCaps });
+    mounts.set(mount, { target: read, acceptAppCaps, rules: rulesOf(given) });
   };
-  if (value.target !== undefined) add("/", value.target, value.acceptAppCaps ?? [], [...at, "target"]);
+  if (value.target !== undefined) add("/", value.target, value as MountRules & AcceptedCaps, [...at, "target"]);
   else if (value.acceptAppCaps !== undefined) fail([...at, "acceptAppCaps"], "found no target that it could belong to");
   for (const [mount, one] of Object.entries(value.mounts ?? {})) {
     const where = [...at, "mounts", mount];
     if (!isMountPoint(mount)) fail(where, `found mount point "${mount}", wanted a clean path that begins with /`);
     if (mounts.has(mount)) fail(where, `found a second target for ${mount}`);
-    if (typeof one === "string") add(mount, one, [], where);
-    else add(mount, one.target, one.acceptAppCaps ?? [], [...where, "target"]);
+    if (typeof one === "string") add(mount, one, {}, where);
+    else add(mount, one.target, one as MountRules & AcceptedCaps, [...where, "target"]);
   }
   if (mounts.size === 0) fail(at, "found neither target nor mounts, wanted one of them");
   const root = mounts.get("/")?.target;
@@ -225,6 +251,25 @@ function endpoint(ports: SourcePorts, value: RawEndpoint, at: Path, fail: Fail, 
   const funnel = value.funnel ?? false;
   if (funnel) warnings.push(`${at.map(String).join(" / ")}: open to the internet, without login`);
   return { ports, listen, mounts, proxyProtocol: value.proxyProtocol ?? 0, funnel };
+}
+
+interface AcceptedCaps {
+  readonly acceptAppCaps?: readonly string[];
+}
+
+function rulesOf({ crossSite, otherNames, onOtherName, bodyBytes }: MountRules): MountRules {
+  return {
+    ...(crossSite === undefined ? {} : { crossSite }),
+    ...(otherNames === undefined ? {} : { otherNames }),
+    ...(onOtherName === undefined ? {} : { onOtherName }),
+    ...(bodyBytes === undefined ? {} : { bodyBytes }),
+  };
+}
+
+/** The rules of one mount of the node's own. */
+export function mountRules(config: ServicesConfig, port: number, mount: string): MountRules | undefined {
+  const endpoint = config.node.find(({ ports }) => ports.first <= port && port <= ports.last);
+  return endpoint?.mounts.get(mount)?.rules;
 }
 
 /** What upstream's table says a bare target creates: `http` means plain HTTP on the source port too. */

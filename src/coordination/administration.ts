@@ -27,12 +27,14 @@ const LONGEST_TEXT = 320;
 const bad = (what: string, value: string, found: string, wanted: string): Fault =>
   new Fault("COORDINATION_ARGUMENT", `Cannot ${what} "${value.slice(0, 100)}": ${found}, wanted ${wanted}`);
 
+/** Control characters would forge headers and log lines. */
+export function checkedLogin(login: string): string {
+  if (login !== "" && login.length <= LONGEST_TEXT && /^[^\s\p{Cc}]+$/u.test(login)) return login;
+  throw bad("create user", login, "the login is empty, too long or has spaces", "a name or an e-mail address");
+}
+
 export function createUser(core: Core, user: NewUser, by: string): Promise<User> {
-  const { login } = user;
-  // Control characters would forge headers and log lines.
-  if (login === "" || login.length > LONGEST_TEXT || !/^[^\s\p{Cc}]+$/u.test(login)) {
-    throw bad("create user", login, "the login is empty, too long or has spaces", "a name or an e-mail address");
-  }
+  const login = checkedLogin(user.login);
   return core.exclusive(async () => {
     if (core.ledger.userByLogin(login) !== undefined) throw bad("create user", login, "it exists", "a new login");
     const { id, change } = core.nextId("nextUser");

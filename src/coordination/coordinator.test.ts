@@ -5,6 +5,7 @@ import { seededRandom } from "../base/random.ts";
 import type { MapRequest, MapResponse, Node, RegisterRequest, RegisterResponse } from "../wire/tailcfg.ts";
 import type { MapSink } from "./control-handler.ts";
 import { Coordinator } from "./coordinator.ts";
+import { compilePolicy } from "./policy/policy.ts";
 import type { PolicyEngine } from "./policy-engine.ts";
 import { MemoryCoordinationStore } from "./store/memory-store.ts";
 
@@ -36,8 +37,11 @@ class Recorder implements MapSink {
   ended = false;
   full = false;
 
+  onSend: () => void = () => undefined;
+
   send(response: MapResponse): boolean {
     if (this.ended || this.full) return false;
+    this.onSend();
     this.messages.push(structuredClone(response));
     return true;
   }
@@ -76,9 +80,10 @@ async function start(
     store?: MemoryCoordinationStore;
     setTxt?: (name: string, value: string) => Promise<void>;
     onKeyRetired?: (nodeKey: string) => void;
+    clock?: FakeClock;
   } = {},
 ) {
-  const clock = new FakeClock();
+  const clock = options.clock ?? new FakeClock();
   const coordinator = await Coordinator.open({
     store: options.store ?? new MemoryCoordinationStore(),
     clock,
@@ -481,6 +486,42 @@ describe("maps", () => {
     expect(one.ended).toBe(true);
   });
 
+  test("PR-3 a long round lets others work between its parts, and everybody is told in the end", async () => {
+    let worked = 0;
+    const slow = new (class extends FakeClock {
+      override now(): number {
+        return super.now() + worked;
+      }
+    })();
+    const { join, poll, settle, lite } = await start({ clock: slow });
+    const sinks: Recorder[] = [];
+    for (let seed = 1; seed <= 5; seed++) {
+      await join(seed, "ada@example.com");
+      sinks.push(await poll(seed));
+    }
+    for (const sink of sinks) {
+      sink.take();
+      sink.onSend = () => {
+        worked += 15; // milliseconds of one delta
+      };
+    }
+    await lite(1, { Endpoints: ["192.0.2.1:1"] });
+    const told = () => sinks.filter(({ messages }) => messages.length > 0).length;
+    await settle();
+    expect(told()).toBe(2);
+    await lite(2, { Endpoints: ["192.0.2.2:2"] });
+    for (let part = 0; part < 10; part++) await settle(300);
+    for (const sink of sinks) {
+      const about = sink
+        .take()
+        .flatMap(({ Node, PeersChangedPatch }) => [
+          ...(Node == null ? [] : [Node.ID]),
+          ...(PeersChangedPatch ?? []).map(({ NodeID }) => NodeID),
+        ]);
+      expect(new Set(about)).toEqual(new Set([1, 2]));
+    }
+  });
+
   test("a subnet route moves to the router that is there", async () => {
     const { coordinator, join, poll, settle, lite } = await start();
     for (const seed of [1, 2, 3]) await join(seed, "ada@example.com");
@@ -591,6 +632,53 @@ describe("maps", () => {
   });
 });
 
+describe("SSH", () => {
+  const withSsh = (action: string) =>
+    compilePolicy(`{"acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}],
+      "ssh": [{"action": "${action}", "src": ["autogroup:member"], "dst": ["autogroup:self"], "users": ["autogroup:nonroot"]}]}`);
+  const capsOf = (messages: readonly MapResponse[]) => Object.keys(messages[0]!.Node!.CapMap!);
+
+  test("a policy without `ssh` promises nothing, and says no policy", async () => {
+    const { join, poll } = await start();
+    await join(1, "ada@example.com");
+    const first = (await poll(1)).take();
+    expect(capsOf(first).filter((name) => name.includes("ssh"))).toEqual([]);
+    expect(first[0]).not.toHaveProperty("SSHPolicy");
+  });
+
+  test("rules go to their destinations, and are taken back when the policy drops them", async () => {
+    const { coordinator, join, poll, settle } = await start({ policy: withSsh("accept") });
+    await join(1, "ada@example.com");
+    await join(2, "ada@example.com");
+    await join(3, "bob@example.com");
+    const one = await poll(1);
+    const [first] = one.take();
+    expect(capsOf([first!])).toEqual(expect.arrayContaining(["https://tailscale.com/cap/ssh-rule-in"]));
+    expect(first!.SSHPolicy!.rules).toMatchObject([
+      {
+        principals: ["100.64.0.1", "100.64.0.2", "fd7a:115c:a1e0::1", "fd7a:115c:a1e0::2"].map((nodeIP) => ({
+          nodeIP,
+        })),
+        sshUsers: { root: "", "*": "=" },
+        action: { accept: true },
+      },
+    ]);
+    await coordinator.setPolicy(withSsh("check"), "check", "root");
+    await settle(300);
+    const checked = one.take()[0]!.SSHPolicy!.rules![0]!;
+    expect(String(checked.action["holdAndDelegate"])).toMatch(/^https:\/\/unused\/machine\/ssh\/action\//);
+    expect(
+      await coordinator.other(mkey(1), "GET", "/machine/ssh/action/1/to/2?local_user=ada", undefined),
+    ).toMatchObject({
+      status: 200,
+      body: { reject: true },
+    });
+    await coordinator.setPolicy(open, "none", "root");
+    await settle(300);
+    expect(one.take()).toMatchObject([{ SSHPolicy: { rules: [] } }]);
+  });
+});
+
 describe("other requests", () => {
   const post = (coordinator: Coordinator, path: string, body: object, machine = 1) =>
     coordinator.other(mkey(machine), "POST", path, { NodeKey: nodeKey(1), ...body });
@@ -691,4 +779,49 @@ test.each([
 ])("an administrator is told what is wrong: %s", async (_what, act) => {
   const { coordinator } = await start();
   await expect(act(coordinator)).rejects.toMatchObject({ code: "COORDINATION_ARGUMENT" });
+});
+
+test("ST-6 a disk that is full fails the change that it cannot keep, and nothing else; with room again all goes on", async () => {
+  const store = new (class extends MemoryCoordinationStore {
+    isFull = false;
+    override commit(...args: Parameters<MemoryCoordinationStore["commit"]>): Promise<void> {
+      return this.isFull ? Promise.reject(new Error("ENOSPC")) : super.commit(...args);
+    }
+  })();
+  const { coordinator, ask, join, poll, lite, settle } = await start({ store });
+  await join(1, "ada@example.com");
+  await join(2, "ada@example.com");
+  const { key } = await coordinator.createAuthKey({ user: "ada@example.com" }, "root");
+  const one = await poll(1);
+  one.take();
+  store.isFull = true;
+  await expect(ask(3, { Auth: { AuthKey: key } })).rejects.toThrow("ENOSPC");
+  await expect(lite(2, { Endpoints: ["192.0.2.1:1"] })).rejects.toThrow("ENOSPC");
+  await expect(coordinator.renameNode(2, "x", "root")).rejects.toThrow("ENOSPC");
+  await expect(coordinator.deleteNode(2, "root")).rejects.toThrow("ENOSPC");
+  await settle(300);
+  expect(one.take(), "nobody hears of what was not kept").toEqual([]);
+  expect([one.ended, coordinator.node(2)?.name]).toEqual([false, "host-2"]);
+  expect(await ask(1)).toMatchObject({ MachineAuthorized: true });
+  store.isFull = false;
+  expect(await ask(3, { Auth: { AuthKey: key } })).toMatchObject({ MachineAuthorized: true });
+  await coordinator.renameNode(2, "x", "root");
+  await settle(300);
+  expect(peersOf(one.take()).map(({ Name }) => Name)).toEqual(expect.arrayContaining(["x.tail.test."]));
+});
+
+test("ST-9 after a logout a copy of the node's keys is worth nothing", async () => {
+  const { coordinator, ask, join, poll, settle } = await start();
+  await join(1, "ada@example.com");
+  await join(2, "ada@example.com");
+  const peer = await poll(2);
+  peer.take();
+  await ask(1, { Expiry: "1970-01-01T00:02:03Z" });
+  expect(coordinator.isKnownNodeKey(hex(1)), "the relay").toBe(false);
+  expect(await ask(1), "a login with the copy").toMatchObject({ NodeKeyExpired: true, MachineAuthorized: false });
+  await settle(300);
+  expect(peersOf(peer.take()), "its peers").toMatchObject([{ ID: 1, Expired: true }]);
+  const [map] = (await poll(1)).take();
+  expect(map, "a map with the copy").toMatchObject({ Node: { Expired: true } });
+  expect(map).not.toHaveProperty("Peers");
 });

@@ -10,6 +10,7 @@ import type { PendingLogin } from "./pending-logins.ts";
 import type { PolicyEngine, PolicyNode } from "./policy-engine.ts";
 import type { AuthKey, NodeRecord, User } from "./records.ts";
 import { Registration } from "./registration.ts";
+import { type SignIn, signIn } from "./sign-in.ts";
 import type { LogQuery, StoredLogEntry } from "./store/coordination-store.ts";
 import type { WireGuardMember, WireGuardMemberRequest } from "./wireguard-members.ts";
 import * as wireGuard from "./wireguard-members.ts";
@@ -58,6 +59,11 @@ export class Coordinator implements ControlHandler {
   /** `by` is the login of who asks, for the log. */
   async createUser(user: NewUser, by: string): Promise<User> {
     return administration.createUser(this.#core, user, by);
+  }
+
+  /** @throws {Fault} COORDINATION_SIGN_IN */
+  async signIn(who: SignIn, mayJoin: (mail: string) => boolean): Promise<User> {
+    return signIn(this.#core, who, mayJoin);
   }
 
   users(): readonly User[] {

@@ -60,7 +60,8 @@ export function mapDelta(before: NetworkView, after: NetworkView, now: string): 
     ...(removed.length === 0 ? {} : { PeersRemoved: removed.toSorted((a, b) => a - b) }),
     ...(changed.length === 0 ? {} : { PeersChanged: changed.toSorted((a, b) => a.ID - b.ID) }),
     ...(patches.length === 0 ? {} : { PeersChangedPatch: patches.toSorted((a, b) => a.NodeID - b.NodeID) }),
-    ...(isSame(before.dns, after.dns) ? {} : { DNSConfig: after.dns }),
+    // A client of 1.103 puts new users into what `status` shows only when it takes the message as a whole, as one with DNS.
+    ...(isSame(before.dns, after.dns) && profiles.length === 0 ? {} : { DNSConfig: after.dns }),
     ...(isSame(before.filter, after.filter) ? {} : { PacketFilters: { base: after.filter } }),
     ...(isSame(before.ssh, after.ssh) ? {} : { SSHPolicy: { rules: after.ssh ?? [] } }),
     ...(profiles.length === 0 ? {} : { UserProfiles: profiles }),

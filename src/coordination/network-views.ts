@@ -127,10 +127,13 @@ export class NetworkViews {
     return subject;
   }
 
-  /** Who `viewer` may know. A WireGuard-only member is known to its gateways alone, and knows nobody. */
+  /**
+   * Who `viewer` may know. Whose key is over learns of nobody: it may be a stolen copy (matrix ST-9). A WireGuard-only
+   * member is known to its gateways alone.
+   */
   #visibleTo(viewer: NodeRecord): readonly NodeRecord[] {
-    if (viewer.gateways !== undefined) return [];
     const { ledger, wall } = this.#options;
+    if (viewer.gateways !== undefined || isExpired(viewer, wall())) return [];
     const subject = this.policyNodes().get(viewer.id)!;
     const visible: NodeRecord[] = [];
     for (const id of this.#policy.visibleTo(subject, this.#all)) {

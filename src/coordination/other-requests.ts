@@ -16,6 +16,12 @@ const NOT_IMPLEMENTED: ReadonlySet<string> = new Set([
   "/machine/c2n",
 ]);
 const MOST_DETAIL = 500;
+const SSH_ACTION = "/machine/ssh/action/";
+/** A `check` rule asks for a fresh sign-in, which this server cannot demand: it never means less than that. */
+const SSH_REFUSED = {
+  reject: true,
+  message: 'Refused: the policy wants a fresh sign-in here (action "check"), which this server does not offer.\r\n',
+};
 
 /** Requests inside the channel besides register and map (control-protocol §2.9). */
 export async function answerOther(
@@ -31,6 +37,7 @@ export async function answerOther(
   if (NOT_IMPLEMENTED.has(path) || path.startsWith("/machine/tka/") || path.startsWith("/machine/webclient/")) {
     return { status: 501, body: "Not implemented yet\n" };
   }
+  if (path.startsWith(SSH_ACTION)) return { status: 200, body: SSH_REFUSED };
   const answer = method === "POST" ? ANSWERS[path] : undefined;
   if (answer === undefined) return { status: 404, body: "Not found\n" };
   return answer(core, nodeOf(core, machineKey, members["NodeKey"]), members);

@@ -8,7 +8,14 @@ export interface User {
   readonly login: string;
   readonly displayName: string;
   readonly profilePicture?: string;
+  /** Whom an OIDC provider calls so. Unique: nobody else is ever taken for this user (matrix CS-5). */
+  readonly identity?: OidcIdentity;
   readonly created: number;
+}
+
+export interface OidcIdentity {
+  readonly issuer: string;
+  readonly subject: string;
 }
 
 export interface AuthKey {

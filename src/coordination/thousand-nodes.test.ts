@@ -160,3 +160,16 @@ test.each([
   if (receivers !== undefined) expect(cost.messages).toHaveLength(receivers);
   expect(cost.cpuMs).toBeLessThan(MOST_CPU_MS);
 });
+
+test("CS-14 1,000 nodes come back at once, each to a full map of its own", async () => {
+  const cost = await costOf(async () => {
+    for (const { machineKey } of coordinator.nodes()) {
+      const i = Number.parseInt(machineKey.slice("mkey:".length), 16);
+      if (!coordinator.node(i)?.expired) void map(i, { Stream: true, KeepAlive: true });
+    }
+  });
+  const full = cost.messages.filter(({ Peers }) => Peers !== undefined);
+  expect(full.length).toBeGreaterThanOrEqual(NODES - 2);
+  expect(cost.messages.length, "nobody is told that the others were away").toBeLessThan(2 * NODES);
+  expect(cost.cpuMs).toBeLessThan(4 * MOST_CPU_MS);
+});

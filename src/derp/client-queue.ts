@@ -1,11 +1,7 @@
 import type { Duplex } from "node:stream";
 import type { Clock } from "../base/clock.ts";
-import { FrameWriter } from "../base/frame-writer.ts";
+import { FrameQueue, FrameWriter } from "../base/frame-writer.ts";
 
-/** Upstream's depth, for ordinary packets and for disco each. */
-const QUEUE_FRAMES = 32;
-/** Written, but not yet taken by the system. A burst of one turn has to fit: what does not is lost. */
-const WRITTEN_BYTES = 64 * 1024;
 const WRITE_TIMEOUT_MS = 2000;
 
 /**
@@ -13,60 +9,40 @@ const WRITE_TIMEOUT_MS = 2000;
  * anything. A client that takes nothing for 2 s is given up.
  */
 export class ClientQueue {
-  readonly #stream: Duplex;
-  readonly #writer: FrameWriter;
   readonly #clock: Clock;
+  readonly #writer: FrameWriter;
   readonly #onStalled: () => void;
-  readonly #packets: Uint8Array[] = [];
-  readonly #urgent: Uint8Array[] = [];
+  readonly #packets: FrameQueue = new FrameQueue();
+  readonly #urgent: FrameQueue = new FrameQueue();
   #isBlocked = false;
   #cancelTimer: () => void = () => {};
-  /** Frames lost to a full queue. */
-  dropped = 0;
 
   constructor(stream: Duplex, clock: Clock, onStalled: () => void) {
-    this.#stream = stream;
-    this.#writer = new FrameWriter(stream, WRITTEN_BYTES);
     this.#clock = clock;
+    this.#writer = new FrameWriter(stream);
     this.#onStalled = onStalled;
     stream.on("drain", () => this.#drained());
   }
 
   /** `isUrgent`: disco and control frames have a queue of their own, so data cannot push them out. */
   push(frame: Uint8Array, isUrgent: boolean): void {
-    if (!this.#isBlocked) {
-      this.#write(frame);
-      return;
-    }
-    const queue = isUrgent ? this.#urgent : this.#packets;
-    if (queue.length >= QUEUE_FRAMES) {
-      queue.shift();
-      this.dropped++;
-    }
-    queue.push(frame);
+    if (!this.#isBlocked) this.#write(frame);
+    else if (isUrgent) this.#urgent.push(frame);
+    else this.#packets.push(frame);
   }
 
   close(): void {
     this.#cancelTimer();
     this.#isBlocked = true;
-    this.#packets.length = 0;
-    this.#urgent.length = 0;
+    this.#packets.clear();
+    this.#urgent.clear();
   }
 
   #write(frame: Uint8Array): void {
-    this.#writer.write(frame);
-    if (!this.#writer.isFull) return;
+    if (this.#writer.write(frame)) return;
     this.#isBlocked = true;
-    this.#giveUpLater();
-  }
-
-  #giveUpLater(): void {
-    const waiting = this.#stream.writableLength;
     this.#cancelTimer();
-    this.#cancelTimer = this.#clock.at(this.#clock.now() + WRITE_TIMEOUT_MS, () => {
-      if (this.#stream.writableLength < waiting) this.#giveUpLater();
-      else this.#onStalled();
-    });
+    this.#cancelTimer = this.#clock.at(this.#clock.now() + WRITE_TIMEOUT_MS, this.#onStalled);
   }
 
   #drained(): void {

@@ -1,74 +1,16 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { type Duplex, duplexPair } from "node:stream";
 import { expect, onTestFinished, test } from "vitest";
+import { house, join, settle } from "../../test/suites/derp-house.ts";
 import { toHex } from "../base/bytes.ts";
 import { FakeClock, systemClock } from "../base/clock.ts";
 import { silentLog } from "../base/log.ts";
-import { type Random, seededRandom } from "../base/random.ts";
+import { seededRandom } from "../base/random.ts";
 import { generatePrivateKey, publicKeyOf } from "../crypto/keys.ts";
-import { DerpClient } from "../mesh/derp/derp-client.ts";
 import { DerpClients } from "../mesh/derp/derp-clients.ts";
-import { DERP, encodeDerpFrame } from "../wire/derp.ts";
-import { DerpServer, type DerpServerOptions } from "./derp-server.ts";
+import { DerpServer } from "./derp-server.ts";
 
 const DISCO = Uint8Array.of(0x54, 0x53, 0xf0, 0x9f, 0x92, 0xac, ...new Uint8Array(80));
-
-interface House {
-  readonly clock: FakeClock;
-  readonly random: Random;
-  readonly server: DerpServer;
-}
-
-function house(options: Partial<DerpServerOptions> = {}): House {
-  const clock = new FakeClock();
-  const random = seededRandom(7);
-  const server = new DerpServer({
-    privateKey: generatePrivateKey(random),
-    random,
-    clock,
-    log: silentLog,
-    admit: () => true,
-    ...options,
-  });
-  return { clock, random, server };
-}
-
-interface Guest {
-  readonly key: Uint8Array;
-  readonly client: DerpClient;
-  readonly got: { readonly from: string; readonly payload: Uint8Array }[];
-  readonly gone: string[];
-  readonly health: string[];
-  readonly closed: string[];
-  readonly end: Duplex;
-}
-
-async function settle(): Promise<void> {
-  for (let i = 0; i < 20; i++) await new Promise((done) => void setImmediate(done));
-}
-
-async function join(
-  { clock, random, server }: House,
-  privateKey: Uint8Array = generatePrivateKey(random),
-): Promise<Guest> {
-  const [near, far] = duplexPair();
-  const guest = { got: [], gone: [], health: [], closed: [] } as Pick<Guest, "got" | "gone" | "health" | "closed">;
-  const client = new DerpClient({
-    stream: near,
-    nodePrivateKey: privateKey,
-    random,
-    clock,
-    onReady: () => {},
-    onPacket: (source, payload) => void guest.got.push({ from: toHex(source), payload: payload.slice() }),
-    onPeerGone: (key) => void guest.gone.push(toHex(key)),
-    onHealth: (text) => void guest.health.push(text),
-    onClose: (fault) => void guest.closed.push(fault.message),
-  });
-  server.accept(far);
-  await settle();
-  return { ...guest, key: publicKeyOf(privateKey), client, end: near };
-}
 
 test("a key that is no longer admitted loses all its connections at once, and nobody else theirs", async () => {
   const here = house();
@@ -106,118 +48,6 @@ test("tells who left, and, for disco only and rarely, who is not here", async ()
   await settle();
   expect(b.gone).toEqual([toHex(a.key)]);
   expect(here.server.clients).toBe(1);
-});
-
-test.each([
-  ["says no", () => false],
-  ["rejects", () => Promise.reject(new Error("verifier down"))],
-  [
-    "throws",
-    () => {
-      throw new Error("x");
-    },
-  ],
-  ["answers nonsense", () => "yes" as unknown as boolean],
-])("DD-10: an admission that %s refuses", async (_, admit) => {
-  const here = house({ admit });
-  const guest = await join(here);
-  expect(guest.closed).toHaveLength(1);
-  expect(here.server.clients).toBe(0);
-});
-
-test("DD-10: an admission that never answers is given up after 10 s", async () => {
-  const here = house({ admit: () => new Promise(() => {}) });
-  const guest = await join(here);
-  expect(guest.closed).toHaveLength(0);
-  here.clock.advance(10_001);
-  await settle();
-  expect(guest.closed).toHaveLength(1);
-});
-
-test.each([
-  ["a packet over 64 KiB", encodeDerpFrame(DERP.sendPacket, new Uint8Array(32 + 65_537))],
-  ["a frame that promises 1 GiB", Uint8Array.of(4, 64, 0, 0, 0)],
-  ["a short SendPacket", encodeDerpFrame(DERP.sendPacket, new Uint8Array(31))],
-  ["ForwardPacket", encodeDerpFrame(DERP.forwardPacket, new Uint8Array(70))],
-  ["WatchConns", encodeDerpFrame(DERP.watchConnections)],
-  ["ClosePeer", encodeDerpFrame(DERP.closePeer, new Uint8Array(32))],
-  ["a ping of 4 bytes", encodeDerpFrame(DERP.ping, new Uint8Array(4))],
-  ["a ping of 1001 bytes", encodeDerpFrame(DERP.ping, new Uint8Array(1001))],
-])("DD-7: %s disconnects", async (_, frame) => {
-  const here = house();
-  const guest = await join(here);
-  guest.end.write(frame);
-  await settle();
-  expect(guest.closed).toHaveLength(1);
-  expect(here.server.clients).toBe(0);
-});
-
-test("DD-7: frames of unknown types are passed over", async () => {
-  const here = house();
-  const guest = await join(here);
-  guest.end.write(encodeDerpFrame(0x77, new Uint8Array(5000)));
-  await settle();
-  expect(guest.closed).toHaveLength(0);
-});
-
-test("DD-4: a client key of low order gets nowhere", async () => {
-  const { server } = house();
-  const [near, far] = duplexPair();
-  server.accept(far);
-  near.resume();
-  near.write(encodeDerpFrame(DERP.clientInfo, new Uint8Array(32), new Uint8Array(24 + 60)));
-  await settle();
-  expect(far.destroyed).toBe(true);
-});
-
-test("DD-8: a client that does not read loses its own packets only, and is given up after 2 s", async () => {
-  const here = house();
-  const [sender, stalled, other] = [await join(here), await join(here), await join(here)];
-  stalled.end.pause();
-  for (let i = 0; i < 500; i++) {
-    sender.client.send(stalled.key, new Uint8Array(1000));
-    sender.client.send(other.key, Uint8Array.of(i));
-    await new Promise((done) => void setImmediate(done));
-  }
-  await settle();
-  expect(other.got).toHaveLength(500);
-  here.clock.advance(2001);
-  await settle();
-  expect(here.server.clients).toBe(2);
-});
-
-test("DD-9: with two connections of one key the last writer gets the packets, and both are told", async () => {
-  const here = house();
-  const key = generatePrivateKey(here.random);
-  const [first, second, other] = [await join(here, key), await join(here, key), await join(here)];
-  expect(here.server.clients).toBe(2);
-  other.client.send(first.key, Uint8Array.of(1));
-  await settle();
-  expect([first.got.length, second.got.length]).toEqual([0, 1]);
-  first.client.send(other.key, Uint8Array.of(0));
-  await settle();
-  other.client.send(first.key, Uint8Array.of(2));
-  await settle();
-  expect([first.got.length, second.got.length]).toEqual([1, 1]);
-  expect(first.health[0]).toContain("another connection");
-  second.client.close();
-  await settle();
-  expect(first.health.at(-1)).toBe("");
-});
-
-test("DD-9: over its rate a client's reads wait", async () => {
-  const here = house({ bytesPerSecond: 10_000 });
-  const [a, b] = [await join(here), await join(here)];
-  // Straight to the stream: our own client would keep to the limit that the server told it.
-  for (let i = 0; i < 100; i++) a.end.write(encodeDerpFrame(DERP.sendPacket, b.key, new Uint8Array(1000)));
-  await settle();
-  const before = b.got.length;
-  expect(before).toBeLessThan(100);
-  for (let i = 0; i < 50; i++) {
-    here.clock.advance(200);
-    await settle();
-  }
-  expect(b.got).toHaveLength(100);
 });
 
 test("keepalives keep a silent connection; without them it ends after 120 s", async () => {

@@ -5,6 +5,7 @@ import { Fault } from "../base/fault.ts";
 import { type Log, silentLog } from "../base/log.ts";
 import type { Store } from "../base/store.ts";
 import { serveWarnings } from "../config/serve-warnings.ts";
+import type { MountRules } from "../config/services.ts";
 import { Assertions } from "../identity/assertions.ts";
 import { MapCallers } from "../identity/map-callers.ts";
 import { MeshNode, type MeshNodeOptions } from "../mesh/node.ts";
@@ -56,6 +57,7 @@ export class Gateway {
   #serveConfig: ServeConfig;
   readonly #peerApi: PeerApi;
   readonly #guarded: ProtectedPaths;
+  #rulesOf: ((port: number, mount: string) => MountRules | undefined) | undefined;
   #stopReview: () => void = () => {};
 
   private constructor(options: GatewayOptions, node: MeshNode, { stored, assertions, preferences }: Kept) {
@@ -89,6 +91,9 @@ export class Gateway {
       log: this.#log.with("proxy"),
       clock,
       dialBackend: guardedDial(options.dialBackend, guarded),
+      answered: (status, seconds) => this.metrics.answered(status, seconds),
+      count: (event) => this.metrics.counted(event),
+      rulesOf: ({ service, port, mount }) => (service === undefined ? this.#rulesOf?.(port, mount) : undefined),
       allowPath: (file) => guarded.mayOpen(file),
     });
     node.onMap((map) => this.callers.setMap(map));
@@ -116,7 +121,11 @@ export class Gateway {
     });
     const { Hostname: hostname, WantRunning } = preferences.now;
     const asked = { ...options, isPaused: !WantRunning, ...(hostname === "" ? {} : { hostname }) };
-    const gateway: Gateway = new Gateway(options, await openNode(asked), { stored, assertions, preferences });
+    const node = await openNode(asked);
+    await using failure = new AsyncDisposableStack();
+    failure.defer(() => node.close());
+    const gateway: Gateway = new Gateway(options, node, { stored, assertions, preferences });
+    failure.move();
     return gateway;
   }
 
@@ -144,14 +153,16 @@ export class Gateway {
     this.check(config);
     const { Foreground: _, ...lasting } = config ?? {}; // foreground parts end with the process that asked for them
     await this.#store.set(SERVE_CONFIG, Buffer.from(JSON.stringify(lasting)));
+    this.#rulesOf = undefined; // they belong to the file, which is not what is served now
     this.#stored = config;
     this.#serveConfig = effectiveConfig(config);
     this.#warn();
   }
 
   /** What a file declares is in force until the next declaration, and is not stored. */
-  declare(config: ServeConfig): void {
+  declare(config: ServeConfig, rulesOf?: (port: number, mount: string) => MountRules | undefined): void {
     this.check(config);
+    this.#rulesOf = rulesOf;
     if (JSON.stringify(config) === JSON.stringify(this.#stored)) return;
     this.#stored = config;
     this.#serveConfig = effectiveConfig(config);

@@ -1,5 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import type { MeshNode } from "../mesh/node.ts";
+import type { ProxyEvent } from "../proxy/options.ts";
 import { backendState, VERSION } from "./status-document.ts";
 
 const REQUEST_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
@@ -9,6 +10,7 @@ export class GatewayMetrics {
   readonly #registry: Registry = new Registry();
   readonly #requests: Counter<"code">;
   readonly #seconds: Histogram;
+  readonly #events: Counter<"event">;
 
   constructor(node: MeshNode) {
     const registers = [this.#registry];
@@ -23,6 +25,12 @@ export class GatewayMetrics {
       name: "sallyport_http_request_duration_seconds",
       help: "From the end of a request's head to the end of its answer.",
       buckets: REQUEST_SECONDS,
+      registers,
+    });
+    this.#events = new Counter({
+      name: "sallyport_proxy_events_total",
+      help: "Requests refused by a mount's rules, and identity headers left out for their length.",
+      labelNames: ["event"],
       registers,
     });
     new Gauge({
@@ -88,6 +96,10 @@ export class GatewayMetrics {
   answered(status: number, seconds: number): void {
     this.#requests.inc({ code: `${Math.floor(status / 100)}xx` });
     this.#seconds.observe(seconds);
+  }
+
+  counted(event: ProxyEvent): void {
+    this.#events.inc({ event });
   }
 
   /** Prometheus' text format. */

@@ -6,6 +6,7 @@ import { Fault } from "../base/fault.ts";
 import type { NetworkMap } from "../wire/network-map.ts";
 import type { CapMap, Node } from "../wire/tailcfg.ts";
 import { Assertions } from "./assertions.ts";
+import { encodeHeaderValue, identityHeaders } from "./headers.ts";
 import { MapCallers } from "./map-callers.ts";
 
 const node = (id: number, key: string, address: string, more: Partial<Node> = {}): Node => ({
@@ -71,12 +72,127 @@ test("ID-11: identity follows the key; who changed is cut, who stayed is not", (
   expect(callers.revoked(proof("a", "100.64.0.2")).aborted).toBe(true);
 });
 
-test("ID-12: a Funnel visitor is nobody, whatever address is claimed", () => {
+/** What a relay could claim of a visitor. */
+const CLAIMS: readonly string[] = [
+  ...["127.0.0.1", "::1", "10.0.0.1", "192.168.1.1", "172.16.0.1", "169.254.1.1", "0.0.0.0", "fe80::1", "fc00::1"],
+  ...["203.0.113.9", "2001:db8::1", "::ffff:203.0.113.9", "::ffff:127.0.0.1", "255.255.255.255"],
+  ...Array.from({ length: 44 }, (_, i) => `100.${64 + i}.${i}.${200 - i}`),
+  ...Array.from({ length: 20 }, (_, i) => `fd7a:115c:a1e0::${(i * 257).toString(16)}`),
+  ...Array.from({ length: 10 }, (_, i) => `::ffff:100.${64 + 6 * i}.0.${i + 1}`),
+  ...[
+    "100.64.0.1",
+    "100.64.0.2",
+    "FD7A:115C:A1E0::2",
+    "fd7a:115c:a1e0:0:0:0:0:2",
+    "",
+    "alice",
+    "100.64.0.2%eth0",
+    "1.2.3",
+  ],
+  ...["100.63.255.255", "100.128.0.0", "fd7a:115c:a1df::1", "fd7a:115c:a1e1::1"],
+];
+const IN_MESH = /^(?:::ffff:)?100\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7])\.|^fd7a:115c:a1e0:/i;
+
+test("ID-12: a Funnel visitor is nobody, whatever address is claimed, and none with an address of the mesh", () => {
+  expect(CLAIMS.length).toBeGreaterThanOrEqual(100);
   const callers = callersOf(mapOf(node(2, "k", "100.64.0.2")), { cap: [1] });
-  const visitor = { address: "100.64.0.2", port: 1 };
-  const caller = callers.of({ kind: "ingress", nodeKey: "k", visitor, destination: visitor }, 0);
-  expect(caller).toEqual({ kind: "anonymous", address: "100.64.0.2" });
-  expect(callers.capabilities(caller as never, "100.64.0.1", ["cap"])).toBeUndefined();
+  for (const address of CLAIMS) {
+    const destination = { address: "100.64.0.1", port: 443 };
+    const caller = callers.of({ kind: "ingress", nodeKey: "k", visitor: { address, port: 1 }, destination }, 0);
+    const isRefused = IN_MESH.test(address) || !/^[\da-f.:]*[.:][\da-f.:]*$/i.test(address) || address === "1.2.3";
+    expect([address, caller instanceof Fault ? caller.code : caller.kind]).toEqual([
+      address,
+      isRefused ? "IDENTITY_INGRESS_CLAIM" : "anonymous",
+    ]);
+    if (!(caller instanceof Fault)) expect(callers.capabilities(caller, "100.64.0.1", ["cap"])).toBeUndefined();
+  }
+});
+
+/** Texts that look alike, or are alike to a program that folds too much. */
+function lookAlikes(): [string, string][] {
+  const logins = [
+    "mark@example.com",
+    "kim@xn--bcher-kva.example",
+    "jos\u00e9@example.com",
+    "admin@example.com",
+    "k@k.k",
+    "anke.müller@mail.example",
+  ];
+  const changes: ((text: string) => string)[] = [
+    (text) => text.replaceAll("k", "\u212a"), // the Kelvin sign is a k in lower case
+    (text) => text.normalize("NFD"),
+    (text) => text.replaceAll("a", "\u0430"),
+    (text) => text.replaceAll("e", "\u0435"),
+    (text) => text.replaceAll("i", "\u0131"),
+    (text) => text.replaceAll("i", "\u0130"),
+    (text) => text.replaceAll("m", "\uff4d"),
+    (text) => text.toUpperCase(),
+    (text) => text.replace(/@.*/, (domain) => domain.toUpperCase()),
+    ...["", " ", ".", "\u200b", "\u00a0", "\0", "\t", "\u202e", "\ufeff", "@"].flatMap((mark) => [
+      (text: string) => text + mark,
+      (text: string) => mark + text,
+      (text: string) => text.replace("@", `${mark}@`),
+      (text: string) => text.replace("@", `@${mark}`),
+      (text: string) => text.slice(0, 1) + mark + text.slice(1),
+    ]),
+    (text) => text.replace("@", "\uff20"),
+    (text) => text.replaceAll(".", "\u3002"),
+  ];
+  return logins.flatMap((login) =>
+    changes.flatMap((change) => [
+      [login, change(login)] as [string, string],
+      [change(login), change(change(login))] as [string, string],
+    ]),
+  );
+}
+
+test("ID-15: logins are the same only when every character is", () => {
+  const pairs = lookAlikes().filter(([one, other]) => one !== other);
+  expect(pairs.length).toBeGreaterThanOrEqual(500);
+  for (const [one, other] of pairs) {
+    const mapWith = (login: string): NetworkMap => ({
+      ...mapOf(node(2, "k", "100.64.0.2")),
+      users: new Map([[2, { ID: 2, LoginName: login }]]),
+    });
+    const callers = callersOf(mapWith(one));
+    const kept = callers.revoked(proof("k", "100.64.0.2"));
+    callers.setMap(mapWith(one));
+    expect(kept.aborted).toBe(false);
+    callers.setMap(mapWith(other));
+    expect([one, other, kept.aborted]).toEqual([one, other, true]);
+    expect(encodeHeaderValue(one)).not.toBe(encodeHeaderValue(other));
+  }
+});
+
+test.each([
+  ["the profile of what belongs to nobody", { ID: 2, LoginName: "tagged-devices", DisplayName: "Tagged Devices" }],
+  ["an empty login", { ID: 2, LoginName: "" }],
+  ["another user's number", { ID: 5, LoginName: "a@x" }],
+])("ID-16: %s never becomes a user", (_, profile) => {
+  const map = { ...mapOf(node(2, "k", "100.64.0.2")), users: new Map([[profile.ID, profile]]) };
+  const caller = callersOf(map).of(proof("k", "100.64.0.2"), 0);
+  expect(caller).toMatchObject({ code: "IDENTITY_UNKNOWN_USER" });
+});
+
+test("ID-16: a tagged node has no user fields at all, not even empty ones", () => {
+  const map = mapOf(node(2, "k", "100.64.0.2", { Tags: ["tag:ci"] }));
+  const caller = callersOf(map).of(proof("k", "100.64.0.2"), 0);
+  if (caller instanceof Fault) throw caller;
+  const pairs = identityHeaders({
+    caller,
+    capabilities: "{}",
+    isFunnel: false,
+    isTls: true,
+    host: "gw",
+    assertion: undefined,
+  });
+  expect(pairs.map(([name]) => name)).toEqual([
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Proto",
+    "Tailscale-App-Capabilities",
+    "Sallyport-Caller-Kind",
+  ]);
 });
 
 test.each([

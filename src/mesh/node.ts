@@ -8,6 +8,7 @@ import { systemRandom } from "../base/random.ts";
 import { formatKey, generatePrivateKey, publicKeyOf } from "../crypto/keys.ts";
 import type { NetworkMap } from "../wire/network-map.ts";
 import type { MapResponse, NetInfo, Node } from "../wire/tailcfg.ts";
+import { answerC2n } from "./c2n.ts";
 import { ControlClient, type ControlState } from "./control/control-client.ts";
 import { DataPlane } from "./data-plane.ts";
 import { MagicDns } from "./dns/magic-dns.ts";
@@ -20,6 +21,7 @@ import { OwnKeys } from "./own-keys.ts";
 import { PeerApiDoor } from "./peerapi-door.ts";
 import { type PingOptions, type PingReport, ping } from "./pings.ts";
 import { type Counters, countersOf, type NetworkReport, type PeerStatus, peerStatusOf } from "./report.ts";
+import { pingForServer } from "./server-pings.ts";
 
 export type { MeshNodeOptions } from "./node-options.ts";
 export type { PingKind, PingOptions, PingReport } from "./pings.ts";
@@ -89,6 +91,8 @@ export class MeshNode {
       onServerKey: (key) => {
         keys.rememberServer(controlUrl, key).catch((error: unknown) => this.#log.error("state.unsaved", { error }));
       },
+      onC2n: async (request) => answerC2n(request),
+      onPing: (wanted) => pingForServer(plane, this.#clock, this.#map?.derpMap, wanted),
       onAuthUrl: (url) => options.onAuthUrl?.(url),
       onMap: (map, response) => this.#applyMap(map, response),
       onState: (state) => this.#applyState(state),
@@ -271,10 +275,6 @@ export class MeshNode {
 
   get nodeKeyText(): string {
     return formatKey("nodekey", this.#keys.nodePublicKey);
-  }
-
-  get filterEpoch(): number {
-    return this.#plane.filter.epoch;
   }
 
   /** Our mesh addresses as text, IPv4 first. */

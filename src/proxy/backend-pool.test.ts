@@ -5,9 +5,11 @@ import net from "node:net";
 import os from "node:os";
 import path from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
+import { gzipSync } from "node:zlib";
 import { afterEach, expect, test } from "vitest";
 import {
   ALICE,
+  Connecting,
   closeScenes,
   GATE,
   onClose,
@@ -23,7 +25,7 @@ import { FakeClock } from "../base/clock.ts";
 import type { ConnDuplex } from "../base/duplex.ts";
 import { backendOf } from "./backend.ts";
 import { BackendPool } from "./backend-pool.ts";
-import { BackendDialer } from "./upstream/dial.ts";
+import { BackendDialer, DIAL_MS } from "./upstream/dial.ts";
 import type { AnswerSink } from "./upstream/exchange.ts";
 
 afterEach(closeScenes);
@@ -214,6 +216,19 @@ test("informational answers and trailers travel; reserved names in them do not",
   expect(text).not.toMatch(/evil/);
 });
 
+test("H1-23: a compressed answer passes as it is, also when it is none", async () => {
+  const bomb = gzipSync(Buffer.alloc(8 * 1024 * 1024));
+  for (const body of [bomb, Buffer.from("no gzip")]) {
+    const head = `HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: ${body.length}\r\n\r\n`;
+    const { scene } = await answering(head + body.toString("latin1"));
+    const client = scene.connect(80);
+    client.write(`GET / HTTP/1.1\r\nHost: ${GATE}\r\nConnection: close\r\n\r\n`);
+    const { text } = await read(client);
+    expect(text.slice(text.indexOf("\r\n\r\n") + 4) === body.toString("latin1")).toBe(true);
+    expect(text).toMatch(/\r\nContent-Encoding: gzip\r\n/);
+  }
+});
+
 test("the head of an answer is sent on at once, though its body is not there yet", async () => {
   const { scene } = await answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/event-stream\r\n\r\n");
   const client = scene.connect(80);
@@ -311,6 +326,17 @@ test("a backend that does not read pauses the caller", async () => {
     await turn();
   }
   expect(sent).toBeLessThan(64 * 1024 * 1024);
+});
+
+test("a backend that is not there in time is answered for with 504", async () => {
+  const clock = new FakeClock();
+  const socket = new Connecting();
+  const handlers = { "/": { Proxy: "http://127.0.0.1:9" } };
+  const client = proxyScene(webConfig(handlers), { clock, dialBackend: () => socket }).connect(80);
+  const answer = ask(client);
+  while (socket.written === 0) await turn(); // the request waits to be sent
+  clock.advance(DIAL_MS);
+  expect((await answer).text).toMatch(/^HTTP\/1.1 504 .*unreachable/s);
 });
 
 test("idle connections are few, and not kept for ever", async () => {

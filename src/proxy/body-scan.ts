@@ -2,6 +2,9 @@
 const LONGEST_LINE = 4 * 1024;
 const MOST_EXTENSIONS = 16 * 1024;
 
+/** RFC 9112 section 7.1; the parser takes any number of zeros in front. */
+const CHUNK_LINE = /^([0-9A-Fa-f]{1,16})((?:;[^\r]*)?)\r$/;
+
 /** Follows one request's body beside the parser, to know where it ends and to bound what chunk lines may hold. */
 export class BodyScan {
   /** Bytes of data that are still to come; of a chunk with its line end. */
@@ -17,7 +20,7 @@ export class BodyScan {
     this.#data = length ?? 0;
   }
 
-  /** Up to where the bytes from `at` on belong to the body; `undefined` when a chunk's line is too long. */
+  /** Up to where the bytes from `at` on belong to the body; `undefined` when a chunk's line is none or too long. */
   take(bytes: Buffer, at: number): number | undefined {
     let to = at;
     while (to < bytes.length && this.#part !== "over") {
@@ -42,11 +45,12 @@ export class BodyScan {
       if (line === "\r" || line === "") this.#part = "over";
       return true;
     }
-    const mark = line.indexOf(";");
-    if (mark >= 0) this.#extensions += line.length - mark;
-    const size = Number.parseInt(line, 16);
+    const chunk = CHUNK_LINE.exec(line);
+    if (chunk === null) return false;
+    this.#extensions += chunk[2]!.length;
+    const size = Number.parseInt(chunk[1]!, 16);
     if (size > 0) this.#data = size + 2;
-    else this.#part = "trailer"; // or no chunk at all, which is the parser's to refuse
+    else this.#part = "trailer";
     return this.#extensions <= MOST_EXTENSIONS;
   }
 }

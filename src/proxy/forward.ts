@@ -197,6 +197,7 @@ function mayHaveBody(request: IncomingMessage, status: number): boolean {
 /** For people: without addresses of the inside. */
 function causeOf({ code, cause }: Fault): string {
   if (code === "PROXY_BACKENDS_BUSY") return "too many connections";
+  if (code === "PROXY_BACKEND_SLOW") return "unreachable";
   switch ((cause as NodeJS.ErrnoException | undefined)?.code) {
     case "ECONNREFUSED":
       return "connection refused";
@@ -205,7 +206,6 @@ function causeOf({ code, cause }: Fault): string {
     case "ETIMEDOUT":
     case "EHOSTUNREACH":
     case "ENETUNREACH":
-    case "PROXY_BACKEND_SLOW":
       return "unreachable";
     case "ECONNRESET":
       return "connection reset";

@@ -66,7 +66,8 @@ export class Conversation {
     const before = this.#answers.at(-1);
     this.#answers.push(response);
     response.once("close", () => {
-      this.#answers.splice(this.#answers.indexOf(response), 1);
+      const at = this.#answers.indexOf(response);
+      if (at >= 0) this.#answers.splice(at, 1);
       if (this.#answers.length === 0 && this.#parse !== undefined && !this.#isRefused)
         this.#waitFor(this.#limits.idleMs);
       this.#readOn();
@@ -126,7 +127,8 @@ export class Conversation {
       if (this.#part === "body" && this.#newest?.complete === true) this.#part = "line";
       if (this.#part === "line" && !this.#takeLine(bytes, at)) return;
       const end = this.#part === "body" ? this.#body.take(bytes, at) : this.#endOfHead(bytes, at);
-      if (end === undefined) return void this.refuse("400 Bad Request");
+      // Nothing left of the body for us, and more for the parser: two readings of one request.
+      if (end === undefined || end === at) return void this.refuse("400 Bad Request");
       const slice = at === 0 && end === bytes.length ? bytes : bytes.subarray(at, end);
       this.#parse(slice);
       at = end;
@@ -194,7 +196,7 @@ export class Conversation {
       if (!stream.writable) return void this.#waitFor(LINGER_MS);
       if (spoiled?.headersSent === true) return void stream.destroy(); // it cannot be completed
       if (spoiled !== undefined) {
-        spoiled.detachSocket(stream as Socket);
+        if ((stream as { _httpMessage?: unknown })._httpMessage === spoiled) spoiled.detachSocket(stream as Socket);
         spoiled.emit("close"); // for whoever works on it
       }
       const head = `HTTP/1.1 ${status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n`;

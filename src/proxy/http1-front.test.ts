@@ -1,7 +1,9 @@
+import tls from "node:tls";
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
 import { closeScenes, GATE, type ProxyScene, proxyScene, read, webConfig } from "../../test/suites/proxy-scene.ts";
 import { fieldLines, type RecordingBackend, recordingBackend } from "../../test/suites/recording-backend.ts";
+import { FakeClock } from "../base/clock.ts";
 import type { ProxyOptions } from "./options.ts";
 
 afterEach(closeScenes);
@@ -383,7 +385,7 @@ test.each(["GET", "HEAD", "DELETE", "OPTIONS"])("H1-11: a body on %s travels wit
 test.each([1, 50, 5000])("H1-12: %d requests in one packet are answered in order, few at a time", async (count) => {
   const { connect, backend } = await stage();
   const client = connect(80);
-  const done = read(client, (text) => text.endsWith("ok") && statusesIn(text).length === count);
+  const done = read(client, (text) => backend.requests.length === count && statusesIn(text).length === count);
   client.write(Array.from({ length: count }, (_, i) => `GET /${i} HTTP/1.1\r\n${H}\r\n`).join(""));
   await done;
   expect(backend.requests.map((request) => request.split(" ")[1])).toEqual(
@@ -446,4 +448,62 @@ test("H1-13: a limit of one mount, also for a body without a length", async () =
   expect(await statusOf(`POST /large HTTP/1.1\r\n${H}${C}\r\n${hello}`)).toBe("200");
   expect(backend.requests).toHaveLength(2);
   expect(events).toContain("body_too_large");
+});
+
+test("HTTP/1.1 over TLS is read as strictly as without", async () => {
+  const made = await stage();
+  const secure = (): tls.TLSSocket => {
+    const options = { socket: made.connect(443), servername: GATE, rejectUnauthorized: false };
+    const socket = tls.connect({ ...options, ALPNProtocols: ["http/1.1"] });
+    socket.on("error", () => void socket.destroy());
+    return socket;
+  };
+  const good = secure();
+  const answers = read(good, (text) => statusesIn(text).length === 2 && text.endsWith("ok"));
+  good.write(`${post(C, hello)}${head("", "GET /next HTTP/1.1")}`);
+  expect(statusesIn((await answers).text)).toEqual(["200", "200"]);
+  expect(made.backend.requests.every((request) => request.includes("\r\nX-Forwarded-Proto: https\r\n"))).toBe(true);
+  for (const bytes of [head("", "GET  / HTTP/1.1"), `GET /\r\n\r\n`, post(C, "5\nhello\r\n0\r\n\r\n")]) {
+    const bad = secure();
+    const refusal = read(bad);
+    bad.write(bytes);
+    expect(statusesIn((await refusal).text)).toEqual(["400"]);
+  }
+  expect(made.backend.requests).toHaveLength(2);
+});
+
+test.each([
+  ["nothing at all", "", 9_999],
+  ["a head that does not end", `GET / HTTP/1.1\r\n${H}`, 9_999],
+  ["a body that stops", post("Content-Length: 10\r\n", "hello"), 59_999],
+])("H1-14: %s is waited for so long and no longer", async (_, bytes, ms) => {
+  const clock = new FakeClock();
+  const { connect } = await stage({ clock });
+  const client = connect(80);
+  client.write(bytes);
+  await new Promise(setImmediate);
+  clock.advance(ms);
+  await new Promise(setImmediate);
+  expect(client.destroyed).toBe(false);
+  const closed = new Promise<void>((resolve) => client.once("close", () => resolve()));
+  clock.advance(2);
+  await closed;
+});
+
+test("H1-14: a connection at rest is closed after 75 s, one with a request under way is not", async () => {
+  const clock = new FakeClock();
+  const { connect } = await stage({ clock });
+  const client = connect(80);
+  const first = read(client, (text) => text.endsWith("ok"));
+  client.write(head(""));
+  await first;
+  await new Promise(setImmediate);
+  clock.advance(74_000);
+  const second = read(client, (text) => text.endsWith("ok"));
+  client.write(head(""));
+  expect(statusesIn((await second).text)).toEqual(["200"]);
+  await new Promise(setImmediate);
+  const closed = new Promise<void>((resolve) => client.once("close", () => resolve()));
+  clock.advance(76_000);
+  await closed;
 });

@@ -51,7 +51,7 @@ export class Http1Front {
     server.maxHeadersCount = this.#limits.headFields;
     server.on("request", this.#onRequest);
     server.on("checkContinue", this.#onRequest);
-    server.on("checkExpectation", this.#onExpectation);
+    server.on("checkExpectation", this.#onRequest);
     server.on("upgrade", (request, stream, early) => this.#onUpgrade(request, stream, early));
     server.on("connect", (request, stream, early) => {
       this.#conversations.get(stream)?.handOver(early, () => {
@@ -80,17 +80,14 @@ export class Http1Front {
 
   readonly #onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     if (request.httpVersion === "1.1" && !/^(?:100-continue)?$/i.test(request.headers.expect ?? "")) {
-      return void this.#onExpectation(request, response); // Node finds `100-continue` anywhere in the value
+      // Node finds `100-continue` anywhere in the value.
+      response.shouldKeepAlive = false;
+      return void this.#asked(request, response, () => sendError(request, response, 417, "417 unknown expectation"));
     }
     // Nothing to wait for (RFC 9110 section 10.1.1), so nothing that Node would have to close the connection for.
     if (request.headers.expect !== undefined && !hasContent(request))
       Object.assign(response, { _expect_continue: false });
     this.#asked(request, response, (front) => this.#handle(front, request, response));
-  };
-
-  readonly #onExpectation = (request: IncomingMessage, response: ServerResponse): void => {
-    response.shouldKeepAlive = false;
-    this.#asked(request, response, () => sendError(request, response, 417, "417 unknown expectation"));
   };
 
   #onUpgrade(request: IncomingMessage, stream: Duplex, early: Buffer): void {
@@ -103,6 +100,7 @@ export class Http1Front {
         stream.off("error", onError);
         this.serve(stream, conversation.front);
       });
+      if (/(?:^|,)\s*close\s*(?:,|$)/i.test(request.headers.connection ?? "")) response.shouldKeepAlive = false;
       this.#handle(conversation.front, request, response, { stream, head });
     });
   }

@@ -3,6 +3,7 @@ import http from "node:http";
 import http2, { type ClientHttp2Session, type IncomingHttpHeaders, type ServerHttp2Stream } from "node:http2";
 import https from "node:https";
 import type { AddressInfo } from "node:net";
+import { setImmediate as turn } from "node:timers/promises";
 import tls from "node:tls";
 import { afterEach, expect, test } from "vitest";
 import {
@@ -12,6 +13,7 @@ import {
   onClose,
   type ProxyScene,
   proxyScene,
+  rawBackend,
   webConfig,
 } from "../../test/suites/proxy-scene.ts";
 
@@ -129,6 +131,40 @@ test("a unary gRPC call: message, answer, trailers, identity; on HTTP/2 without 
     "tailscale-user-login": "alice@example.com",
   });
   expect(seen[0]).not.toHaveProperty("tailscale_user_login");
+});
+
+test("ID-6: trailers of a request reach no backend, by HTTP/2 or HTTP/1", async () => {
+  const seen = Promise.withResolvers<IncomingHttpHeaders>();
+  const backend = await http2Backend((stream) => {
+    stream.on("trailers", (trailers) => seen.resolve(trailers));
+    stream.respond({ ":status": 200 });
+    stream.on("end", () => {
+      seen.resolve({});
+      stream.end();
+    });
+    stream.resume();
+  });
+  let text = "";
+  const plain = await rawBackend((socket) => {
+    socket.on("data", (part) => {
+      text += String(part);
+      if (text.endsWith("0\r\n\r\n")) socket.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    });
+  });
+  for (const [port, type] of [
+    [backend.port, "application/grpc"],
+    [plain.port, "text/plain"],
+  ] as const) {
+    const session = await http2Client(grpcScene(port));
+    const fields = { ":method": "POST", ":path": "/", "content-type": type, trailer: "tailscale-user-login, x-t" };
+    const stream = session.request(fields, { waitForTrailers: true });
+    stream.on("wantTrailers", () => stream.sendTrailers({ "tailscale-user-login": "evil", "x-t": "evil" }));
+    stream.end("body");
+    await stream.toArray();
+  }
+  expect(await seen.promise).toEqual({});
+  expect(text).toMatch(/\r\n\r\n4\r\nbody\r\n0\r\n\r\n$/);
+  expect(text).not.toContain("evil");
 });
 
 test("a bidirectional gRPC stream: each message arrives as it is sent, then the trailers", async () => {
@@ -328,4 +364,24 @@ test("HTTP/1.1 over TLS, with a pipelined second request", async () => {
   const text = Buffer.concat(await secure.toArray()).toString();
   expect(secure.alpnProtocol).toBe("http/1.1");
   expect(text).toMatch(/^HTTP\/1.1 200 .*\/1 https.*HTTP\/1.1 200 .*\/2 https$/s);
+});
+
+test.each([
+  ["shorter", "abc"],
+  ["longer", "abcdefgh"],
+])("H2-7: a body that is %s than its length costs the stream and the backend connection", async (_, body) => {
+  const texts: string[] = [];
+  const backend = await rawBackend((socket, index) => {
+    socket.on("data", (part) => {
+      texts[index] = (texts[index] ?? "") + String(part);
+    });
+  });
+  const session = await http2Client(grpcScene(backend.port));
+  const stream = session.request({ ":method": "POST", ":path": "/", "content-length": 5 });
+  const closed = closing(stream);
+  stream.end(body);
+  await closed;
+  while (backend.connections.some(({ destroyed }) => !destroyed)) await turn();
+  for (const text of texts) expect(text.split("\r\n\r\n")[1]!.length).toBeLessThan(6);
+  expect(backend.connections.length).toBeLessThan(2);
 });

@@ -35,6 +35,8 @@ export interface ProxyOptions {
     readonly port: number;
     readonly mount: string;
   }) => RouteRules | undefined;
+  /** A request was answered, or its connection ended first: the status, and how long it took. */
+  readonly answered?: (status: number, seconds: number) => void;
   /** Called for what should be counted. */
   readonly count?: (event: ProxyEvent) => void;
   /** `Location` and cookie domains that name the backend are turned into the served name; default true. */

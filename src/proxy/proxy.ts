@@ -6,7 +6,7 @@ import tls, { type SecureContext } from "node:tls";
 import type { Conn, Proof } from "../base/conn.ts";
 import { asDuplex } from "../base/duplex.ts";
 import { Fault } from "../base/fault.ts";
-import type { TcpPortHandler } from "../wire/serve-config.ts";
+import type { ServeConfig, TcpPortHandler } from "../wire/serve-config.ts";
 import { sendError } from "./answers.ts";
 import { BackendPool } from "./backend-pool.ts";
 import { Http1Front } from "./http1-front.ts";
@@ -14,6 +14,7 @@ import { DEFAULT_LIMITS, type Front, type ProxyLimits, type ProxyOptions } from 
 import { Router, type Upgrade } from "./router.ts";
 import { findSite, findTcp, foldHost } from "./serve-lookup.ts";
 import { TcpForwarder } from "./tcp-forward.ts";
+import { unprovenBackends } from "./unproven.ts";
 import { BackendDialer } from "./upstream/dial.ts";
 
 /** Serves the ports of a serve configuration: TLS end, route, identify, forward. Ports that it does not serve are refused. */
@@ -36,6 +37,7 @@ export class ReverseProxy {
     const dialer = new BackendDialer({ clock, dial, roots });
     this.#pool = new BackendPool(dialer, clock);
     this.#tcp = new TcpForwarder(dialer, options.log);
+    this.#warnOfUnproven(options.config());
     this.#router = new Router(options, this.#limits, this.#pool);
     this.#http1 = new Http1Front(this.#limits, options.clock, this.#handle);
     this.#http2 = http2.createServer({
@@ -60,6 +62,22 @@ export class ReverseProxy {
 
   #pendingFront: Front | undefined;
 
+  /** Once a configuration; the only proof that a backend can check is the assertion. */
+  #warnOfUnproven(config: ServeConfig): ServeConfig {
+    if (config === this.#warnedOf) return config;
+    this.#warnedOf = config;
+    if (this.#options.assertions !== undefined) return config;
+    for (const backend of unprovenBackends(config)) {
+      this.#options.log.warn("proxy.backend_unproven", {
+        backend,
+        hint: "Anyone who reaches it can forge identity fields: let it listen on loopback or a Unix socket, or switch assertions on.",
+      });
+    }
+    return config;
+  }
+
+  #warnedOf: ServeConfig | undefined;
+
   /** Is this port served? Else the stack must reset the connection. */
   serves(port: number, destination?: string): boolean {
     if (this.#isClosed) return false;
@@ -71,7 +89,7 @@ export class ReverseProxy {
   }
 
   #tcpHandler(port: number, destination: string | undefined): TcpPortHandler | undefined {
-    return findTcp(this.#options.config(), port, this.#serviceOf(destination)?.service);
+    return findTcp(this.#warnOfUnproven(this.#options.config()), port, this.#serviceOf(destination)?.service);
   }
 
   /** A connection that was accepted on that port. */
@@ -167,6 +185,11 @@ export class ReverseProxy {
   }
 
   readonly #handle = (front: Front, request: IncomingMessage, response: ServerResponse, upgrade?: Upgrade): void => {
+    const { answered, clock } = this.#options;
+    if (answered !== undefined) {
+      const startedAt = clock.now();
+      response.once("close", () => answered(response.statusCode, (clock.now() - startedAt) / 1000));
+    }
     this.#router.handle(front, request, response, upgrade).catch((error: unknown) => {
       this.#options.log.error("proxy.request_failed", { error: String(error) });
       sendError(request, response, 500, "500 internal error");

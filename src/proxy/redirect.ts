@@ -38,7 +38,7 @@ export function sendLocation(request: IncomingMessage, response: ServerResponse,
   writeHead(request, response, status, [
     ["Content-Type", "text/html; charset=utf-8"],
     ["Location", place],
-    ["Content-Length", String(body.length)],
+    ...(request.method === "HEAD" ? [] : [["Content-Length", String(body.length)] as const]),
   ]);
   response.end(request.method === "HEAD" ? undefined : body);
 }

@@ -1,10 +1,11 @@
 import { once } from "node:events";
 import net, { type AddressInfo } from "node:net";
-import { Duplex } from "node:stream";
+import type { Duplex } from "node:stream";
 import { setImmediate as turn } from "node:timers/promises";
 import tls from "node:tls";
 import { afterEach, expect, test } from "vitest";
 import {
+  Connecting,
   certificateOf,
   closeScenes,
   GATE,
@@ -90,17 +91,6 @@ async function sendUntilStuck(client: Duplex): Promise<number> {
     await turn();
   }
   return sent;
-}
-
-/** A connection that is never there. */
-class Connecting extends Duplex {
-  readonly connecting = true;
-  written = 0;
-  override _read(): void {}
-  override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
-    this.written += chunk.length;
-    done();
-  }
 }
 
 test("while the backend is not there yet, nothing of the caller's is taken", async () => {

@@ -1,17 +1,23 @@
 import { expect, onTestFinished, test } from "vitest";
 import { memoryStore } from "../base/store.ts";
 import { MemoryCoordinationStore } from "../coordination/store/memory-store.ts";
+import type { RegisterRequest } from "../wire/tailcfg.ts";
 import { Server } from "./server.ts";
 
 test("the URL that a client shows leads to a page and not to 404; other paths are 404", async () => {
   const store = new MemoryCoordinationStore();
   const server = await Server.open({ store, state: memoryStore(), baseDomain: "tail.test" });
   onTestFinished(() => server.close());
-  const page = await fetch(`${server.url}/register/0123abcd`);
+  const request = { Version: 130, NodeKey: `nodekey:${"ab".repeat(32)}`, Hostinfo: { Hostname: "laptop" } };
+  const machineKey = `mkey:${"cd".repeat(32)}`;
+  const asked = request as unknown as RegisterRequest;
+  const { AuthURL } = await server.coordinator.register(machineKey, asked, new AbortController().signal);
+  const page = await fetch(AuthURL!);
   expect([page.status, page.headers.get("content-security-policy")]).toEqual([200, expect.stringContaining("'none'")]);
-  expect(await page.text()).toContain("sallyport server nodes approve 0123abcd");
+  expect(await page.text()).toContain(`sallyport server nodes approve ${AuthURL!.split("/").at(-1)}`);
   for (const [path, status] of [
     ["/register/", 404],
+    ["/register/0123abcd", 404],
     ['/register/"><script>', 404],
     ["/other", 404],
     ["/key?v=100", 200],

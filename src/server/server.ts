@@ -16,7 +16,8 @@ import { DerpServer } from "../derp/derp-server.ts";
 import { createMetaCertificate } from "../derp/meta-certificate.ts";
 import { openStunServer } from "../derp/stun-server.ts";
 import type { DerpMap } from "../wire/tailcfg.ts";
-import { serveLoginPages } from "./login-page.ts";
+import { LoginPages } from "./login-page.ts";
+import { type OidcOptions, OidcProvider } from "./oidc-provider.ts";
 
 /** Regions 900 to 999 are for private use (tailcfg/derpmap.go). */
 const DERP_REGION = 900;
@@ -46,6 +47,8 @@ export interface ServerOptions {
   readonly baseDomain: string;
   /** HuJSON. @default the one in the store; with none there, everybody may reach everybody */
   readonly policy?: string;
+  /** People sign in there to let their devices in. @default the owner approves by the command line */
+  readonly oidc?: OidcOptions;
   readonly log?: Log;
   readonly clock?: Clock;
   readonly random?: Random;
@@ -138,7 +141,15 @@ export class Server {
       clock,
       random,
     });
-    serveLoginPages(http); // before the endpoint, which passes on what is not its own
+    const { oidc } = options;
+    const pages = new LoginPages({
+      coordinator,
+      clock,
+      log: log.with("login"),
+      serverUrl: url,
+      ...(oidc === undefined ? {} : { oidc: new OidcProvider(oidc, `${url.replace(/\/$/, "")}/oidc/callback`) }),
+    });
+    pages.attach(http); // before the endpoint, which passes on what is not its own
     endpoint.attach(http);
 
     return new Server(options, { url, coordinator, derp, derpMap, endpoint }, [

@@ -18,7 +18,7 @@ export interface PaceOptions {
   readonly events: () => number;
   /** Instant of the next arrival on the internet. */
   readonly nextArrival: () => number;
-  /** Somebody outside works in real time: the backend that is being tested. */
+  /** Somebody outside works in real time: the backend that is being tested was asked, and has not begun to answer. */
   readonly isOutsideBusy: () => boolean;
 }
 
@@ -30,7 +30,7 @@ interface Goal {
 
 /**
  * Moves the fake time. What is under way arrives at once; over timers time jumps only while somebody waits in `until` or
- * `advance`, and never past a backend that is at work: else it goes on as real time does.
+ * `advance`; for `until` never past a backend that was asked and has not begun to answer. Else it goes on as real time does.
  */
 export class Pace {
   readonly #clock: FakeClock;
@@ -41,11 +41,17 @@ export class Pace {
   #wake: () => void = () => {};
   #isClosed = false;
   readonly #ended: Promise<void>;
+  /** For those who wait: there is nothing more to wait for. */
+  readonly #over: Promise<never>;
 
   constructor(options: PaceOptions) {
     this.#clock = options.clock;
     this.#options = options;
     this.#ended = this.#run();
+    this.#over = this.#ended.then(() => {
+      throw new Fault("TESTNET_CLOSED", "Cannot wait any longer: found the testnet closed, wanted it open");
+    });
+    this.#over.catch(() => {}); // told to those who wait
   }
 
   /** Waits for `promise` while time moves as fast as it can. */
@@ -61,7 +67,7 @@ export class Pace {
     this.#goals.add(goal);
     this.#wake();
     try {
-      return await Promise.race([promise, stuck.promise]);
+      return await Promise.race([promise, stuck.promise, this.#over]);
     } finally {
       this.#goals.delete(goal);
     }
@@ -74,7 +80,7 @@ export class Pace {
     this.#goals.add(goal);
     this.#advanceTo = Math.max(this.#advanceTo, goal.at);
     this.#wake();
-    await promise;
+    await Promise.race([promise, this.#over]);
   }
 
   /** Something has begun: look at once. */

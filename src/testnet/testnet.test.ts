@@ -142,7 +142,11 @@ describe("time and trouble", { timeout: LOADED_MS }, () => {
     const net = await open();
     const app = await net.serve(mirror);
     const alice = await net.node({ user: "alice@example.com" });
-    const identities = () => net.coordinator.nodes().map(({ id, nodeKey }) => ({ id, nodeKey }));
+    const identities = () =>
+      net.coordinator
+        .nodes()
+        .map(({ id, nodeKey }) => `${id} ${nodeKey}`)
+        .toSorted();
     const before = identities();
     await net.stopServer();
     expect((await alice.fetch(app.url)).status).toBe(200);
@@ -206,9 +210,28 @@ describe("time and trouble", { timeout: LOADED_MS }, () => {
     expect(await (await answer).text()).toBe("done");
   });
 
+  test("the same seed gives the same keys and addresses, another seed others", async () => {
+    const members = async (seed: number) => {
+      const net = await open({ seed });
+      await net.serve(mirror);
+      await Promise.all([net.node({ tags: ["tag:ci"] }), net.node({ tags: ["tag:ci"] })]);
+      return net.coordinator
+        .nodes()
+        .map(({ nodeKey, ipv4 }) => `${nodeKey} ${ipv4}`)
+        .toSorted();
+    };
+    const first = await members(1);
+    expect(new Set(first).size).toBe(3);
+    expect(await members(1)).toEqual(first);
+    expect(await members(2)).not.toEqual(first);
+  });
+
   test("a wait for what never comes ends", async () => {
     const net = await open();
     await expect(net.until(new Promise(() => {}))).rejects.toMatchObject({ code: "TESTNET_STUCK" });
+    const waiting = net.until(new Promise(() => {}));
+    await net.close();
+    await expect(waiting).rejects.toMatchObject({ code: "TESTNET_CLOSED" });
   });
 });
 

@@ -1,73 +1,17 @@
-import type { RequestInit, Response } from "undici";
-import type { AddressPort } from "../base/address.ts";
+import { createHash } from "node:crypto";
 import { FakeClock } from "../base/clock.ts";
-import type { ConnDuplex } from "../base/duplex.ts";
 import { Fault } from "../base/fault.ts";
 import { type Log, silentLog } from "../base/log.ts";
 import { type Random, seededRandom } from "../base/random.ts";
-import { memoryStore, type Store } from "../base/store.ts";
+import { memoryStore } from "../base/store.ts";
 import type { Coordinator } from "../coordination/coordinator.ts";
 import { compilePolicy } from "../coordination/policy/policy.ts";
-import type { Caller } from "../identity/caller.ts";
-import { MeshNode, type MeshNodeOptions, type PeerStatus } from "../mesh/node.ts";
-import type { CapMap } from "../wire/tailcfg.ts";
+import { MeshNode, type MeshNodeOptions } from "../mesh/node.ts";
 import { App, type Backend, BackendDoor, type OpenGateway, type ServeOptions, serveConfig } from "./app.ts";
 import { Host, type HostOptions, Internet } from "./internet.ts";
+import type { LibraryNode, NodeOptions, TestNode, TestnetOptions, TestUser } from "./members.ts";
 import { CONTROL_URL, DERP, MeshServer, SERVER_ADDRESS } from "./mesh-server.ts";
 import { Pace } from "./pace.ts";
-
-export interface TestUser {
-  readonly login: string;
-  /** @default the login */
-  readonly name?: string;
-  /** URL. */
-  readonly picture?: string;
-}
-
-export interface TestnetOptions {
-  /** Logins, or who they are in full. Users that nodes name beside them are made when they come. */
-  readonly users?: readonly (string | TestUser)[];
-  /** HuJSON text, or the same as an object. @default everybody may reach everybody */
-  readonly policy?: string | object;
-  /** Suffix of the names. @default "tail.test" */
-  readonly baseDomain?: string;
-  /** Same seed, same keys, losses and addresses. @default 1 */
-  readonly seed?: number;
-  /** Unix time in ms at which the clock begins. @default now */
-  readonly startTime?: number;
-  readonly log?: Log;
-}
-
-export interface NodeOptions {
-  /** Whose node it is. */
-  readonly user?: string;
-  /** A tagged node instead, which has no user. */
-  readonly tags?: readonly string[];
-  /** @default from the login or the tag */
-  readonly hostname?: string;
-  /** Link and address translator, or a host of `internet`. @default on the open internet, 5 ms away */
-  readonly host?: Host | HostOptions;
-  /** Keys of a former node, to be the same again. */
-  readonly store?: Store;
-}
-
-/** As `Node` of `createNode`, with time that moves while it waits. */
-export interface TestNode {
-  /** FQDN without the trailing dot. */
-  readonly name: string;
-  readonly addresses: readonly string[];
-  readonly host: Host;
-  readonly mesh: MeshNode;
-  listen(port: number, accept: (stream: ConnDuplex) => void): { readonly port: number; close(): void };
-  dial(target: AddressPort): Promise<ConnDuplex>;
-  fetch(url: string | URL, init?: RequestInit): Promise<Response>;
-  whois(stream: ConnDuplex): { readonly caller: Caller; readonly capabilities: CapMap };
-  ping(name: string): Promise<{ readonly path: string; readonly latencyMs: number }>;
-  status(): { readonly state: string; readonly peers: readonly PeerStatus[] };
-  close(): Promise<void>;
-}
-
-type LibraryNode = Omit<TestNode, "host" | "mesh">;
 
 /** What stands on the same floor or above it, and is therefore given. */
 export interface Surroundings {
@@ -83,7 +27,8 @@ export class Testnet {
   readonly clock: FakeClock;
   readonly internet: Internet;
   readonly #surroundings: Surroundings;
-  readonly #random: Random;
+  readonly #seed: number;
+  readonly #named: Map<string, number> = new Map();
   readonly #log: Log;
   readonly #server: MeshServer;
   readonly #pace: Pace;
@@ -94,7 +39,7 @@ export class Testnet {
   private constructor(options: TestnetOptions, surroundings: Surroundings) {
     const { seed = 1, startTime = Date.now(), log = silentLog, baseDomain = "tail.test" } = options;
     this.#surroundings = surroundings;
-    this.#random = seededRandom(seed);
+    this.#seed = seed;
     this.#log = log;
     this.clock = new FakeClock(startTime);
     this.internet = new Internet(this.clock, seed);
@@ -106,7 +51,13 @@ export class Testnet {
       isOutsideBusy: () => [...this.#doors].some((door) => door.isBusy()),
     });
     internet.onSend = () => this.#pace.poke();
-    this.#server = new MeshServer({ internet, clock, random: this.#random, log: log.with("server"), baseDomain });
+    this.#server = new MeshServer({
+      internet,
+      clock,
+      random: this.#randomOf("server"),
+      log: log.with("server"),
+      baseDomain,
+    });
   }
 
   static async open(options: TestnetOptions, surroundings: Surroundings): Promise<Testnet> {
@@ -213,6 +164,14 @@ export class Testnet {
     return new App(gateway, host, () => this.#leave(member));
   }
 
+  /** Of each member its own: who draws first must not decide what the others get. */
+  #randomOf(name: string): Random {
+    const count = (this.#named.get(name) ?? 0) + 1;
+    this.#named.set(name, count);
+    const digest = createHash("sha256").update(`${this.#seed} ${name} ${count}`).digest();
+    return seededRandom(digest.readUInt32LE());
+  }
+
   #host(host: Host | HostOptions | undefined): Host {
     return host instanceof Host ? host : this.internet.host(host);
   }
@@ -235,7 +194,7 @@ export class Testnet {
       store: memoryStore(),
       log: this.#log.with(hostname),
       clock: this.clock,
-      random: this.#random,
+      random: this.#randomOf(hostname),
       connect: (_url, signal) => host.connect({ address: SERVER_ADDRESS, port: 80 }, signal),
       connectDerp: (_region, signal) => host.connect(DERP, signal),
       openUdp: async (table) => host.openUdp(table, () => this.clock.now()),

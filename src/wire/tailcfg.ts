@@ -257,6 +257,21 @@ export interface PingRequest {
   readonly Payload?: string;
 }
 
+/** What a node found out for a `PingRequest`. */
+export interface PingResponse {
+  readonly Type: string;
+  readonly IP: string;
+  readonly NodeIP: string;
+  readonly NodeName: string;
+  readonly Err?: string;
+  readonly LatencySeconds?: number;
+  /** `ip:port` of a direct way. */
+  readonly Endpoint?: string;
+  readonly DERPRegionID?: number;
+  readonly DERPRegionCode?: string;
+  readonly PeerAPIPort?: number;
+}
+
 /** One message of the map stream. Absent or null = unchanged since the last message of this stream. */
 export interface MapResponse {
   readonly KeepAlive?: boolean;

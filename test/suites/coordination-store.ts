@@ -85,6 +85,13 @@ export function coordinationStoreSuite(
 
     test.each([
       ["login", [{ put: "user", value: user(2, "user-1") }]],
+      [
+        "identity",
+        [
+          { put: "user", value: { ...user(2), identity: { issuer: "https://id.example", subject: "s" } } },
+          { put: "user", value: { ...user(3), identity: { issuer: "https://id.example", subject: "s" } } },
+        ],
+      ],
       ["node key", [{ put: "node", value: node(2, { nodeKey: "nodekey:1" }) }]],
       ["name", [{ put: "node", value: node(2, { name: "node-1" }) }]],
       ["IPv4 address", [{ put: "node", value: node(2, { ipv4: "100.64.0.1" }) }]],

@@ -2,6 +2,7 @@ import "reflect-metadata";
 import { webcrypto } from "node:crypto";
 import { once } from "node:events";
 import net, { type AddressInfo } from "node:net";
+import { Duplex } from "node:stream";
 import tls from "node:tls";
 import * as x509 from "@peculiar/x509";
 import { systemClock } from "../../src/base/clock.ts";
@@ -113,6 +114,17 @@ export async function rawBackend(
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   return { port: (server.address() as AddressInfo).port, connections };
+}
+
+/** A backend connection that is never there. */
+export class Connecting extends Duplex {
+  readonly connecting = true;
+  written = 0;
+  override _read(): void {}
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
+    this.written += chunk.length;
+    done();
+  }
 }
 
 /** Calls `respond` for every whole head that arrives, with the head as text. */

@@ -1,5 +1,5 @@
 import { Fault } from "../../base/fault.ts";
-import type { AuthKey, Change, CoordinationState, NodeRecord, RestingAddress, User } from "../records.ts";
+import type { AuthKey, Change, CoordinationState, NodeRecord, OidcIdentity, RestingAddress, User } from "../records.ts";
 import type { CoordinationStore, LogQuery, StoredLogEntry } from "./coordination-store.ts";
 
 interface Tables {
@@ -95,7 +95,10 @@ function apply(tables: Tables, change: Exclude<Change, { append: "log" }>): void
   } else if (change.put === "user") {
     const { value } = change;
     for (const other of tables.users.values()) {
-      if (other.id !== value.id && other.login === value.login) throw conflict("login", value.login);
+      if (other.id === value.id) continue;
+      if (other.login === value.login) throw conflict("login", value.login);
+      const identity = identityKey(value.identity);
+      if (identity !== undefined && identityKey(other.identity) === identity) throw conflict("identity", identity);
     }
     tables.users.set(value.id, value);
   } else putNode(tables, change.value);
@@ -121,6 +124,11 @@ function removeUser(tables: Tables, id: number): void {
 
 function assertUser({ users }: Tables, id: number | undefined): void {
   if (id !== undefined && !users.has(id)) throw conflict("user", String(id));
+}
+
+/** Issuer and subject as one text that no other pair has. */
+export function identityKey(identity: OidcIdentity | undefined): string | undefined {
+  return identity === undefined ? undefined : JSON.stringify([identity.issuer, identity.subject]);
 }
 
 export function conflict(column: string, value: string): Fault {

@@ -4,7 +4,7 @@ import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlit
 import { Fault, messageOf } from "../../base/fault.ts";
 import type { AuthKey, Change, CoordinationState, NodeRecord, RestingAddress, User } from "../records.ts";
 import type { LogQuery, StoredLogEntry } from "./coordination-store.ts";
-import { conflict, keyUsed } from "./memory-store.ts";
+import { conflict, identityKey, keyUsed } from "./memory-store.ts";
 import { LEAST_SQLITE, MIGRATIONS } from "./sqlite-schema.ts";
 
 /** statfs(2) `f_type` of file systems whose locks cannot be trusted: NFS, SMB (old and new), AFS, Ceph. */
@@ -178,10 +178,10 @@ export class SqliteDatabase {
       const sql = "INSERT INTO resting VALUES (?, ?) ON CONFLICT (ipv4) DO UPDATE SET until = excluded.until";
       this.#run(sql, change.value.ipv4, change.value.until);
     } else if (change.put === "user") {
-      const { id, login } = change.value;
-      const sql = `INSERT INTO users VALUES (?, ?, ?)
-        ON CONFLICT (id) DO UPDATE SET login = excluded.login, body = excluded.body`;
-      this.#run(sql, id, login, JSON.stringify(change.value));
+      const { id, login, identity } = change.value;
+      const sql = `INSERT INTO users (id, login, body, identity) VALUES (?, ?, ?, ?) ON CONFLICT (id)
+        DO UPDATE SET login = excluded.login, body = excluded.body, identity = excluded.identity`;
+      this.#run(sql, id, login, JSON.stringify(change.value), identityKey(identity) ?? null);
     } else if (change.put === "authKey") {
       const { id, userId, reusable, uses, lastUsed } = change.value;
       const body = JSON.stringify(change.value);

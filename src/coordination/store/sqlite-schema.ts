@@ -34,6 +34,10 @@ export const MIGRATIONS: readonly string[] = [
     detail TEXT
   ) STRICT;
   `,
+  `
+  ALTER TABLE users ADD COLUMN identity TEXT;
+  CREATE UNIQUE INDEX users_identity ON users (identity);
+  `,
 ];
 
 /** Versions before it may corrupt a database in WAL mode (the WAL-reset bug, sqlite.org/wal.html). */

@@ -174,7 +174,7 @@ export class ControlEndpoint {
       records.destroy();
     });
     const machineKey = formatKey("mkey", answer.session.peerKey);
-    serveMachine(session, { machineKey, handler, log, clock, random, traffic: this.#traffic });
+    serveMachine(session, { machineKey, handler, log, clock, traffic: this.#traffic });
   }
 
   /** Ends every channel: streams of maps do not end by themselves. */

@@ -2,7 +2,6 @@ import type { IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from 
 import type { Clock } from "../../base/clock.ts";
 import { Fault, messageOf } from "../../base/fault.ts";
 import type { Log } from "../../base/log.ts";
-import type { Random } from "../../base/random.ts";
 import type { MapRequest, RegisterRequest } from "../../wire/tailcfg.ts";
 import { type ControlHandler, statusOfFault } from "../control-handler.ts";
 import { MapStream, type MapTraffic } from "./map-stream.ts";
@@ -19,7 +18,6 @@ export interface MachineOptions {
   readonly handler: ControlHandler;
   readonly log: Log;
   readonly clock: Clock;
-  readonly random: Random;
   readonly traffic: MapTraffic;
 }
 

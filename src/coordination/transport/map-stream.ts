@@ -1,14 +1,11 @@
 import type { ServerHttp2Stream } from "node:http2";
 import type { Clock } from "../../base/clock.ts";
-import type { Random } from "../../base/random.ts";
 import { encodeMapFrame } from "../../wire/control-map.ts";
 import type { MapRequest, MapResponse } from "../../wire/tailcfg.ts";
 import type { MapSink } from "../control-handler.ts";
 
 /** What may wait for a slow reader; a message that comes on top of that is not taken. */
 const LARGEST_BACKLOG = 8 * 1024 * 1024;
-const KEEP_ALIVE_MS = 50_000;
-const KEEP_ALIVE_JITTER_MS = 9_000;
 
 /** What was sent in maps, frames with their heads. */
 export interface MapTraffic {
@@ -16,31 +13,25 @@ export interface MapTraffic {
   bytes: number;
 }
 
-/** The body of one answer to a map request. On a long poll it says keep-alive when nothing else was said for a while. */
+/** The body of one answer to a map request. */
 export class MapStream implements MapSink {
   readonly #stream: ServerHttp2Stream;
   readonly #compression: "zstd" | "none";
-  readonly #hasKeepAlive: boolean;
   readonly #clock: Clock;
-  readonly #random: Random;
   readonly #traffic: MapTraffic;
   readonly #closed: AbortController = new AbortController();
-  #cancel: () => void = () => {};
   #isOver = false;
 
   constructor(
     stream: ServerHttp2Stream,
     request: MapRequest,
-    { clock, random, traffic }: { readonly clock: Clock; readonly random: Random; readonly traffic: MapTraffic },
+    { clock, traffic }: { readonly clock: Clock; readonly traffic: MapTraffic },
   ) {
     this.#traffic = traffic;
     this.#stream = stream;
     this.#compression = request.Compress === "zstd" ? "zstd" : "none";
-    this.#hasKeepAlive = request.Stream === true && request.KeepAlive === true;
     this.#clock = clock;
-    this.#random = random;
     stream.on("close", () => this.stop());
-    this.#rearm();
   }
 
   get closed(): AbortSignal {
@@ -55,7 +46,6 @@ export class MapStream implements MapSink {
     this.#traffic.messages++;
     this.#traffic.bytes += frame.length;
     this.#stream.write(frame);
-    this.#rearm();
     return true;
   }
 
@@ -69,7 +59,6 @@ export class MapStream implements MapSink {
   /** No more messages; the stream itself is left to others. */
   stop(): void {
     this.#isOver = true;
-    this.#cancel();
     this.#closed.abort();
   }
 
@@ -85,15 +74,5 @@ export class MapStream implements MapSink {
   #dated(response: MapResponse): MapResponse {
     if (response.KeepAlive === true || response.ControlTime != null) return response;
     return { ...response, ControlTime: new Date(this.#clock.wall()).toISOString() };
-  }
-
-  #rearm(): void {
-    this.#cancel();
-    if (!this.#hasKeepAlive || this.#isOver) return;
-    const [high = 0, low = 0] = this.#random(2);
-    const jitter = ((high * 256 + low) / 65_536) * KEEP_ALIVE_JITTER_MS;
-    this.#cancel = this.#clock.at(this.#clock.now() + KEEP_ALIVE_MS + jitter, () => {
-      if (!this.send({ KeepAlive: true })) this.#rearm();
-    });
   }
 }

@@ -41,6 +41,26 @@ describe.each(availableAeads().map((aead) => [aead.name, aead] as const))("%s", 
     }
   });
 
+  test("in a slab as large as those of sockets, at any place", () => {
+    const random = seededRandom(7);
+    const [ours, theirs] = [new Uint8Array(70_000), new Uint8Array(70_000)];
+    for (let i = 0; i < 200; i++) {
+      const key = random(32);
+      const length = (random(1)[0]! * 256 + random(1)[0]!) % 1500;
+      const offset = (i * 341) % 68_000;
+      const plain = random(length);
+      ours.set(plain, offset);
+      theirs.set(plain, offset);
+      aead.seal(key, i, 0, ours, offset, length);
+      reference.seal(key, i, 0, theirs, offset, length);
+      expect(Buffer.compare(ours, theirs)).toBe(0);
+      if (i % 2 === 0) continue;
+      expect(aead.open(key, i, 0, ours, offset, length + TAG_BYTES)).toBe(true);
+      expect(Buffer.compare(ours.subarray(offset, offset + length), plain)).toBe(0);
+      theirs.set(ours.subarray(offset, offset + length + TAG_BYTES), offset);
+    }
+  });
+
   test("refuses any changed byte, another counter, and what is shorter than a tag", () => {
     const key = seededRandom(6)(32);
     const sealed = new Uint8Array(36);

@@ -1,14 +1,16 @@
 import { equalBytes } from "../../base/bytes.ts";
 import { Fault } from "../../base/fault.ts";
 import { type Aead, TAG_BYTES } from "./aead.ts";
+import { ffiEvpAead } from "./ffi-evp.ts";
 import { nobleAead } from "./noble.ts";
 import { nodeCryptoAead } from "./node-crypto.ts";
 import { sodiumAead } from "./sodium.ts";
 
-export type AeadName = "sodium" | "node-crypto" | "noble";
+export type AeadName = "sodium" | "ffi-evp" | "node-crypto" | "noble";
 
 const makers: ReadonlyMap<AeadName, () => Aead | undefined> = new Map<AeadName, () => Aead | undefined>([
   ["sodium", sodiumAead],
+  ["ffi-evp", ffiEvpAead],
   ["node-crypto", nodeCryptoAead],
   ["noble", nobleAead],
 ]);
@@ -20,11 +22,12 @@ export function availableAeads(): Aead[] {
     .filter((aead) => aead !== undefined && passesSelfTest(aead)) as Aead[];
 }
 
-/** The fastest that works here, or exactly the `forced` one. */
+/** The fastest that works here, or exactly the `forced` one. Those behind it are not even loaded. */
 export function chooseAead(forced?: AeadName): Aead {
-  const candidates = forced === undefined ? availableAeads() : [makers.get(forced)?.()].filter((a) => a !== undefined);
-  const aead = candidates.find(passesSelfTest);
-  if (aead !== undefined) return aead;
+  for (const name of forced === undefined ? makers.keys() : [forced]) {
+    const aead = makers.get(name)?.();
+    if (aead !== undefined && passesSelfTest(aead)) return aead;
+  }
   throw new Fault(
     "CRYPTO_AEAD",
     `Cannot encrypt with "${forced ?? "any"}": not loadable here or failing its self-test, one of ${[...makers.keys()].join(", ")} wanted`,

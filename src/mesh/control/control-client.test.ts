@@ -408,6 +408,30 @@ describe("what the server asks of a node", () => {
     expect(answer.body.endsWith(`\r\n\r\n${body}`)).toBe(true);
   });
 
+  test("pings of a peer are made one kind after the other, and told to the server in the channel", async () => {
+    const wanted: unknown[] = [];
+    const side = new Side({
+      onPing: async ({ ip, type }) => {
+        wanted.push([ip, type]);
+        return { Type: type, IP: ip, NodeIP: ip, NodeName: "peer", LatencySeconds: 0.002 };
+      },
+    });
+    await side.join();
+    side.server.send({ PingRequest: { URL: "/machine/pong/1", Types: "disco,TSMP", IP: "100.64.0.2" } });
+    await until(() => side.server.others.length === 2);
+    expect(wanted).toEqual([
+      ["100.64.0.2", "disco"],
+      ["100.64.0.2", "TSMP"],
+    ]);
+    expect(side.server.others.map(({ path, body }) => [path, JSON.parse(body).Type])).toEqual([
+      ["/machine/pong/1", "disco"],
+      ["/machine/pong/1", "TSMP"],
+    ]);
+    side.server.send({ PingRequest: { URL: "/machine/pong/2", Types: "disco", IP: "metadata.internal" } });
+    await settle();
+    expect(wanted.length).toBe(2);
+  });
+
   test("CC-6 commands in a map message do nothing: exit, sleep, debug", async () => {
     const side = new Side();
     await side.join();

@@ -4,7 +4,7 @@ import type { Fault } from "../../base/fault.ts";
 import type { Log } from "../../base/log.ts";
 import type { Random } from "../../base/random.ts";
 import type { NetworkMap } from "../../wire/network-map.ts";
-import type { Hostinfo, MapResponse, PingRequest } from "../../wire/tailcfg.ts";
+import type { Hostinfo, MapResponse, PingResponse } from "../../wire/tailcfg.ts";
 
 export type ControlState =
   | { readonly kind: "connecting" }
@@ -55,8 +55,8 @@ export interface ControlClientOptions {
   readonly onMap: (map: NetworkMap, response: MapResponse) => void;
   readonly onState: (state: ControlState) => void;
   readonly onC2n?: (request: C2nRequest) => Promise<C2nResponse>;
-  /** Pings of our peers that the server asks for. */
-  readonly onPing?: (ping: PingRequest) => void;
+  /** A ping of a peer of ours that the server wants; `type` as in `PingRequest`. */
+  readonly onPing?: (wanted: { readonly ip: string; readonly type: string }) => Promise<PingResponse>;
   /** `mkey:…` of the server as remembered from before; another key at the same URL is refused. */
   readonly knownServerKey?: string | undefined;
   /** The server's key, to be remembered. */

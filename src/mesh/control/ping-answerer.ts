@@ -1,3 +1,4 @@
+import { parseAddress } from "../../base/address.ts";
 import { messageOf } from "../../base/fault.ts";
 import { decodeC2nRequest, encodeC2nResponse } from "../../wire/control-c2n.ts";
 import type { PingRequest } from "../../wire/tailcfg.ts";
@@ -7,6 +8,7 @@ import type { C2nRequest, C2nResponse, ControlClientOptions } from "./control-st
 const ANSWER_WITHIN_MS = 60_000;
 /** Answers under way; the server has to wait for them, more are dropped. */
 const LARGEST_BUSY = 8;
+const MOST_KINDS = 4;
 
 /**
  * Answers what the server asks of a node. Only inside the channel, or at the server's own origin: a server that could
@@ -51,9 +53,19 @@ export class PingAnswerer {
 
   async #act(ping: PingRequest, target: URL): Promise<void> {
     if (ping.Types === "c2n") return this.#answerC2n(ping, target);
-    if (ping.Types !== undefined && ping.Types !== "") return this.#options.onPing?.(ping);
+    if (ping.Types !== undefined && ping.Types !== "") return this.#answerPings(ping, target);
     if (ping.URLIsNoise) return this.#ask("HEAD", target);
     await this.#connector.askPublic("HEAD", new URL(`${target.pathname}${target.search}`, this.#connector.url));
+  }
+
+  /** Each kind in turn, each with an answer of its own (upstream `control/controlclient/direct.go:doPingerPing`). */
+  async #answerPings({ Types = "", IP = "" }: PingRequest, target: URL): Promise<void> {
+    const { onPing } = this.#options;
+    if (onPing === undefined || parseAddress(IP) === undefined) return;
+    for (const type of Types.split(",").slice(0, MOST_KINDS)) {
+      const answer = await onPing({ ip: IP, type: type.trim() });
+      await this.#ask("POST", target, Buffer.from(JSON.stringify(answer)));
+    }
   }
 
   async #answerC2n(ping: PingRequest, target: URL): Promise<void> {

@@ -1,7 +1,7 @@
 import type { Duplex } from "node:stream";
 import type { Clock } from "../../base/clock.ts";
 import { Fault } from "../../base/fault.ts";
-import { FrameWriter } from "../../base/frame-writer.ts";
+import { FrameQueue, FrameWriter } from "../../base/frame-writer.ts";
 import type { Random } from "../../base/random.ts";
 import { BOX_NONCE_BYTES, boxKey, openBox, sealBox } from "../../crypto/box.ts";
 import { publicKeyOf } from "../../crypto/keys.ts";
@@ -38,9 +38,6 @@ const HANDSHAKE_MS = 10_000;
 /** The server says something every 60 s. */
 const SILENCE_MS = 120_000;
 const PING_ANSWER_MS = 3000;
-const QUEUE_PACKETS = 32;
-/** Written, but not yet taken by the system. A burst of one turn has to fit: what does not is lost. */
-const WRITTEN_BYTES = 256 * 1024;
 const HEALTH_CHARACTERS = 256;
 /** ServerKey frames over this are not from a DERP server. */
 const SERVER_KEY_BYTES = 1024;
@@ -49,7 +46,7 @@ const SERVER_KEY_BYTES = 1024;
 export class DerpClient {
   readonly #options: DerpClientOptions;
   readonly #reader: DerpFrameReader = new DerpFrameReader(DERP_FRAME_BYTES);
-  readonly #queue: Uint8Array[] = [];
+  readonly #queue: FrameQueue = new FrameQueue();
   readonly #writer: FrameWriter;
   #box: Uint8Array | undefined;
   #isReady = false;
@@ -62,7 +59,7 @@ export class DerpClient {
   constructor(options: DerpClientOptions) {
     this.#options = options;
     const { stream } = options;
-    this.#writer = new FrameWriter(stream, WRITTEN_BYTES);
+    this.#writer = new FrameWriter(stream);
     stream.on("data", (chunk: Uint8Array) => this.#receive(chunk));
     stream.on("drain", () => this.#drained());
     stream.on("error", (cause) => this.close(closed(`connection failed: ${cause.message}`, cause)));
@@ -76,7 +73,7 @@ export class DerpClient {
     return this.#isReady;
   }
 
-  /** Never waits: the oldest of 32 waiting packets is dropped for a new one. */
+  /** Never waits: where too many wait already, the oldest is dropped for a new one. */
   send(destinationKey: Uint8Array, payload: Uint8Array): void {
     if (this.#isClosed || payload.length > DERP_PACKET_BYTES) return;
     this.#write(encodeDerpFrame(DERP.sendPacket, destinationKey, payload));
@@ -102,7 +99,7 @@ export class DerpClient {
     this.#isReady = false;
     this.#cancelTimer();
     this.#cancelPing();
-    this.#queue.length = 0;
+    this.#queue.clear();
     this.#options.stream.destroy();
     this.#options.onClose(fault);
   }
@@ -115,13 +112,11 @@ export class DerpClient {
 
   #write(frame: Uint8Array): void {
     if (!this.#isReady || this.#isBlocked) {
-      if (this.#queue.length >= QUEUE_PACKETS) this.#queue.shift();
       this.#queue.push(frame);
       return;
     }
     if (!this.#hasTokens(frame.length)) return; // the server told its limit: over it, packets are lost here
-    this.#writer.write(frame);
-    this.#isBlocked = this.#writer.isFull;
+    this.#isBlocked = !this.#writer.write(frame);
   }
 
   #hasTokens(bytes: number): boolean {

@@ -1,5 +1,5 @@
 import { formatAddressPort } from "../../base/address.ts";
-import { equalBytes, fromHex, toHex } from "../../base/bytes.ts";
+import { toHex } from "../../base/bytes.ts";
 import { PACKET, type PacketBatch, STRIDE } from "../../base/packet.ts";
 import type { Path, PathTable } from "../../base/path-table.ts";
 import type { Random } from "../../base/random.ts";
@@ -17,6 +17,7 @@ import {
 import { looksLikeStunAnswer } from "../../wire/stun.ts";
 import type { DerpMap, NetInfo } from "../../wire/tailcfg.ts";
 import { HomeChoice } from "./home.ts";
+import { KnownPeers } from "./known-peers.ts";
 import { Netcheck, type NetcheckReport, netInfoOf } from "./netcheck.ts";
 import { type LocalEndpoint, OwnEndpoints } from "./own-endpoints.ts";
 import { type PathsPeer, PeerPaths } from "./peer-paths.ts";
@@ -55,8 +56,6 @@ const TX_BYTES = 12;
 const FULL_CHECK_MS = 300_000;
 const ACTIVE_CHECK_MS = { least: 20_000, most: 26_000 } as const;
 const CHECK_AFTER_CHANGE_MS = 50;
-/** Strangers must not make us search all peers' addresses all the time. */
-const LOOKUPS_PER_SECOND = 20;
 
 /**
  * Finds and keeps ways to peers: disco, STUN, choice of the home region. Upstream `wgengine/magicsock`, without peer
@@ -65,10 +64,7 @@ const LOOKUPS_PER_SECOND = 20;
 export class Paths {
   readonly #options: PathsOptions;
   readonly #discoPublicKey: Uint8Array;
-  readonly #peers: Map<number, PeerPaths> = new Map();
-  /** Several nodes can share a disco key (several profiles on one machine). */
-  readonly #byDiscoKey: Map<string, Set<PeerPaths>> = new Map();
-  readonly #byNodeKey: Map<string, PeerPaths> = new Map();
+  readonly #peers: KnownPeers = new KnownPeers();
   readonly #pings: SentPings = new SentPings();
   /** Peers that need `poll`. */
   readonly #awake: Set<PeerPaths> = new Set();
@@ -78,7 +74,6 @@ export class Paths {
   readonly #own: OwnEndpoints = new OwnEndpoints();
   #map: DerpMap | undefined;
   #netInfo = "";
-  #lookups: { readonly since: number; count: number } = { since: -Infinity, count: 0 };
   #nextCheck: number = Infinity;
   /** Never later than the next thing to do; may be earlier. */
   #wakeAt: number = Infinity;
@@ -114,21 +109,12 @@ export class Paths {
     const usable = peer.discoKey?.length === 32 ? boxKey(this.#options.discoPrivateKey, peer.discoKey) : undefined;
     const added = new PeerPaths(peer, usable, this.#options.table);
     added.update(peer, this.#own, this.#options.allowLoopback === true);
-    this.#peers.set(peer.index, added);
-    this.#byNodeKey.set(added.nodeKeyHex, added);
-    if (usable === undefined) return;
-    const sharing = this.#byDiscoKey.get(added.discoKeyHex) ?? new Set();
-    this.#byDiscoKey.set(added.discoKeyHex, sharing.add(added));
+    this.#peers.add(added);
   }
 
   removePeer(index: number): void {
-    const peer = this.#peers.get(index);
+    const peer = this.#peers.remove(index);
     if (peer === undefined) return;
-    this.#peers.delete(index);
-    if (this.#byNodeKey.get(peer.nodeKeyHex) === peer) this.#byNodeKey.delete(peer.nodeKeyHex);
-    const sharing = this.#byDiscoKey.get(peer.discoKeyHex);
-    sharing?.delete(peer);
-    if (sharing?.size === 0) this.#byDiscoKey.delete(peer.discoKeyHex);
     this.#awake.delete(peer);
     this.#waitingForEndpoints.delete(peer);
     this.#pings.forget(peer);
@@ -157,7 +143,7 @@ export class Paths {
 
   /** The network under us changed (or woke up): all trust is void, and our addresses are asked anew. */
   linkChanged(now: number): void {
-    for (const peer of this.#peers.values()) {
+    for (const peer of this.#peers.all) {
       peer.distrust();
       if (peer.isActive(now)) this.#discover(peer, now);
     }
@@ -223,18 +209,7 @@ export class Paths {
   /** The peer whose way `path` is, as far as that can be told without a proof; -1 = nobody's that we know. */
   ownerOf(path: number, now: number): number {
     const way = this.#options.table.get(path);
-    if (way?.kind === "derp") return this.#byNodeKey.get(way.nodeKey)?.index ?? -1; // the relay vouches for it
-    if (way === undefined || !this.#mayLookUp(now)) return -1;
-    const endpoint = formatAddressPort(way);
-    for (const peer of this.#peers.values()) {
-      if (peer.candidates.some((candidate) => candidate.endpoint === endpoint)) return peer.index;
-    }
-    return -1;
-  }
-
-  #mayLookUp(now: number): boolean {
-    if (now - this.#lookups.since >= 1000) this.#lookups = { since: now, count: 0 };
-    return ++this.#lookups.count <= LOOKUPS_PER_SECOND;
+    return way === undefined ? -1 : (this.#peers.ownerOf(way, now)?.index ?? -1);
   }
 
   /** A frame of any kind came from the DERP server of `region`. */
@@ -363,13 +338,13 @@ export class Paths {
     const way = this.#options.table.get(path);
     const frame = decodeDiscoFrame(datagram);
     if (way === undefined || frame === undefined) return;
-    const sharing = this.#byDiscoKey.get(toHex(frame.senderKey));
-    const [first] = sharing ?? [];
-    if (sharing === undefined || first?.boxKey === undefined) return; // not a peer of ours: no answer
+    const sharing = this.#peers.sharing(frame.senderKey);
+    const [first] = sharing;
+    if (first?.boxKey === undefined) return; // not a peer of ours: no answer
     const plain = openBox(first.boxKey, frame.nonce, frame.box);
     const message = plain === undefined ? undefined : decodeDiscoMessage(plain);
     if (message === undefined) return;
-    const peer = this.#senderOf(sharing, way, message);
+    const peer = this.#peers.senderOf(sharing, way, message);
     if (message.kind === "pong") {
       this.#pong(sharing, message.tx, way, now);
       return;
@@ -390,19 +365,6 @@ export class Paths {
       peer.calledMe(message.endpoints.map(formatAddressPort), this.#own, this.#options.allowLoopback === true, now);
       this.#wake(peer, now);
     }
-  }
-
-  /** The peer that a message is from. A node key in a ping alone proves nothing: it must belong to the disco key. */
-  #senderOf(sharing: ReadonlySet<PeerPaths>, way: Path, message: DiscoMessage): PeerPaths | undefined {
-    const named = message.kind === "ping" ? message.nodeKey : undefined;
-    const relayed = way.kind === "derp" ? fromHex(way.nodeKey) : undefined;
-    if (way.kind === "derp" && relayed === undefined) return undefined;
-    const fitting = [...sharing].filter(
-      (peer) =>
-        (named === undefined || equalBytes(peer.nodeKey, named)) &&
-        (relayed === undefined || equalBytes(peer.nodeKey, relayed)),
-    );
-    return fitting.length === 1 ? fitting[0] : undefined;
   }
 
   #pong(sharing: ReadonlySet<PeerPaths>, tx: Uint8Array, way: Path, now: number): void {

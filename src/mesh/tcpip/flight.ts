@@ -15,7 +15,7 @@ export class Flight {
   readonly board: Scoreboard = new Scoreboard();
   readonly losses: LossDetector = new LossDetector();
   readonly rate: DeliveryRate = new DeliveryRate();
-  readonly #sacks: SackIntake = new SackIntake();
+  #sacks: SackIntake | undefined;
   readonly #rtt: RttEstimator;
   readonly #hasSack: boolean;
   una: number = 1;
@@ -83,6 +83,7 @@ export class Flight {
   }
 
   #takeSacks(ack: number, segment: TcpSegment, iss: number, echoAge: number, now: number): void {
+    this.#sacks ??= new SackIntake();
     const from = this.una;
     const una = (iss + from) >>> 0;
     const arrived = (i: number) => this.#arrived(i, echoAge, now);
@@ -140,7 +141,7 @@ export class Flight {
   loseAll(): void {
     const { board } = this;
     const isReneged = (board.fate(board.head) & SACKED) !== 0;
-    if (isReneged) this.#sacks.forget();
+    if (isReneged) this.#sacks = undefined;
     board.markAllLost(isReneged);
     this.#lostHint = board.head;
     this.losses.deadline = Infinity;

@@ -9,9 +9,10 @@ import { createIpView, type IpView, PROTOCOL, readIp } from "../../wire/ip.ts";
 import { createTcpSegment, readTcp, type TcpSegment } from "../../wire/tcp.ts";
 import type { CongestionControl } from "./congestion.ts";
 import { IcmpService } from "./icmp-service.ts";
+import { Reassembly } from "./reassembly.ts";
 import { PacketWriter } from "./segment-writer.ts";
 import type { NetstackCounters, StackCore } from "./stack-core.ts";
-import { type TcpAccept, TcpService } from "./tcp-service.ts";
+import { TcpService } from "./tcp-service.ts";
 import { type UdpReceive, UdpService, type UdpSocket } from "./udp-service.ts";
 
 export type { NetstackCounters } from "./stack-core.ts";
@@ -69,6 +70,7 @@ export class Netstack {
   readonly #tcp: TcpService;
   readonly #udp: UdpService;
   readonly #icmp: IcmpService;
+  readonly #reassembly: Reassembly = new Reassembly();
   #addresses: readonly AddressBytes[];
   readonly #ip: IpView = createIpView();
   readonly #segment: TcpSegment = createTcpSegment();
@@ -89,7 +91,8 @@ export class Netstack {
       now: options.now,
       output: (packet, peer, now) => this.#output(packet, peer, now),
       wake: () => this.#wake(),
-      isOurs: (slab, offset, length) => this.#isOurs(slab, offset, length),
+      isOurs: (slab, offset, length) => this.#ownAddress(slab, offset, length) !== undefined,
+      ownAddress: (slab, offset, length) => this.#ownAddress(slab, offset, length),
       sourceFor: (remote) => this.#addresses.find((address) => address.length === remote.length),
     };
     const keepalive = options.keepalive ?? { idleMs: 7_200_000, intervalMs: 75_000, probes: 9 };
@@ -134,6 +137,8 @@ export class Netstack {
     }
     if (ip.isFragment) {
       this.counters.fragments++;
+      const whole = this.#reassembly.add(slab, offset, ip, peer, now);
+      if (whole !== undefined) this.#packet(whole, 0, whole.length, peer, now);
       return;
     }
     switch (ip.protocol) {
@@ -178,7 +183,7 @@ export class Netstack {
 
   /** Accepts connections to `port` on all our addresses. */
   listenTcp(port: number, accept: (conn: Conn) => void): Listener {
-    return this.#tcp.listen(port, accept as TcpAccept);
+    return this.#tcp.listen(port, accept);
   }
 
   /** Opens a connection. The `proof` of what it gives says only where it leads. */
@@ -193,7 +198,12 @@ export class Netstack {
       const message = `Cannot connect to "${formatAddressPort(target)}": ${found}, wanted one that can be reached`;
       return Promise.reject(new Fault("TCPIP_UNREACHABLE", message));
     }
-    return this.#tcp.dial(remote, target.port, local.slice(), options.signal);
+    return this.#tcp.dial(
+      remote,
+      target.port,
+      this.#core.ownAddress(local, 0, local.length) ?? local.slice(),
+      options.signal,
+    );
   }
 
   /** Port 0: an ephemeral one. */
@@ -218,7 +228,7 @@ export class Netstack {
 
   get deadline(): number {
     if (this.#mustPoll || this.#looped.length > 0 || this.#tcp.isPending) return 0;
-    return Math.min(this.#tcp.deadline, this.#icmp.deadline);
+    return Math.min(this.#tcp.deadline, this.#icmp.deadline, this.#reassembly.deadline);
   }
 
   poll(now: number): void {
@@ -226,6 +236,7 @@ export class Netstack {
     this.#isBusy = true;
     for (const packet of this.#looped.splice(0)) this.#packet(packet, 0, packet.length, -1, now);
     this.#icmp.poll(now);
+    this.#reassembly.poll(now);
     this.#tcp.poll(now);
     this.#tcp.flush(now);
     this.#isBusy = false;
@@ -240,19 +251,19 @@ export class Netstack {
     this.#isClosed = true;
   }
 
-  #isOurs(slab: Uint8Array, offset: number, length: number): boolean {
+  #ownAddress(slab: Uint8Array, offset: number, length: number): AddressBytes | undefined {
     search: for (const address of this.#addresses) {
       if (address.length !== length) continue;
       for (let i = 0; i < length; i++) if (address[i] !== slab[offset + i]) continue search;
-      return true;
+      return address;
     }
-    return false;
+    return undefined;
   }
 
   #output(packet: Uint8Array, peer: number, now: number): void {
     if (peer < 0) {
       const length = packet[0]! >> 4 === 4 ? 4 : 16;
-      if (this.#isOurs(packet, length === 4 ? 16 : 24, length)) {
+      if (this.#ownAddress(packet, length === 4 ? 16 : 24, length) !== undefined) {
         if (this.#looped.length < MOST_LOOPED) this.#looped.push(packet.slice());
         if (!this.#isBusy) this.#wake();
         return;

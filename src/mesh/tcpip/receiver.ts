@@ -13,13 +13,16 @@ const LARGEST_IDLE_BYTES = 1024 * 1024;
 const DELAYED_ACK_MS = 25;
 const BLOCKS_BESIDE_TIMESTAMPS = 3;
 
+const reported: number[] = [];
+
 /**
  * The receiving half: reassembly, the window we promise, and when to acknowledge.
  * Positions count from the peer's initial sequence number: SYN is 0, the first byte is 1.
  */
 export class Receiver {
   readonly #ring: ByteRing = new ByteRing(1);
-  readonly #ranges: RangeList = new RangeList();
+  /** Made when the first segment comes out of order. */
+  #ranges: RangeList | undefined;
   /** Next position expected, FIN included. */
   next: number = 1;
   /** Next position to hand to the user. */
@@ -38,7 +41,6 @@ export class Receiver {
   #unacknowledged = 0;
   #duplicateStart = 0;
   #duplicateEnd = 0;
-  readonly #report: number[] = [];
   #tuneAt = 0;
   #tuneFrom = 0;
   /** Bytes stored, in order or not. */
@@ -84,10 +86,11 @@ export class Receiver {
       this.mustAck = true;
     }
     if (this.finAt >= 0 && end > this.finAt) end = this.finAt; // RFC 9293: nothing follows FIN
-    if (fin && this.finAt < 0 && end >= this.#ranges.end) this.finAt = end;
+    if (fin && this.finAt < 0 && end >= (this.#ranges?.end ?? 0)) this.finAt = end;
     const size = end - start;
     if (size > 0) {
       if (start > this.next) {
+        this.#ranges ??= new RangeList();
         if (this.#ranges.covers(start, end)) this.#noteDuplicate(start, end);
         else if (!this.#ranges.add(start, end)) {
           this.dropped++;
@@ -96,7 +99,7 @@ export class Receiver {
         }
       }
       this.#received += size;
-      const used = Math.max(this.next, this.#ranges.end);
+      const used = Math.max(this.next, this.#ranges?.end ?? 0);
       this.#ring.put(start, slab, offset + (start - position), size, used);
     }
     if (start > this.next) {
@@ -104,7 +107,7 @@ export class Receiver {
       return;
     }
     this.next = Math.max(this.next, end);
-    if (this.#ranges.size > 0) {
+    if (this.#ranges !== undefined && this.#ranges.size > 0) {
       this.next = this.#ranges.advance(this.next);
       this.mustAck = true; // a gap filled: tell at once
     }
@@ -199,19 +202,19 @@ export class Receiver {
       this.#duplicateEnd = this.#duplicateStart;
       count = 1;
     }
-    if (this.#ranges.size === 0) return count;
-    const found = this.#ranges.report(this.#report, most - count);
-    for (let i = 0; i < 2 * found; i++) into[2 * count + i] = irs + this.#report[i]!;
+    if (this.#ranges === undefined || this.#ranges.size === 0) return count;
+    const found = this.#ranges.report(reported, most - count);
+    for (let i = 0; i < 2 * found; i++) into[2 * count + i] = irs + reported[i]!;
     return count + found;
   }
 
   /** One more and the next report could not tell it all: RFC 2018 §4 wants each gap told as it appears. */
   get isReportFull(): boolean {
-    return this.#ranges.fresh >= BLOCKS_BESIDE_TIMESTAMPS;
+    return this.#ranges !== undefined && this.#ranges.fresh >= BLOCKS_BESIDE_TIMESTAMPS;
   }
 
   get hasReport(): boolean {
-    return this.#ranges.size > 0 || this.#duplicateEnd > this.#duplicateStart;
+    return (this.#ranges !== undefined && this.#ranges.size > 0) || this.#duplicateEnd > this.#duplicateStart;
   }
 
   /** Gives memory back; the rest of the stream does not matter any more. */
@@ -221,6 +224,8 @@ export class Receiver {
 
   /** Gives memory back when nothing is held. */
   relax(): void {
-    if (this.#ranges.size === 0 && this.waiting === 0) this.#ring.release();
+    if (this.waiting > 0 || (this.#ranges !== undefined && this.#ranges.size > 0)) return;
+    this.#ring.release();
+    this.#ranges = undefined;
   }
 }

@@ -1,7 +1,6 @@
 import type { TcpSegment } from "../../wire/tcp.ts";
 import { SACKED, type Scoreboard } from "./scoreboard.ts";
 
-/** What a SACK option said, as positions of the stream. */
 const CACHED = 4; // as many blocks as one option holds
 
 /** Reads SACK options into the scoreboard, and skips what the last ones had said already. */
@@ -38,10 +37,5 @@ export class SackIntake {
     this.#starts[this.#next] = start;
     this.#ends[this.#next] = covered;
     this.#next = (this.#next + 1) % CACHED;
-  }
-
-  /** Believes nothing of what was said before. */
-  forget(): void {
-    this.#starts.length = this.#ends.length = this.#next = 0;
   }
 }

@@ -6,7 +6,7 @@ import type { PacketWriter } from "./segment-writer.ts";
 export interface NetstackCounters {
   malformed: number;
   checksum: number;
-  /** Not reassembled: a peer that sends more than the MTU in one datagram is not heard. */
+  /** Pieces of packets, put together or not. */
   fragments: number;
   notOurs: number;
   /** From another peer than the one the connection belongs to. */
@@ -29,6 +29,8 @@ export interface StackCore {
   output(packet: Uint8Array, peer: number, now: number): void;
   /** Outside of `input` and `poll`: have `poll` called. */
   wake(): void;
+  /** The address at `offset` as we keep it, never to be changed; `undefined`: it is not ours. */
+  ownAddress(slab: Uint8Array, offset: number, length: number): AddressBytes | undefined;
   isOurs(slab: Uint8Array, offset: number, length: number): boolean;
   sourceFor(remote: AddressBytes): AddressBytes | undefined;
 }

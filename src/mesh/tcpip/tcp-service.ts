@@ -2,28 +2,18 @@ import { type AddressBytes, type AddressPort, formatAddress, formatAddressPort }
 import { equalBytes } from "../../base/bytes.ts";
 import type { Conn, Listener, Proof } from "../../base/conn.ts";
 import { Fault, messageOf } from "../../base/fault.ts";
-import { checksumOf, sumPseudoHeader, sumWords } from "../../wire/checksum.ts";
-import {
-  createIpView,
-  type IpView,
-  ipHeaderLength,
-  PROTOCOL,
-  read16,
-  read32,
-  write16,
-  writeIpHeader,
-} from "../../wire/ip.ts";
-import { FLAG, TCP, type TcpSegment, writeTcpHeader } from "../../wire/tcp.ts";
+import { createIpView, type IpView, PROTOCOL, read16, read32 } from "../../wire/ip.ts";
+import { FLAG, TCP, type TcpSegment } from "../../wire/tcp.ts";
 import type { CongestionControl } from "./congestion.ts";
-import { type ConnectionHost, TcpConnection } from "./connection.ts";
+import { type ConnectionHost, type TcpAccept, TcpConnection } from "./connection.ts";
 import { ConnectionTable } from "./connection-table.ts";
 import { DeadlineHeap } from "./deadline-heap.ts";
+import { HalfOpen } from "./half-open.ts";
 import { InitialNumbers } from "./isn.ts";
 import type { Keepalive } from "./keepalive.ts";
+import { Refusal } from "./refusal.ts";
 import type { StackCore } from "./stack-core.ts";
 import { ConnectionKey, TcpWriter } from "./tcp-writer.ts";
-
-export type TcpAccept = (conn: Conn) => void;
 
 export interface TcpServiceOptions {
   readonly keepalive: Keepalive;
@@ -41,12 +31,8 @@ interface Dialing {
 
 const FIRST_EPHEMERAL_PORT = 16_000; // gVisor's range
 const EPHEMERAL_TRIES = 64;
-const BACKLOG_PER_LISTENER = 1024;
-const MOST_HALF_OPEN = 8192; // upstream's limit on Linux
-const PEER_SHARE = 2 / 3; // of the half-open ones, also upstream's
 const MOST_TIME_WAIT = 4096;
 const QUANTUM_SEGMENTS = 64;
-const RESETS_PER_SECOND = 1000;
 
 /** The connections of a stack: who gets a segment, who is served next. */
 export class TcpService implements ConnectionHost {
@@ -59,19 +45,18 @@ export class TcpService implements ConnectionHost {
   readonly #numbers: InitialNumbers;
   readonly #timers: DeadlineHeap<TcpConnection> = new DeadlineHeap();
   readonly #listeners: Map<number, TcpAccept> = new Map();
-  readonly #opening: Map<TcpConnection, TcpAccept> = new Map();
-  readonly #openingByPeer: Map<number, number> = new Map();
-  readonly #openingByPort: Map<number, number> = new Map();
+  readonly #halfOpen: HalfOpen = new HalfOpen();
+  readonly #refusal: Refusal;
   readonly #dialing: Map<TcpConnection, Dialing> = new Map();
   readonly #timeWait: Set<TcpConnection> = new Set();
   #scheduled: TcpConnection[] = [];
-  #resets = { second: 0, count: 0 };
   readonly #embedded: IpView = createIpView();
 
   constructor(core: StackCore, options: TcpServiceOptions) {
     this.#core = core;
     this.#options = options;
     this.tcp = new TcpWriter(core.writer);
+    this.#refusal = new Refusal(core, this.tcp);
     this.keepalive = options.keepalive;
     this.congestion = options.congestion;
     this.#table = new ConnectionTable(core.random);
@@ -122,15 +107,15 @@ export class TcpService implements ConnectionHost {
     }
     if ((segment.flags & FLAG.rst) !== 0) return;
     if ((segment.flags & (FLAG.syn | FLAG.ack)) === FLAG.syn) this.#open(segment, slab, ip, peer, now);
-    else if (this.#core.isOurs(slab, destination, addressLength)) this.#refuse(segment, slab, ip, peer, now);
+    else if (this.#core.isOurs(slab, destination, addressLength)) this.#refusal.send(segment, slab, ip, peer, now);
     else this.#core.counters.notOurs++;
   }
 
   #open(segment: TcpSegment, slab: Uint8Array, ip: IpView, peer: number, now: number): void {
     const { counters } = this.#core;
     const isOurs = this.#core.isOurs(slab, ip.destination, ip.addressLength);
-    const local = slab.slice(ip.destination, ip.destination + ip.addressLength);
-    const remote = slab.slice(ip.source, ip.source + ip.addressLength);
+    const local = this.#core.ownAddress(slab, ip.destination, ip.addressLength) ?? copyOf(slab, ip.destination, ip);
+    const remote = copyOf(slab, ip.source, ip);
     const { destinationPort: localPort, sourcePort: remotePort } = segment;
     let accept = isOurs ? this.#listeners.get(localPort) : undefined;
     if (accept === undefined) {
@@ -141,11 +126,11 @@ export class TcpService implements ConnectionHost {
       const destination = { address: formatAddress(local), port: localPort };
       accept = this.#askFallback(destination, { address: formatAddress(remote), port: remotePort }, peer);
       if (accept === undefined) {
-        this.#refuse(segment, slab, ip, peer, now);
+        this.#refusal.send(segment, slab, ip, peer, now);
         return;
       }
     }
-    if (this.#isBacklogFull(localPort, peer)) {
+    if (this.#halfOpen.isFull(localPort, peer)) {
       counters.backlogFull++; // silence: the peer will ask again
       return;
     }
@@ -160,9 +145,7 @@ export class TcpService implements ConnectionHost {
     const numbers = this.#numbers.of(local, localPort, remote, remotePort, now);
     const connection = new TcpConnection(this, key, peer, false, unproved, numbers, now);
     this.#table.add(connection);
-    this.#opening.set(connection, accept);
-    bump(this.#openingByPeer, peer, 1);
-    bump(this.#openingByPort, localPort, 1);
+    this.#halfOpen.add(connection, accept);
     connection.answer(segment, now);
     this.#timers.update(connection);
   }
@@ -176,54 +159,12 @@ export class TcpService implements ConnectionHost {
     }
   }
 
-  #isBacklogFull(port: number, peer: number): boolean {
-    if (this.#opening.size >= MOST_HALF_OPEN) return true;
-    const ofPort = this.#openingByPort.get(port) ?? 0;
-    const ofPeer = this.#openingByPeer.get(peer) ?? 0;
-    return ofPort >= BACKLOG_PER_LISTENER || ofPeer >= BACKLOG_PER_LISTENER * PEER_SHARE;
-  }
-
   #hasRoom(): boolean {
     if (this.#table.size < this.#options.maxConnections) return true;
     const [oldest] = this.#timeWait;
     if (oldest === undefined) return false;
     this.#forget(oldest);
     return true;
-  }
-
-  #endOpening(connection: TcpConnection): TcpAccept | undefined {
-    const accept = this.#opening.get(connection);
-    if (accept === undefined) return undefined;
-    this.#opening.delete(connection);
-    bump(this.#openingByPeer, connection.seenPeer, -1);
-    bump(this.#openingByPort, connection.key.localPort, -1);
-    return accept;
-  }
-
-  /** RFC 9293 §3.10.7.1: a reset that the sender of `segment` will believe. */
-  #refuse(segment: TcpSegment, slab: Uint8Array, ip: IpView, peer: number, now: number): void {
-    const second = Math.floor(now / 1000);
-    if (this.#resets.second !== second) this.#resets = { second, count: 0 };
-    if (this.#resets.count++ >= RESETS_PER_SECOND) {
-      this.#core.counters.rateLimited++;
-      return;
-    }
-    const { flags } = segment;
-    const hasAck = (flags & FLAG.ack) !== 0;
-    const length = segment.payloadLength + ((flags & FLAG.syn) >> 1) + (flags & FLAG.fin);
-    const sequence = hasAck ? segment.acknowledgment : 0;
-    const acknowledgment = hasAck ? 0 : (segment.sequence + length) >>> 0;
-    const local = slab.subarray(ip.destination, ip.destination + ip.addressLength);
-    const remote = slab.subarray(ip.source, ip.source + ip.addressLength);
-    const { bytes } = this.#core.writer;
-    const start = ipHeaderLength(local);
-    const answer = FLAG.rst | (hasAck ? 0 : FLAG.ack);
-    const { sourcePort, destinationPort } = segment;
-    writeTcpHeader(bytes, start, destinationPort, sourcePort, sequence, acknowledgment, TCP.end, answer, 0);
-    writeIpHeader(bytes, local, remote, PROTOCOL.tcp, TCP.end);
-    const sum = sumPseudoHeader(local, remote, PROTOCOL.tcp) + TCP.end + sumWords(bytes, start, TCP.end);
-    write16(bytes, start + TCP.checksum, checksumOf(sum));
-    this.output(this.#core.writer.view(start + TCP.end), peer, now);
   }
 
   /** A packet of ours, quoted at `offset`, was too long for the path. */
@@ -324,7 +265,7 @@ export class TcpService implements ConnectionHost {
       dialing.resolve(connection);
       return;
     }
-    const accept = this.#endOpening(connection);
+    const accept = this.#halfOpen.take(connection);
     if (accept === undefined) return;
     const { source, destination } = connection.proof as Extract<Proof, { kind: "public" }>;
     try {
@@ -350,7 +291,7 @@ export class TcpService implements ConnectionHost {
     this.#table.remove(connection);
     this.#timers.remove(connection);
     this.#timeWait.delete(connection);
-    this.#endOpening(connection);
+    this.#halfOpen.take(connection);
     const dialing = this.#dialing.get(connection);
     this.#dialing.delete(connection);
     dialing?.reject(fault ?? new Fault("TCPIP_RESET", "Cannot connect: the connection ended while opening"));
@@ -407,8 +348,6 @@ export class TcpService implements ConnectionHost {
   }
 }
 
-function bump(counts: Map<number, number>, key: number, by: number): void {
-  const count = (counts.get(key) ?? 0) + by;
-  if (count > 0) counts.set(key, count);
-  else counts.delete(key);
+function copyOf(slab: Uint8Array, offset: number, ip: IpView): Uint8Array {
+  return slab.slice(offset, offset + ip.addressLength);
 }

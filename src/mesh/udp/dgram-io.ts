@@ -2,7 +2,7 @@ import { createSocket, type Socket } from "node:dgram";
 import type { Clock } from "../../base/clock.ts";
 import { Fault, messageOf } from "../../base/fault.ts";
 import { createBatch, PACKET, type PacketBatch, STRIDE, type TxTrain, type UdpIo } from "../../base/packet.ts";
-import type { PathTable } from "../../base/path-table.ts";
+import type { Path, PathTable } from "../../base/path-table.ts";
 import { Train } from "./train.ts";
 
 export interface DgramOptions {
@@ -35,6 +35,8 @@ class DgramIo implements UdpIo {
   readonly #clock: Clock;
   readonly #batch: PacketBatch = createBatch(BATCH_PACKETS, BATCH_BYTES);
   #filled = 0;
+  #lastPath: Extract<Path, { kind: "udp" }> | undefined;
+  #lastNumber = -1;
   #isDelivering = false;
   #onBatch: ((batch: PacketBatch, now: number) => void) | undefined;
   readonly #free: DgramTrain[] = [];
@@ -76,9 +78,22 @@ class DgramIo implements UdpIo {
     batch.slab.set(datagram, this.#filled);
     batch.at[at + PACKET.offset] = this.#filled;
     batch.at[at + PACKET.length] = datagram.length;
-    batch.at[at + PACKET.path] = this.#table.intern({ kind: "udp", address, port });
+    batch.at[at + PACKET.path] = this.#pathOf(address, port);
     batch.at[at + PACKET.peer] = -1;
     this.#filled += datagram.length;
+  }
+
+  /** Most datagrams come from where the one before came from. */
+  #pathOf(address: string, port: number): number {
+    const last = this.#lastPath;
+    if (last?.port === port && last.address === address && this.#table.get(this.#lastNumber) === last) {
+      return this.#lastNumber;
+    }
+    const number = this.#table.intern({ kind: "udp", address, port });
+    const path = this.#table.get(number);
+    this.#lastPath = path?.kind === "udp" ? path : undefined;
+    this.#lastNumber = number;
+    return number;
   }
 
   /** All datagrams of one poll phase, or as many as the batch holds. */

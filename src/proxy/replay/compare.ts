@@ -1,5 +1,5 @@
 import { type Message, readMessages } from "./messages.ts";
-import { afterRequest, mayBeginRequest, readSent, type Sent } from "./request.ts";
+import { afterRequest, connectionTokens, mayBeginRequest, readSent, type Sent } from "./request.ts";
 import { type Fixture, type Route, routeOf } from "./route.ts";
 import type { Expected } from "./rule.ts";
 import { RULES } from "./rules.ts";
@@ -24,7 +24,7 @@ export async function differences(one: Case, got: Outcome, fixture: Fixture, pla
   const found: string[] = [];
   const backend = got.backendGot.flatMap((text) => readMessages(text, false, [], isTunnel(route)));
   const client = readMessages(got.clientGot, true, [sent.method]);
-  const dropsGzip = sent.values("accept-encoding").length === 0;
+  const dropsGzip = sent.values("accept-encoding").length === 0 || connectionTokens(sent).includes("accept-encoding");
   const request = (message: Message): string => requestText(message, dropsGzip, expected.isCutShort === true);
   const isPipelined = mayBeginRequest(afterRequest(sent)) && afterRequest(sent) !== "";
   const backendTexts = (messages: readonly Message[]): string[] => {

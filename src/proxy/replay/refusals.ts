@@ -24,6 +24,7 @@ export const REFUSALS: readonly Rule[] = [
     applies: (sent) => codings(sent) === "chunked" && !asked.isChunked(sent.body),
     change: (expected) => {
       expected.isCutShort = true;
+      expected.orElse = 501;
       expected.client = [message(400)];
       expected.end = "closed";
     },
@@ -67,6 +68,11 @@ export const REFUSALS: readonly Rule[] = [
     applies: (sent) =>
       sent.values("content-length").length > 1 || sent.values("content-length").some((value) => !/^\d+$/.test(value)),
     change: refused(400),
+  },
+  {
+    name: "expectations",
+    applies: (sent) => sent.version === "HTTP/1.1" && !/^(?:100-continue)?$/i.test(sent.values("expect").join()),
+    change: refused(417),
   },
   {
     name: "sizes",

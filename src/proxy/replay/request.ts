@@ -124,7 +124,7 @@ export function isWebSocketOffer(sent: Sent): boolean {
   );
 }
 
-function connectionTokens(sent: Sent): string[] {
+export function connectionTokens(sent: Sent): string[] {
   return sent.values("connection").flatMap((value) => value.split(",").map((token) => token.trim().toLowerCase()));
 }
 
@@ -158,7 +158,11 @@ function isTrailer(text: string): boolean {
   const lines = text.split("\r\n");
   const end = lines.indexOf("");
   const whole = end < 0 ? lines.slice(0, -1) : lines.slice(0, end);
-  return whole.every((line) => /^[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*$/.test(line));
+  return whole.every(
+    (line) =>
+      /^[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*$/.test(line) &&
+      !/^(?:content-length|transfer-encoding):/i.test(line), // no framing after the fact
+  );
 }
 
 const LONGEST_CHUNK_LINE = 4096;

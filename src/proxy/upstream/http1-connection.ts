@@ -1,8 +1,9 @@
 import type { Duplex } from "node:stream";
-import { Fault } from "../../base/fault.ts";
+import { Fault, messageOf } from "../../base/fault.ts";
 import { AnswerParser } from "./answer-parser.ts";
 import type { AnswerSink, Asked, Exchange } from "./exchange.ts";
 import { requestHead } from "./request-head.ts";
+import { holdForTurn } from "./turn.ts";
 
 /** Who keeps the connection between two requests. */
 export interface ConnectionOwner {
@@ -91,6 +92,7 @@ export class Http1Connection implements Exchange {
     this.#unsent = typeof asked.body === "number" ? asked.body : 0;
     this.#hadAnswer = false;
     this.#parser.begin(asked.method, maySwitch);
+    holdForTurn(this.#socket);
     this.#socket.write(head, "latin1");
     sink.started(this);
   }
@@ -143,19 +145,31 @@ export class Http1Connection implements Exchange {
   readonly #onData = (chunk: Buffer): void => {
     if (this.#sink === undefined) return void this.destroy(); // bytes that belong to no request (H1-21)
     this.#hadAnswer = true;
-    const wrong = this.#parser.feed(chunk);
-    if (wrong !== undefined) return void this.#fail(wrong);
-    if (this.#mustFlush) {
+    this.#guarded(() => {
+      const wrong = this.#parser.feed(chunk);
+      if (wrong !== undefined) return void this.#fail(wrong);
+      if (!this.#mustFlush) return;
       this.#mustFlush = false;
       this.#sink?.flush();
-    }
+    });
   };
 
   readonly #onEnd = (): void => {
     if (this.#sink === undefined) return void this.destroy();
-    const wrong = this.#parser.finish();
-    if (wrong !== undefined) this.#fail(wrong);
+    this.#guarded(() => {
+      const wrong = this.#parser.finish();
+      if (wrong !== undefined) this.#fail(wrong);
+    });
   };
+
+  /** Whatever an answer makes of those who hear it ends with its request, not with the process. */
+  #guarded(run: () => void): void {
+    try {
+      run();
+    } catch (cause) {
+      this.#fail(messageOf(cause), cause);
+    }
+  }
 
   readonly #onError = (cause: Error): void => {
     this.#fail(cause.message, cause);

@@ -1,7 +1,7 @@
 import http2, { type ClientHttp2Session, type ClientHttp2Stream, type IncomingHttpHeaders } from "node:http2";
 import type { Duplex } from "node:stream";
 import type { Clock } from "../../base/clock.ts";
-import { Fault } from "../../base/fault.ts";
+import { Fault, messageOf } from "../../base/fault.ts";
 import type { AnswerSink, Asked, Exchange } from "./exchange.ts";
 import { isRequestText } from "./request-head.ts";
 
@@ -95,8 +95,34 @@ class Http2Exchange implements Exchange {
     this.#isHead = asked.method === "HEAD";
     this.#unsent = typeof asked.body === "number" ? asked.body : undefined;
     this.isReused = isReused;
-    stream.on("headers", (head: IncomingHttpHeaders, _flags: number, raw?: string[]) => this.#onInterim(head, raw));
-    stream.on("response", (head: IncomingHttpHeaders, flags: number, raw?: string[]) => this.#onHead(head, flags, raw));
+    const guarded =
+      <Args extends unknown[]>(run: (...args: Args) => void) =>
+      (...args: Args): void => {
+        try {
+          run(...args);
+        } catch (cause) {
+          this.#fail(messageOf(cause), cause);
+        }
+      };
+    stream.on(
+      "headers",
+      guarded((head: IncomingHttpHeaders, _flags: number, raw?: string[]) => this.#onInterim(head, raw)),
+    );
+    stream.on(
+      "response",
+      guarded((head: IncomingHttpHeaders, flags: number, raw?: string[]) => {
+        this.#onHead(head, flags, raw);
+        // Only now: Node may tell of data before it tells of the head when both came at once.
+        stream.on(
+          "data",
+          guarded((part: Buffer) => this.#onData(part)),
+        );
+        stream.on(
+          "end",
+          guarded(() => this.#onEnd()),
+        );
+      }),
+    );
     stream.on("trailers", (_head: IncomingHttpHeaders, _flags: number, raw?: string[]) => {
       this.#trailers = plainFields(raw);
     });
@@ -152,9 +178,6 @@ class Http2Exchange implements Exchange {
     this.#left = isBodyless ? 0 : length;
     this.#sink?.head({ status, length, fields: plainFields(raw), isWhole });
     this.#sink?.flush();
-    // Only now: Node may tell of data before it tells of the head when both came at once.
-    this.#stream.on("data", (part: Buffer) => this.#onData(part));
-    this.#stream.on("end", () => this.#onEnd());
   }
 
   #onData(part: Buffer): void {

@@ -1,14 +1,13 @@
 import type { Asked } from "./exchange.ts";
 
-const METHOD = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const TARGET = /^[\x21-\x7e]+$/;
-const NAME = /^[A-Za-z0-9-]+$/;
 const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 
 /** Is every part text for one line? Whoever made them: here they become a request, so here they are checked (H2-7). */
 export function isRequestText({ method, path, host, fields }: Asked): boolean {
-  if (!METHOD.test(method) || !TARGET.test(path) || !VALUE.test(host)) return false;
-  for (const [name, value] of fields) if (!NAME.test(name) || !VALUE.test(value)) return false;
+  if (!TOKEN.test(method) || !TARGET.test(path) || !VALUE.test(host)) return false;
+  for (const [name, value] of fields) if (!TOKEN.test(name) || !VALUE.test(value)) return false;
   return true;
 }
 

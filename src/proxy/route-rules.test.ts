@@ -1,0 +1,178 @@
+import { afterEach, expect, test } from "vitest";
+import {
+  ALICE,
+  closeScenes,
+  GATE,
+  type ProxyScene,
+  proxyScene,
+  read,
+  webConfig,
+} from "../../test/suites/proxy-scene.ts";
+import { fieldLines, type RecordingBackend, recordingBackend } from "../../test/suites/recording-backend.ts";
+import { systemClock } from "../base/clock.ts";
+import type { Log } from "../base/log.ts";
+import { Assertions } from "../identity/assertions.ts";
+import type { Callers } from "../identity/caller.ts";
+import { assertionVerifier } from "../identity/index.ts";
+import type { ProxyOptions } from "./options.ts";
+import type { RouteRules } from "./route-rules.ts";
+import { unprovenBackends } from "./unproven.ts";
+
+afterEach(closeScenes);
+
+interface Stage extends ProxyScene {
+  readonly backend: RecordingBackend;
+  readonly events: string[];
+  readonly lines: [event: string, fields: unknown][];
+}
+
+async function stage(rules: RouteRules, options: Partial<ProxyOptions> = {}): Promise<Stage> {
+  const backend = await recordingBackend();
+  const target = { Proxy: `http://127.0.0.1:${backend.port}`, AcceptAppCaps: ["a"] };
+  const events: string[] = [];
+  const lines: [string, unknown][] = [];
+  const scene = proxyScene(webConfig({ "/": target, "/strict": target }), {
+    rulesOf: ({ mount }) => (mount === "/strict" ? rules : undefined),
+    count: (event) => events.push(event),
+    log: logTo(lines),
+    ...options,
+  });
+  return Object.assign(scene, { backend, events, lines });
+}
+
+function logTo(lines: [string, unknown][]): Log {
+  const add = (event: string, fields?: unknown): void => void lines.push([event, fields]);
+  return { debug: add, info: add, warn: add, error: add, with: () => logTo(lines) };
+}
+
+async function statusOf({ connect }: Stage, method: string, path: string, fields: string): Promise<string> {
+  const client = connect(80);
+  const done = read(client, (text) => text.includes("\r\n\r\n"));
+  client.write(`${method} ${path} HTTP/1.1\r\nHost: ${GATE}\r\n${fields}\r\n`);
+  const { text } = await done;
+  client.destroy();
+  return text.slice(9, 12);
+}
+
+const UPGRADE =
+  "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+const FROM: Readonly<Record<string, string>> = {
+  "a program": "",
+  "our own page": `Sec-Fetch-Site: same-origin\r\nOrigin: http://${GATE}\r\n`,
+  "our own page, port named": `Origin: http://${GATE}:80\r\n`,
+  "the address bar": "Sec-Fetch-Site: none\r\n",
+  "another site": "Sec-Fetch-Site: cross-site\r\nOrigin: https://evil.example\r\n",
+  "another site that hides itself": "Sec-Fetch-Site: cross-site\r\n",
+  "an old browser on another site": "Origin: https://evil.example\r\n",
+  "a sandboxed frame": "Origin: null\r\n",
+  "our name over TLS": `Origin: https://${GATE}\r\n`,
+  "another port of ours": `Origin: http://${GATE}:8080\r\n`,
+  "an origin that is none": "Origin: evil\r\n",
+};
+const OURS = ["a program", "our own page", "our own page, port named", "the address bar"];
+
+test.each(Object.entries(FROM))("ID-19: unsafe requests and upgrades from %s", async (from, fields) => {
+  const made = await stage({ crossSite: "deny" });
+  const isOurs = OURS.includes(from);
+  for (const method of ["GET", "HEAD", "OPTIONS"]) expect(await statusOf(made, method, "/strict", fields)).toBe("200");
+  const safe = made.backend.requests.length;
+  for (const method of ["POST", "PUT", "PATCH", "DELETE"]) {
+    expect([method, await statusOf(made, method, "/strict", fields)]).toEqual([method, isOurs ? "200" : "403"]);
+  }
+  expect(await statusOf(made, "GET", "/strict", UPGRADE + fields)).toBe(isOurs ? "101" : "403");
+  expect(made.backend.requests.length - safe).toBe(isOurs ? 5 : 0);
+  expect(made.events).toHaveLength(isOurs ? 0 : 5);
+  // Without the rule it is the backend's business, as with upstream.
+  expect(await statusOf(made, "POST", "/", fields)).toBe("200");
+});
+
+const OTHER_NAMES = ["Content_Length", "Transfer_Encoding", "X.Y", "webhook_id", "x~y", "X_Forwarded_For", "X!", "X'Y"];
+
+test("ID-2: names that a backend may fold are dropped, but for listed ones, whose twins are dropped instead", async () => {
+  const made = await stage({ otherNames: ["webhook_id", "Tailscale_User_Login", "X_Real_IP"] });
+  const fields = `${OTHER_NAMES.map((name) => `${name}: odd\r\n`).join("")}webhook-id: twin\r\nWebhook.Id: twin\r\nTailscale_User_Login: evil\r\nX_Real_IP: evil\r\n`;
+  expect(await statusOf(made, "GET", "/", fields)).toBe("200");
+  expect(await statusOf(made, "GET", "/strict", fields)).toBe("200");
+  const [plain, strict] = made.backend.requests.map(fieldLines);
+  const isOdd = ([, value]: [string, string]): boolean => /odd|twin|evil/.test(value);
+  expect(plain!.filter(isOdd)).toEqual([["webhook-id", "twin"]]);
+  expect(strict!.filter(isOdd)).toEqual([["webhook_id", "odd"]]);
+});
+
+test.each(OTHER_NAMES)("ID-2: %s is 400 where the operator asks for it", async (name) => {
+  const made = await stage({ onOtherName: "reject", otherNames: ["listed_name"] });
+  expect(await statusOf(made, "GET", "/strict", `${name}: x\r\n`)).toBe("400");
+  expect(await statusOf(made, "GET", "/strict", "listed_name: x\r\n")).toBe("200");
+  expect(made.backend.requests).toHaveLength(1);
+});
+
+test("ID-14: a backend beyond this machine is warned of, unless assertions are on", async () => {
+  const config = webConfig({
+    "/": { Proxy: "http://10.0.0.5:3000" },
+    "/name": { Proxy: "https+insecure://backend.example:8443" },
+    "/six": { Proxy: "http://[fd00::1]:80" },
+    "/local": { Proxy: "http://127.0.0.1:3000" },
+    "/localhost": { Proxy: "http://localhost:3000" },
+    "/local-six": { Proxy: "http://[::1]:3000" },
+    "/socket": { Proxy: "unix:/run/app.sock" },
+    "/text": { Text: "hi" },
+  });
+  const beyond = ["10.0.0.5:3000", "backend.example:8443", "fd00::1:80"];
+  expect(unprovenBackends(config).map((place) => place.replace(/[[\]]/g, ""))).toEqual(beyond);
+  for (const assertions of [undefined, await Assertions.create("https://gw", systemClock)]) {
+    const lines: [string, unknown][] = [];
+    const { proxy } = proxyScene(config, { log: logTo(lines), ...(assertions === undefined ? {} : { assertions }) });
+    proxy.serves(80);
+    expect(lines.filter(([event]) => event === "proxy.backend_unproven")).toHaveLength(
+      assertions === undefined ? 3 : 0,
+    );
+  }
+});
+
+test("ID-14: a backend checks who calls by the signed assertion, which no caller can bring along", async () => {
+  const assertions = await Assertions.create("https://gw.tail.test", systemClock);
+  const callers: Callers = {
+    of: () => ALICE,
+    capabilities: () => '{"a":["ü"]}',
+    epoch: 0,
+    revoked: () => new AbortController().signal,
+  };
+  const made = await stage({}, { assertions, callers });
+  const forged = await (await Assertions.create("https://gw.tail.test", systemClock)).sign(
+    { ...ALICE, login: "root@example.com" },
+    `http://${GATE}`,
+    undefined,
+  );
+  expect(await statusOf(made, "GET", "/", `Sallyport-Assertion: ${forged}\r\nsallyport_assertion: ${forged}\r\n`)).toBe(
+    "200",
+  );
+  const fields = fieldLines(made.backend.requests[0]!).map(([name, value]) => [name.toLowerCase(), value] as const);
+  expect(fields.filter(([name]) => name.startsWith("sallyport-assertion"))).toHaveLength(1);
+  const verify = assertionVerifier({
+    jwks: assertions.jwks,
+    issuer: "https://gw.tail.test",
+    audience: `http://${GATE}`,
+  });
+  const identity = await verify(Object.fromEntries(fields));
+  expect(identity).toMatchObject({ kind: "user", subject: ALICE.login, address: ALICE.address, node: ALICE.nodeName });
+  expect(identity.capabilities["a"]).toEqual(["ü"]);
+  await expect(verify({ "sallyport-assertion": forged })).rejects.toMatchObject({ code: "IDENTITY_ASSERTION" });
+});
+
+test.each([
+  ["capabilities", { capabilities: () => JSON.stringify({ a: ["x".repeat(9000)] }) }, "Tailscale-App-Capabilities"],
+  ["a name", { of: () => ({ ...ALICE, displayName: "ü".repeat(3000) }) }, "Tailscale-User-Name"],
+])("ID-8, ID-10: %s over the limit is left out, said and counted; the request is served", async (_, change, name) => {
+  const callers: Callers = {
+    of: () => ALICE,
+    capabilities: () => undefined,
+    epoch: 0,
+    revoked: () => new AbortController().signal,
+    ...change,
+  };
+  const made = await stage({}, { callers });
+  expect(await statusOf(made, "GET", "/", "")).toBe("200");
+  expect(fieldLines(made.backend.requests[0]!).map(([field]) => field)).not.toContain(name);
+  expect(made.events).toEqual(["header_omitted"]);
+  expect(made.lines).toContainEqual(["proxy.header_omitted", { name, longest: 8192 }]);
+});

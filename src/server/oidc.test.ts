@@ -1,0 +1,244 @@
+import { createServer, type Server as HttpServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import Provider from "oidc-provider";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { memoryStore } from "../base/store.ts";
+import { MemoryCoordinationStore } from "../coordination/store/memory-store.ts";
+import type { RegisterResponse } from "../wire/tailcfg.ts";
+import { signInOf } from "./oidc-provider.ts";
+import { Server } from "./server.ts";
+
+/** What the provider says of each of its accounts. */
+const ACCOUNTS: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+  alice: { email: "alice@example.com", email_verified: true, name: "Alice <b>" },
+  impostor: { email: "alice@example.com", email_verified: true },
+  unverified: { email: "mallory@example.com", email_verified: false },
+  worded: { email: "mallory@example.com", email_verified: "true" },
+  silent: { email: "mallory@example.com" },
+  mailless: { name: "No Mail" },
+  stranger: { email: "eve@elsewhere.example", email_verified: true },
+  invited: { email: "bob@elsewhere.example", email_verified: true },
+  lookalike: { email: "eve@example.com.elsewhere.example", email_verified: true },
+};
+
+let server: Server;
+let idp: HttpServer;
+let account = "alice";
+let machines = 0;
+
+beforeAll(async () => {
+  idp = createServer();
+  await new Promise<void>((resolve) => idp.listen(0, "127.0.0.1", () => resolve()));
+  const issuer = `http://127.0.0.1:${(idp.address() as AddressInfo).port}`;
+  server = await Server.open({
+    store: new MemoryCoordinationStore(),
+    state: memoryStore(),
+    baseDomain: "mesh.internal",
+    oidc: { issuer, clientId: "sallyport", clientSecret: "secret-of-the-client", domains: ["example.com"] },
+  });
+  await server.coordinator.createUser({ login: "bob@elsewhere.example" }, "test");
+  const provider = new Provider(issuer, {
+    clients: [
+      {
+        client_id: "sallyport",
+        client_secret: "secret-of-the-client",
+        redirect_uris: [`${server.url}/oidc/callback`],
+      },
+    ],
+    claims: { openid: ["sub"], email: ["email", "email_verified"], profile: ["name"] },
+    pkce: { required: () => true },
+    cookies: { keys: ["test"] },
+    features: { devInteractions: { enabled: false } },
+    interactions: { url: (_, { uid }) => `/interaction/${uid}` },
+    findAccount: (_, id) => ({ accountId: id, claims: async () => ({ sub: id, ...ACCOUNTS[id] }) }),
+    async loadExistingGrant(ctx) {
+      const grant = new ctx.oidc.provider.Grant({
+        clientId: ctx.oidc.client!.clientId,
+        accountId: ctx.oidc.session!.accountId!,
+      });
+      grant.addOIDCScope("openid email profile");
+      await grant.save();
+      return grant;
+    },
+  });
+  const answer = provider.callback();
+  idp.on("request", (request, response) => {
+    if (!request.url!.startsWith("/interaction/")) void answer(request, response);
+    else void provider.interactionFinished(request, response, { login: { accountId: account } });
+  });
+});
+afterAll(async () => {
+  await server.close();
+  idp.closeAllConnections();
+  idp.close();
+});
+beforeEach(() => {
+  account = "alice";
+});
+
+/** A browser: cookies by origin, redirects one at a time. */
+class Browser {
+  readonly #cookies: Map<string, Map<string, string>> = new Map();
+
+  async get(
+    address: string,
+    init: RequestInit = {},
+  ): Promise<{ status: number; body: string; next: string | undefined }> {
+    const url = new URL(address);
+    const jar = this.#cookies.get(url.origin) ?? new Map<string, string>();
+    this.#cookies.set(url.origin, jar);
+    const cookie = [...jar].map(([name, value]) => `${name}=${value}`).join("; ");
+    const response = await fetch(url, { ...init, redirect: "manual", headers: { ...init.headers, cookie } });
+    for (const line of response.headers.getSetCookie()) {
+      const [, name, value] = /^([^=]+)=([^;]*)/.exec(line)!;
+      jar.set(name!, value!);
+    }
+    const location = response.headers.get("location");
+    const next = location === null ? undefined : new URL(location, url).href;
+    return { status: response.status, body: await response.text(), next };
+  }
+
+  /** Follows redirects until one leads to `stop`, or there is none. */
+  async follow(address: string, stop: string = "never"): Promise<{ status: number; body: string; url: string }> {
+    for (let url = address, steps = 0; ; steps++) {
+      if (steps > 10 || url.startsWith(stop)) return { status: 0, body: "", url };
+      const { status, body, next } = await this.get(url);
+      if (next === undefined) return { status, body, url };
+      url = next;
+    }
+  }
+}
+
+const hex = (seed: number): string => seed.toString(16).padStart(64, "0");
+
+/** A device that asks to join, and what it will be told. */
+async function device(hostname: string = "laptop") {
+  const own = hex(++machines);
+  const ask = (Followup?: string): Promise<RegisterResponse> =>
+    server.coordinator.register(
+      `mkey:${own}`,
+      {
+        Version: 142,
+        NodeKey: `nodekey:${own}`,
+        Hostinfo: { Hostname: hostname, OS: "linux" },
+        ...(Followup && { Followup }),
+      },
+      AbortSignal.timeout(15_000),
+    );
+  const { AuthURL } = await ask();
+  const start = `${server.url}/oidc/start?login=${AuthURL!.split("/").at(-1)}`;
+  return { page: AuthURL!, start, key: own.slice(-16), joined: () => ask(AuthURL!) };
+}
+
+const callback = () => `${server.url}/oidc/callback`;
+const tokenIn = (html: string): string => /name="token" value="([^"]+)"/.exec(html)?.[1] ?? "";
+const confirm = (browser: Browser, token: string, headers: Record<string, string> = {}) =>
+  browser.get(`${server.url}/oidc/confirm`, { method: "POST", body: new URLSearchParams({ token }), headers });
+
+describe("signing in at a provider lets a device in", () => {
+  test("page, provider, confirmation; the second device of the same person is the same user's", async () => {
+    for (const hostname of ["laptop", "tablet"]) {
+      const { page, key, joined } = await device(hostname);
+      const browser = new Browser();
+      const first = await browser.get(page);
+      expect(first.body).toContain(hostname);
+      expect(first.body).toContain(`…${key}`);
+      const link = /href="([^"]+)"/.exec(first.body)![1]!;
+      const asked = await browser.follow(new URL(link, page).href);
+      expect(asked.status).toBe(200);
+      expect(asked.body).toContain("alice@example.com");
+      expect(asked.body).toContain(hostname);
+      const held = joined();
+      expect((await confirm(browser, tokenIn(asked.body), { Origin: server.url })).body).toContain("is in");
+      expect(await held).toMatchObject({ MachineAuthorized: true, Login: { LoginName: "alice@example.com" } });
+    }
+    const [alice, ...others] = server.coordinator.users().filter(({ login }) => login === "alice@example.com");
+    expect(others).toEqual([]);
+    expect(alice).toMatchObject({ displayName: "Alice <b>", identity: { subject: "alice" } });
+  });
+
+  test("a user whom the owner has created is taken over by whoever proves that address first", async () => {
+    account = "invited";
+    const { start, joined } = await device();
+    const browser = new Browser();
+    const { body } = await browser.follow(start);
+    await confirm(browser, tokenIn(body));
+    expect(await joined()).toMatchObject({ Login: { LoginName: "bob@elsewhere.example" } });
+    expect(server.coordinator.users().filter(({ login }) => login === "bob@elsewhere.example")).toHaveLength(1);
+  });
+});
+
+describe("CS-5 nobody is taken for another", () => {
+  test.each([
+    ["impostor", "somebody else signs in as alice@example.com"],
+    ["unverified", "has not verified"],
+    ["worded", "has not verified"],
+    ["silent", "has not verified"],
+    ["mailless", "has not verified"],
+    ["stranger", "may not join"],
+    ["lookalike", "may not join"],
+  ])("%s is refused: %s", async (who, why) => {
+    account = who;
+    const before = server.coordinator.users();
+    const { start } = await device();
+    const { status, body } = await new Browser().follow(start);
+    expect([status, tokenIn(body)]).toEqual([403, ""]);
+    expect(body).toContain(why);
+    expect(server.coordinator.users()).toEqual(before);
+  });
+
+  test("the state of another attempt, another browser's answer, a used code, and an answer out of nothing are refused", async () => {
+    const [mine, yours] = [new Browser(), new Browser()];
+    const [one, two] = [await device(), await device()];
+    const answer = await mine.follow(one.start, callback());
+    const foreign = await yours.follow(two.start, callback());
+    expect((await mine.get(foreign.url)).status, "another browser's answer").toBe(403);
+    expect((await mine.get(answer.url)).status, "an attempt has one answer").toBe(403);
+    const url = new URL(foreign.url);
+    url.searchParams.set("state", "x".repeat(43));
+    expect((await yours.get(url.href)).status, "another state").toBe(403);
+    expect((await new Browser().get(answer.url)).status, "no cookie").toBe(403);
+    expect((await new Browser().get(callback())).status).toBe(403);
+    expect(server.coordinator.pendingLogins().length).toBeGreaterThanOrEqual(2);
+  });
+
+  test("signInOf: a mail address counts only where the provider says the boolean true", () => {
+    const mailOf = (verified: unknown) => signInOf("i", "s", { email: "a@b.c", email_verified: verified }).mail;
+    expect(mailOf(true)).toBe("a@b.c");
+    for (const wrong of [false, "true", "false", 1, null, undefined, {}]) expect(mailOf(wrong)).toBeUndefined();
+    expect(signInOf("i", "s", { email: ["a@b.c"], email_verified: true }).mail).toBeUndefined();
+    expect(signInOf("i", "s", { picture: "javascript:alert(1)" })).not.toHaveProperty("profilePicture");
+  });
+});
+
+describe("CS-6 the registration page", () => {
+  test("is not framed, runs no script, and shows what a device calls itself as text", async () => {
+    const { page } = await device('<script>alert("x")</script>\u202e');
+    const response = await fetch(page);
+    expect(response.headers.get("x-frame-options")).toBe("DENY");
+    expect(response.headers.get("content-security-policy")).toContain("default-src 'none'");
+    const html = await response.text();
+    expect(html).not.toMatch(/<script|\u202e/);
+  });
+
+  test("a made-up or answered id shows nothing; ids have 192 random bits", async () => {
+    const { page } = await device();
+    expect(page.split("/").at(-1)).toMatch(/^[0-9a-f]{48}$/);
+    expect((await fetch(`${server.url}/register/${"0".repeat(48)}`)).status).toBe(404);
+    expect((await fetch(`${server.url}/oidc/start?login=${"0".repeat(48)}`, { redirect: "manual" })).status).toBe(404);
+    expect((await fetch(`${server.url}/nothing`)).status).toBe(404);
+  });
+
+  test("the form works once, from this page, in this browser: not with a guessed token or from another site", async () => {
+    const { start, joined } = await device();
+    const browser = new Browser();
+    const token = tokenIn((await browser.follow(start)).body);
+    expect((await confirm(browser, "guess")).status).toBe(403);
+    expect((await confirm(browser, "")).status).toBe(403);
+    expect((await confirm(new Browser(), token)).status).toBe(403);
+    expect((await confirm(browser, token, { Origin: "https://evil.example" })).status).toBe(403);
+    expect((await confirm(browser, token)).status).toBe(200);
+    expect((await confirm(browser, token)).status, "only once").toBe(403);
+    expect(await joined()).toMatchObject({ MachineAuthorized: true });
+  });
+});

@@ -48,8 +48,14 @@ export class OwnProcess {
     return new OwnProcess(startPinned(core, process.execPath, commandLine(file, args)));
   }
 
-  static inside(side: Side, core: number, file: string, args: readonly string[] = []): OwnProcess {
-    return new OwnProcess(side.start(core, process.execPath, commandLine(file, args)));
+  static inside(
+    side: Side,
+    core: number,
+    file: string,
+    args: readonly string[] = [],
+    env: Readonly<Record<string, string>> = {},
+  ): OwnProcess {
+    return new OwnProcess(side.start(core, process.execPath, commandLine(file, args), env));
   }
 
   async next(): Promise<Record<string, unknown>> {

@@ -77,9 +77,11 @@ async function* run(): AsyncIterable<Figure> {
     yield* beside("proxy 1 KiB, 64 connections", "req/s", ({ small }) => small.rate);
     yield* beside("proxy 1 KiB, 64 connections, p50", "ms", ({ small }) => small.p50);
     yield* beside("proxy 1 KiB, 64 connections, p99", "ms", ({ small }) => small.p99);
+    yield* beside("proxy 1 KiB, CPU a request", "µs", ({ small }) => small.cost);
     yield* beside("proxy 1 KiB, 256 connections", "req/s", ({ many }) => many.rate);
     yield* beside("proxy 1 KiB, 256 connections, p99", "ms", ({ many }) => many.p99);
     yield* beside("proxy 64 KiB, 64 connections", "req/s", ({ big }) => big.rate);
+    yield* beside("proxy 64 KiB, CPU a request", "µs", ({ big }) => big.cost);
     yield* beside("proxy HTTPS 1 KiB, 64 connections", "req/s", ({ https }) => https);
     yield* beside("proxy HTTP/2 1 KiB, 16 connections of 4 streams", "req/s", ({ http2 }) => http2);
     const idle = (name: string) => subjects.find((one) => one.name === name)?.idleMb;
@@ -128,12 +130,12 @@ async function warmed(subject: Omit<Subject, "idleMb">): Promise<Subject> {
 
 async function measure({ port, securePort, pid }: Subject): Promise<Seen> {
   const at = (where: string) => `http://127.0.0.1:${port}${where}`;
-  const options = { seconds: SECONDS, host: HOST };
+  const options = { seconds: SECONDS, host: HOST, pid };
   const small = await load(at("/1k"), { connections: 64, ...options });
   const many = await load(at("/1k"), { connections: 256, ...options });
   const loadedMb = residentMb(pid);
   const big = await load(at("/64k"), { connections: 64, ...options });
-  const secure = { port: securePort, ...options };
+  const secure = { port: securePort, seconds: SECONDS, host: HOST };
   const https = await secureLoad({ ...secure, connections: 64, isHttp2: false });
   const http2 = await secureLoad({ ...secure, connections: 16, isHttp2: true });
   return { small, many, big, loadedMb, https, http2 };

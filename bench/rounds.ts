@@ -1,3 +1,6 @@
+/** Of one group: on a quiet machine all rounds fit, on a busy one fewer are better than no end. */
+const BUDGET_MS = 140_000;
+
 /** The middle one; `undefined` when nothing could be measured. */
 export function median(values: readonly number[]): number | undefined {
   const sorted = [...values].sort((a, b) => a - b);
@@ -14,13 +17,19 @@ export async function interleaved<Case, Seen>(
   measure: (one: Case) => Promise<Seen>,
 ): Promise<Map<Case, Seen[]>> {
   const seen = new Map<Case, Seen[]>(cases.map((one) => [one, []]));
-  for (let round = 0; round < rounds; round++) {
+  const begun = performance.now();
+  for (let round = 1; round <= rounds; round++) {
     for (const one of cases) {
       try {
         seen.get(one)!.push(await measure(one));
       } catch (error) {
-        console.error(`round ${round + 1}: ${error instanceof Error ? error.message : String(error)}`);
+        console.error(`round ${round}: ${error instanceof Error ? error.message : String(error)}`);
       }
+    }
+    const elapsed = performance.now() - begun;
+    if (round < rounds && elapsed + elapsed / round > BUDGET_MS) {
+      console.error(`only ${round} of ${rounds} rounds: one takes ${Math.round(elapsed / round / 1000)} s here`);
+      break;
     }
   }
   return seen;

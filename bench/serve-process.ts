@@ -1,3 +1,4 @@
+import { flushCompileCache } from "node:module";
 import { silentLog } from "../src/base/log.ts";
 import { memoryStore } from "../src/base/store.ts";
 import { Gateway } from "../src/gateway/gateway.ts";
@@ -34,3 +35,4 @@ await gateway.setServeConfig({
   Web: { [`${gateway.name}:80`]: { Handlers: { "/": { Proxy: `http://127.0.0.1:${backend}` } } } },
 });
 console.log(JSON.stringify({ address: gateway.node.addresses[0], name: gateway.name }));
+flushCompileCache();

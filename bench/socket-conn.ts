@@ -1,6 +1,9 @@
 import type { Socket } from "node:net";
 import type { Conn, ConnSink, Proof } from "../src/base/conn.ts";
 import { Fault } from "../src/base/fault.ts";
+import { TurnWrites } from "../src/proxy/upstream/turn-writes.ts";
+
+const writes = new TurnWrites();
 
 /** A kernel socket as a `Conn`, so that the proxy is measured without our own TCP below it. */
 export class SocketConn implements Conn {
@@ -35,6 +38,7 @@ export class SocketConn implements Conn {
 
   write(view: Uint8Array): boolean {
     // `Conn` promises one copy into its ring; the kernel takes most of it at once, so only a copy is safe here.
+    writes.hold(this.#socket); // as the mesh's stack sends at the end of its turn
     return this.#socket.write(Buffer.from(view));
   }
 

@@ -116,6 +116,12 @@ describe("the packed tarball, in an empty folder", () => {
     expect(files).toContain("services.example.hujson");
   });
 
+  test("SC-7 another build of the same source is the same, byte by byte", { timeout: LONG_MS }, () => {
+    const again = path.join(scratch, "again");
+    must(process.execPath, ["scripts/build.mjs", again]);
+    expect(must("diff", ["-r", path.join(stage, "dist"), again])).toBe("");
+  });
+
   test("publint finds nothing wrong", () => {
     expect(must("publint", ["run", stage, "--strict"])).toContain("All good!");
   });

@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
 
@@ -69,6 +69,17 @@ describe("supply chain", () => {
     expect(manifest.scripts["update"]).toMatch(/^npm update\b.*--min-release-age=7\b/);
     const others = Object.entries(manifest.scripts).filter(([, line]) => /npm (i|install|add|update)\b/.test(line));
     expect(others.map(([name]) => name)).toEqual(["update"]);
+  });
+
+  test("SC-9 no file of ours holds a live secret", (context) => {
+    const { status, stdout } = spawnSync("git", ["ls-files", "-z"], { cwd: root, encoding: "utf8" });
+    if (status !== 0) context.skip("this is no git checkout");
+    const files = stdout.split("\0").filter((file) => file !== "" && existsSync(path.join(root, file)));
+    expect(files.length).toBeGreaterThan(300);
+    // Keys of services, and PEM bodies; the word alone stands in code that makes keys.
+    const secret =
+      /tskey-[a-z]+-\w+-\w{12,}|gh[pousr]_\w{36}|github_pat_\w{22}|AKIA[0-9A-Z]{16}|npm_\w{36}|xox[baprs]-[\w-]{10}|PRIVATE KEY-----\\?n?\s*[A-Za-z0-9+/]{32}/;
+    expect(files.filter((file) => secret.test(readFileSync(path.join(root, file), "latin1")))).toEqual([]);
   });
 
   test("SC-4 no known hole of high or critical weight in what users install", { timeout: 30_000 }, (context) => {

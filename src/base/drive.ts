@@ -8,14 +8,25 @@ export interface Machine<Action> {
   poll(now: number): Action | undefined;
 }
 
-/** The only place where a machine meets time. Call the result after each fact reported to the machine. */
+/**
+ * The only place where a machine meets time. Call the result after each fact reported to the machine. A deadline that
+ * moved later leaves the alarm where it is: timers of a busy machine are pushed back all the time and nearly never run.
+ */
 export function drive<Action>(machine: Machine<Action>, clock: Clock, apply: (action: Action) => void): () => void {
   let cancel = (): void => {};
+  let alarmAt = Infinity;
   const wake = (): void => {
-    cancel();
     const now = clock.now();
     for (let action = machine.poll(now); action !== undefined; action = machine.poll(now)) apply(action);
-    cancel = machine.deadline === Infinity ? () => {} : clock.at(machine.deadline, wake);
+    const { deadline } = machine;
+    if (deadline >= alarmAt && deadline !== Infinity) return;
+    cancel();
+    alarmAt = deadline;
+    cancel = deadline === Infinity ? () => {} : clock.at(deadline, ring);
+  };
+  const ring = (): void => {
+    alarmAt = Infinity;
+    wake();
   };
   return wake;
 }

@@ -35,6 +35,7 @@ const programs: Readonly<Record<string, () => Promise<Command>>> = {
   check: async () => (await import("./check.ts")).check,
   run: async () => (await import("./run.ts")).run,
   server: async () => (await import("./server.ts")).server,
+  policy: async () => (await import("./policy.ts")).policy,
   demo: async () => (await import("./demo.ts")).demo,
 };
 

@@ -24,6 +24,7 @@ const USAGE = `sallyport run: a gateway that joins a mesh and serves
   --socket PATH         where the other commands reach this gateway  (default: where they look)
   --config FILE         services.hujson: what to serve; read again on SIGHUP
   --port PORT           UDP port of the tunnel      (default: any)
+  --udp ffi|dgram       how UDP is spoken           (default: the fastest that works here)
   --log LEVEL           debug, info, warn or error  (default: info)
 `;
 
@@ -39,6 +40,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       socket: { type: "string" },
       config: { type: "string" },
       port: { type: "string" },
+      udp: { type: "string" },
       log: { type: "string" },
       help: { type: "boolean", short: "h" },
     },
@@ -52,6 +54,10 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     throw new Fault("CLI_USAGE", "Cannot run without a coordination server: wanted --login-server URL", {
       hint: "For example --login-server https://mesh.example.com",
     });
+  }
+  const { udp } = values;
+  if (udp !== undefined && udp !== "ffi" && udp !== "dgram") {
+    throw new Fault("CLI_USAGE", `Cannot speak UDP by "${udp}": wanted ffi or dgram`);
   }
   const log = programLog(values.log);
   exitOnCrash(log);
@@ -67,6 +73,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     store,
     log,
     port: Number(values.port ?? 0),
+    ...(udp === undefined ? {} : { udp }),
     protectedPaths: [
       socketPath,
       ...(state === "mem:" ? [] : [state]),
@@ -82,7 +89,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   const localApi = await openLocalApi({ socketPath, backend, log });
   stack.defer(() => localApi.close());
   if (values.config !== undefined) stack.defer(await declareServices(gateway, values.config, log));
-  log.info("gateway.started", { controlUrl, socketPath });
+  log.info("gateway.started", { controlUrl, socketPath, ...gateway.node.means });
   await ended(io.signal);
   return 0;
 }

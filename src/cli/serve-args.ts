@@ -1,7 +1,7 @@
 import { isCapabilityName } from "../config/services.ts";
 import { booleanFlag, type Flag, parseFlags, textFlag, unsignedFlag } from "./flags.ts";
 import { CliExit } from "./io.ts";
-import { cleanMount } from "./serve-target.ts";
+import { cleanMount, cleanPath } from "./serve-target.ts";
 
 export type ServeKind = "https" | "http" | "tcp" | "tls-terminated-tcp";
 
@@ -67,8 +67,8 @@ export function parseServeArgs(command: "serve" | "funnel", args: readonly strin
   const verb = rest[0]?.toLowerCase();
   if (verb === "status") return parseStatus(rest.slice(1));
   if (verb === "reset") return rest.length > 1 ? { action: "usage", status: 0 } : { action: "reset" };
-  const legacy = translateLegacy(rest);
-  if (legacy !== undefined) throw legacyRefusal(command, isFunnel ? "" : legacy);
+  const legacy = translateLegacy(command, rest);
+  if (legacy !== undefined) throw legacyRefusal(command, legacy);
   if (rest.length === 0) return { action: "usage", status: 0 };
   if (rest.length > 2) throw tryHelp(command, `Error: invalid number of arguments (${rest.length})\n`);
   if (rest.length === 2 && rest[1] !== "off") throw tryHelp(command, "Error: invalid argument format\n");
@@ -117,22 +117,45 @@ function pickListener(command: string, ports: Readonly<Record<ServeKind, number>
   return { kind, port: ports[kind] };
 }
 
+/** `65535` and below, in decimal. */
+const PORT = /^(?:\d{1,4}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5])$/;
+const LEGACY_WORDS: Readonly<Record<string, number>> = { https: 3, http: 3, tcp: 2, "tls-terminated-tcp": 2 };
+const LEGACY_PORTS: Readonly<Record<string, string>> = { https: "443", http: "80" };
+
 /** Words of the grammar before 2023, in today's; undefined when they are not (upstream `isLegacyInvocation`). */
-export function translateLegacy(words: readonly string[]): string | undefined {
-  const [first = "", ...rest] = words;
-  if (/^\d+$/.test(first) && words.length === 2 && (rest[0] === "on" || rest[0] === "off")) return "";
-  const match = /^(https?|tcp|tls-terminated-tcp)(?::(\d+))?$/.exec(first);
-  if (match === null || words.length < 2) return undefined;
-  const type = match[1] ?? "";
-  const isWeb = type === "https" || type === "http";
-  const port = match[2] ?? (type === "http" ? "80" : type === "https" ? "443" : "");
+export function translateLegacy(command: "serve" | "funnel", words: readonly string[]): string | undefined {
+  if (command === "funnel") {
+    const [port = "", verb = ""] = words;
+    return words.length === 2 && PORT.test(port) && (verb === "on" || verb === "off") ? "" : undefined;
+  }
+  const isOff = words.length > 1 && words.at(-1) === "off";
+  const rest = isOff ? words.slice(0, -1) : words;
+  const source = rest[0] ?? "";
+  const colon = source.indexOf(":");
+  const type = colon < 0 ? source : source.slice(0, colon);
+  const port = colon < 0 ? LEGACY_PORTS[type] : source.slice(colon + 1);
+  const wanted = Object.hasOwn(LEGACY_WORDS, type) ? LEGACY_WORDS[type] : undefined;
+  if (wanted === undefined || port === undefined) return undefined;
+  if (rest.length !== wanted && !(isOff && rest.length === wanted - 1)) return undefined;
   const parts: string[] = ["tailscale serve --bg"];
   if (!(type === "https" && port === "443")) parts.push(`--${type} ${port}`);
-  const mount = isWeb ? rest[0] : undefined;
-  if (mount !== undefined && mount !== "/") parts.push(`--set-path ${mount}`);
-  const target = isWeb ? rest[1] : rest[0];
+  if (wanted === 3) {
+    const mount = rest[1] ?? "";
+    if (!isLegacyMount(mount)) return undefined;
+    if (mount !== "/") parts.push(`--set-path ${mount}`);
+  }
+  const target = rest.length === wanted ? (rest.at(-1) ?? "") : undefined;
   if (target !== undefined) parts.push(target.includes(" ") ? `"${target}"` : target);
+  if (isOff) parts.push("off");
   return parts.join(" ");
+}
+
+/** Upstream `cleanMountPoint`. */
+function isLegacyMount(text: string): boolean {
+  if (text === "") return false;
+  const rooted = text.startsWith("/") ? text : `/${text}`;
+  const clean = cleanPath(rooted);
+  return rooted === clean || rooted === `${clean}/`;
 }
 
 function legacyRefusal(command: string, translation: string): CliExit {

@@ -276,14 +276,29 @@ const legacy: readonly [words: string, translation: string | undefined][] = [
   ],
   ["tcp:2222 tcp://localhost:22", "tailscale serve --bg --tcp 2222 tcp://localhost:22"],
   ["tls-terminated-tcp:443 tcp://localhost:80", "tailscale serve --bg --tls-terminated-tcp 443 tcp://localhost:80"],
-  ["443 on", ""],
+  ["tls-terminated-tcp://localhost:22 off", "tailscale serve --bg --tls-terminated-tcp //localhost:22 off"],
+  ["443 on", undefined],
+  ["65536 off", undefined],
   ["3000", undefined],
   ["localhost:3000", undefined],
   ["/ proxy 3000", undefined],
   ["text / hi", undefined],
 ];
+test.each([
+  ["443 on", ""],
+  ["65535 off", ""],
+  ["65536 off", undefined],
+  ["https / off", undefined],
+])("funnel %s", (words, translation) => {
+  expect(translateLegacy("funnel", words.split(" "))).toBe(translation);
+});
 for (const [words, translation] of legacy) {
   test(`case 44: ${words}`, () => {
-    expect(translateLegacy(words.split(" ").map((word) => word.replace("_", " ")))).toBe(translation);
+    expect(
+      translateLegacy(
+        "serve",
+        words.split(" ").map((word) => word.replace("_", " ")),
+      ),
+    ).toBe(translation);
   });
 }

@@ -15,9 +15,9 @@ function split(text: string): Parts | { readonly badPort: string } {
   const at = text.indexOf("://");
   const scheme = text.slice(0, at).toLowerCase();
   const rest = text.slice(at + 3);
-  const end = rest.search(/[/?#]/);
+  const end = rest.search(/[/?]/); // Go's ParseRequestURI knows no fragment
   const authority = end < 0 ? rest : rest.slice(0, end);
-  const tail = end < 0 ? "" : rest.slice(end);
+  const tail = end < 0 ? "" : rest.slice(end).replaceAll("#", "%23");
   const userEnd = authority.lastIndexOf("@");
   const user = userEnd < 0 ? "" : authority.slice(0, userEnd + 1);
   const hostPort = authority.slice(userEnd + 1);
@@ -28,9 +28,10 @@ function split(text: string): Parts | { readonly badPort: string } {
   return { scheme, user, host: match[1] ?? "", port: port === "" ? undefined : port, tail };
 }
 
+/** Upstream `dnsname.ValidHostname`, or an address. */
 function isHostName(host: string): boolean {
   if (/^\[[0-9a-f:.]+\]$/i.test(host)) return true;
-  return /^(?=.{1,253}$)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*\.?$/i.test(
+  return /^(?=.{1,254}$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*\.?$/i.test(
     host,
   );
 }

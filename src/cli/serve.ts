@@ -82,7 +82,10 @@ async function change(request: ServeChange, io: CliIo, client: LocalClient): Pro
     const answer = await ensureFeature("serve", ["https"], io, client, status);
     if (answer !== undefined) return answer;
   }
-  if (request.isFunnel) refuseClosedPort(request, status);
+  if (request.isFunnel) {
+    explained(command, () => applySet(before, request, name, kindOfPath)); // what is wrong with the target is said first
+    refuseClosedPort(request, status);
+  }
   if (request.isBackground) {
     const { config: next, notes } = explained(command, () => applySet(before, request, name, kindOfPath));
     for (const note of notes) io.stderr(`${terminalText(note)}\n`);

@@ -33,7 +33,8 @@ export async function status(args: readonly string[], io: CliIo, client: LocalCl
   }
   const refusal = stateRefusal(found);
   // Unlike upstream, which keeps to itself why: whoever finds the node out of the mesh learns what happened.
-  if (refusal !== undefined) throw new CliExit(`${refusal}\n${healthText(found)}`.trimEnd(), 1, "stdout");
+  const why = found.BackendState === "NeedsLogin" ? healthText(found) : "";
+  if (refusal !== undefined) throw new CliExit(`${refusal}\n${why}`.trimEnd(), 1, "stdout");
   io.stdout(table(found, values));
   io.stdout(healthText(found));
   const { config } = await client.serveConfig();

@@ -24,6 +24,7 @@ COMMANDS
   ca        Print the local CA's certificate
   jwks      Print the keys of signed assertions
   server    Run a coordination server
+  policy    Check, test or explain a policy file
   demo      Run a whole mesh on this machine
   version   Show the version
   help      Show this text

@@ -3,6 +3,7 @@ import { mintAuthKey } from "./auth-keys.ts";
 import type { Core } from "./core.ts";
 import { isRoute } from "./hostinfo.ts";
 import { isLabel, isTag } from "./names.ts";
+import { EXIT_ROUTES, isExitRoute } from "./node-view.ts";
 import type { PolicyEngine } from "./policy-engine.ts";
 import type { AuthKey, Change, NodeRecord, User } from "./records.ts";
 
@@ -198,7 +199,8 @@ export function setRoutes(
     throw bad("approve route", wrong, "it is no prefix without host bits", "such as 10.1.0.0/24");
   return edit(core, which, by, "node.routes", approved.join(" "), "topology", (node) => ({
     ...node,
-    approvedRoutes: [...new Set(approved)].toSorted(),
+    // A client takes a node for an exit only where it is one for both families.
+    approvedRoutes: [...new Set(approved.some(isExitRoute) ? [...approved, ...EXIT_ROUTES] : approved)].toSorted(),
   }));
 }
 

@@ -574,6 +574,16 @@ describe("maps", () => {
     expect(shown(one)).toEqual([[], undefined]);
   });
 
+  test("approving an exit node for one family approves it for both; unasked routes are approved for later", async () => {
+    const { coordinator, join, lite } = await start();
+    await join(1, "ada@example.com");
+    await lite(1, { Hostinfo: { Hostname: "host-1", RoutableIPs: ["0.0.0.0/0", "::/0", "10.1.0.0/16"] } });
+    const { servedRoutes } = await coordinator.setRoutes("host-1", ["0.0.0.0/0", "10.2.0.0/16"], "root");
+    expect(servedRoutes).toEqual(["0.0.0.0/0", "::/0"]);
+    await lite(1, { Hostinfo: { Hostname: "host-1", RoutableIPs: ["10.2.0.0/16"] } });
+    expect(coordinator.node(1)!.servedRoutes).toEqual(["10.2.0.0/16"]);
+  });
+
   test("CS-11 names are sanitised and never taken from another node", async () => {
     const { coordinator, ask } = await start();
     const { key } = await coordinator.createAuthKey({ tags: ["tag:x"], reusable: true }, "root");

@@ -9,7 +9,7 @@ export const TAGGED_USER: UserProfile = {
   DisplayName: "Tagged Devices",
 };
 
-const EXIT_ROUTES: ReadonlySet<string> = new Set(["0.0.0.0/0", "::/0"]);
+export const EXIT_ROUTES: ReadonlySet<string> = new Set(["0.0.0.0/0", "::/0"]);
 
 export const rfc3339 = (ms: number): string => new Date(ms).toISOString();
 

@@ -60,6 +60,7 @@ export function statusDocument(node: MeshNode, withPeers: boolean): IpnStatus {
         .map((user) => [String(user.ID), userOf(user)]),
     ),
     ClientVersion: null,
+    Means: node.means,
   };
 }
 
@@ -83,6 +84,10 @@ function userOf({ ID, LoginName, DisplayName, ProfilePicURL }: UserProfile): Sta
     DisplayName: DisplayName ?? LoginName,
     ...(ProfilePicURL === undefined || ProfilePicURL === "" ? {} : { ProfilePicURL }),
   };
+}
+
+function timeOf(wall: number | undefined): string {
+  return wall === undefined ? ZERO_TIME : new Date(wall).toISOString();
 }
 
 function emptySelf(node: MeshNode): PeerStatus {
@@ -141,11 +146,11 @@ function nodeStatus(
     Created: node.Created ?? ZERO_TIME,
     LastWrite: ZERO_TIME,
     LastSeen: node.LastSeen ?? ZERO_TIME,
-    LastHandshake: ZERO_TIME,
+    LastHandshake: timeOf(reached?.lastHandshakeWall),
     Online: isSelf || node.Online === true,
     ExitNode: false,
     ExitNodeOption: (node.AllowedIPs ?? []).includes("0.0.0.0/0"),
-    Active: (reached?.rxBytes ?? 0) > 0,
+    Active: reached?.isActive === true,
     PeerAPIURL: peerApi,
     TaildropTarget: 0,
     NoFileSharingReason: "",
@@ -154,7 +159,7 @@ function nodeStatus(
       : {}),
     InNetworkMap: true,
     InMagicSock: !isSelf,
-    InEngine: (reached?.rxBytes ?? 0) > 0,
+    InEngine: reached?.lastHandshakeWall !== undefined,
     ...(node.Expired === true ? { Expired: true } : {}),
     ...(node.KeyExpiry === undefined ? {} : { KeyExpiry: node.KeyExpiry }),
   };

@@ -4,6 +4,7 @@ import { type AddressPort, type Prefix, parseAddress } from "../base/address.ts"
 import { toHex } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Proof } from "../base/conn.ts";
+import { drive, type Machine } from "../base/drive.ts";
 import { Fault } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 import type { UdpIo } from "../base/packet.ts";
@@ -77,8 +78,7 @@ export class DataPlane {
   readonly means: { readonly udp: UdpKind | "plugged"; readonly aead: string };
   readonly #options: DataPlaneOptions;
   readonly #udp: UdpIo;
-  #alarmAt = Infinity;
-  #cancelAlarm: () => void = () => {};
+  readonly #poll: () => void;
   /** First handshakes that wait for a way to their peer. */
   readonly #pathless: Map<number, Uint8Array> = new Map();
   #nodeKey: Uint8Array;
@@ -169,6 +169,7 @@ export class DataPlane {
       onRemoved: (index) =>
         this.netstack.abortPeer(index, new Fault("MESH_PEER_GONE", "The peer has left the network map")),
     });
+    this.#poll = drive<never>(this.#machine(), clock, () => {});
     udp.start((batch, now) => {
       this.datapath.receive(batch, now);
       this.wake();
@@ -294,30 +295,10 @@ export class DataPlane {
     });
   }
 
-  /** Runs what is due. The alarm stays where it is when the next deadline is later: it nearly always is. */
-  #poll(): void {
-    const { clock } = this.#options;
-    const { wireguard, paths, netstack, datapath } = this;
-    const now = clock.now();
-    wireguard.poll(now);
-    paths.poll(now);
-    netstack.poll(now);
-    datapath.flush();
-    const next = Math.min(wireguard.deadline, paths.deadline, netstack.deadline);
-    if (next >= this.#alarmAt) return;
-    this.#cancelAlarm();
-    this.#alarmAt = next;
-    this.#cancelAlarm = clock.at(next, () => {
-      this.#alarmAt = Infinity;
-      if (!this.#isClosed) this.#poll();
-    });
-  }
-
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#cancelExpiry();
-    this.#cancelAlarm();
     this.netstack.close();
     this.#pathless.clear();
     this.datapath.flush();
@@ -350,6 +331,25 @@ export class DataPlane {
       ...(connectDerp === undefined ? {} : { connect: connectDerp }),
     });
     return derp;
+  }
+
+  /** All machines as one: they act through their own callbacks, so one poll does what is due and one flush sends it. */
+  #machine(): Machine<never> {
+    const { wireguard, paths, netstack, datapath } = this;
+    const hasClosed = () => this.#isClosed;
+    return {
+      get deadline() {
+        return hasClosed() ? Infinity : Math.min(wireguard.deadline, paths.deadline, netstack.deadline);
+      },
+      poll(now) {
+        if (hasClosed()) return undefined;
+        wireguard.poll(now);
+        paths.poll(now);
+        netstack.poll(now);
+        datapath.flush();
+        return undefined;
+      },
+    };
   }
 
   /** A first handshake may be due before any path is known: it waits for one instead of for WireGuard's 5 s. */

@@ -26,7 +26,15 @@ const facts = (more: Partial<HealthFacts> & { expiresIn?: number } = {}): Health
     domain: "",
     health: [],
   };
-  return { state: { kind: "running" }, map, wall: WALL, homeRegion: 7, isHomeConnected: true, ...rest };
+  return {
+    state: { kind: "running" },
+    map,
+    wall: WALL,
+    homeRegion: 7,
+    isHomeConnected: true,
+    hasAuthKey: false,
+    ...rest,
+  };
 };
 
 test.each<[string, HealthFacts, RegExp | undefined]>([
@@ -36,7 +44,12 @@ test.each<[string, HealthFacts, RegExp | undefined]>([
   ["CC-9 seven days left", facts({ expiresIn: 7 * DAY }), /expires in 7 days/],
   ["CC-9 25 hours left", facts({ expiresIn: DAY + 3_600_000 }), /expires in 1 day\./],
   ["CC-9 a day left", facts({ expiresIn: DAY }), /expires in 24 hours/],
-  ["CC-9 a minute left", facts({ expiresIn: 60_000 }), /expires in 1 hour\. Run `sallyport up`/],
+  [
+    "CC-9 a day left, with an auth key at hand",
+    facts({ expiresIn: DAY, hasAuthKey: true }),
+    /renewed with the auth key/,
+  ],
+  ["CC-9 a minute left", facts({ expiresIn: 60_000 }), /expires in 1 hour\. Run `sallyport up --force-reauth`/],
   [
     "CC-9 the key has expired",
     facts({ state: { kind: "expired" }, expiresIn: -1 }),

@@ -13,6 +13,8 @@ export interface HealthFacts {
   /** 0 = none chosen yet. */
   readonly homeRegion: number;
   readonly isHomeConnected: boolean;
+  /** It can renew its key itself. */
+  readonly hasAuthKey: boolean;
 }
 
 /** What is wrong with this node, most urgent first: what happened, and what to do about it. */
@@ -46,12 +48,15 @@ function loginTrouble(state: ControlState): readonly string[] {
 }
 
 /** CC-9: warned of in the last seven days, by the day and in the last day by the hour. */
-function expiryWarning({ state, map, wall }: HealthFacts): readonly string[] {
+function expiryWarning({ state, map, wall, hasAuthKey }: HealthFacts): readonly string[] {
   const left = map === undefined ? Infinity : keyExpiryMs(map.self) - wall;
   if (left > WARN_BEFORE_MS || left <= 0 || state.kind === "expired" || state.kind === "removed") return [];
   const [amount, unit] = left > DAY_MS ? [Math.floor(left / DAY_MS), "day"] : [Math.ceil(left / 3_600_000), "hour"];
   const when = `in ${amount} ${unit}${amount === 1 ? "" : "s"}`;
-  return [`This node's key expires ${when}. Run \`sallyport up\` and log in again before that.`];
+  const remedy = hasAuthKey
+    ? "It will then be renewed with the auth key, if that is still good."
+    : "Run `sallyport up --force-reauth` and log in again before that.";
+  return [`This node's key expires ${when}. ${remedy}`];
 }
 
 function relayTrouble({ state, map, homeRegion, isHomeConnected }: HealthFacts): readonly string[] {

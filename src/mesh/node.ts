@@ -246,6 +246,7 @@ export class MeshNode {
       wall: this.wall(),
       homeRegion: this.#plane.homeRegion,
       isHomeConnected: this.#plane.derpRegions.includes(this.#plane.homeRegion),
+      hasAuthKey: this.#options.authKey !== undefined,
     });
   }
 

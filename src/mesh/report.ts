@@ -8,6 +8,10 @@ export interface PeerStatus {
   readonly path: string | undefined;
   readonly rxBytes: number;
   readonly txBytes: number;
+  /** A WireGuard session stands: packets went or came within the last minutes. */
+  readonly isActive: boolean;
+  /** Unix ms. */
+  readonly lastHandshakeWall: number | undefined;
 }
 
 /** What this node knows of the network under it. */
@@ -25,7 +29,7 @@ export type Counters = Readonly<Record<string, Readonly<Record<string, number>>>
 export function peerStatusOf(plane: DataPlane): PeerStatus[] {
   const { peers, wireguard, paths, table } = plane;
   return [...peers.all].map(({ index, node }) => {
-    const statistics = wireguard.statistics(index);
+    const statistics = wireguard.statistics(index, plane.now());
     const best = paths.best(index, plane.now());
     return {
       node,
@@ -33,6 +37,8 @@ export function peerStatusOf(plane: DataPlane): PeerStatus[] {
       path: best < 0 ? undefined : plane.describePath(best),
       rxBytes: statistics?.rxBytes ?? 0,
       txBytes: statistics?.txBytes ?? 0,
+      isActive: statistics?.hasSession === true,
+      lastHandshakeWall: statistics?.lastHandshakeWall,
     };
   });
 }

@@ -7,6 +7,7 @@ import type { AnswerSink, Asked } from "./upstream/exchange.ts";
 import { Http1Connection } from "./upstream/http1-connection.ts";
 import { Http2Connection } from "./upstream/http2-connection.ts";
 import { IdleConnections } from "./upstream/idle-connections.ts";
+import { TurnWrites } from "./upstream/turn-writes.ts";
 
 /** Over all backends and callers. */
 export interface PoolLimits {
@@ -33,6 +34,7 @@ export class BackendPool {
   readonly #dialer: BackendDialer;
   readonly #limits: PoolLimits;
   readonly #idle: IdleConnections;
+  readonly #writes: TurnWrites = new TurnWrites();
   readonly #open: Set<{ destroy(): void }> = new Set();
   readonly #http2: Map<string, Http2Connection[]> = new Map();
   /** Who waits for a TLS handshake that will tell which HTTP the backend speaks. */
@@ -81,6 +83,7 @@ export class BackendPool {
 
   #joinHttp1(socket: ReturnType<BackendDialer["open"]>, key: string): Http1Connection {
     const connection = new Http1Connection(socket, key, {
+      writes: this.#writes,
       released: () => this.#idle.add(connection),
       closed: () => {
         this.#open.delete(connection);

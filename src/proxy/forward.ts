@@ -99,7 +99,7 @@ export class Relay implements AnswerSink {
     const isFirst = !this.#isOnTheWire;
     this.#isOnTheWire = true;
     if (isLast) {
-      this.#isOver = true;
+      this.#settle();
       // As text it goes out in one piece with the head.
       if (isFirst && part.length <= ONE_PIECE_BYTES && request.httpVersionMajor === 1) {
         response.end(part.toString("latin1"), "latin1");
@@ -119,9 +119,15 @@ export class Relay implements AnswerSink {
 
   end(trailers: readonly string[]): void {
     const { response } = this.work;
-    this.#isOver = true;
+    this.#settle();
     if (trailers.length > 0 && this.#hasTrailers) this.#addTrailers(trailers);
     response.end();
+  }
+
+  /** The answer is whole; its connection may serve another request by now. */
+  #settle(): void {
+    this.#isOver = true;
+    this.#exchange = undefined;
   }
 
   #addTrailers(trailers: readonly string[]): void {

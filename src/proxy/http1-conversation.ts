@@ -91,7 +91,7 @@ export class Conversation {
       const all = rest.length === 0 ? early : Buffer.concat([early, rest]);
       const before = this.#answers.at(-1);
       if (before === undefined) run(all);
-      else before.once("close", () => void (this.stream.writable ? run(all) : this.stream.destroy()));
+      else before.once("close", () => (this.stream.writable ? run(all) : this.#waitFor(LINGER_MS)));
     };
   }
 
@@ -118,7 +118,8 @@ export class Conversation {
 
   #feed(bytes: Buffer): void {
     let at = 0;
-    while (at < bytes.length && this.#parse !== undefined && !this.#isRefused) {
+    // After our last answer nobody is answered, so nothing is asked either.
+    while (at < bytes.length && this.#parse !== undefined && !this.#isRefused && this.stream.writable) {
       if (this.#isFull()) {
         this.#held = bytes.subarray(at);
         this.stream.pause();

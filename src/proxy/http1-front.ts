@@ -46,7 +46,8 @@ export class Http1Front {
       keepAliveTimeout: 0,
       headersTimeout: 0,
       requestTimeout: 0,
-      shouldUpgradeCallback: isWebSocket,
+      // Of an offer that is declined Node's parser keeps a mark, and says nothing of faults in what follows: it ends there.
+      shouldUpgradeCallback: (request) => !hasContent(request),
     });
     server.maxHeadersCount = this.#limits.headFields;
     server.on("request", this.#onRequest);
@@ -84,6 +85,8 @@ export class Http1Front {
       response.shouldKeepAlive = false;
       return void this.#asked(request, response, () => sendError(request, response, 417, "417 unknown expectation"));
     }
+    // Behind an offer with a body the parser cannot go on.
+    if (request.headers.upgrade !== undefined && hasContent(request)) response.shouldKeepAlive = false;
     // Nothing to wait for (RFC 9110 section 10.1.1), so nothing that Node would have to close the connection for.
     if (request.headers.expect !== undefined && !hasContent(request))
       Object.assign(response, { _expect_continue: false });
@@ -95,13 +98,15 @@ export class Http1Front {
     if (conversation === undefined || conversation.isRefused) return void stream.destroy();
     const onError = (): void => void stream.destroy();
     stream.on("error", onError);
-    conversation.handOver(early, (head) => {
+    conversation.handOver(early, (rest) => {
+      const isOffer = isWebSocket(request);
       const response = responseOn(request, stream, () => {
         stream.off("error", onError);
+        if (!isOffer && rest.length > 0) stream.unshift(rest);
         this.serve(stream, conversation.front);
       });
       if (/(?:^|,)\s*close\s*(?:,|$)/i.test(request.headers.connection ?? "")) response.shouldKeepAlive = false;
-      this.#handle(conversation.front, request, response, { stream, head });
+      this.#handle(conversation.front, request, response, isOffer ? { stream, head: rest } : undefined);
     });
   }
 }

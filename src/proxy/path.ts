@@ -4,6 +4,8 @@ import type { Mount, Site } from "./serve-lookup.ts";
 export interface Target {
   /** As it travels: escaped, without dot segments. */
   readonly path: string;
+  /** As the caller spelled it, but for dot segments. */
+  readonly spelled: string;
   /** Decoded; each character is one byte. */
   readonly decoded: string;
   /** With its `?`; empty when there is none. */
@@ -18,17 +20,21 @@ export function readTarget(text: string): Target | undefined {
   const mark = text.indexOf("?");
   const raw = mark < 0 ? text : text.slice(0, mark);
   if (/%(?![0-9A-Fa-f]{2})/.test(raw)) return undefined;
-  const plain = withoutDots(raw);
-  const decoded = unescaped(plain);
+  const spelled = withoutDots(raw);
+  const decoded = unescaped(spelled);
   if (hidesDots(decoded)) return undefined;
-  // Go keeps the caller's spelling of a legal path and encodes any other one anew (net/url validEncoded).
-  const path = LEGAL_PATH.test(plain) ? plain : escapePath(decoded);
-  return { path, decoded, query: mark < 0 ? "" : normalQuery(text.slice(mark)) };
+  const path = escapedAs(spelled, decoded);
+  return { path, spelled, decoded, query: mark < 0 ? "" : normalQuery(text.slice(mark)) };
 }
 
 function unescaped(text: string): string {
   if (!text.includes("%")) return text;
   return text.replace(/%([0-9A-Fa-f]{2})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
+}
+
+/** Go keeps the caller's spelling of a legal path and encodes any other one anew (net/url validEncoded). */
+function escapedAs(spelled: string, decoded: string): string {
+  return LEGAL_PATH.test(spelled) ? spelled : escapePath(decoded);
 }
 
 /** Go `url.escape` in its mode for paths. */
@@ -103,8 +109,8 @@ export function findMount(site: Site, decoded: string): Mount | undefined {
 export function belowMount(target: Target, point: string): string | undefined {
   if (target.path === "/") return "/";
   const prefix = point.endsWith("/") ? point.slice(0, -1) : point;
-  if (!target.decoded.startsWith(prefix) || !target.path.startsWith(prefix)) return undefined;
-  return target.path.slice(prefix.length);
+  if (!target.decoded.startsWith(prefix) || !target.spelled.startsWith(prefix)) return undefined;
+  return escapedAs(target.spelled.slice(prefix.length), target.decoded.slice(prefix.length));
 }
 
 /** Exactly one slash between the backend's own path and the rest. */

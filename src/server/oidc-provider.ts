@@ -1,5 +1,5 @@
 import { isIP } from "node:net";
-import * as oidc from "openid-client";
+import type * as OpenId from "openid-client";
 import { Fault, messageOf } from "../base/fault.ts";
 import type { SignIn } from "../coordination/sign-in.ts";
 
@@ -24,7 +24,7 @@ export interface OidcAttempt {
 export class OidcProvider {
   readonly options: OidcOptions;
   readonly #redirectUri: string;
-  #configuration: Promise<oidc.Configuration> | undefined;
+  #ready: Promise<{ readonly oidc: typeof OpenId; readonly configuration: OpenId.Configuration }> | undefined;
 
   constructor(options: OidcOptions, redirectUri: string) {
     this.options = options;
@@ -37,7 +37,7 @@ export class OidcProvider {
   }
 
   async begin(): Promise<OidcAttempt> {
-    const configuration = await this.#discovered();
+    const { oidc, configuration } = await this.#discovered();
     const [state, nonce, codeVerifier] = [oidc.randomState(), oidc.randomNonce(), oidc.randomPKCECodeVerifier()];
     const url = oidc.buildAuthorizationUrl(configuration, {
       redirect_uri: this.#redirectUri,
@@ -52,7 +52,7 @@ export class OidcProvider {
 
   /** @throws {Fault} OIDC_REFUSED when the answer is not the one to `attempt`, or proves nobody */
   async finish(query: string, { state, nonce, codeVerifier }: OidcAttempt): Promise<SignIn> {
-    const configuration = await this.#discovered();
+    const { oidc, configuration } = await this.#discovered();
     try {
       const answer = new URL(this.#redirectUri);
       answer.search = query;
@@ -77,18 +77,19 @@ export class OidcProvider {
   }
 
   /** Asked for when it is first needed, and again after a failure: the server starts without the provider. */
-  async #discovered(): Promise<oidc.Configuration> {
+  async #discovered(): Promise<{ readonly oidc: typeof OpenId; readonly configuration: OpenId.Configuration }> {
     const { issuer, clientId, clientSecret } = this.options;
-    this.#configuration ??= (async () => {
+    this.#ready ??= (async () => {
+      const oidc = await import("openid-client");
       const url = new URL(issuer);
-      return oidc.discovery(url, clientId, clientSecret, undefined, {
-        ...(isLoopback(url.hostname) ? { execute: [oidc.allowInsecureRequests] } : {}),
-      });
+      const isLocal = isLoopback(url.hostname);
+      const options = isLocal ? { execute: [oidc.allowInsecureRequests] } : {};
+      return { oidc, configuration: await oidc.discovery(url, clientId, clientSecret, undefined, options) };
     })();
     try {
-      return await this.#configuration;
+      return await this.#ready;
     } catch (thrown) {
-      this.#configuration = undefined;
+      this.#ready = undefined;
       throw new Fault("OIDC_UNREACHABLE", `Cannot ask the provider "${issuer}": ${messageOf(thrown)}`, {
         cause: thrown,
         hint: "Look whether its /.well-known/openid-configuration can be read from here.",

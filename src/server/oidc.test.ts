@@ -168,6 +168,21 @@ describe("signing in at a provider lets a device in", () => {
   });
 });
 
+test("PR-7 without the provider the server starts, says what is wrong, and serves on", async () => {
+  const lonely = await Server.open({
+    store: new MemoryCoordinationStore(),
+    state: memoryStore(),
+    baseDomain: "mesh.internal",
+    oidc: { issuer: "http://127.0.0.1:1", clientId: "sallyport", clientSecret: "secret" },
+  });
+  const request = { Version: 142, NodeKey: `nodekey:${hex(1)}`, Hostinfo: { Hostname: "h" } };
+  const { AuthURL } = await lonely.coordinator.register(`mkey:${hex(1)}`, request, AbortSignal.timeout(5000));
+  const start = await fetch(`${lonely.url}/oidc/start?login=${AuthURL!.split("/").at(-1)}`, { redirect: "manual" });
+  expect([start.status, await start.text()]).toEqual([403, expect.stringContaining("Cannot ask the provider")]);
+  expect((await fetch(AuthURL!)).status).toBe(200);
+  await lonely.close();
+});
+
 describe("CS-5 nobody is taken for another", () => {
   test.each([
     ["impostor", "somebody else signs in as alice@example.com"],

@@ -98,6 +98,8 @@ export interface IpnStatus {
   /** By user number. */
   readonly User: Readonly<Record<string, StatusUser>> | null;
   readonly ClientVersion?: unknown;
+  /** Ours: which of several implementations are at work. */
+  readonly Means?: { readonly udp: string; readonly aead: string };
 }
 
 /** `ipn.Prefs`: the members that this gateway reads or keeps; others travel through unchanged. */

@@ -4,6 +4,13 @@ import { createSpace, type Space } from "./namespace.ts";
 export type Nat = "full cone" | "port-restricted" | "symmetric" | "no UDP";
 export const NATS: readonly Nat[] = ["full cone", "port-restricted", "symmetric", "no UDP"];
 
+/** Where hole punching can work: RFC 4787, section 5; a symmetric NAT needs an end that lets everybody in. */
+export function canPunch(a: Nat, b: Nat): boolean {
+  if (a === "no UDP" || b === "no UDP") return false;
+  if (a === "full cone" || b === "full cone") return true;
+  return a !== "symmetric" && b !== "symmetric";
+}
+
 /** The UDP port that a full cone forwards: its rules are static, so its node must use this one. */
 export const NODE_PORT = "41641";
 

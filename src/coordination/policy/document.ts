@@ -8,6 +8,8 @@ import { type Path, PolicySource } from "./source.ts";
 import { readSsh, readSshTests, type SshRule, type SshTest } from "./ssh.ts";
 
 export interface Grant {
+  /** Where it stands in the file. */
+  readonly path: Path;
   readonly sources: readonly Selector[];
   readonly destinations: readonly Selector[];
   readonly openings: readonly Opening[];

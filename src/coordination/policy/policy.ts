@@ -22,7 +22,8 @@ export interface PolicyContext {
 }
 
 /** With neither `acls` nor `grants` everybody may reach everything. */
-const OPEN: Grant = {
+export const OPEN: Grant = {
+  path: [],
   sources: [{ kind: "any" }],
   destinations: [{ kind: "any" }],
   openings: [{ protocols: [], ports: [ALL_PORTS] }],

@@ -47,7 +47,14 @@ export class RuleReader {
       const ports = parsePorts(text.slice(colon + 1));
       if (typeof ports === "string") throw this.#reader.fault(spot, `dst="${text}": ${ports}`);
       const destination = this.#destination(text.slice(0, Math.max(0, colon)), spot);
-      return { sources, destinations: [destination], openings: [{ protocols, ports }], app: undefined, via: [] };
+      return {
+        path: spot,
+        sources,
+        destinations: [destination],
+        openings: [{ protocols, ports }],
+        app: undefined,
+        via: [],
+      };
     });
     for (const grant of grants) this.#checkSelf(sources, grant.destinations, path, true);
     return grants;
@@ -82,7 +89,7 @@ export class RuleReader {
       return selector;
     });
     this.#checkSelf(sources, destinations, path, false);
-    return { sources, destinations, openings, app, via: this.#via(members.get("via")) };
+    return { path, sources, destinations, openings, app, via: this.#via(members.get("via")) };
   }
 
   #sources(place: Place | undefined, path: Path): readonly Selector[] {

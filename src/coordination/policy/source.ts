@@ -15,6 +15,10 @@ export class PolicySource {
     this.value = this.#document.value;
   }
 
+  positionOf(path: Path): { readonly line: number; readonly column: number } {
+    return this.#document.positionOf(path);
+  }
+
   fault(code: string, path: Path, problem: string, hint?: string): Fault {
     const { line, column } = this.#document.positionOf(path);
     const message = `Cannot use policy "${this.#file}": line ${line}, column ${column}: ${problem}`;

@@ -134,7 +134,7 @@ test("a WireGuard-only peer has no DERP, and roams to where it was authenticated
   expect(host.table.get(host.paths.best(3, world.now))).toMatchObject({ address: "192.0.2.7" });
   host.paths.authenticated(3, host.table.intern({ kind: "udp", address: "192.0.2.8", port: 9 }), world.now);
   expect(host.table.get(host.paths.best(3, world.now))).toMatchObject({ address: "192.0.2.8" });
-  expect(host.paths.describe(3, world.now)).toEqual({ direct: "192.0.2.8:9" });
+  expect(host.table.get(host.paths.best(3, world.now))).toEqual({ kind: "udp", address: "192.0.2.8", port: 9 });
 });
 
 test("without UDP the home is a fixed region of the map", () => {

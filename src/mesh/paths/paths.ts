@@ -44,14 +44,6 @@ export interface PathsOptions {
   readonly allowLoopback?: boolean;
 }
 
-export interface PathsDescription {
-  /** `ip:port` that is trusted now. */
-  readonly direct?: string;
-  /** Region that data goes through while there is no direct way. */
-  readonly derp?: number;
-  readonly lastPongMs?: number;
-}
-
 const TX_BYTES = 12;
 const FULL_CHECK_MS = 300_000;
 const ACTIVE_CHECK_MS = { least: 20_000, most: 26_000 } as const;
@@ -233,18 +225,6 @@ export class Paths {
     if (peer.heartbeatAt === Infinity) this.#armHeartbeat(peer, now);
   }
 
-  describe(index: number, now: number = -Infinity): PathsDescription {
-    const peer = this.#peers.get(index);
-    if (peer === undefined) return {};
-    const direct = peer.describeDirect(now);
-    const derp = peer.derpRegion;
-    return {
-      ...(direct === undefined ? {} : { direct }),
-      ...(derp === 0 ? {} : { derp }),
-      ...(peer.lastPongAt === -Infinity || now === -Infinity ? {} : { lastPongMs: now - peer.lastPongAt }),
-    };
-  }
-
   poll(now: number): void {
     if (now < this.#wakeAt) return;
     for (const ping of this.#pings.takeTimedOut(now)) ping.peer.pingTimedOut(ping.to, now);
@@ -372,7 +352,6 @@ export class Paths {
     if (ping === undefined) return;
     const latencyMs = now - ping.sentAt;
     if (ping.to.kind === "udp") ping.peer.pongFrom(formatAddressPort(ping.to), latencyMs, now);
-    else ping.peer.lastPongAt = now;
     ping.onPong?.({ path: ping.path, latencyMs });
   }
 

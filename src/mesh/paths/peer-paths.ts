@@ -47,7 +47,6 @@ export class PeerPaths {
   readonly discoKeyHex: string;
   readonly boxKey: Uint8Array | undefined;
   lastSentAt: number = -Infinity;
-  lastPongAt: number = -Infinity;
   heartbeatAt: number = Infinity;
   callMeMaybeAfter: number = -Infinity;
   readonly #isWireGuardOnly: boolean;
@@ -155,13 +154,6 @@ export class PeerPaths {
   secondPath(now: number): number {
     if (this.#best === undefined || now <= this.#trustedUntil || this.#isWireGuardOnly) return -1;
     return this.derpPath() < 0 ? -1 : this.directPath();
-  }
-
-  describeDirect(now: number): string | undefined {
-    if (this.#isWireGuardOnly) {
-      return this.#roaming?.kind === "udp" ? parseCandidate(joined(this.#roaming))?.endpoint : undefined;
-    }
-    return this.isTrusted(now) ? this.#best?.endpoint : undefined;
   }
 
   /** The table may have given a number away since; ours is asked for again then. */
@@ -301,7 +293,6 @@ export class PeerPaths {
   pongFrom(endpoint: string, latencyMs: number, now: number): void {
     const candidate = this.#candidates.find((one) => one.endpoint === endpoint);
     if (candidate === undefined) return; // forgotten since
-    this.lastPongAt = now;
     candidate.latencyMs = latencyMs;
     if (!this.isTrusted(now) || isBetter(candidate, this.#best)) this.#setBest(candidate);
     if (candidate !== this.#best) return;

@@ -266,16 +266,16 @@ export abstract class TcpEndpoint implements SenderOutlet {
 
   #enterTimeWait(now: number): void {
     this.state = "time-wait";
+    this.#endAt = now + TIME_WAIT_MS;
     this.#keepalive?.stop();
     this.sender?.relax();
-    this.#restartTimeWait(now);
     this.enteredTimeWait();
+    this.#schedule();
   }
 
   #restartTimeWait(now: number): void {
     this.#endAt = now + TIME_WAIT_MS;
-    this.#mustRespond = true;
-    this.#schedule();
+    this.#answer();
   }
 
   /** RFC 6191: a SYN that cannot be old may take the place of what is only waiting. */

@@ -23,6 +23,8 @@ export interface Sent {
   sack: number[];
   mss: number;
   at: number;
+  /** Our port. */
+  from: number;
 }
 
 /** A segment of the other side. */
@@ -35,6 +37,8 @@ export interface Given {
   mss?: number;
   timestamp?: [number, number];
   port?: number;
+  /** Ours. */
+  to?: number;
 }
 
 export const LETTERS: readonly [string, number][] = [
@@ -81,6 +85,7 @@ export class Bench {
       sack: [...tcp.sack.subarray(0, 2 * tcp.sackCount)],
       mss: tcp.mss,
       at: this.now,
+      from: tcp.sourcePort,
     });
   }
 
@@ -94,7 +99,17 @@ export class Bench {
     const header = at - start;
     const flags = LETTERS.reduce((sum, [letter, bit]) => sum | (segment.flags.includes(letter) ? bit : 0), 0);
     const window = segment.window ?? 65_535;
-    writeTcpHeader(bytes, start, segment.port ?? 4000, 80, segment.seq, segment.ack ?? 0, header, flags, window);
+    writeTcpHeader(
+      bytes,
+      start,
+      segment.port ?? 4000,
+      segment.to ?? 80,
+      segment.seq,
+      segment.ack ?? 0,
+      header,
+      flags,
+      window,
+    );
     if (data !== undefined) bytes.set(data, at);
     const length = header + (data?.length ?? 0);
     return this.raw(this.#writer.sealTcp(THEIRS, OURS, sumPseudoHeader(THEIRS, OURS, 6), length));

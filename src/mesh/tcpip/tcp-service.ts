@@ -14,6 +14,7 @@ import type { Keepalive } from "./keepalive.ts";
 import { Refusal } from "./refusal.ts";
 import type { StackCore } from "./stack-core.ts";
 import { ConnectionKey, TcpWriter } from "./tcp-writer.ts";
+import { Turns } from "./turns.ts";
 
 export interface TcpServiceOptions {
   readonly keepalive: Keepalive;
@@ -33,6 +34,7 @@ const FIRST_EPHEMERAL_PORT = 16_000; // gVisor's range
 const EPHEMERAL_TRIES = 64;
 const MOST_TIME_WAIT = 4096;
 const QUANTUM_SEGMENTS = 64;
+const MOST_SERVED = 512;
 
 /** The connections of a stack: who gets a segment, who is served next. */
 export class TcpService implements ConnectionHost {
@@ -49,7 +51,7 @@ export class TcpService implements ConnectionHost {
   readonly #refusal: Refusal;
   readonly #dialing: Map<TcpConnection, Dialing> = new Map();
   readonly #timeWait: Set<TcpConnection> = new Set();
-  #scheduled: TcpConnection[] = [];
+  readonly #turns: Turns<TcpConnection> = new Turns();
   readonly #embedded: IpView = createIpView();
 
   constructor(core: StackCore, options: TcpServiceOptions) {
@@ -72,7 +74,7 @@ export class TcpService implements ConnectionHost {
   }
 
   get isPending(): boolean {
-    return this.#scheduled.length > 0;
+    return !this.#turns.isEmpty;
   }
 
   now(): number {
@@ -107,8 +109,11 @@ export class TcpService implements ConnectionHost {
     }
     if ((segment.flags & FLAG.rst) !== 0) return;
     if ((segment.flags & (FLAG.syn | FLAG.ack)) === FLAG.syn) this.#open(segment, slab, ip, peer, now);
-    else if (this.#core.isOurs(slab, destination, addressLength)) this.#refusal.send(segment, slab, ip, peer, now);
-    else this.#core.counters.notOurs++;
+    else if (this.#core.isOurs(slab, destination, addressLength)) {
+      // To a listener, what opens nothing and acknowledges nothing is nothing (RFC 9293 §3.10.7.2).
+      if ((segment.flags & FLAG.ack) === 0 && this.#listeners.has(destinationPort)) return;
+      this.#refusal.send(segment, slab, ip, peer, now);
+    } else this.#core.counters.notOurs++;
   }
 
   #open(segment: TcpSegment, slab: Uint8Array, ip: IpView, peer: number, now: number): void {
@@ -253,8 +258,7 @@ export class TcpService implements ConnectionHost {
   schedule(connection: TcpConnection): void {
     if (connection.heapIndex >= 0 || connection.state !== "closed") this.#timers.update(connection);
     if (connection.isScheduled) return;
-    connection.isScheduled = true;
-    this.#scheduled.push(connection);
+    this.#turns.add(connection);
     this.#core.wake();
   }
 
@@ -304,10 +308,11 @@ export class TcpService implements ConnectionHost {
 
   // ——— turns ———
 
+  /** Serves those who wait, until a bound on how long the loop may be held up: the rest is for the next poll. */
   flush(now: number): void {
-    while (this.#scheduled.length > 0) {
-      const turn = this.#scheduled;
-      this.#scheduled = [];
+    for (let served = 0; served < MOST_SERVED && !this.#turns.isEmpty; ) {
+      const turn = this.#turns.next();
+      served += turn.length;
       for (const connection of turn) connection.deliver();
       for (const connection of turn) {
         connection.isScheduled = false;
@@ -343,7 +348,7 @@ export class TcpService implements ConnectionHost {
 
   close(fault: Fault): void {
     for (const connection of this.#table) connection.cut(fault);
-    this.flush(this.now());
+    while (this.isPending) this.flush(this.now());
     this.#listeners.clear();
   }
 }

@@ -295,6 +295,14 @@ export const ADAPTATIONS: readonly Rule[] = [
     },
   },
   {
+    name: "other-upgrades",
+    applies: (sent) => sent.values("upgrade").length > 0 && asked.hasBody(sent) && !asked.lacksBody(sent, sent.body),
+    change: (expected) => {
+      expected.client = expected.client.slice(0, 1).map((one) => ({ ...one, fields: closing(one.fields) }));
+      expected.end = "closed";
+    },
+  },
+  {
     name: "hostile-answers",
     applies: (_, { answer }) => {
       const head = answer.split("\r\n\r\n")[0]!;

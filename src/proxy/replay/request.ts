@@ -40,6 +40,10 @@ export function afterRequest(sent: Sent): string {
   return isChunked(sent.body) ? sent.body.slice(chunkedLength(sent.body)) : "";
 }
 
+export function hasBody(sent: Sent): boolean {
+  return sent.values("transfer-encoding").length > 0 || Number(sent.values("content-length")[0] ?? 0) > 0;
+}
+
 /** Is a part of the declared body not among these bytes? */
 export function lacksBody(sent: Sent, bytes: string): boolean {
   if (sent.values("transfer-encoding").length > 0) return !/(?:^|\r\n)0+\r\n(?:[^\r\n]+\r\n)*\r\n/.test(bytes);

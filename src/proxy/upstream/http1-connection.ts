@@ -3,10 +3,11 @@ import { Fault, messageOf } from "../../base/fault.ts";
 import { AnswerParser } from "./answer-parser.ts";
 import type { AnswerSink, Asked, Exchange } from "./exchange.ts";
 import { requestHead } from "./request-head.ts";
-import { holdForTurn } from "./turn.ts";
+import type { TurnWrites } from "./turn-writes.ts";
 
 /** Who keeps the connection between two requests. */
 export interface ConnectionOwner {
+  readonly writes: TurnWrites;
   /** The exchange is over and the connection is as good as new. */
   released(): void;
   closed(): void;
@@ -92,7 +93,7 @@ export class Http1Connection implements Exchange {
     this.#unsent = typeof asked.body === "number" ? asked.body : 0;
     this.#hadAnswer = false;
     this.#parser.begin(asked.method, maySwitch);
-    holdForTurn(this.#socket);
+    this.#owner.writes.hold(this.#socket);
     this.#socket.write(head, "latin1");
     sink.started(this);
   }

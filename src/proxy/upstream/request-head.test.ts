@@ -19,7 +19,7 @@ const BAD_VALUES = ["\r", "\n", "\r\nX: y", "\0", "\x7f", "\x1b[0m", "\u{100}", 
 test.each([
   ...BAD_VALUES.map((text) => ["value", { ...PLAIN, fields: [["X-A", `a${text}b`]] }]),
   ...BAD_VALUES.map((text) => ["host", { ...PLAIN, host: `a${text}b` }]),
-  ...["", "a b", "a:", "a\r\nb", "a_b", "é", ":path"].map((name) => ["name", { ...PLAIN, fields: [[name, "x"]] }]),
+  ...["", "a b", "a:", "a\r\nb", "é", ":path"].map((name) => ["name", { ...PLAIN, fields: [[name, "x"]] }]),
   ...["", "G ET", "GET\r\n", "É"].map((method) => ["method", { ...PLAIN, method }]),
   ...["", "/a b", "/a\r\n", "/\0", "/é", "/a\tb"].map((path) => ["path", { ...PLAIN, path }]),
 ] as [string, Asked][])("H2-7: a %s that is more than one line, or no text, is never written: %j", (_, asked) => {

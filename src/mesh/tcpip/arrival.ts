@@ -1,6 +1,6 @@
 import { FLAG, type TcpSegment } from "../../wire/tcp.ts";
-import type { TcpState } from "./endpoint.ts";
 import type { Receiver } from "./receiver.ts";
+import type { TcpState } from "./tcp-state.ts";
 import type { Terms } from "./terms.ts";
 
 /** What a segment is, before its acknowledgment and its data are looked at. */

@@ -3,8 +3,11 @@ import type { Conn, ConnSink, Proof } from "../../base/conn.ts";
 import { Fault, messageOf } from "../../base/fault.ts";
 import type { Timed } from "./deadline-heap.ts";
 import { TcpEndpoint, type TcpSettings } from "./endpoint.ts";
+import type { Handshake } from "./handshake.ts";
+import type { KeepaliveTimer } from "./keepalive.ts";
 import type { Receiver } from "./receiver.ts";
 import { LARGEST_BUFFER_BYTES } from "./send-buffer.ts";
+import type { Sender } from "./sender.ts";
 import type { ConnectionKey } from "./tcp-writer.ts";
 import { UserEnd } from "./user-end.ts";
 
@@ -31,6 +34,7 @@ export class TcpConnection extends TcpEndpoint implements Conn, Timed {
   /** The peer that packets came from last. */
   seenPeer: number;
   proof: Proof;
+  deadline: number = Infinity;
   hash: number = 0;
   nextInBucket: TcpConnection | undefined;
   isScheduled: boolean = false;
@@ -69,7 +73,20 @@ export class TcpConnection extends TcpEndpoint implements Conn, Timed {
   }
 
   protected changed(): void {
+    this.refresh();
     this.#host.schedule(this);
+  }
+
+  protected refresh(): void {
+    const { sender, receiver } = this;
+    let deadline = Math.min(
+      this.endAt,
+      this.handshake?.deadline ?? Infinity,
+      this.keepaliveTimer?.deadline ?? Infinity,
+    );
+    if (receiver !== undefined) deadline = Math.min(deadline, receiver.ackAt);
+    if (sender !== undefined && this.state !== "time-wait") deadline = Math.min(deadline, sender.deadline);
+    this.deadline = this.state === "closed" ? Infinity : deadline;
   }
 
   protected heardSyn(receiver: Receiver): void {
@@ -88,6 +105,63 @@ export class TcpConnection extends TcpEndpoint implements Conn, Timed {
   protected ended(fault: Fault | undefined): void {
     this.#user.close(fault);
     this.#host.removed(this, fault);
+  }
+
+  // ——— time ———
+
+  /** A deadline came. */
+  poll(now: number): void {
+    const { sender, receiver } = this;
+    if (now >= this.endAt) this.die(undefined);
+    else if (this.handshake !== undefined) this.#pollHandshake(this.handshake, now);
+    else if (sender !== undefined && receiver !== undefined) this.#pollOpen(now, sender, receiver);
+  }
+
+  #pollHandshake(handshake: Handshake, now: number): void {
+    if (now < handshake.deadline) return;
+    if (handshake.isExhausted) this.die(this.faultOf("TCPIP_TIMEOUT", "no answer"));
+    else this.connect(now);
+  }
+
+  #pollOpen(now: number, sender: Sender, receiver: Receiver): void {
+    if (now >= receiver.ackAt) receiver.mustAck = true;
+    if (this.state !== "time-wait" && !sender.poll(now)) this.#giveUp(now, sender, "no progress for 300 s");
+    else if (this.keepaliveTimer !== undefined && now >= this.keepaliveTimer.deadline) {
+      this.#keepAlive(this.keepaliveTimer, now, sender, receiver);
+    }
+    if (this.state !== "closed") this.changed();
+  }
+
+  #keepAlive(timer: KeepaliveTimer, now: number, sender: Sender, receiver: Receiver): void {
+    const { keepalive } = this.settings;
+    switch (timer.due(now, keepalive)) {
+      case "relax":
+        sender.relax();
+        receiver.relax();
+        break;
+      case "probe":
+        if (!sender.hasOutstanding) this.sendProbe(now);
+        break;
+      case "give up":
+        this.#giveUp(now, sender, `no answer to ${keepalive.probes} keepalive probes`);
+        break;
+      case "nothing":
+    }
+  }
+
+  #giveUp(now: number, sender: Sender, found: string): void {
+    this.sendReset((this.terms.iss + sender.nxt) >>> 0, now);
+    this.die(this.faultOf("TCPIP_TIMEOUT", found));
+  }
+
+  /** TIME-WAIT cut short, for a bound or a new connection. */
+  expire(): void {
+    this.die(undefined);
+  }
+
+  /** Acknowledgments that wait in the socket since the loop was held up say nothing about the path. */
+  noteStall(): void {
+    this.sender?.noteStall();
   }
 
   // ——— delivery ———

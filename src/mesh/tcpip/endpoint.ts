@@ -7,20 +7,9 @@ import { Handshake } from "./handshake.ts";
 import { type Keepalive, KeepaliveTimer } from "./keepalive.ts";
 import { FIRST_WINDOW, Receiver } from "./receiver.ts";
 import { Sender, type SenderOutlet } from "./sender.ts";
+import type { TcpState } from "./tcp-state.ts";
 import type { ConnectionKey, TcpWriter } from "./tcp-writer.ts";
 import { Terms } from "./terms.ts";
-
-export type TcpState =
-  | "syn-sent"
-  | "syn-received"
-  | "established"
-  | "fin-wait-1"
-  | "fin-wait-2"
-  | "close-wait"
-  | "closing"
-  | "last-ack"
-  | "time-wait"
-  | "closed";
 
 /** What all connections of a stack share. */
 export interface TcpSettings {
@@ -33,8 +22,8 @@ const TIME_WAIT_MS = 60_000;
 const CHALLENGE_MS = 500;
 
 /**
- * The state machine of a connection: RFC 9293 §3.10, with the checks of RFC 5961 and RFC 7323. It knows no user and no
- * stack; whoever extends it is told what came of a segment.
+ * The state machine of a connection: RFC 9293 §3.10, with the checks of RFC 5961 and RFC 7323. It knows no user, no
+ * stack and no clock; whoever extends it is told what came of a segment.
  */
 export abstract class TcpEndpoint implements SenderOutlet {
   readonly key: ConnectionKey;
@@ -42,15 +31,14 @@ export abstract class TcpEndpoint implements SenderOutlet {
   state: TcpState;
   sender: Sender | undefined;
   receiver: Receiver | undefined;
-  deadline: number = Infinity;
 
-  readonly #settings: TcpSettings;
-  readonly #terms: Terms;
-  #handshake: Handshake | undefined;
-  #keepalive: KeepaliveTimer | undefined;
+  protected readonly settings: TcpSettings;
+  protected readonly terms: Terms;
+  protected handshake: Handshake | undefined;
+  protected keepaliveTimer: KeepaliveTimer | undefined;
   #peerWindow = 0;
   #lastAckSent = 1;
-  #endAt = Infinity; // of TIME-WAIT
+  protected endAt: number = Infinity; // of TIME-WAIT
   #challengedAt = -Infinity;
   #sawAck = false;
   #mustRespond = false;
@@ -62,18 +50,20 @@ export abstract class TcpEndpoint implements SenderOutlet {
     numbers: { readonly sequence: number; readonly timestampOffset: number },
     now: number,
   ) {
-    this.#settings = settings;
+    this.settings = settings;
     this.key = key;
     this.isDialed = isDialed;
     this.state = isDialed ? "syn-sent" : "syn-received";
-    this.#terms = new Terms(key.local, settings.tcp.mtu, numbers.sequence, numbers.timestampOffset);
-    this.#handshake = new Handshake(isDialed, now);
+    this.terms = new Terms(key.local, settings.tcp.mtu, numbers.sequence, numbers.timestampOffset);
+    this.handshake = new Handshake(isDialed, now);
   }
 
   abstract get remote(): AddressPort;
   protected abstract emit(packet: Uint8Array, now: number): void;
   /** There is something to deliver, to send or to wait for. */
   protected abstract changed(): void;
+  /** Some deadline moved. */
+  protected abstract refresh(): void;
   /** The receiver exists from now on. */
   protected abstract heardSyn(receiver: Receiver): void;
   protected abstract opened(now: number): void;
@@ -86,8 +76,8 @@ export abstract class TcpEndpoint implements SenderOutlet {
   /** Sends the first SYN. */
   connect(now: number): void {
     this.#sendSyn(now);
-    this.#handshake?.wait(now);
-    this.#refresh();
+    this.handshake?.wait(now);
+    this.refresh();
   }
 
   /** Answers the SYN that made us. */
@@ -97,26 +87,26 @@ export abstract class TcpEndpoint implements SenderOutlet {
   }
 
   #takeSyn(segment: TcpSegment, now: number): void {
-    this.#terms.takeSyn(segment, now);
+    this.terms.takeSyn(segment, now);
     this.#peerWindow = segment.window;
-    this.receiver = new Receiver(FIRST_WINDOW, this.#terms.hasScale);
+    this.receiver = new Receiver(FIRST_WINDOW, this.terms.hasScale);
     this.heardSyn(this.receiver);
   }
 
   #sendSyn(now: number): void {
-    this.#handshake?.sent();
-    this.emit(this.#settings.tcp.syn(this.key, this.#terms, this.state === "syn-received", now), now);
+    this.handshake?.sent();
+    this.emit(this.settings.tcp.syn(this.key, this.terms, this.state === "syn-received", now), now);
   }
 
   #establish(now: number): void {
-    const { mss, hasSack } = this.#terms;
-    const { congestion } = this.#settings;
+    const { mss, hasSack } = this.terms;
+    const { congestion } = this.settings;
     this.state = "established";
     this.sender = new Sender(this, { mss, hasSack, window: this.#peerWindow, congestion }, now);
-    const rtt = this.#handshake?.rtt(now) ?? -1;
+    const rtt = this.handshake?.rtt(now) ?? -1;
     if (rtt >= 0) this.sender.rtt.sample(rtt, now);
-    this.#handshake = undefined;
-    this.#keepalive = new KeepaliveTimer(now);
+    this.handshake = undefined;
+    this.keepaliveTimer = new KeepaliveTimer(now);
     this.opened(now);
   }
 
@@ -129,18 +119,18 @@ export abstract class TcpEndpoint implements SenderOutlet {
   }
 
   #inputSynSent(segment: TcpSegment, now: number): void {
-    switch (judgeInSynSent(this.#terms, segment)) {
+    switch (judgeInSynSent(this.terms, segment)) {
       case "refuse":
-        this.#sendReset(segment.acknowledgment, now);
+        this.sendReset(segment.acknowledgment, now);
         break;
       case "refused":
-        this.#die(this.faultOf("TCPIP_REFUSED", "refused by the other side"));
+        this.die(this.faultOf("TCPIP_REFUSED", "refused by the other side"));
         break;
       case "open":
         this.#takeSyn(segment, now);
         this.#mustRespond = true;
         this.#establish(now);
-        this.#schedule();
+        this.changed();
         break;
       case "both": // opened at once
         this.#takeSyn(segment, now);
@@ -153,8 +143,8 @@ export abstract class TcpEndpoint implements SenderOutlet {
 
   #inputSynchronized(receiver: Receiver, segment: TcpSegment, slab: Uint8Array, now: number): void {
     if (this.state === "closed") return;
-    const position = receiver.next + ((segment.sequence - ((this.#terms.irs + receiver.next) >>> 0)) | 0);
-    switch (judge(this.state, receiver, this.#terms, segment, position, now)) {
+    const position = receiver.next + ((segment.sequence - ((this.terms.irs + receiver.next) >>> 0)) | 0);
+    switch (judge(this.state, receiver, this.terms, segment, position, now)) {
       case "process":
         this.#process(receiver, segment, slab, position, now);
         break;
@@ -165,9 +155,9 @@ export abstract class TcpEndpoint implements SenderOutlet {
         this.#answer();
         break;
       case "duplicate":
-        receiver.receive(position, slab, segment.payload, segment.payloadLength, false, this.#terms.mss);
+        receiver.receive(position, slab, segment.payload, segment.payloadLength, false, this.terms.mss);
         this.#acknowledge(segment, position, now);
-        this.#schedule();
+        this.changed();
         break;
       case "reset":
         this.#wasReset();
@@ -183,20 +173,20 @@ export abstract class TcpEndpoint implements SenderOutlet {
   }
 
   #process(receiver: Receiver, segment: TcpSegment, slab: Uint8Array, position: number, now: number): void {
-    if (segment.hasTimestamps && position <= this.#lastAckSent) this.#terms.note(segment, now);
+    if (segment.hasTimestamps && position <= this.#lastAckSent) this.terms.note(segment, now);
     if (this.state === "syn-received" && !this.#completeHandshake(segment, now)) return;
-    this.#keepalive?.heard(now);
+    this.keepaliveTimer?.heard(now);
     if (!this.#acknowledge(segment, position, now)) return;
     this.#inputPayload(receiver, segment, slab, position, now);
-    this.#schedule();
+    this.changed();
   }
 
   #completeHandshake(segment: TcpSegment, now: number): boolean {
-    if (segment.acknowledgment !== (this.#terms.iss + 1) >>> 0) {
-      this.#sendReset(segment.acknowledgment, now);
+    if (segment.acknowledgment !== (this.terms.iss + 1) >>> 0) {
+      this.sendReset(segment.acknowledgment, now);
       return false;
     }
-    this.#peerWindow = segment.window << this.#terms.scale;
+    this.#peerWindow = segment.window << this.terms.scale;
     this.#establish(now);
     return true;
   }
@@ -209,7 +199,7 @@ export abstract class TcpEndpoint implements SenderOutlet {
       if (this.state === "time-wait") this.#restartTimeWait(now);
       return;
     }
-    receiver.receive(position, slab, segment.payload, segment.payloadLength, hasFin, this.#terms.mss);
+    receiver.receive(position, slab, segment.payload, segment.payloadLength, hasFin, this.terms.mss);
     if (receiver.isReportFull && this.sender !== undefined) this.#send(this.sender.nxt, 0, 0, now);
     if (!receiver.isFinished) return;
     if (this.state === "established") this.state = "close-wait";
@@ -221,33 +211,33 @@ export abstract class TcpEndpoint implements SenderOutlet {
   #acknowledge(segment: TcpSegment, position: number, now: number): boolean {
     const { sender } = this;
     if (sender === undefined) return true;
-    const { iss, scale } = this.#terms;
+    const { iss, scale } = this.terms;
     const ack = sender.una + ((segment.acknowledgment - ((iss + sender.una) >>> 0)) | 0);
     if (ack > sender.nxt || ack < sender.una - sender.largestWindow - 1) {
       this.#challenge(now);
       return false;
     }
     if (ack < sender.una) return true; // an old one: only its data counts
-    const echoAge = this.#terms.echoAge(segment, now);
+    const echoAge = this.terms.echoAge(segment, now);
     sender.acknowledge(ack, segment.window << scale, segment, position, iss, echoAge, now);
     this.#sawAck = true;
     if (!sender.isFinAcknowledged) return true;
     if (this.state === "fin-wait-1") this.state = "fin-wait-2";
     else if (this.state === "closing") this.#enterTimeWait(now);
-    else if (this.state === "last-ack") this.#die(undefined);
+    else if (this.state === "last-ack") this.die(undefined);
     return true;
   }
 
   #wasReset(): void {
-    if (this.state === "time-wait" || this.state === "last-ack" || this.state === "closing") this.#die(undefined);
-    else if (this.state === "syn-received") this.#die(this.faultOf("TCPIP_REFUSED", "reset while opening"));
-    else this.#die(this.faultOf("TCPIP_RESET", "reset by the other side"));
+    if (this.state === "time-wait" || this.state === "last-ack" || this.state === "closing") this.die(undefined);
+    else if (this.state === "syn-received") this.die(this.faultOf("TCPIP_REFUSED", "reset while opening"));
+    else this.die(this.faultOf("TCPIP_RESET", "reset by the other side"));
   }
 
   #sendSynAgain(now: number): void {
     if (now - this.#challengedAt < CHALLENGE_MS) return;
     this.#challengedAt = now;
-    this.#handshake?.again();
+    this.handshake?.again();
     this.#sendSyn(now);
   }
 
@@ -261,32 +251,32 @@ export abstract class TcpEndpoint implements SenderOutlet {
   #answer(): void {
     if (this.sender === undefined) return;
     this.#mustRespond = true;
-    this.#schedule();
+    this.changed();
   }
 
   #enterTimeWait(now: number): void {
     this.state = "time-wait";
-    this.#endAt = now + TIME_WAIT_MS;
-    this.#keepalive?.stop();
+    this.endAt = now + TIME_WAIT_MS;
+    this.keepaliveTimer?.stop();
     this.sender?.relax();
     this.enteredTimeWait();
-    this.#schedule();
+    this.changed();
   }
 
   #restartTimeWait(now: number): void {
-    this.#endAt = now + TIME_WAIT_MS;
+    this.endAt = now + TIME_WAIT_MS;
     this.#answer();
   }
 
   /** RFC 6191: a SYN that cannot be old may take the place of what is only waiting. */
   mayBeReplacedBy(segment: TcpSegment): boolean {
     if (this.state !== "time-wait") return false;
-    const { hasTimestamps, recent, irs } = this.#terms;
+    const { hasTimestamps, recent, irs } = this.terms;
     if (hasTimestamps && segment.hasTimestamps) return ((segment.timestamp - recent) | 0) > 0;
     return ((segment.sequence - ((irs + (this.receiver?.next ?? 0)) >>> 0)) | 0) > 0;
   }
 
-  // ——— sending, time ———
+  // ——— sending ———
 
   /** Sends what may be sent. True: there is more for another turn. */
   transmit(now: number, quantum: number): boolean {
@@ -301,74 +291,11 @@ export abstract class TcpEndpoint implements SenderOutlet {
       receiver.tune(sender.rtt.smoothed, now);
       hasMore = sender.transmit(now, quantum);
     }
-    const isDue = receiver.mustAck || this.#mustRespond || receiver.isUpdateDue(this.#terms.mss);
+    const isDue = receiver.mustAck || this.#mustRespond || receiver.isUpdateDue(this.terms.mss);
     if (isDue) this.#send(sender.nxt, 0, 0, now);
     else if (receiver.owesAck) receiver.delayAck(now);
-    this.#refresh();
+    this.refresh();
     return hasMore;
-  }
-
-  /** A deadline came. */
-  poll(now: number): void {
-    const { sender, receiver } = this;
-    if (now >= this.#endAt) this.#die(undefined);
-    else if (this.#handshake !== undefined) this.#pollHandshake(this.#handshake, now);
-    else if (sender !== undefined && receiver !== undefined) this.#pollOpen(now, sender, receiver);
-  }
-
-  #pollHandshake(handshake: Handshake, now: number): void {
-    if (now < handshake.deadline) return;
-    if (handshake.isExhausted) this.#die(this.faultOf("TCPIP_TIMEOUT", "no answer"));
-    else this.connect(now);
-  }
-
-  #pollOpen(now: number, sender: Sender, receiver: Receiver): void {
-    if (now >= receiver.ackAt) receiver.mustAck = true;
-    if (this.state !== "time-wait" && !sender.poll(now)) this.#giveUp(now, sender, "no progress for 300 s");
-    else if (this.#keepalive !== undefined && now >= this.#keepalive.deadline) {
-      this.#keepAlive(this.#keepalive, now, sender, receiver);
-    }
-    if (this.state !== "closed") this.#schedule();
-  }
-
-  #keepAlive(timer: KeepaliveTimer, now: number, sender: Sender, receiver: Receiver): void {
-    const { keepalive } = this.#settings;
-    switch (timer.due(now, keepalive)) {
-      case "relax":
-        sender.relax();
-        receiver.relax();
-        break;
-      case "probe":
-        if (!sender.hasOutstanding) this.sendProbe(now);
-        break;
-      case "give up":
-        this.#giveUp(now, sender, `no answer to ${keepalive.probes} keepalive probes`);
-        break;
-      case "nothing":
-    }
-  }
-
-  #giveUp(now: number, sender: Sender, found: string): void {
-    this.#sendReset((this.#terms.iss + sender.nxt) >>> 0, now);
-    this.#die(this.faultOf("TCPIP_TIMEOUT", found));
-  }
-
-  #refresh(): void {
-    const { sender, receiver } = this;
-    let deadline = Math.min(this.#endAt, this.#handshake?.deadline ?? Infinity, this.#keepalive?.deadline ?? Infinity);
-    if (receiver !== undefined) deadline = Math.min(deadline, receiver.ackAt);
-    if (sender !== undefined && this.state !== "time-wait") deadline = Math.min(deadline, sender.deadline);
-    this.deadline = this.state === "closed" ? Infinity : deadline;
-  }
-
-  /** TIME-WAIT cut short, for a bound or a new connection. */
-  expire(): void {
-    this.#die(undefined);
-  }
-
-  /** Acknowledgments that wait in the socket since the loop was held up say nothing about the path. */
-  noteStall(): void {
-    this.sender?.noteStall();
   }
 
   // ——— segments ———
@@ -386,7 +313,7 @@ export abstract class TcpEndpoint implements SenderOutlet {
     if (sender === undefined || receiver === undefined) return;
     const hadReport = receiver.hasReport;
     const { ring } = sender.buffer;
-    const packet = this.#settings.tcp.segment(this.key, this.#terms, receiver, ring, position, length, flags, now);
+    const packet = this.settings.tcp.segment(this.key, this.terms, receiver, ring, position, length, flags, now);
     this.#lastAckSent = receiver.next;
     // A segment with data leaves SACK blocks out: while there is a gap, an empty one must still report it.
     if (length === 0 || !hadReport) {
@@ -396,9 +323,9 @@ export abstract class TcpEndpoint implements SenderOutlet {
     this.emit(packet, now);
   }
 
-  #sendReset(sequence: number, now: number): void {
-    const acknowledgment = this.receiver === undefined ? -1 : (this.#terms.irs + this.receiver.next) >>> 0;
-    this.emit(this.#settings.tcp.reset(this.key, sequence, acknowledgment), now);
+  protected sendReset(sequence: number, now: number): void {
+    const acknowledgment = this.receiver === undefined ? -1 : (this.terms.irs + this.receiver.next) >>> 0;
+    this.emit(this.settings.tcp.reset(this.key, sequence, acknowledgment), now);
   }
 
   // ——— ends ———
@@ -409,7 +336,7 @@ export abstract class TcpEndpoint implements SenderOutlet {
     this.sender.finish(now);
     if (this.state === "established") this.state = "fin-wait-1";
     else if (this.state === "close-wait") this.state = "last-ack";
-    this.#schedule();
+    this.changed();
   }
 
   protected reset(fault: Fault, now: number): void {
@@ -418,22 +345,21 @@ export abstract class TcpEndpoint implements SenderOutlet {
     if (this.state === "time-wait") return;
     const isOver = sender?.isFinAcknowledged === true && this.receiver?.isFinished === true;
     if (!isOver && this.state !== "syn-sent") {
-      this.#sendReset((this.#terms.iss + (sender?.nxt ?? 1)) >>> 0, now);
+      this.sendReset((this.terms.iss + (sender?.nxt ?? 1)) >>> 0, now);
     }
-    this.#die(fault);
+    this.die(fault);
   }
 
   /** `undefined`: it ended as it should. */
-  #die(fault: Fault | undefined): void {
+  protected die(fault: Fault | undefined): void {
     if (this.state === "closed") return;
     this.state = "closed";
-    this.deadline = Infinity;
     if (fault !== undefined) {
       this.receiver?.release();
       this.sender?.buffer.ring.release();
     }
     this.ended(fault);
-    this.#schedule();
+    this.changed();
   }
 
   protected faultOf(code: string, found: string): Fault {
@@ -444,17 +370,12 @@ export abstract class TcpEndpoint implements SenderOutlet {
   /** RFC 8201 and RFC 5927 §7: `sequence` must be of something in flight. True: believed. */
   narrowPath(mtu: number, sequence: number): boolean {
     const { sender } = this;
-    if (sender === undefined || mtu >= this.#terms.pathMtu) return false;
-    const position = sender.una + ((sequence - ((this.#terms.iss + sender.una) >>> 0)) | 0);
+    if (sender === undefined || mtu >= this.terms.pathMtu) return false;
+    const position = sender.una + ((sequence - ((this.terms.iss + sender.una) >>> 0)) | 0);
     if (position < sender.una || position >= sender.nxt) return false;
-    this.#terms.pathMtu = mtu;
-    sender.narrow(this.#terms.mss);
-    this.#schedule();
-    return true;
-  }
-
-  #schedule(): void {
-    this.#refresh();
+    this.terms.pathMtu = mtu;
+    sender.narrow(this.terms.mss);
     this.changed();
+    return true;
   }
 }

@@ -19,7 +19,12 @@ const config: ViteUserConfig = defineConfig({
         resolve: { alias },
         test: {
           name: "unit",
-          include: ["src/**/*.test.ts", "test/*.test.ts", "test/suites/**/*.test.ts", "examples/**/*.test.ts"],
+          include: [
+            "src/**/*.test.ts",
+            "test/*.test.ts",
+            "test/{suites,vectors,fuzz}/**/*.test.ts",
+            "examples/**/*.test.ts",
+          ],
           exclude,
           isolate: false,
           // None needs a second alone; on a machine that does three other things each may wait that long.

@@ -21,6 +21,8 @@ import { type Load, load } from "./wrk.ts";
 
 const HOST = "gw.bench.test";
 const SECONDS = 2;
+/** Until V8 has compiled what is hot. */
+const WARM_UP_SECONDS = 5;
 const ROUNDS = 3;
 const PEERS = ["nginx", "haproxy", "caddy"] as const;
 const CONFIGS = { nginx: nginxProxy, haproxy: haproxyConfig, caddy: caddyConfig } as const;
@@ -124,7 +126,11 @@ async function start(name: "ours" | (typeof PEERS)[number], setting: Setting): P
 
 async function warmed(subject: Omit<Subject, "idleMb">): Promise<Subject> {
   const idleMb = residentMb(subject.pid);
-  await load(`http://127.0.0.1:${subject.port}/1k`, { connections: 64, seconds: SECONDS, host: HOST });
+  await load(`http://127.0.0.1:${subject.port}/1k`, {
+    connections: 64,
+    seconds: WARM_UP_SECONDS,
+    host: HOST,
+  });
   return { ...subject, idleMb };
 }
 

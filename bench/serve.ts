@@ -15,6 +15,8 @@ import { type Load, load } from "./wrk.ts";
 const BACKEND_PORT = 8080;
 const BULK_PORTS = [5201, 5202] as const;
 const SECONDS = 2;
+/** Until V8 has compiled what is hot. */
+const WARM_UP_SECONDS = 5;
 const ROUNDS = 3;
 const PEER = "tailscaled";
 /** So many nodes of ours beside the two that talk. */
@@ -195,12 +197,12 @@ export class ServeBench {
       return text?.includes(this.#link.subject.address) ? true : undefined;
     });
     const seen = { name, address, pid, startMs, idleMb: residentMb(pid) };
-    await this.load(seen, 64); // compilers, pools
+    await this.load(seen, 64, WARM_UP_SECONDS);
     return seen;
   }
 
-  load({ name, address, pid }: Subject, connections: number): Promise<Load> {
-    return load(`http://${address}/1k`, { connections, seconds: SECONDS, host: name, side: this.#link.load, pid });
+  load({ name, address, pid }: Subject, connections: number, seconds: number = SECONDS): Promise<Load> {
+    return load(`http://${address}/1k`, { connections, seconds, host: name, side: this.#link.load, pid });
   }
 
   async measure(subject: Subject): Promise<Seen> {

@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
+import { Fault } from "../base/fault.ts";
 import { readPolicy } from "../coordination/policy/document.ts";
 import { type Explanation, explainPolicy } from "../coordination/policy/explain.ts";
 import { compilePolicy } from "../coordination/policy/policy.ts";
@@ -30,6 +31,23 @@ export async function policy(args: readonly string[], io: CliIo): Promise<number
   }
   if (file === undefined || rest.length > 0) throw new CliExit(USAGE, 2);
   const text = await readFile(file, "utf8");
+  try {
+    return answerTo(text, file, io, { verb, source, target, ...values });
+  } catch (thrown) {
+    throw placed(thrown, file);
+  }
+}
+
+interface Question {
+  readonly verb: string | undefined;
+  readonly source: string | undefined;
+  readonly target: string | undefined;
+  readonly proto?: string | undefined;
+  readonly json?: boolean | undefined;
+}
+
+function answerTo(text: string, file: string, io: CliIo, question: Question): number {
+  const { verb, source, target, proto, json } = question;
   if ((verb === "check" || verb === "test") && source === undefined) {
     compilePolicy(text, { file }); // runs its tests; throws with line and column
     const { tests, sshTests } = readPolicy(text, file, {});
@@ -39,11 +57,18 @@ export async function policy(args: readonly string[], io: CliIo): Promise<number
     return 0;
   }
   if (verb !== "explain" || source === undefined || target === undefined) throw new CliExit(USAGE, 2);
-  const { proto } = values;
   const answer = explainPolicy(text, file, { source, target, ...(proto === undefined ? {} : { protocol: proto }) });
-  const shown = values.json === true ? `${JSON.stringify(answer, undefined, 2)}\n` : told(answer, source, target);
+  const shown = json === true ? `${JSON.stringify(answer, undefined, 2)}\n` : told(answer, source, target);
   io.stdout(terminalLines(shown));
   return answer.isAllowed ? 0 : 1;
+}
+
+/** A fault of a policy file with its place in front; anything else as it is. */
+export function placed(thrown: unknown, file: string): unknown {
+  if (!(thrown instanceof Fault) || !/^(POLICY|HUJSON)_/.test(thrown.code)) return thrown;
+  const { line, column, hint, message, code } = thrown;
+  const place = line === undefined || code === "HUJSON_SYNTAX" ? "" : `${file}: line ${line}, column ${column}: `;
+  return new CliExit(terminalLines(`${place}${message}${hint === undefined ? "" : `\n${hint}`}`));
 }
 
 function told(answer: Explanation, source: string, target: string): string {

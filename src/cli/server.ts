@@ -77,6 +77,8 @@ async function serve(values: ServerValues, state: string, socketPath: string, io
     ...(values.url === undefined ? {} : { serverUrl: values.url }),
     ...(values.policy === undefined ? {} : { policy: await readFile(values.policy, "utf8") }),
     ...(await oidcOf(values)),
+  }).catch(async (thrown: unknown) => {
+    throw values.policy === undefined ? thrown : (await import("./policy.ts")).placed(thrown, values.policy);
   });
   stack.defer(() => running.close());
   const admin = await openAdminApi({ socketPath, server: running, log: log.with("admin") });

@@ -22,6 +22,8 @@ const open: PolicyEngine = {
   attributesFor: () => ({ https: null }),
   mayTag: (user, tag) => user === "ada@example.com" && tag === "tag:web",
   autoApproves: (_node, route) => route === "10.9.0.0/16",
+  autoApprovesService: () => false,
+  poolsFor: () => [],
 };
 const ownOnly: PolicyEngine = {
   ...open,

@@ -11,6 +11,12 @@ export interface PolicyNode {
   /** Approved routes. */
   readonly routes: readonly string[];
   readonly advertisedRoutes?: readonly string[];
+  /** What its user is in the tailnet: `admin`, `owner` and so on, for the autogroups of that name. */
+  readonly roles?: readonly string[];
+  /** What postures ask about: `node:os`, `node:tsVersion`, `custom:tier`. */
+  readonly attributes?: Readonly<Record<string, string | number | boolean>>;
+  /** Services that it may host, each with its addresses. */
+  readonly services?: Readonly<Record<string, readonly string[]>>;
 }
 
 /** What the core needs of a compiled policy. Every member is pure. */
@@ -24,6 +30,11 @@ export interface PolicyEngine {
   attributesFor(node: PolicyNode, all: readonly PolicyNode[]): CapMap;
   /** What `node` must know to run an SSH server for others; undefined: the policy does not mention SSH. */
   sshFor(node: PolicyNode, all: readonly PolicyNode[]): readonly SshRule[] | undefined;
-  mayTag(user: string, tag: string): boolean;
+  /** `roles`: what `user` is in the tailnet, for owners such as `autogroup:admin`. */
+  mayTag(user: string, tag: string, roles?: readonly string[]): boolean;
   autoApproves(node: PolicyNode, route: string): boolean;
+  /** May `node` host `service` (`svc:name`) without being asked about? */
+  autoApprovesService(node: PolicyNode, service: string): boolean;
+  /** `ipPool`: where the address of a new node is to come from; none: anywhere. */
+  poolsFor(node: PolicyNode): readonly string[];
 }

@@ -67,6 +67,8 @@ async function start(): Promise<{ coordinator: Coordinator; clock: FakeClock; ke
       attributesFor: () => ({ https: null, funnel: null }),
       mayTag: () => true,
       autoApproves: () => true,
+      autoApprovesService: () => false,
+      poolsFor: () => [],
     },
   });
   coordinators.push(coordinator);

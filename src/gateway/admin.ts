@@ -21,7 +21,7 @@ import {
   type WhoIsResponse,
 } from "../wire/ipn.ts";
 import type { Node } from "../wire/tailcfg.ts";
-import { bugReport, netcheckDocument } from "./diagnosis.ts";
+import { bugReport, netcheckDocument, profileDocument } from "./diagnosis.ts";
 import type { Gateway } from "./gateway.ts";
 import type { LocalApiBackend } from "./localapi/index.ts";
 import { gatewayHealth } from "./metrics.ts";
@@ -191,6 +191,22 @@ export class GatewayAdmin implements LocalApiBackend {
 
   async jwks(): Promise<unknown> {
     return this.#gateway.assertions.jwks;
+  }
+
+  dnsConfig(): unknown {
+    return this.#gateway.node.map?.dns;
+  }
+
+  profile(): unknown {
+    return profileDocument(this.#gateway);
+  }
+
+  nodeKey(): string {
+    return this.#gateway.node.nodeKeyText;
+  }
+
+  markLog(note: string): string {
+    return this.#gateway.markLog(note);
   }
 
   netcheck(): NetcheckDocument {

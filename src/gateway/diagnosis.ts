@@ -1,7 +1,7 @@
 import type { MeshNode } from "../mesh/node.ts";
-import type { NetcheckDocument } from "../wire/ipn.ts";
+import { type NetcheckDocument, ZERO_TIME } from "../wire/ipn.ts";
 import type { Gateway } from "./gateway.ts";
-import { statusDocument, VERSION } from "./status-document.ts";
+import { statusDocument, suffixOf, VERSION } from "./status-document.ts";
 
 /** What `sallyport netcheck` shows. */
 export function netcheckDocument(node: MeshNode): NetcheckDocument {
@@ -24,6 +24,24 @@ export function netcheckDocument(node: MeshNode): NetcheckDocument {
     ...(netInfo.MappingVariesByDestIP == null ? {} : { mappingVariesByDestIp: netInfo.MappingVariesByDestIP }),
     endpoints,
     regions,
+  };
+}
+
+/** `ipn.LoginProfile`: the one account that a gateway has. */
+export function profileDocument({ node, preferences }: Gateway): unknown {
+  const { map } = node;
+  if (map === undefined) return undefined;
+  const user = map.users.get(map.self.User);
+  return {
+    ID: map.self.StableID,
+    Name: user?.LoginName ?? "",
+    NetworkProfile: { MagicDNSName: suffixOf(map.self.Name), DomainName: map.domain, DisplayName: "" },
+    Key: `profile-${map.self.StableID}`,
+    UserProfile: { ID: map.self.User, LoginName: user?.LoginName ?? "", DisplayName: user?.DisplayName ?? "" },
+    NodeID: map.self.StableID,
+    LocalUserID: "",
+    ControlURL: preferences.now.ControlURL,
+    Created: map.self.Created ?? ZERO_TIME,
   };
 }
 

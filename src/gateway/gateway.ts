@@ -1,8 +1,10 @@
 import { generateKeyPairSync } from "node:crypto";
 import { Duplex } from "node:stream";
+import { toHex } from "../base/bytes.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { Fault } from "../base/fault.ts";
 import { type Log, silentLog } from "../base/log.ts";
+import { systemRandom } from "../base/random.ts";
 import type { Store } from "../base/store.ts";
 import { serveWarnings } from "../config/serve-warnings.ts";
 import type { MountRules } from "../config/services.ts";
@@ -23,6 +25,7 @@ import { Preferences } from "./preferences.ts";
 import { ProtectedPaths } from "./protected-paths.ts";
 
 const SERVE_CONFIG = "serve.json";
+const LONGEST_NOTE = 1000;
 const ASSERTION_KEY = "assertion-key.pem";
 /** Revoked means cut, within five seconds. */
 const REVIEW_EVERY_MS = 2000;
@@ -178,6 +181,14 @@ export class Gateway {
   /** What the operator should know of what is served, though it is allowed. */
   get warnings(): readonly string[] {
     return serveWarnings(this.#stored);
+  }
+
+  /** A mark in the log by which a person finds the moment again (`tailscale bugreport`). */
+  markLog(note: string): string {
+    const time = new Date(this.node.wall()).toISOString().replace(/[-:]|\.\d+/g, "");
+    const mark = `BUG-${toHex(systemRandom(32))}-${time}`;
+    this.#log.info("bugreport", { mark, note: note.slice(0, LONGEST_NOTE) });
+    return mark;
   }
 
   #warn(): void {

@@ -102,13 +102,21 @@ export class Http1Front {
       const isOffer = isWebSocket(request);
       const response = responseOn(request, stream, () => {
         stream.off("error", onError);
-        if (!isOffer && rest.length > 0) stream.unshift(rest);
+        if (stream.readableEnded) return void stream.end();
+        if (rest.length > 0) stream.unshift(rest);
         this.serve(stream, conversation.front);
       });
-      if (/(?:^|,)\s*close\s*(?:,|$)/i.test(request.headers.connection ?? "")) response.shouldKeepAlive = false;
+      // What came early with an offer of ours is no request, should the offer be declined (WS-2).
+      response.shouldKeepAlive = goesOn(request) && !(isOffer && rest.length > 0);
       this.#handle(conversation.front, request, response, isOffer ? { stream, head: rest } : undefined);
     });
   }
+}
+
+/** RFC 9112 section 9.3, for an answer that Node has not made itself. */
+function goesOn({ httpVersion, headers }: IncomingMessage): boolean {
+  const tokens = (headers.connection ?? "").split(",").map((token) => token.trim().toLowerCase());
+  return httpVersion === "1.0" ? tokens.includes("keep-alive") : !tokens.includes("close");
 }
 
 type ParserError = NodeJS.ErrnoException & { readonly reason?: string };

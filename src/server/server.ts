@@ -13,7 +13,6 @@ import type { CoordinationStore } from "../coordination/store/coordination-store
 import { ControlEndpoint } from "../coordination/transport/control-endpoint.ts";
 import { generatePrivateKey } from "../crypto/keys.ts";
 import { DerpServer } from "../derp/derp-server.ts";
-import { createMetaCertificate } from "../derp/meta-certificate.ts";
 import { openStunServer } from "../derp/stun-server.ts";
 import type { DerpMap } from "../wire/tailcfg.ts";
 import { LoginPages } from "./login-page.ts";
@@ -91,8 +90,9 @@ export class Server {
       log: log.with("derp"),
       admit: (nodeKey) => coordinator.isKnownNodeKey(nodeKey),
     });
-    const metaCertificate = await createMetaCertificate(derp.publicKey, clock.wall());
-    const derpHttp = createHttpsServer({ key: pinned.key, cert: pinned.certificate + metaCertificate });
+    // Without the relay's `derpkey` certificate, which would save a round trip: where one is pinned, clients before 1.84
+    // refuse a second ("unexpected multiple certs presented") and have no relay at all.
+    const derpHttp = createHttpsServer({ key: pinned.key, cert: pinned.certificate });
     derp.attach(derpHttp);
     const stun = await openStunServer({ address, port: options.stunPort ?? 0 });
     const derpPort = await listen(derpHttp, options.derpPort ?? 0, address);

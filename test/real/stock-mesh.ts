@@ -124,7 +124,7 @@ policy: { mode: file, path: ${D}/policy.hujson }
 
   startDerper(): void {
     const args = ["-dev", "-a", `${this.address}:3340`, "-stun-port", "3478", "-c", `${this.scratch}/derper.key`];
-    this.#derper = this.#spawn(findPeer("derper")!, args);
+    this.#derper = this.#onHost(findPeer("derper")!, args);
   }
 
   stopDerper(): Promise<void> {
@@ -132,7 +132,7 @@ policy: { mode: file, path: ${D}/policy.hujson }
   }
 
   async startHeadscale(): Promise<void> {
-    this.#headscale = this.#spawn(findPeer("headscale")!, ["serve", "-c", `${this.scratch}/hs.yaml`]);
+    this.#headscale = this.#onHost(findPeer("headscale")!, ["serve", "-c", `${this.scratch}/hs.yaml`]);
     for (let tries = 0; tries < 200; tries++) {
       const isUp = await fetch(`${this.url}/health`).then(
         (response) => response.ok,
@@ -251,6 +251,10 @@ policy: { mode: file, path: ${D}/policy.hujson }
         service = await begin();
       },
     };
+  }
+
+  #onHost(command: string, args: readonly string[]): Service {
+    return this.#spawn("setpriv", ["--pdeathsig", "KILL", command, ...args]);
   }
 
   #spawn(command: string, args: readonly string[], env: Readonly<Record<string, string>> = {}): Service {

@@ -10,7 +10,18 @@ import {
 import type { FilterRule, NetPortRange } from "../../wire/tailcfg.ts";
 import type { PolicyNode } from "../policy-engine.ts";
 import type { Grant } from "./document.ts";
-import { isExitNode, isTagged, MESH_SOURCES, names, overlap, rangesOf, routeRanges, subnetRoutes } from "./resolve.ts";
+import { meets, type Posture } from "./posture.ts";
+import { covers, overlap, prefixesOf } from "./ranges.ts";
+import {
+  isExitNode,
+  isTagged,
+  MESH_SOURCES,
+  names,
+  rangesOf,
+  routeRanges,
+  subnetRoutes,
+  virtualRanges,
+} from "./resolve.ts";
 import { isSelf, type Names, type Selector } from "./selector.ts";
 
 /** What the holders of a capability must learn about whom they hold it of: an empty capability the other way round. */
@@ -33,6 +44,8 @@ interface Own {
   readonly addresses: readonly AddressBytes[];
   readonly ranges: readonly AddressRange[];
   readonly routes: readonly AddressRange[];
+  /** Addresses of the services that it hosts. */
+  readonly virtual: readonly AddressRange[];
   readonly texts: readonly string[];
 }
 
@@ -163,11 +176,15 @@ export class Compilation {
   #exitsThrough(from: PolicyNode, to: PolicyNode): boolean {
     if (!isExitNode(to)) return false;
     return this.#grants.some(
-      ({ sources, destinations, via }) =>
-        destinations.some(isInternet) &&
-        (via.length === 0 || via.some((tag) => to.tags.includes(tag))) &&
-        sources.some((selector) => names(selector, from, this.#names)),
+      (grant) =>
+        grant.destinations.some(isInternet) &&
+        (grant.via.length === 0 || grant.via.some((tag) => to.tags.includes(tag))) &&
+        this.#isSource(grant, from),
     );
+  }
+
+  #isSource({ sources, postures }: Grant, node: PolicyNode): boolean {
+    return meets(postures, node) && sources.some((selector) => names(selector, node, this.#names));
   }
 
   #rulesOf(grant: Grant, node: PolicyNode): FilterRule[] {
@@ -175,7 +192,7 @@ export class Compilation {
     if (grant.via.length > 0 && !grant.via.some((tag) => node.tags.includes(tag))) return rules;
     const others = grant.destinations.filter((selector) => !isSelf(selector));
     const destinations = this.#destinations(others, node, grant.via.length > 0);
-    if (destinations.length > 0) this.#emit(grant, this.#sourcesOf(grant.sources), destinations, node, rules);
+    if (destinations.length > 0) this.#emit(grant, this.#sourcesOf(grant), destinations, node, rules);
     if (others.length < grant.destinations.length && !isTagged(node) && node.user !== undefined) {
       this.#emit(grant, this.#ownSourcesOf(grant, node.user), addressesOf([node]), node, rules);
     }
@@ -187,8 +204,7 @@ export class Compilation {
   #ownSourcesOf(grant: Grant, user: string): readonly string[] {
     let byUser = this.#ownSources.get(grant);
     if (byUser === undefined) {
-      const isSource = (node: PolicyNode): boolean =>
-        !isTagged(node) && grant.sources.some((selector) => names(selector, node, this.#names));
+      const isSource = (node: PolicyNode): boolean => !isTagged(node) && this.#isSource(grant, node);
       const nodes = Map.groupBy(this.#nodes.filter(isSource), (node) => node.user ?? "");
       byUser = new Map([...nodes].map(([owner, own]) => [owner, this.#listed(addressesOf(own))]));
       this.#ownSources.set(grant, byUser);
@@ -212,8 +228,11 @@ export class Compilation {
       });
     }
     if (grant.app === undefined || grant.via.length > 0) return;
-    const dsts = destinations.flatMap((text) => (text === "*" ? addressesOf([node]) : [text])).map(asPrefix);
-    rules.push({ SrcIPs: sources, CapGrant: [{ Dsts: dsts, CapMap: grant.app }] });
+    const own = ownOf(node);
+    const dsts = destinations.flatMap((text) =>
+      text === "*" ? [...own.texts, ...own.virtual.map(formatRange)] : [text],
+    );
+    rules.push({ SrcIPs: sources, CapGrant: [{ Dsts: dsts.flatMap(asPrefixes), CapMap: grant.app }] });
   }
 
   /** `node` is a source here: it learns of the destinations. */
@@ -222,12 +241,13 @@ export class Compilation {
     for (const name of Object.keys(grant.app ?? {})) {
       if (Object.hasOwn(COMPANIONS, name)) back[COMPANIONS[name]!] = null;
     }
-    if (Object.keys(back).length === 0 || !grant.sources.some((selector) => names(selector, node, this.#names))) return;
+    if (Object.keys(back).length === 0 || !this.#isSource(grant, node)) return;
     const sources = new Set<string>();
     for (const selector of grant.destinations) {
       if (selector.kind === "any") for (const text of this.#everySource()) sources.add(text);
-      else if (selector.kind === "range") sources.add(formatRange(selector.range));
-      else {
+      else if (selectedRanges(selector) !== undefined) {
+        for (const range of selectedRanges(selector)!) sources.add(formatRange(range));
+      } else {
         const isOwn = (other: PolicyNode): boolean => !isTagged(node) && !isTagged(other) && other.user === node.user;
         const holders = this.#nodes.filter((other) =>
           isSelf(selector) ? isOwn(other) : names(selector, other, this.#names),
@@ -238,19 +258,39 @@ export class Compilation {
     if (sources.size === 0) return;
     rules.push({
       SrcIPs: this.#listed([...sources]),
-      CapGrant: [{ Dsts: addressesOf([node]).map(asPrefix), CapMap: back }],
+      CapGrant: [{ Dsts: addressesOf([node]).flatMap(asPrefixes), CapMap: back }],
     });
   }
 
-  #sourcesOf(selectors: readonly Selector[]): readonly string[] {
+  #sourcesOf({ sources: selectors, postures }: Grant): readonly string[] {
     let list = this.#sources.get(selectors);
     if (list === undefined) {
       const isAll = selectors.some((selector) => selector.kind === "autogroup" && selector.name === "danger-all");
-      const texts = isAll ? ["*"] : [...new Set(selectors.flatMap((selector) => this.#resolve(selector)))];
-      list = this.#listed(texts);
+      const texts =
+        postures.length > 0
+          ? this.#posturedSources(selectors, postures)
+          : isAll
+            ? ["*"]
+            : selectors.flatMap((selector) => this.#resolve(selector));
+      list = this.#listed([...new Set(texts)]);
       this.#sources.set(selectors, list);
     }
     return list;
+  }
+
+  /** Only nodes have a posture: of an address range, those of its addresses that belong to one that meets it. */
+  #posturedSources(selectors: readonly Selector[], postures: readonly Posture[]): readonly string[] {
+    return this.#nodes
+      .filter((node) => meets(postures, node))
+      .flatMap((node) =>
+        selectors.flatMap((selector) => {
+          const named = selectedRanges(selector);
+          if (named === undefined) return names(selector, node, this.#names) ? ownOf(node).texts : [];
+          return ownOf(node)
+            .ranges.filter((own) => named.some((range) => covers(range, own)))
+            .map(formatRange);
+        }),
+      );
   }
 
   /** Rules of the same sources and protocols become one, as the hosted service sends them. */
@@ -275,7 +315,8 @@ export class Compilation {
 
   #resolve(selector: Selector): readonly string[] {
     if (selector.kind === "any") return this.#everySource();
-    if (selector.kind === "range") return [formatRange(selector.range)];
+    const named = selectedRanges(selector);
+    if (named !== undefined) return named.map(formatRange);
     return addressesOf(this.#nodes.filter((node) => names(selector, node, this.#names)));
   }
 
@@ -288,11 +329,13 @@ export class Compilation {
     const texts = new Set<string>();
     for (const selector of selectors) {
       if (isInternet(selector)) continue;
+      const named = selectedRanges(selector);
       if (selector.kind === "any") texts.add("*");
-      else if (selector.kind === "range") {
-        const { ranges, routes } = ownOf(node);
-        if ((isVia ? routes : [...ranges, ...routes]).some((range) => overlap(range, selector.range)))
-          texts.add(formatRange(selector.range));
+      else if (selector.kind === "service") for (const text of node.services?.[selector.name] ?? []) texts.add(text);
+      else if (named !== undefined) {
+        const { ranges, routes, virtual } = ownOf(node);
+        const local = isVia ? routes : [...ranges, ...routes, ...virtual];
+        for (const range of named) if (local.some((own) => overlap(own, range))) texts.add(formatRange(range));
       } else if (names(selector, node, this.#names)) for (const text of ownOf(node).texts) texts.add(text);
     }
     return [...texts];
@@ -307,9 +350,15 @@ function addressesOf(nodes: readonly PolicyNode[]): readonly string[] {
   return nodes.flatMap((node) => ownOf(node).texts);
 }
 
-function asPrefix(text: string): string {
-  if (text.includes("/")) return text;
-  return `${text}/${text.includes(":") ? 128 : 32}`;
+/** Prefixes of a destination; capability rules take no ranges. */
+function asPrefixes(text: string): readonly string[] {
+  return (parseRanges(text) ?? []).flatMap(prefixesOf);
+}
+
+/** The addresses that a selector names as such; `undefined`: it names nodes. */
+function selectedRanges(selector: Selector): readonly AddressRange[] | undefined {
+  if (selector.kind === "ipset") return selector.ranges;
+  return selector.kind === "range" ? [selector.range] : undefined;
 }
 
 /** A node that did not change is the same object in the next compilation. */
@@ -320,7 +369,13 @@ function ownOf(node: PolicyNode): Own {
   if (own === undefined) {
     const addresses = node.addresses.map((text) => parsePrefix(text)?.address).filter((bytes) => bytes !== undefined);
     const ranges = rangesOf(node);
-    own = { addresses, ranges, routes: routeRanges(node), texts: ranges.map(formatRange) };
+    own = {
+      addresses,
+      ranges,
+      routes: routeRanges(node),
+      virtual: virtualRanges(node),
+      texts: ranges.map(formatRange),
+    };
     owns.set(node, own);
   }
   return own;

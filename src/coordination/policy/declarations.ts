@@ -1,10 +1,14 @@
 import { parsePrefix } from "../../base/address.ts";
 import { rangeOfPrefix } from "../../wire/address-set.ts";
 import type { NodeAttribute, PolicyTest } from "./document.ts";
+import { readIpsets } from "./ipsets.ts";
+import { type AttributeValue, type Posture, parseAssertion } from "./posture.ts";
+import { covers, overlap } from "./ranges.ts";
 import { isLogin, type Names, type Selector } from "./selector.ts";
 import type { Place, SelectorReader } from "./selector-reader.ts";
 import type { Path, PolicySource } from "./source.ts";
 
+const MESH_POOL = rangeOfPrefix(parsePrefix("100.64.0.0/10")!);
 const RESERVED_POOLS = ["100.100.100.0/24", "100.115.92.0/23"].map((text) => rangeOfPrefix(parsePrefix(text)!));
 
 /** What later parts of a policy refer to. */
@@ -44,7 +48,41 @@ export function readNames(
     }
     tags.add(name);
   }
-  return { hosts, groups, tags };
+  const ipsets = readIpsets(source, at("ipsets"), hosts);
+  return { hosts, groups, tags, ipsets, postures: readPostures(source, at("postures")) };
+}
+
+function readPostures(source: PolicySource, { value, path }: Place): ReadonlyMap<string, Posture> {
+  return new Map(
+    source.entries(value, path).map(([name, list]) => {
+      const where = [...path, name];
+      if (!/^posture:./.test(name))
+        throw source.fault("POLICY_RULE", where, `postures["${name}"]: posture names must start with "posture:"`);
+      const lines = source.texts(list, where).map((text, index) => {
+        const line = parseAssertion(text);
+        if (typeof line === "string")
+          throw source.fault("POLICY_RULE", [...where, index], `postures["${name}"]: ${line}`);
+        return line;
+      });
+      return [name, lines];
+    }),
+  );
+}
+
+/** The postures that a rule asks of its sources: one of them is enough. None: `fallback`. */
+export function readSourcePostures(
+  source: PolicySource,
+  { postures }: Names,
+  place: Place | undefined,
+  fallback: readonly Posture[],
+): readonly Posture[] {
+  const named = source.texts(place?.value, place?.path ?? []).map((name, index) => {
+    const posture = postures.get(name);
+    if (posture === undefined)
+      throw source.fault("POLICY_RULE", [...place!.path, index], `posture not found: "${name}"`);
+    return posture;
+  });
+  return named.length === 0 ? fallback : named;
 }
 
 export function readTagOwners(reader: SelectorReader, { value, path }: Place): ReadonlyMap<string, readonly string[]> {
@@ -71,6 +109,21 @@ export function readRouteApprovers(
   return approvers;
 }
 
+export function readServiceApprovers(
+  reader: SelectorReader,
+  place: Place | undefined,
+): ReadonlyMap<string, readonly Selector[]> {
+  return new Map(
+    reader.source.entries(place?.value, place?.path ?? []).map(([name, list]) => {
+      const where = [...place!.path, name];
+      // A tag stands for the services that carry it.
+      if (reader.selector(name, where).kind !== "service" && !name.startsWith("tag:"))
+        throw reader.fault(where, `"${name}": invalid service name`);
+      return [name, reader.selectors(list, where)];
+    }),
+  );
+}
+
 export function readNodeAttributes(reader: SelectorReader, { value, path }: Place): readonly NodeAttribute[] {
   const { source } = reader;
   return source.list(value, path).map((item, index): NodeAttribute => {
@@ -84,8 +137,8 @@ export function readNodeAttributes(reader: SelectorReader, { value, path }: Plac
       }
     }
     const pool = members.get("ipPool");
-    for (const [at, text] of source.texts(pool?.value, pool?.path ?? where).entries())
-      checkPool(reader, text, [...pool!.path, at]);
+    const pools = source.texts(pool?.value, pool?.path ?? where);
+    for (const [at, text] of pools.entries()) checkPool(reader, text, [...pool!.path, at]);
     const attributes: Record<string, readonly unknown[] | null> = Object.create(null);
     const attr = members.get("attr");
     for (const name of source.texts(attr?.value, attr?.path ?? where)) attributes[name] = null;
@@ -93,7 +146,7 @@ export function readNodeAttributes(reader: SelectorReader, { value, path }: Plac
     for (const [name, values] of source.entries(app?.value, app?.path ?? where)) {
       attributes[name] = source.list(values, [...app!.path, name]);
     }
-    return { targets, attributes };
+    return { targets, attributes, pools };
   });
 }
 
@@ -101,9 +154,8 @@ function checkPool(reader: SelectorReader, text: string, path: Path): void {
   const prefix = parsePrefix(text);
   if (prefix === undefined) throw reader.fault(path, `IPPool(${text}): invalid address`);
   const range = rangeOfPrefix(prefix);
-  const isReserved = RESERVED_POOLS.some(
-    (pool) => pool.bits === range.bits && pool.low <= range.low && range.high <= pool.high,
-  );
+  if (!covers(MESH_POOL, range)) throw reader.fault(path, `IPPool(${text}): network not within 100.64.0.0/10`);
+  const isReserved = RESERVED_POOLS.some((pool) => overlap(pool, range));
   if (isReserved) throw reader.fault(path, `IPPool(${text}): network within reserved range`);
 }
 
@@ -119,6 +171,20 @@ export function readTests(source: PolicySource, { value, path }: Place): readonl
       proto: source.text(members.get("proto")?.value ?? "", where),
       accept: [...texts("accept"), ...texts("allow")],
       deny: texts("deny"),
+      attributes: readTestAttributes(source, members.get("srcPostureAttrs")),
     };
   });
+}
+
+/** What a test says of its source for postures to look at; `undefined`: nothing. */
+function readTestAttributes(
+  source: PolicySource,
+  place: Place | undefined,
+): Readonly<Record<string, AttributeValue>> | undefined {
+  const entries = source.entries(place?.value, place?.path ?? []).map(([name, value]): [string, AttributeValue] => {
+    if (typeof value !== "string" && typeof value !== "number" && typeof value !== "boolean")
+      throw source.fault("POLICY_SHAPE", [...place!.path, name], "a text, number or truth value is wanted");
+    return [name, value];
+  });
+  return place === undefined ? undefined : Object.fromEntries(entries);
 }

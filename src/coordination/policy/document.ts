@@ -1,6 +1,17 @@
 import type { CapMap } from "../../wire/tailcfg.ts";
-import { readNames, readNodeAttributes, readRouteApprovers, readTagOwners, readTests } from "./declarations.ts";
+import type { PolicyNode } from "../policy-engine.ts";
+import {
+  readNames,
+  readNodeAttributes,
+  readRouteApprovers,
+  readServiceApprovers,
+  readSourcePostures,
+  readTagOwners,
+  readTests,
+} from "./declarations.ts";
+import { type NetworkSettings, readNetwork } from "./network-settings.ts";
 import type { Opening } from "./ports.ts";
+import type { Posture } from "./posture.ts";
 import { RuleReader } from "./rule-reader.ts";
 import type { Names, Selector } from "./selector.ts";
 import { type Place, SelectorReader } from "./selector-reader.ts";
@@ -15,11 +26,14 @@ export interface Grant {
   readonly openings: readonly Opening[];
   readonly app: CapMap | undefined;
   readonly via: readonly string[];
+  /** One of them must hold of a source; none: of all. */
+  readonly postures: readonly Posture[];
 }
 
 export interface NodeAttribute {
   readonly targets: readonly Selector[];
   readonly attributes: CapMap;
+  readonly pools: readonly string[];
 }
 
 export interface PolicyTest {
@@ -28,6 +42,8 @@ export interface PolicyTest {
   readonly proto: string;
   readonly accept: readonly string[];
   readonly deny: readonly string[];
+  /** `srcPostureAttrs` */
+  readonly attributes: PolicyNode["attributes"];
 }
 
 export interface PolicyDocument {
@@ -39,6 +55,9 @@ export interface PolicyDocument {
   readonly nodeAttributes: readonly NodeAttribute[];
   readonly routeApprovers: ReadonlyMap<string, readonly Selector[]>;
   readonly exitApprovers: readonly Selector[];
+  readonly serviceApprovers: ReadonlyMap<string, readonly Selector[]>;
+  /** What the file says of the whole network at once. */
+  readonly network: NetworkSettings;
   readonly ssh: readonly SshRule[];
   readonly tests: readonly PolicyTest[];
   readonly sshTests: readonly SshTest[];
@@ -77,11 +96,8 @@ export function readPolicy(text: string, file: string, known: Known): PolicyDocu
   const top = source.members(source.value, [], MEMBERS);
   const at = (name: string): Place => top.get(name) ?? { value: undefined, path: [] };
   const reader = new SelectorReader(source, readNames(source, at, known.users), known);
-  for (const name of ["ipsets", "defaultSrcPosture"]) {
-    const { value, path } = at(name);
-    if (value !== undefined && value !== null && Object.keys(value).length > 0) throw reader.unsupported(path, name);
-  }
-  const rules = new RuleReader(reader);
+  const defaults = readSourcePostures(source, reader.names, at("defaultSrcPosture"), []);
+  const rules = new RuleReader(reader, defaults);
   const acls = at("acls");
   const grants = at("grants");
   const approvers = source.members(at("autoApprovers").value, at("autoApprovers").path, [
@@ -98,7 +114,9 @@ export function readPolicy(text: string, file: string, known: Known): PolicyDocu
     nodeAttributes: readNodeAttributes(reader, at("nodeAttrs")),
     routeApprovers: readRouteApprovers(reader, routes),
     exitApprovers: exitNode === undefined ? [] : reader.selectors(exitNode.value, exitNode.path),
-    ssh: readSsh(source, at("ssh"), reader.names, reader.domains),
+    serviceApprovers: readServiceApprovers(reader, approvers.get("services")),
+    network: readNetwork(reader, at),
+    ssh: readSsh(source, at("ssh"), reader.names, reader.domains, defaults),
     tests: readTests(source, at("tests")),
     sshTests: readSshTests(source, at("sshTests"), reader.names),
   };

@@ -39,7 +39,7 @@ export function explainPolicy(text: string, file: string, question: Question): E
   }
   const grants = document.grants ?? [OPEN];
   const nodes = populated(document, { users: [source, host].filter((name) => /^[^:]+@/.test(name)) });
-  const test = { path: [], src: source, proto: protocol, accept: [target], deny: [] };
+  const test = { path: [], src: source, proto: protocol, accept: [target], deny: [], attributes: undefined };
   const problemWith = (some: readonly Grant[]): string | undefined =>
     new Bench(document, some, nodes).trafficProblem(test);
   const placeOf = ({ path }: Grant) => document.source.positionOf(path);

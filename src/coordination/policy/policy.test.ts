@@ -171,8 +171,8 @@ describe("CS-9: a policy that is wrong is refused, with its place", () => {
     ],
     [
       '{"grants": [{"src": ["*"], "dst": ["*"], "ip": ["*"], "srcPosture": ["posture:a"]}]}',
-      "POLICY_UNSUPPORTED",
-      "srcPosture",
+      "POLICY_RULE",
+      'posture not found: "posture:a"',
       1,
       69,
     ],

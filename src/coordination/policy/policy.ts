@@ -4,6 +4,7 @@ import type { CapMap, FilterRule, SshRule } from "../../wire/tailcfg.ts";
 import type { PolicyEngine, PolicyNode } from "../policy-engine.ts";
 import { Compilation } from "./compile.ts";
 import { type Grant, type PolicyDocument, readPolicy } from "./document.ts";
+import { networkAttributes } from "./network-settings.ts";
 import { ALL_PORTS } from "./ports.ts";
 import { names } from "./resolve.ts";
 import { isLogin, type Selector } from "./selector.ts";
@@ -29,6 +30,7 @@ export const OPEN: Grant = {
   openings: [{ protocols: [], ports: [ALL_PORTS] }],
   app: undefined,
   via: [],
+  postures: [],
 };
 
 /**
@@ -76,6 +78,7 @@ class Policy implements PolicyEngine {
 
   attributesFor(node: PolicyNode, _all: readonly PolicyNode[]): CapMap {
     const held: Record<string, readonly unknown[] | null> = Object.create(null);
+    Object.assign(held, networkAttributes(this.#document.network, node));
     for (const { targets, attributes } of this.#document.nodeAttributes) {
       if (!this.#isAmong(targets, node)) continue;
       for (const [name, values] of Object.entries(attributes)) {
@@ -90,9 +93,10 @@ class Policy implements PolicyEngine {
     return ssh.length === 0 ? undefined : sshRulesFor(ssh, policyNames, node, all);
   }
 
-  mayTag(user: string, tag: string): boolean {
+  mayTag(user: string, tag: string, roles: readonly string[] = []): boolean {
     return (this.#document.tagOwners.get(tag) ?? []).some((owner) => {
       if (owner === "autogroup:member") return true;
+      if (owner.startsWith("autogroup:")) return roles.includes(owner.slice("autogroup:".length));
       const logins = owner.startsWith("group:") ? (this.#document.names.groups.get(owner) ?? []) : [owner];
       return logins.some(
         (login) => isLogin(login, user) || login === `user:*@${user.slice(user.lastIndexOf("@") + 1)}`,
@@ -113,6 +117,14 @@ class Policy implements PolicyEngine {
       const isInside = range.bits === wanted.bits && range.low <= wanted.low && wanted.high <= range.high;
       return isInside && this.#isAmong(approvers, node);
     });
+  }
+
+  autoApprovesService(node: PolicyNode, service: string): boolean {
+    return this.#isAmong(this.#document.serviceApprovers.get(service) ?? [], node);
+  }
+
+  poolsFor(node: PolicyNode): readonly string[] {
+    return this.#document.nodeAttributes.flatMap(({ targets, pools }) => (this.#isAmong(targets, node) ? pools : []));
   }
 
   #isAmong(selectors: readonly Selector[], node: PolicyNode): boolean {

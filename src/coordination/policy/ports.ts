@@ -29,11 +29,20 @@ export interface Opening {
   readonly ports: readonly PortRange[];
 }
 
-/** `undefined` when `text` names no protocol. */
+/** `undefined` when `text` names no protocol. A number has no leading zero. */
 export function parseProtocol(text: string): number | undefined {
   const name = text.toLowerCase();
   if (Object.hasOwn(PROTOCOLS, name)) return PROTOCOLS[name];
-  return /^\d{1,3}$/.test(name) && Number(name) <= 255 ? Number(name) : undefined;
+  return /^(0|[1-9]\d{0,2})$/.test(name) && Number(name) <= 255 ? Number(name) : undefined;
+}
+
+/** Protocol 0 stands for none in particular, as no protocol does (upstream `tailcfg/proto_port_range.go`). */
+export function asProtocols(protocol: number): readonly number[] {
+  return protocol === 0 ? [] : [protocol];
+}
+
+export function unknownProtocol(text: string): string {
+  return `proto name ${JSON.stringify(text)} not known; use protocol number 0-255 or protocol name (icmp, tcp, udp, etc.)`;
 }
 
 /** A comma list of ports and ranges, or `*`. A string result is what is wrong, in the hosted service's words. */
@@ -47,30 +56,36 @@ export function parsePorts(text: string): readonly PortRange[] | string {
   return ranges;
 }
 
+/** In the order in which upstream `tailcfg/proto_port_range.go:ParseHostPortRange` looks. */
 function parseRange(text: string): PortRange | string {
   if (text === "*") return ALL_PORTS;
+  if (text === "") return 'invalid port list: ""';
   const [from = "", to, more] = text.split("-");
-  const wrong = (what: string): string => `port range "${text}": ${what}`;
+  const wrong = (what: string): string => `port range ${JSON.stringify(text)}: ${what}`;
+  if (more !== undefined) return wrong("too many dashes(-)");
   const first = parsePort(from);
   if (first === undefined) return wrong("invalid first integer");
   const last = to === undefined ? first : parsePort(to);
-  if (last === undefined || more !== undefined) return wrong("invalid last integer");
+  if (last === undefined) return wrong("invalid last integer");
   if (first === 0) return wrong("first port must be >0, or use '*' for wildcard");
-  if (first > last) return wrong("first port must not be above the last");
+  if (first > last) return wrong("first port must be >= last port"); // sic
   return { First: first, Last: last };
 }
 
 function parsePort(text: string): number | undefined {
-  return /^\d{1,5}$/.test(text) && Number(text) <= 65535 ? Number(text) : undefined;
+  return /^\d+$/.test(text) && Number(text) <= 65535 ? Number(text) : undefined;
 }
 
-/** An element of a grant's `ip`: `*`, `443`, `80-90`, `tcp:443`, `udp:*`, `47:*`. */
+/** An element of a grant's `ip`: `*`, `443`, `80-90`, `tcp:443`, `udp:*`, `47:*`, `*:443`; not a comma list. */
 export function parseOpening(text: string): Opening | string {
-  const colon = text.indexOf(":");
-  const ports = parsePorts(text.slice(colon + 1));
-  if (typeof ports === "string") return ports;
-  if (colon < 0) return { protocols: [], ports };
-  const name = text.slice(0, colon);
+  if (text === "") return "empty string";
+  const colon = text.lastIndexOf(":");
+  const name = colon < 0 ? "*" : text.slice(0, colon);
+  if (name.includes(",")) return 'host cannot contain a comma (",")';
+  const range = parseRange(text.slice(colon + 1));
+  if (typeof range === "string") return range;
+  if (name === "") return "empty protocol";
+  if (name === "*") return { protocols: [], ports: [range] };
   const protocol = parseProtocol(name);
-  return protocol === undefined ? `unknown protocol "${name}"` : { protocols: [protocol], ports };
+  return protocol === undefined ? unknownProtocol(name) : { protocols: asProtocols(protocol), ports: [range] };
 }

@@ -1,6 +1,7 @@
-import { parseAddress, parsePrefix } from "../../base/address.ts";
-import { type AddressRange, addressNumber, rangeOfPrefix } from "../../wire/address-set.ts";
+import { parsePrefix } from "../../base/address.ts";
+import { type AddressRange, rangeOfPrefix } from "../../wire/address-set.ts";
 import type { PolicyNode } from "../policy-engine.ts";
+import { overlap, rangeOfAddress } from "./ranges.ts";
 import { isLogin, type Names, type Selector } from "./selector.ts";
 
 /** All addresses of the mesh; the hole in the middle belongs to ChromeOS (data-plane sheet 8). */
@@ -10,15 +11,12 @@ export const MESH_SOURCES: readonly string[] = [
   "fd7a:115c:a1e0::/48",
 ];
 
-export function rangeOfAddress(text: string): AddressRange | undefined {
-  const address = parseAddress(text.split("/")[0] ?? "");
-  if (address === undefined) return undefined;
-  const value = addressNumber(address);
-  return { bits: address.length === 4 ? 32 : 128, low: value, high: value };
-}
-
 export function rangesOf(node: PolicyNode): readonly AddressRange[] {
   return node.addresses.map(rangeOfAddress).filter((range) => range !== undefined);
+}
+
+export function virtualRanges({ services = {} }: PolicyNode): readonly AddressRange[] {
+  return Object.values(services).flatMap((texts) => texts.map(rangeOfAddress).filter((range) => range !== undefined));
 }
 
 /** Approved routes but for the default ones, which make an exit node and no subnet router. */
@@ -32,10 +30,6 @@ export function routeRanges(node: PolicyNode): readonly AddressRange[] {
 
 export function isExitNode(node: PolicyNode): boolean {
   return node.routes.some((route) => parsePrefix(route)?.bits === 0);
-}
-
-export function overlap(a: AddressRange, b: AddressRange): boolean {
-  return a.bits === b.bits && a.low <= b.high && b.low <= a.high;
 }
 
 export const isTagged = (node: PolicyNode): boolean => node.tags.length > 0;
@@ -55,7 +49,12 @@ export function names(selector: Selector, node: PolicyNode, { groups }: Names): 
       return node.tags.includes(selector.name);
     case "autogroup":
       if (selector.name === "member") return !isTagged(node);
-      return selector.name === "tagged" ? isTagged(node) : selector.name === "danger-all";
+      if (selector.name === "tagged") return isTagged(node);
+      return selector.name === "danger-all" || (!isTagged(node) && node.roles?.includes(selector.name) === true);
+    case "service":
+      return node.services !== undefined && Object.hasOwn(node.services, selector.name);
+    case "ipset":
+      return rangesOf(node).some((own) => selector.ranges.some((range) => overlap(own, range)));
     case "range":
       return rangesOf(node).some((range) => overlap(range, selector.range));
   }

@@ -1,6 +1,8 @@
 import type { CapMap } from "../../wire/tailcfg.ts";
+import { readSourcePostures } from "./declarations.ts";
 import type { Grant } from "./document.ts";
-import { parseOpening, parsePorts, parseProtocol } from "./ports.ts";
+import { asProtocols, parseOpening, parsePorts, parseProtocol, unknownProtocol } from "./ports.ts";
+import type { Posture } from "./posture.ts";
 import type { Selector } from "./selector.ts";
 import type { Place, SelectorReader } from "./selector-reader.ts";
 import type { Path } from "./source.ts";
@@ -15,8 +17,11 @@ const SELF_MISUSE = "autogroup:self can only be used with users, groups, or supp
 export class RuleReader {
   readonly #reader: SelectorReader;
 
-  constructor(reader: SelectorReader) {
+  readonly #defaultPostures: readonly Posture[];
+
+  constructor(reader: SelectorReader, defaultPostures: readonly Posture[]) {
     this.#reader = reader;
+    this.#defaultPostures = defaultPostures;
   }
 
   acls({ value, path }: Place): readonly Grant[] {
@@ -36,7 +41,7 @@ export class RuleReader {
     if (action !== "accept") {
       throw this.#reader.fault(members.get("action")!.path, `action="${String(action)}" is not supported`);
     }
-    this.#checkPosture(members.get("srcPosture"));
+    const postures = this.#postures(members.get("srcPosture"));
     const sources = this.#sources(members.get("src") ?? members.get("users"), path);
     const protocols = this.#protocols(members.get("proto"));
     const targets = members.get("dst") ?? members.get("ports");
@@ -54,6 +59,7 @@ export class RuleReader {
         openings: [{ protocols, ports }],
         app: undefined,
         via: [],
+        postures,
       };
     });
     for (const grant of grants) this.#checkSelf(sources, grant.destinations, path, true);
@@ -63,7 +69,7 @@ export class RuleReader {
   #grant(item: unknown, path: Path): Grant {
     const { source } = this.#reader;
     const members = source.members(item, path, ["src", "dst", "ip", "app", "via", "srcPosture"]);
-    this.#checkPosture(members.get("srcPosture"));
+    const postures = this.#postures(members.get("srcPosture"));
     const ip = members.get("ip");
     const app = this.#app(members.get("app"));
     const openings = source.texts(ip?.value, ip?.path ?? path).map((text, index) => {
@@ -89,7 +95,7 @@ export class RuleReader {
       return selector;
     });
     this.#checkSelf(sources, destinations, path, false);
-    return { path, sources, destinations, openings, app, via: this.#via(members.get("via")) };
+    return { path, sources, destinations, openings, app, via: this.#via(members.get("via")), postures };
   }
 
   #sources(place: Place | undefined, path: Path): readonly Selector[] {
@@ -102,6 +108,9 @@ export class RuleReader {
         }
         if (selector.kind === "autogroup" && selector.name === "internet") {
           throw this.#reader.fault([...where, index], '"autogroup:internet" not valid on the src side of a rule');
+        }
+        if (selector.kind === "service") {
+          throw this.#reader.fault([...where, index], `"${selector.name}" not valid on the src side of a rule`);
         }
         return selector;
       });
@@ -132,15 +141,12 @@ export class RuleReader {
     if (place === undefined || place.value === "") return [];
     const text = this.#reader.source.text(place.value, place.path);
     const protocol = parseProtocol(text);
-    if (protocol === undefined) throw this.#reader.fault(place.path, `unknown protocol "${text}"`);
-    return [protocol];
+    if (protocol === undefined) throw this.#reader.fault(place.path, unknownProtocol(text));
+    return asProtocols(protocol);
   }
 
-  /** Postures are not evaluated, so a rule that they narrow must not be widened by leaving them out. */
-  #checkPosture(place: Place | undefined): void {
-    if (place !== undefined && this.#reader.source.list(place.value, place.path).length > 0) {
-      throw this.#reader.unsupported(place.path, "srcPosture");
-    }
+  #postures(place: Place | undefined): readonly Posture[] {
+    return readSourcePostures(this.#reader.source, this.#reader.names, place, this.#defaultPostures);
   }
 
   #via(place: Place | undefined): readonly string[] {

@@ -1,5 +1,6 @@
 import { parsePrefix } from "../../base/address.ts";
 import { type AddressRange, rangeOfPrefix } from "../../wire/address-set.ts";
+import type { Posture } from "./posture.ts";
 
 /** Who or what a rule is about. */
 export type Selector =
@@ -9,15 +10,12 @@ export type Selector =
   | { readonly kind: "group"; readonly name: string }
   | { readonly kind: "tag"; readonly name: string }
   | { readonly kind: "autogroup"; readonly name: string }
+  | { readonly kind: "service"; readonly name: string }
+  | { readonly kind: "ipset"; readonly ranges: readonly AddressRange[] }
   | { readonly kind: "range"; readonly range: AddressRange; readonly isWhole: boolean };
 
-/** Those that stand for roles and shares are known, but no node of ours has a role: they match nothing. */
-const AUTOGROUPS = new Set([
-  "member",
-  "tagged",
-  "self",
-  "internet",
-  "danger-all",
+/** Autogroups that a node belongs to because its user does: `PolicyNode.roles`. */
+export const ROLES: readonly string[] = [
   "admin",
   "owner",
   "it-admin",
@@ -25,20 +23,33 @@ const AUTOGROUPS = new Set([
   "billing-admin",
   "auditor",
   "shared",
-]);
+];
+
+const AUTOGROUPS = new Set(["member", "tagged", "self", "internet", "danger-all", ...ROLES]);
 
 export interface Names {
   readonly hosts: ReadonlyMap<string, string>;
   readonly groups: ReadonlyMap<string, readonly string[]>;
   readonly tags: ReadonlySet<string>;
+  readonly ipsets: ReadonlyMap<string, readonly AddressRange[]>;
+  readonly postures: ReadonlyMap<string, Posture>;
 }
 
 /** A string result is what is wrong; the caller adds where. */
-export function parseSelector(text: string, { hosts, groups, tags }: Names): Selector | string {
+export function parseSelector(text: string, { hosts, groups, tags, ipsets }: Names): Selector | string {
   if (text === "*") return { kind: "any" };
   if (text.startsWith("tag:")) return tags.has(text) ? { kind: "tag", name: text } : `tag not found: "${text}"`;
   if (text.startsWith("group:")) {
     return groups.has(text) ? { kind: "group", name: text } : `group not found: "${text}"`;
+  }
+  if (text.startsWith("ipset:")) {
+    const ranges = ipsets.get(text);
+    return ranges === undefined ? `ipset not found: "${text}"` : { kind: "ipset", ranges };
+  }
+  if (text.startsWith("svc:")) {
+    return /^svc:[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/i.test(text)
+      ? { kind: "service", name: text }
+      : `"${text}": invalid service name`;
   }
   if (text.startsWith("autogroup:")) {
     const name = text.slice("autogroup:".length);

@@ -7,10 +7,8 @@ export type Path = readonly (string | number)[];
 export class PolicySource {
   readonly value: unknown;
   readonly #document: Hujson;
-  readonly #file: string;
 
   constructor(text: string, file: string) {
-    this.#file = file;
     this.#document = parseHujson(text, file);
     this.value = this.#document.value;
   }
@@ -19,10 +17,9 @@ export class PolicySource {
     return this.#document.positionOf(path);
   }
 
+  /** The text is the hosted service's, unchanged; the place has fields of its own. */
   fault(code: string, path: Path, problem: string, hint?: string): Fault {
-    const { line, column } = this.#document.positionOf(path);
-    const message = `Cannot use policy "${this.#file}": line ${line}, column ${column}: ${problem}`;
-    return new Fault(code, message, { line, column, ...(hint === undefined ? {} : { hint }) });
+    return new Fault(code, problem, { ...this.#document.positionOf(path), ...(hint === undefined ? {} : { hint }) });
   }
 
   /**

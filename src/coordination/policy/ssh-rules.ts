@@ -1,5 +1,6 @@
 import type { SshRule as WireRule } from "../../wire/tailcfg.ts";
 import type { PolicyNode } from "../policy-engine.ts";
+import { meets } from "./posture.ts";
 import { isTagged, names } from "./resolve.ts";
 import { isSelf, type Names, type Selector } from "./selector.ts";
 import { LOCALPART, type SshRule } from "./ssh.ts";
@@ -33,20 +34,20 @@ const isCheck = (rule: SshRule): boolean => rule.action === "check";
 
 /** True when `source` is one of the rule's and `target` one of its destinations for that source. */
 export function reachesBySsh(
-  { sources, destinations }: SshRule,
+  { sources, destinations, postures }: SshRule,
   policyNames: Names,
   source: PolicyNode,
   target: PolicyNode,
 ): boolean {
-  if (!sources.some((selector) => names(selector, source, policyNames))) return false;
+  if (!meets(postures, source) || !sources.some((selector) => names(selector, source, policyNames))) return false;
   return destinations.some((selector) => isSshTarget(selector, policyNames, source, target));
 }
 
 function isSshTarget(selector: Selector, policyNames: Names, source: PolicyNode, target: PolicyNode): boolean {
   if (isSelf(selector)) return isSameOwner(target, source);
   if (!names(selector, target, policyNames)) return false;
-  // A user's node is open only to the same user; tagged sources never get there.
-  return isTagged(target) || selector.kind !== "user" || isSameOwner(target, source);
+  // A user's node named as theirs is open only to the same user; tagged sources get to no user's node.
+  return isTagged(target) || (selector.kind !== "user" && !isTagged(source)) || isSameOwner(target, source);
 }
 
 export function isSameOwner(a: PolicyNode, b: PolicyNode): boolean {

@@ -1,4 +1,6 @@
 import { parseAddress } from "../../base/address.ts";
+import { readSourcePostures } from "./declarations.ts";
+import type { Posture } from "./posture.ts";
 import { type Names, parseSelector, type Selector } from "./selector.ts";
 import type { Path, PolicySource } from "./source.ts";
 
@@ -8,6 +10,7 @@ export interface SshRule {
   readonly destinations: readonly Selector[];
   readonly users: readonly string[];
   readonly acceptEnv: readonly string[];
+  readonly postures: readonly Posture[];
 }
 
 export interface SshTest {
@@ -45,6 +48,7 @@ export function readSsh(
   { value, path }: Place,
   names: Names,
   domains: ReadonlySet<string> | undefined,
+  defaultPostures: readonly Posture[],
 ): readonly SshRule[] {
   return source.list(value, path).map((item, index): SshRule => {
     const where = [...path, index];
@@ -78,12 +82,15 @@ export function readSsh(
         selector.kind === "range" ||
         selector.kind === "domain" ||
         selector.kind === "any" ||
+        selector.kind === "ipset" ||
+        selector.kind === "service" ||
         selector.kind === "group"
       ) {
         throw fail(`invalid dst "${String(source.list(at("dst").value, at("dst").path)[i])}"`, [...at("dst").path, i]);
       }
     }
-    return { action, sources, destinations, users, acceptEnv: env };
+    const postures = readSourcePostures(source, names, members.get("srcPosture"), defaultPostures);
+    return { action, sources, destinations, users, acceptEnv: env, postures };
   });
 }
 

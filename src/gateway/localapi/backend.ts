@@ -52,6 +52,14 @@ export interface LocalApiBackend {
   health?(): { readonly isHealthy: boolean; readonly problems: readonly string[] };
   /** Public keys of the signed assertions, a JWK set (RFC 7517). */
   jwks?(): Promise<unknown>;
+  /** `tailcfg.DNSConfig` of the network map. */
+  dnsConfig?(): unknown;
+  /** `ipn.LoginProfile`; absent before the first login. */
+  profile?(): unknown;
+  /** `nodekey:…` */
+  nodeKey?(): string;
+  /** Leaves a mark in the log, with a note of the caller's, and gives it. */
+  markLog?(note: string): string;
   netcheck?(): NetcheckDocument;
   bugReport?(): unknown;
   /** PEM of the local CA's certificate. */

@@ -144,6 +144,16 @@ test("CF-5 pages in a browser are refused, bodies are bounded, CONNECT is refuse
   expect(isAdmitted({ host: "evil.example" })).toBe(false);
 });
 
+test("tools that ask for what a gateway does not have are told so, each in its own document", async () => {
+  expect(JSON.parse((await ask("GET", "tka/status")).text)).toMatchObject({ Enabled: false, StateID: 0 });
+  expect(JSON.parse((await ask("GET", "profiles/")).text)).toEqual([]);
+  expect(JSON.parse((await ask("GET", "profiles/current")).text)).toEqual({});
+  expect(JSON.parse((await ask("GET", "dns-config")).text)).toEqual({});
+  expect(JSON.parse((await ask("GET", "suggest-exit-node")).text)).toEqual({ ID: "", Name: "" });
+  expect((await ask("POST", "bugreport")).status).toBe(500);
+  expect((await ask("GET", "bugreport")).status).toBe(405);
+});
+
 test("unknown names and methods", async () => {
   expect((await ask("GET", "nope")).status).toBe(404);
   expect((await ask("GET", "%zz")).status).toBe(404);

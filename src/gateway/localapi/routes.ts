@@ -38,12 +38,12 @@ export function refuse(status: number, text: string): Answer {
   };
 }
 
-const json = (value: unknown, status: number = 200): Answer => ({
+export const json = (value: unknown, status: number = 200): Answer => ({
   status,
   body: `${goJson(value)}\n`,
   type: JSON_TYPE,
 });
-const tabbed = (value: unknown): Answer => ({ status: 200, body: goJson(value, "\t"), type: JSON_TYPE });
+export const tabbed = (value: unknown): Answer => ({ status: 200, body: goJson(value, "\t"), type: JSON_TYPE });
 const nothing = (status: number): Answer => ({ status, body: "" });
 
 function parseJson(text: string): unknown {
@@ -63,7 +63,7 @@ function objectOf(text: string): Readonly<Record<string, unknown>> {
 }
 
 /** Runs a handler only for the method that it is made for. */
-function only(method: string, handler: Route): Route {
+export function only(method: string, handler: Route): Route {
   return (call) => (call.method === method ? handler(call) : refuse(405, `want ${method}`));
 }
 

@@ -5,6 +5,7 @@ import path from "node:path";
 import { isMainThread } from "node:worker_threads";
 import { Fault, messageOf } from "../../base/fault.ts";
 import type { Log } from "../../base/log.ts";
+import { createAccountRoutes } from "./account-routes.ts";
 import {
   ALL_PERMITTED,
   isAdmitted,
@@ -51,7 +52,7 @@ export async function openLocalApi(options: LocalApiOptions): Promise<{ close():
   const log = options.log.with("localapi");
   const credentials = options.credentials === undefined ? peerCredentialsReader() : (options.credentials ?? undefined);
   const watchers = new Watchers(options.backend, options.version ?? "sallyport", log);
-  const routes = createRoutes(options.backend, watchers);
+  const routes = new Map([...createRoutes(options.backend, watchers), ...createAccountRoutes(options.backend)]);
   const ownRoutes = createOwnRoutes(options.backend);
   const server = createServer({ requireHostHeader: false, keepAliveTimeout: 60_000 }, (request, response) => {
     const permission = permissionFor(request.socket);

@@ -16,6 +16,8 @@ const LEAST_RTT_MS = 10_000;
 const PROBE_RTT_MS = 200;
 const PROBE_RTT_GAIN = 0.5;
 const LEAST_SEGMENTS = 4;
+/** Timers come once a ms and late: a shorter path is paced by its acknowledgments, or it would stand idle. */
+const LEAST_PACED_RTT_MS = 3;
 const LARGEST_BURST_BYTES = 64 * 1024;
 const MOST_AGGREGATED_MS = 100;
 /**
@@ -207,6 +209,10 @@ export class Bbr implements Congestion {
   #setPace(): void {
     const bandwidth = this.#bandwidth.value;
     if (bandwidth === 0) return;
+    if (this.#leastRtt < LEAST_PACED_RTT_MS) {
+      this.pace = Infinity;
+      return;
+    }
     const pace = this.#gain * bandwidth * PACING_MARGIN;
     if (this.#isFilled || this.pace === Infinity || pace > this.pace) this.pace = pace;
   }

@@ -164,6 +164,26 @@ describe("IP-13 path MTU", () => {
 });
 
 describe("IP-15 our own delay", () => {
+  test("timers that ran out while the loop stood still wait for what is in the socket", () => {
+    const { bench, user, iss } = opened();
+    user.conn!.write(new Uint8Array(10));
+    bench.settled();
+    bench.sent.length = 0;
+    bench.now += 600; // the retransmission was due after 200 ms
+    bench.stack.poll(bench.now);
+    expect(bench.sent).toEqual([]);
+    expect(bench.give({ seq: 1001, ack: iss + 11, flags: "A" })).toEqual([]);
+    expect(bench.pass(5)).toEqual([]);
+    user.conn!.write(new Uint8Array(10));
+    bench.settled();
+    bench.sent.length = 0;
+    bench.now += 2000;
+    bench.stack.poll(bench.now);
+    expect(bench.sent).toEqual([]);
+    bench.now += 1; // nothing was there
+    expect(bench.settled()).toMatchObject([{ length: 10 }]);
+  });
+
   test("a loop that stood still for 500 ms does not count as round-trip time", async () => {
     const link = new SimulatedLink({ delayMs: 10 });
     const [a, b] = await link.connect();

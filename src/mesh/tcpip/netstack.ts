@@ -76,6 +76,7 @@ export class Netstack {
   readonly #segment: TcpSegment = createTcpSegment();
   /** Packets to ourselves, read back at the next poll. */
   readonly #looped: Uint8Array[] = [];
+  #yieldedUntil: number | undefined;
   #isBusy = false;
   #mustPoll = false;
   #isClosed = false;
@@ -227,12 +228,14 @@ export class Netstack {
   }
 
   get deadline(): number {
+    if (this.#yieldedUntil !== undefined) return this.#yieldedUntil;
     if (this.#mustPoll || this.#looped.length > 0 || this.#tcp.isPending) return 0;
     return Math.min(this.#tcp.deadline, this.#icmp.deadline, this.#reassembly.deadline);
   }
 
   poll(now: number): void {
     this.#mustPoll = false;
+    if (this.#mustYield(now)) return;
     this.#isBusy = true;
     for (const packet of this.#looped.splice(0)) this.#packet(packet, 0, packet.length, -1, now);
     this.#icmp.poll(now);
@@ -240,6 +243,15 @@ export class Netstack {
     this.#tcp.poll(now);
     this.#tcp.flush(now);
     this.#isBusy = false;
+  }
+
+  /** Timers that ran out while the loop stood still say nothing: what waits in the socket is heard first. */
+  #mustYield(now: number): boolean {
+    if (this.#yieldedUntil === undefined && now - this.#tcp.deadline > STALL_MS) {
+      this.#tcp.noteStall();
+      this.#yieldedUntil = now + 1;
+    } else if (this.#yieldedUntil !== undefined && now >= this.#yieldedUntil) this.#yieldedUntil = undefined;
+    return this.#yieldedUntil !== undefined;
   }
 
   /** Cuts everything. */

@@ -8,7 +8,7 @@ const FIRST_CAPACITY_BYTES = 256 * 1024;
 const LARGEST_VIEW_BYTES = 64 * 1024;
 /** Covers the largest buffer: 65,535 << 8 is 16 MiB. RFC 7323 §2.3. */
 export const OUR_WINDOW_SCALE = 8;
-/** What a ring that grew may keep while it is empty. */
+/** What a ring may keep that is empty and was not filled in the last round trip. */
 const LARGEST_IDLE_BYTES = 1024 * 1024;
 const DELAYED_ACK_MS = 25;
 const BLOCKS_BESIDE_TIMESTAMPS = 3;
@@ -142,7 +142,6 @@ export class Receiver {
     this.delivered += view.length;
     this.credit -= view.length;
     this.#ring.discard(this.delivered);
-    if (this.#ring.capacity > LARGEST_IDLE_BYTES && this.waiting === 0) this.relax();
     return view;
   }
 
@@ -153,6 +152,7 @@ export class Receiver {
   tune(rtt: number, now: number): void {
     if (now - this.#tuneAt < Math.max(rtt, 1)) return;
     const wanted = 4 * (this.#received - this.#tuneFrom);
+    if (this.#ring.capacity > LARGEST_IDLE_BYTES && 2 * wanted < this.#ring.capacity) this.relax();
     if (this.#tuneAt > 0 && wanted > this.#capacity && this.waiting < this.#capacity / 4) {
       this.#capacity = Math.min(wanted, LARGEST_BUFFER_BYTES);
     }

@@ -15,6 +15,9 @@ import type { CliIo } from "./io.ts";
 import { programLog } from "./program-log.ts";
 import { defaultSocketPath } from "./socket-path.ts";
 
+/** What requests under way may take after a termination signal; a second signal ends at once. */
+const DRAIN_MS = 30_000;
+
 const USAGE = `sallyport run: a gateway that joins a mesh and serves
 
   --login-server URL    the coordination server
@@ -91,6 +94,8 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   if (values.config !== undefined) stack.defer(await declareServices(gateway, values.config, log));
   log.info("gateway.started", { controlUrl, socketPath, ...gateway.node.means });
   await ended(io.signal);
+  log.info("gateway.draining");
+  await gateway.proxy.drain(DRAIN_MS);
   return 0;
 }
 

@@ -8,6 +8,7 @@ import { parseSource, parseTarget, type SourcePorts, type Target } from "./endpo
 /** The one version of the format (upstream `ipn/conffile/serveconf.go`). */
 const VERSION = "0.0.1";
 const MAX_PORTS = 1024;
+const LISTED = "docs/services-file.md lists every member";
 
 const caps = z.array(z.string());
 const LARGEST_BODY_BYTES = 2 ** 40;
@@ -103,6 +104,8 @@ export function parseServices(text: string, file: string): ServicesConfig {
   if (typeof raw !== "object" || raw === null || Array.isArray(raw))
     return fail([], "found another value, wanted an object");
   if (!("version" in raw)) return fail([], `found no "version", wanted "version": "${VERSION}"`);
+  const dropped = protoMember(raw, []);
+  if (dropped !== undefined) fail(dropped, 'found unknown member "__proto__"', LISTED);
   const read = fileSchema.safeParse(raw);
   if (!read.success) return fail(...nearest(read.error.issues, []));
   const { node, services } = read.data;
@@ -144,6 +147,16 @@ function failAt(parsed: Hujson, file: string): Fail {
   };
 }
 
+/** Zod passes over a member of this name without a word, wherever names are free. */
+function protoMember(value: unknown, path: Path): Path | undefined {
+  if (typeof value !== "object" || value === null) return undefined;
+  for (const [name, member] of Object.entries(value)) {
+    const found = name === "__proto__" ? [...path, name] : protoMember(member, [...path, name]);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
 /** The first issue, inside a union the one that got furthest. */
 function nearest(issues: readonly z.core.$ZodIssue[], base: Path): [path: Path, found: string, hint?: string] {
   const issue = issues[0];
@@ -156,7 +169,7 @@ function nearest(issues: readonly z.core.$ZodIssue[], base: Path): [path: Path, 
   }
   if (issue.code === "unrecognized_keys") {
     const key = issue.keys[0] ?? "";
-    return [[...path, key], `found unknown member "${key}"`, "docs/services-file.md lists every member"];
+    return [[...path, key], `found unknown member "${key}"`, LISTED];
   }
   return [path, issue.message];
 }

@@ -26,6 +26,7 @@ export interface DerpServerOptions {
 
 /** How an HTTP server looks from here: `node:http` and `node:https` alike. */
 export interface HttpServerLike {
+  listenerCount(event: string): number;
   on(event: "request", listener: (request: IncomingMessage, response: ServerResponse) => void): unknown;
   on(event: "upgrade", listener: (request: IncomingMessage, stream: Duplex, head: Buffer) => void): unknown;
 }
@@ -59,8 +60,13 @@ export class DerpServer {
   attach(server: HttpServerLike, path: string = "/derp"): void {
     server.on("upgrade", (request, stream, head) => {
       if (pathOf(request) === path) this.upgrade(request, stream, head);
+      else if (server.listenerCount("upgrade") === 1) stream.destroy(); // or it would wait for ever
     });
-    server.on("request", (request, response) => void this.answer(request, response, path));
+    server.on("request", (request, response) => {
+      if (!this.answer(request, response, path) && server.listenerCount("request") === 1) {
+        response.writeHead(404, { connection: "close" }).end("not found\n");
+      }
+    });
   }
 
   /** False when the request is not for us. */

@@ -6,7 +6,7 @@ import tls, { type SecureContext } from "node:tls";
 import type { Conn, Proof } from "../base/conn.ts";
 import { asDuplex } from "../base/duplex.ts";
 import { Fault } from "../base/fault.ts";
-import type { ServeConfig, TcpPortHandler } from "../wire/serve-config.ts";
+import type { TcpPortHandler } from "../wire/serve-config.ts";
 import { sendError } from "./answers.ts";
 import { BackendPool } from "./backend-pool.ts";
 import { Http1Front } from "./http1-front.ts";
@@ -14,7 +14,6 @@ import { DEFAULT_LIMITS, type Front, type ProxyLimits, type ProxyOptions } from 
 import { Router, type Upgrade } from "./router.ts";
 import { findSite, findTcp, foldHost } from "./serve-lookup.ts";
 import { TcpForwarder } from "./tcp-forward.ts";
-import { unprovenBackends } from "./unproven.ts";
 import { BackendDialer } from "./upstream/dial.ts";
 
 /** Serves the ports of a serve configuration: TLS end, route, identify, forward. Ports that it does not serve are refused. */
@@ -28,6 +27,10 @@ export class ReverseProxy {
   readonly #http2: http2.Http2Server;
   readonly #fronts: WeakMap<object, Front> = new WeakMap();
   readonly #open: Set<Duplex> = new Set();
+  /** Of requests under way. */
+  readonly #answers: Set<ServerResponse> = new Set();
+  readonly #sessions: Set<http2.ServerHttp2Session> = new Set();
+  #onQuiet: () => void = () => {};
   #isClosed = false;
 
   constructor(options: ProxyOptions) {
@@ -37,7 +40,6 @@ export class ReverseProxy {
     const dialer = new BackendDialer({ clock, dial, roots });
     this.#pool = new BackendPool(dialer, clock);
     this.#tcp = new TcpForwarder(dialer, options.log);
-    this.#warnOfUnproven(options.config());
     this.#router = new Router(options, this.#limits, this.#pool);
     this.#http1 = new Http1Front(this.#limits, options.clock, this.#handle);
     this.#http2 = http2.createServer({
@@ -49,6 +51,8 @@ export class ReverseProxy {
     this.#http2.on("session", (session) => {
       const front = session.socket === undefined ? undefined : this.#pendingFront;
       if (front !== undefined) this.#fronts.set(session, front);
+      this.#sessions.add(session);
+      session.once("close", () => this.#sessions.delete(session));
       session.on("error", (error) => options.log.debug("proxy.http2_failed", { error: error.message }));
     });
     this.#http2.on("request", (request, response) => {
@@ -62,22 +66,6 @@ export class ReverseProxy {
 
   #pendingFront: Front | undefined;
 
-  /** Once a configuration; the only proof that a backend can check is the assertion. */
-  #warnOfUnproven(config: ServeConfig): ServeConfig {
-    if (config === this.#warnedOf) return config;
-    this.#warnedOf = config;
-    if (this.#options.assertions !== undefined) return config;
-    for (const backend of unprovenBackends(config)) {
-      this.#options.log.warn("proxy.backend_unproven", {
-        backend,
-        hint: "Anyone who reaches it can forge identity fields: let it listen on loopback or a Unix socket, or switch assertions on.",
-      });
-    }
-    return config;
-  }
-
-  #warnedOf: ServeConfig | undefined;
-
   /** Is this port served? Else the stack must reset the connection. */
   serves(port: number, destination?: string): boolean {
     if (this.#isClosed) return false;
@@ -89,7 +77,7 @@ export class ReverseProxy {
   }
 
   #tcpHandler(port: number, destination: string | undefined): TcpPortHandler | undefined {
-    return findTcp(this.#warnOfUnproven(this.#options.config()), port, this.#serviceOf(destination)?.service);
+    return findTcp(this.#options.config(), port, this.#serviceOf(destination)?.service);
   }
 
   /** A connection that was accepted on that port. */
@@ -186,15 +174,36 @@ export class ReverseProxy {
 
   readonly #handle = (front: Front, request: IncomingMessage, response: ServerResponse, upgrade?: Upgrade): void => {
     const { answered, clock } = this.#options;
-    if (answered !== undefined) {
-      const startedAt = clock.now();
-      response.once("close", () => answered(response.statusCode, (clock.now() - startedAt) / 1000));
-    }
+    const startedAt = clock.now();
+    this.#answers.add(response);
+    if (this.#isClosed) response.shouldKeepAlive = false;
+    response.once("close", () => {
+      this.#answers.delete(response);
+      answered?.(response.statusCode, (clock.now() - startedAt) / 1000);
+      if (this.#answers.size === 0) this.#onQuiet();
+    });
     this.#router.handle(front, request, response, upgrade).catch((error: unknown) => {
       this.#options.log.error("proxy.request_failed", { error: String(error) });
       sendError(request, response, 500, "500 internal error");
     });
   };
+
+  /**
+   * Takes no more connections, and settles once every request that is under way was answered, or after `limitMs` (PR-6).
+   * Kept-alive connections are told to end: by `Connection: close`, or HTTP/2's GOAWAY.
+   */
+  async drain(limitMs: number): Promise<void> {
+    this.#isClosed = true;
+    for (const response of this.#answers) if (!response.headersSent) response.shouldKeepAlive = false;
+    for (const session of this.#sessions) session.close();
+    if (this.#answers.size === 0) return;
+    const { clock } = this.#options;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#onQuiet = resolve;
+    const cancel = clock.at(clock.now() + limitMs, resolve);
+    await promise;
+    cancel();
+  }
 
   async close(): Promise<void> {
     this.#isClosed = true;

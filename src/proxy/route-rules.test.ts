@@ -16,7 +16,6 @@ import type { Callers } from "../identity/caller.ts";
 import { assertionVerifier } from "../identity/index.ts";
 import type { ProxyOptions } from "./options.ts";
 import type { RouteRules } from "./route-rules.ts";
-import { unprovenBackends } from "./unproven.ts";
 
 afterEach(closeScenes);
 
@@ -104,29 +103,6 @@ test.each(OTHER_NAMES)("ID-2: %s is 400 where the operator asks for it", async (
   expect(await statusOf(made, "GET", "/strict", `${name}: x\r\n`)).toBe("400");
   expect(await statusOf(made, "GET", "/strict", "listed_name: x\r\n")).toBe("200");
   expect(made.backend.requests).toHaveLength(1);
-});
-
-test("ID-14: a backend beyond this machine is warned of, unless assertions are on", async () => {
-  const config = webConfig({
-    "/": { Proxy: "http://10.0.0.5:3000" },
-    "/name": { Proxy: "https+insecure://backend.example:8443" },
-    "/six": { Proxy: "http://[fd00::1]:80" },
-    "/local": { Proxy: "http://127.0.0.1:3000" },
-    "/localhost": { Proxy: "http://localhost:3000" },
-    "/local-six": { Proxy: "http://[::1]:3000" },
-    "/socket": { Proxy: "unix:/run/app.sock" },
-    "/text": { Text: "hi" },
-  });
-  const beyond = ["10.0.0.5:3000", "backend.example:8443", "fd00::1:80"];
-  expect(unprovenBackends(config).map((place) => place.replace(/[[\]]/g, ""))).toEqual(beyond);
-  for (const assertions of [undefined, await Assertions.create("https://gw", systemClock)]) {
-    const lines: [string, unknown][] = [];
-    const { proxy } = proxyScene(config, { log: logTo(lines), ...(assertions === undefined ? {} : { assertions }) });
-    proxy.serves(80);
-    expect(lines.filter(([event]) => event === "proxy.backend_unproven")).toHaveLength(
-      assertions === undefined ? 3 : 0,
-    );
-  }
 });
 
 test("ID-14: a backend checks who calls by the signed assertion, which no caller can bring along", async () => {

@@ -29,6 +29,8 @@ export class Router {
   readonly #limits: ProxyLimits;
   readonly #pool: BackendPool;
 
+  readonly #kept: WeakMap<Front, KeptIdentity> = new WeakMap();
+
   constructor(options: ProxyOptions, limits: ProxyLimits, pool: BackendPool) {
     this.#options = options;
     this.#limits = limits;
@@ -141,9 +143,11 @@ export class Router {
       log.warn("proxy.caller_unknown", { code: caller.code });
       return sendError(request, response, 503, "503 the caller could not be identified");
     }
-    const identity = await this.#identity(front, caller, checked.host, handler);
+    const { host } = checked;
+    const own = this.#keptIdentity(front, host, handler) ?? (await this.#identity(front, caller, host, handler));
     if (response.destroyed) return;
-    if (rules.otherNames !== undefined) identity.push(...takeListed(request.rawHeaders, rules.otherNames));
+    const listed = rules.otherNames === undefined ? [] : takeListed(request.rawHeaders, rules.otherNames);
+    const identity = listed.length === 0 ? own : [...own, ...listed];
     const work = {
       request,
       response,
@@ -155,7 +159,7 @@ export class Router {
       pool: this.#pool,
       poolKey: poolKeyOf(caller),
       log,
-      rewrite: this.#rewriteOf(front, backend, checked.host),
+      rewrite: this.#rewriteOf(front, backend, host),
     };
     if (upgrade === undefined) forward(work);
     else forwardUpgrade(work, upgrade.stream, upgrade.head);
@@ -171,8 +175,17 @@ export class Router {
     }
   }
 
-  async #identity(front: Front, caller: Caller, host: string, handler: HttpHandler): Promise<HeaderPair[]> {
-    const { callers, assertions, log, count } = this.#options;
+  /** What the connection's last request was given, while nothing that it says can have changed (ID-9). */
+  #keptIdentity(front: Front, host: string, handler: HttpHandler): readonly HeaderPair[] | undefined {
+    const { callers, clock } = this.#options;
+    const kept = this.#kept.get(front);
+    if (kept === undefined || kept.epoch !== callers.epoch || kept.host !== host || kept.handler !== handler) return;
+    return clock.now() - kept.at < KEEP_IDENTITY_MS ? kept.pairs : undefined;
+  }
+
+  async #identity(front: Front, caller: Caller, host: string, handler: HttpHandler): Promise<readonly HeaderPair[]> {
+    const { callers, assertions, log, count, clock } = this.#options;
+    const { epoch } = callers;
     const isFunnel = front.proof.kind === "ingress";
     const names = handler.AcceptAppCaps ?? [];
     const { address } = front.proof.destination;
@@ -180,10 +193,12 @@ export class Router {
     const isTls = front.serverName !== undefined;
     const audience = originOf(front, host);
     const assertion = assertions === undefined ? undefined : await assertions.sign(caller, audience, capabilities);
-    return identityHeaders({ caller, capabilities, isFunnel, isTls, host, assertion }, (name) => {
+    const pairs = identityHeaders({ caller, capabilities, isFunnel, isTls, host, assertion }, (name) => {
       log.warn("proxy.header_omitted", { name, longest: LONGEST_VALUE });
       count?.("header_omitted");
     });
+    this.#kept.set(front, { epoch, host, handler, at: clock.now(), pairs });
+    return pairs;
   }
 
   /** Answers that name the backend's own address name ours instead. */
@@ -204,6 +219,19 @@ export class Router {
 }
 
 const NO_RULES: RouteRules = {};
+
+/** Well below what is left of an assertion's life. */
+const KEEP_IDENTITY_MS = 1000;
+
+interface KeptIdentity {
+  /** Of the callers: grows with every map and policy. */
+  readonly epoch: number;
+  readonly host: string;
+  readonly handler: HttpHandler;
+  /** Monotonic ms. */
+  readonly at: number;
+  readonly pairs: readonly HeaderPair[];
+}
 
 function placeOf({ port, service }: Front): { port: number; service?: string } {
   return service === undefined ? { port } : { port, service: service.service };

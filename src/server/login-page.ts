@@ -47,8 +47,8 @@ export class LoginPages {
   attach(server: HttpServer): void {
     server.on("request", (request: IncomingMessage, response: ServerResponse) => {
       if (response.headersSent) return;
-      const url = new URL(request.url ?? "/", "http://unused");
-      const answer = this.#route(url, request, response);
+      const url = URL.parse(request.url ?? "/", "http://unused");
+      const answer = url === null ? undefined : this.#route(url, request, response);
       if (answer === undefined) response.writeHead(404, { "Content-Type": "text/plain" }).end("not found\n");
       answer?.catch((thrown: unknown) => {
         const { log } = this.#options;

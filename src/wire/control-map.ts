@@ -1,6 +1,5 @@
 /** Framing of map streams: u32 little-endian length, then one zstd frame or JSON (control-protocol 4.3). */
 import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
-import { concatBytes } from "../base/bytes.ts";
 import { Fault, messageOf } from "../base/fault.ts";
 import type { MapResponse } from "./tailcfg.ts";
 
@@ -23,41 +22,56 @@ export function encodeMapFrame(response: MapResponse, compression: "zstd" | "non
   return frame;
 }
 
-/** Reads one side of a map stream; each `push` gives the messages that it completed. Throws a `Fault` at nonsense. */
+/**
+ * Reads one side of a map stream; each `push` gives the messages that it completed. Throws a `Fault` at nonsense. Holds
+ * what has come of one frame, however small the pieces: never what a length promises.
+ */
 export class MapFrameReader {
-  #parts: Uint8Array[] = [];
-  #buffered = 0;
-  #wanted = LENGTH;
+  #held: Uint8Array = new Uint8Array(0);
+  #length = 0;
 
   /** Bytes of an unfinished frame: not 0 at the end of a stream means that it was cut. */
   get pending(): number {
-    return this.#buffered;
+    return this.#length;
   }
 
   *push(chunk: Uint8Array): Generator<MapResponse> {
-    this.#parts.push(chunk);
-    this.#buffered += chunk.length;
-    while (this.#buffered >= this.#wanted) {
-      const bytes = this.#parts.length === 1 ? this.#parts[0]! : concatBytes(...this.#parts);
-      const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
-      if (length === 0 || length > LARGEST_FRAME) {
-        throw new Fault(
-          "CONTROL_BAD_MAP",
-          `Cannot read the map stream: found a frame of ${length} bytes, wanted 1 to ${LARGEST_FRAME}`,
-        );
+    this.#append(chunk);
+    let at = 0;
+    try {
+      while (this.#length - at >= LENGTH) {
+        const start = at + LENGTH;
+        const length = new DataView(this.#held.buffer, at).getUint32(0, true);
+        if (length === 0 || length > LARGEST_FRAME) {
+          throw new Fault(
+            "CONTROL_BAD_MAP",
+            `Cannot read the map stream: found a frame of ${length} bytes, wanted 1 to ${LARGEST_FRAME}`,
+          );
+        }
+        if (this.#length - start < length) return;
+        at = start + length;
+        yield decodeMapBody(this.#held.subarray(start, at));
       }
-      this.#wanted = LENGTH + length;
-      if (bytes.length < this.#wanted) {
-        this.#parts = [bytes];
-        return;
-      }
-      const rest = bytes.slice(this.#wanted);
-      const body = bytes.subarray(LENGTH, this.#wanted);
-      this.#parts = rest.length === 0 ? [] : [rest];
-      this.#buffered = rest.length;
-      this.#wanted = LENGTH;
-      yield decodeMapBody(body);
+    } finally {
+      this.#drop(at);
     }
+  }
+
+  #append(chunk: Uint8Array): void {
+    const needed = this.#length + chunk.length;
+    if (needed > this.#held.length) {
+      const grown = new Uint8Array(Math.max(needed, 2 * this.#length));
+      grown.set(this.#held.subarray(0, this.#length));
+      this.#held = grown;
+    }
+    this.#held.set(chunk, this.#length);
+    this.#length = needed;
+  }
+
+  #drop(taken: number): void {
+    this.#length -= taken;
+    if (this.#length === 0) this.#held = new Uint8Array(0);
+    else this.#held.copyWithin(0, taken, taken + this.#length);
   }
 }
 

@@ -135,8 +135,9 @@ export function applyMaskedPrefs(prefs: Prefs, change: MaskedPrefs): Prefs {
       if (record(marks)["ApplySet"] === true) kept["Apply"] = given["Apply"] ?? null;
       next["AutoUpdate"] = kept;
     } else if (change[flag] === true) {
-      if (member in change) next[member] = change[member];
-      else if (member in EMPTY_PREFS) next[member] = EMPTY_PREFS[member];
+      if (member === "__proto__") continue;
+      if (Object.hasOwn(change, member)) next[member] = change[member];
+      else if (Object.hasOwn(EMPTY_PREFS, member)) next[member] = EMPTY_PREFS[member];
       else delete next[member];
     }
   }

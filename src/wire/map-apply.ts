@@ -1,6 +1,6 @@
 import { Fault } from "../base/fault.ts";
 import type { NetworkMap } from "./network-map.ts";
-import type { DerpMap, DerpRegion, FilterRule, MapResponse, Node, PeerChange, UserProfile } from "./tailcfg.ts";
+import type { DerpMap, FilterRule, MapResponse, Node, PeerChange, UserProfile } from "./tailcfg.ts";
 
 /** The sum of what the server has said about filters, by name: `NetworkMap` itself keeps only their concatenation. */
 const filtersOf: WeakMap<NetworkMap, ReadonlyMap<string, readonly FilterRule[]>> = new WeakMap();
@@ -105,10 +105,9 @@ function mergeDerp(previous: DerpMap, next: DerpMap | null | undefined): DerpMap
   const score = next.HomeParams?.RegionScore;
   const homeParams = score == null ? previous.HomeParams : next.HomeParams;
   // Whole regions replace those of before; a null one goes; no regions at all = those of before.
-  const regions: Record<string, DerpRegion | null> = next.Regions == null ? { ...previous.Regions } : {};
-  for (const [id, region] of Object.entries(next.Regions ?? {})) if (region != null) regions[id] = region;
+  const regions = Object.entries(next.Regions ?? previous.Regions ?? {}).filter(([, region]) => region != null);
   return {
-    Regions: regions,
+    Regions: Object.fromEntries(regions),
     ...(homeParams == null ? {} : { HomeParams: homeParams }),
     ...(next.OmitDefaultRegions === undefined ? {} : { OmitDefaultRegions: next.OmitDefaultRegions }),
   };

@@ -4,7 +4,7 @@ import { gunzipSync } from "node:zlib";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Fault } from "../base/fault.ts";
-import { applyMapResponse } from "./map-apply.ts";
+import { applyMapResponse, keyExpiryMs } from "./map-apply.ts";
 import { checkMapResponse } from "./map-check.ts";
 import type { MapResponse, Node } from "./tailcfg.ts";
 
@@ -38,6 +38,8 @@ describe("CC-5 of a hostile map the rest is applied", () => {
     ["a number that is no whole one", { ID: 1.5 }],
     ["a key that is no text", { Key: { toString: "x" } }],
     ["an expiry that is no text", { KeyExpiry: 7 }],
+    ["an expiry that no clock knows, which must not pass for never", { KeyExpiry: "soon" }],
+    ["a capability that nests 70 deep", { CapMap: { a: [JSON.parse(`${"[".repeat(70)}${"]".repeat(70)}`)] } }],
     ["tags that are no list", { Tags: "tag:admin" }],
     ["endpoints that are no texts", { Endpoints: [{}] }],
     ["a relay below zero", { HomeDERP: -1 }],
@@ -66,6 +68,15 @@ describe("CC-5 of a hostile map the rest is applied", () => {
       DERPMap: { Regions: null },
     };
     expect(check(message).rejected).toEqual({});
+  });
+
+  test("a peer whose expiry or disco key is null is a peer without: it once ended the whole map", () => {
+    const { response, rejected } = check({ Node: self, Peers: [peer(2, { KeyExpiry: null, DiscoKey: null })] });
+    expect(rejected).toEqual({});
+    expect(response.Peers).toEqual([peer(2)]);
+    expect(keyExpiryMs(response.Peers![0]!)).toBe(Infinity);
+    const patched = check({ PeersChangedPatch: [{ NodeID: 2, KeyExpiry: null, Online: true }] }).response;
+    expect(patched.PeersChangedPatch).toEqual([{ NodeID: 2, Online: true }]);
   });
 
   test("rules, regions, profiles and names that are none are left out", () => {

@@ -30,6 +30,22 @@ const shapeOf = (members: Readonly<Record<string, Check>>): Check => {
   return (value) => isObject(value) && entries.every(([name, check]) => check(value[name]));
 };
 
+/** An expiry that nobody can read must not pass for "never". */
+const isTime: Check = (value) => value === "" || (typeof value === "string" && !Number.isNaN(Date.parse(value)));
+
+/** What is read without recursion here is written again elsewhere, with it. */
+const DEEPEST = 64;
+function isShallow(value: unknown, left: number = DEEPEST): boolean {
+  if (typeof value !== "object" || value === null) return true;
+  if (left === 0) return false;
+  for (const name in value) if (!isShallow((value as Record<string, unknown>)[name], left - 1)) return false;
+  return true;
+}
+const itemOf = (members: Readonly<Record<string, Check>>): Check => {
+  const check = shapeOf(members);
+  return (value) => check(value) && isShallow(value);
+};
+
 /** A name goes into headers, certificates, logs and terminals. */
 const isName: Check = (value) => typeof value === "string" && value.length <= 255 && /^[!-~]*$/.test(value);
 /** One address: a node that owned a whole network could speak for everybody in it. */
@@ -39,13 +55,13 @@ const isOneAddress: Check = (value) => {
 };
 const isRegionNumber: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0;
 
-const isNode: Check = shapeOf({
+const isNode: Check = itemOf({
   ID: isId,
   StableID: isName,
   Name: isName,
   User: isWhole,
   Key: isText,
-  KeyExpiry: maybe(isText),
+  KeyExpiry: maybe(isTime),
   DiscoKey: maybe(isText),
   Addresses: listOf(isOneAddress),
   AllowedIPs: maybe(listOf(isText)),
@@ -65,7 +81,7 @@ const isNode: Check = shapeOf({
   IsJailed: maybe(isFlag),
 });
 
-const isPatch: Check = shapeOf({
+const isPatch: Check = itemOf({
   NodeID: isId,
   DERPRegion: maybe(isRegionNumber),
   CapMap: maybe(recordOf(maybe(Array.isArray))),
@@ -74,10 +90,10 @@ const isPatch: Check = shapeOf({
   DiscoKey: maybe(isText),
   Online: maybe(isFlag),
   LastSeen: maybe(isText),
-  KeyExpiry: maybe(isText),
+  KeyExpiry: maybe(isTime),
 });
 
-const isRule: Check = shapeOf({
+const isRule: Check = itemOf({
   SrcIPs: maybe(listOf(isText)),
   DstPorts: maybe(listOf(isObject)),
   IPProto: maybe(listOf(isWhole)),
@@ -154,24 +170,34 @@ export function checkMapResponse(message: MapResponse): {
   };
   const kept: Record<string, unknown> = { ...message };
   for (const [name, check] of Object.entries(whole)) {
-    if (kept[name] === undefined || kept[name] === null || check(kept[name])) continue;
-    reject(name);
-    delete kept[name];
+    if (kept[name] === undefined || kept[name] === null) continue;
+    if (check(kept[name])) kept[name] = withoutNulls(kept[name]);
+    else {
+      reject(name);
+      delete kept[name];
+    }
   }
   for (const [name, check] of Object.entries(lists)) {
     if (kept[name] === undefined || kept[name] === null) continue;
     const found: unknown[] | undefined = Array.isArray(kept[name]) ? kept[name] : undefined;
-    const good = found?.filter((item) => check(item));
-    if (good === undefined) reject(name);
-    else if (good.length === found?.length) continue;
-    else reject(name, found!.length - good.length);
+    const good = found?.filter((item) => check(item)).map(withoutNulls);
     if (good === undefined) delete kept[name];
     else kept[name] = good;
+    reject(name, good === undefined ? 1 : found!.length - good.length);
   }
   if (kept["PacketFilters"] != null) kept["PacketFilters"] = namedFilters(kept["PacketFilters"], reject);
   if (kept["DERPMap"] != null) kept["DERPMap"] = derpMap(kept["DERPMap"], reject);
   if (kept["DNSConfig"] != null) kept["DNSConfig"] = dnsConfig(kept["DNSConfig"], reject);
   return { response: kept, rejected };
+}
+
+/** Null is absent: whatever reads a member later need not know it. */
+function withoutNulls(value: unknown): unknown {
+  if (!isObject(value)) return value;
+  for (const name in value) {
+    if (value[name] === null) return Object.fromEntries(Object.entries(value).filter(([, member]) => member !== null));
+  }
+  return value;
 }
 
 type Reject = (name: string, count?: number) => void;

@@ -3,7 +3,7 @@ import { rangeOfPrefix } from "../../wire/address-set.ts";
 import type { NodeAttribute, PolicyTest } from "./document.ts";
 import { readIpsets } from "./ipsets.ts";
 import { type AttributeValue, type Posture, parseAssertion } from "./posture.ts";
-import { covers, overlap } from "./ranges.ts";
+import { covers } from "./ranges.ts";
 import { isLogin, type Names, type Selector } from "./selector.ts";
 import type { Place, SelectorReader } from "./selector-reader.ts";
 import type { Path, PolicySource } from "./source.ts";
@@ -155,7 +155,7 @@ function checkPool(reader: SelectorReader, text: string, path: Path): void {
   if (prefix === undefined) throw reader.fault(path, `IPPool(${text}): invalid address`);
   const range = rangeOfPrefix(prefix);
   if (!covers(MESH_POOL, range)) throw reader.fault(path, `IPPool(${text}): network not within 100.64.0.0/10`);
-  const isReserved = RESERVED_POOLS.some((pool) => overlap(pool, range));
+  const isReserved = RESERVED_POOLS.some((pool) => covers(pool, range));
   if (isReserved) throw reader.fault(path, `IPPool(${text}): network within reserved range`);
 }
 

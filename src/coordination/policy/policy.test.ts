@@ -174,7 +174,7 @@ describe("CS-9: a policy that is wrong is refused, with its place", () => {
       "POLICY_RULE",
       'posture not found: "posture:a"',
       1,
-      69,
+      70,
     ],
     ['{"aclz": []}', "POLICY_UNKNOWN_MEMBER", 'unknown member "aclz"', 1, 10],
     [

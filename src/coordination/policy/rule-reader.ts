@@ -49,6 +49,7 @@ export class RuleReader {
     const grants = source.texts(targets?.value, where).map((text, index): Grant => {
       const spot = [...where, index];
       const colon = text.lastIndexOf(":");
+      if (colon < 0) throw this.#reader.fault(spot, `dst="${text}": hostport must contain a colon (":")`);
       const ports = parsePorts(text.slice(colon + 1));
       if (typeof ports === "string") throw this.#reader.fault(spot, `dst="${text}": ${ports}`);
       const destination = this.#destination(text.slice(0, Math.max(0, colon)), spot);

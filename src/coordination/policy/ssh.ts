@@ -108,20 +108,35 @@ function read(source: PolicySource, { value, path }: Place, names: Names): reado
 
 /** A Go duration, or `always`. */
 function checkPeriod(source: PolicySource, { value, path }: Place): void {
-  if (value === undefined || value === "" || value === "always") return;
-  const text = source.text(value, path);
-  const match = /^(-?)((?:\d+(?:\.\d*)?(?:ns|us|µs|ms|s|m|h))+)$/.exec(text);
-  if (match === null) throw source.fault("POLICY_RULE", path, `time: invalid duration "${text}"`);
-  let length = 0;
-  for (const [, figure, unit] of match[2]!.matchAll(/(\d+(?:\.\d*)?)(ns|us|µs|ms|s|m|h)/g)) {
-    length += Number(figure) * NANOSECONDS[unit!]!;
-  }
-  if (match[1] === "-" || length === 0) {
-    throw source.fault("POLICY_RULE", path, `checkPeriod ${goDuration(-length)} must be a positive duration`);
+  if (value === undefined || value === null || value === "" || value === "always") return;
+  const length = goDurationOf(source.text(value, path));
+  if (typeof length === "string") throw source.fault("POLICY_RULE", path, `time: ${length}`);
+  if (length <= 0) {
+    throw source.fault("POLICY_RULE", path, `checkPeriod ${goDuration(length)} must be a positive duration`);
   }
   if (length > LONGEST_CHECK) {
     throw source.fault("POLICY_RULE", path, `checkPeriod ${goDuration(length)} is above the max (168h)`);
   }
+}
+
+/** Nanoseconds; a string is what is wrong, in the words of Go's `time.ParseDuration`. */
+function goDurationOf(text: string): number | string {
+  const quoted = JSON.stringify(text);
+  const sign = text.startsWith("-") ? -1 : 1;
+  let rest = text.replace(/^[+-]/, "");
+  if (rest === "0") return 0;
+  if (rest === "") return `invalid duration ${quoted}`;
+  let length = 0;
+  while (rest !== "") {
+    const [all = "", figure = "", unit = ""] = /^(\d+\.?\d*|\.\d+)([^\d.]*)/.exec(rest) ?? [];
+    if (figure === "") return `invalid duration ${quoted}`;
+    if (unit === "") return `missing unit in duration ${quoted}`;
+    if (!Object.hasOwn(NANOSECONDS, unit)) return `unknown unit ${JSON.stringify(unit)} in duration ${quoted}`;
+    length += Number(figure) * NANOSECONDS[unit]!;
+    if (length >= 2 ** 63) return `invalid duration ${quoted}`;
+    rest = rest.slice(all.length);
+  }
+  return sign * length;
 }
 
 /** As Go prints durations of whole seconds. */

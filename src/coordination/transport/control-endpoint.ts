@@ -70,7 +70,9 @@ export class ControlEndpoint {
       if (others.length === 0) refuse(response, 404, "not found");
     };
     const onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => {
-      this.upgrade(request, socket, head);
+      if (this.upgrade(request, socket, head) || server.listenerCount("upgrade") > 1) return;
+      socket.on("error", () => socket.destroy());
+      refuseUpgrade(socket, 400, "nothing here to upgrade to");
     };
     server.on("request", onRequest);
     server.on("upgrade", onUpgrade);
@@ -83,7 +85,8 @@ export class ControlEndpoint {
 
   /** Answers a plain request if it is ours; `false` = not ours, nothing done. */
   answer(request: IncomingMessage, response: ServerResponse): boolean {
-    const url = new URL(request.url ?? "/", "http://unused");
+    const url = URL.parse(request.url ?? "/", "http://unused"); // null for `//`, which anybody may ask for
+    if (url === null) return false;
     if (url.pathname === "/ts2021") {
       const text = request.httpVersionMajor === 1 ? "missing next protocol" : "make request over HTTP/1";
       refuse(response, 400, text);
@@ -102,8 +105,8 @@ export class ControlEndpoint {
 
   /** Takes an upgrade if it is ours; `false` = not ours, nothing done. */
   upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): boolean {
-    const url = new URL(request.url ?? "/", "http://unused");
-    if (url.pathname !== "/ts2021") return false;
+    const url = URL.parse(request.url ?? "/", "http://unused");
+    if (url?.pathname !== "/ts2021") return false;
     socket.on("error", () => socket.destroy());
     const protocol = request.headers.upgrade?.toLowerCase();
     const isWebSocket = protocol === "websocket" && request.method === "GET";

@@ -59,6 +59,24 @@ describe("what the server asks of a node", () => {
     expect(side.server.others[0]).toMatchObject({ method: "HEAD", path: "/machine/ping/8" });
   });
 
+  test.each(["//169.254.169.254/x", "/\\\\169.254.169.254/x", "//[::1]:80/x"])(
+    "CC-10 a path that reads as another host is asked of our server all the same: %s",
+    async (path) => {
+      const hosts: string[] = [];
+      const side = setUp({
+        connect: (url) => {
+          hosts.push(url.host);
+          return side.server.connect();
+        },
+      });
+      await side.join();
+      const before = hosts.length;
+      side.server.send({ PingRequest: { URL: `http://control.test${path}` } });
+      await until(() => hosts.length > before);
+      expect(hosts.slice(before)).toEqual(["control.test"]);
+    },
+  );
+
   test("the same URL is answered once", async () => {
     const side = setUp();
     await side.join();

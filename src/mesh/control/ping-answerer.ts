@@ -55,7 +55,10 @@ export class PingAnswerer {
     if (ping.Types === "c2n") return this.#answerC2n(ping, target);
     if (ping.Types !== undefined && ping.Types !== "") return this.#answerPings(ping, target);
     if (ping.URLIsNoise) return this.#ask("HEAD", target);
-    await this.#connector.askPublic("HEAD", new URL(`${target.pathname}${target.search}`, this.#connector.url));
+    const own = new URL(this.#connector.url);
+    own.pathname = target.pathname; // not resolved: `//elsewhere/` would be another host
+    own.search = target.search;
+    await this.#connector.askPublic("HEAD", own);
   }
 
   /** Each kind in turn, each with an answer of its own (upstream `control/controlclient/direct.go:doPingerPing`). */

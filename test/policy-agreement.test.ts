@@ -162,12 +162,96 @@ function* answers({ isPersonal, mayCome, openAt }: Reading, all: readonly bigint
   }
 }
 
+/** Sheet 7.3 and 7.4: who sees whom, and which of whose routes. */
+function naiveSight(policy: Policy, members: readonly Member[], all: readonly bigint[]) {
+  const rules = [...(policy.acls ?? []), ...(policy.grants ?? [])];
+  const ownOf = ({ addresses }: Member): bigint[] => addresses.map(numberOf);
+  const subnets = ({ routes }: Member): Span[] => routes.filter((route) => !route.endsWith("/0")).map(spanOf);
+  const selectorsOf = (rule: (typeof rules)[number]): readonly string[] =>
+    rule.action === undefined ? rule.dst : rule.dst.map((text) => aclTarget(text).selector);
+  const isExit = (member: Member): boolean => member.routes.some((route) => route.endsWith("/0"));
+  const exits = (from: Member, to: Member): boolean =>
+    isExit(to) &&
+    rules.some(
+      (rule) =>
+        selectorsOf(rule).includes("autogroup:internet") &&
+        (rule.via === undefined || rule.via.some((tag) => to.tags.includes(tag))) &&
+        ownOf(from).some((at) => isSource(policy, members, rule, at)),
+    );
+  // Sets of points as bits: every pair of nodes is asked about.
+  const bitsOf = (test: (at: bigint) => boolean): bigint =>
+    all.reduce((set, at, i) => (test(at) ? set | (1n << BigInt(i)) : set), 0n);
+  const readings = new Map(members.map((member) => [member, naiveReading(policy, members, member)]));
+  const { isPersonal, mayCome } = readings.get(members[0]!)!;
+  const comers = isPersonal.map((_, rule) => bitsOf((at) => mayCome(rule, at)));
+  const doors = new Map<string, bigint>();
+  const doorsOf = (to: Member, rule: number, start: bigint, isTraffic: boolean): bigint => {
+    const key = `${to.id} ${rule} ${isPersonal[rule] ? start : ""} ${isTraffic}`;
+    const known = doors.get(key);
+    if (known !== undefined) return known;
+    const set = bitsOf((at) => {
+      const { open, capabilities } = readings.get(to)!.openAt(rule, at, start);
+      return open !== 0n || (!isTraffic && capabilities !== "");
+    });
+    doors.set(key, set);
+    return set;
+  };
+  /** Addresses of `to` and behind it that are open to one of `starts`. */
+  const reached = (starts: bigint, to: Member, isTraffic: boolean): bigint =>
+    isPersonal.reduce((sum, isDifferent, rule) => {
+      const coming = starts & comers[rule]!;
+      if (coming === 0n) return sum;
+      if (!isDifferent) return sum | doorsOf(to, rule, 0n, isTraffic);
+      const single = all.filter((_, i) => (coming >> BigInt(i)) & 1n);
+      return single.reduce((set, start) => set | doorsOf(to, rule, start, isTraffic), sum);
+    }, 0n);
+  const starts = new Map(
+    members.map((member) => {
+      const own = ownOf(member);
+      return [member, bitsOf((at) => own.includes(at) || subnets(member).some((span) => within(at, span)))];
+    }),
+  );
+  const sees = (from: Member, to: Member): boolean => reached(starts.get(from)!, to, false) !== 0n || exits(from, to);
+  const everything = bitsOf(() => true);
+  return {
+    visible: (viewer: Member): number[] =>
+      members.filter((other) => other !== viewer && (sees(viewer, other) || sees(other, viewer))).map(({ id }) => id),
+    routes: (viewer: Member, router: Member): string[] => {
+      const there = reached(starts.get(viewer)!, router, true);
+      return router.routes.filter((text) => {
+        // Nothing but `*` opens all.
+        if (text.endsWith("/0")) return there === everything || exits(viewer, router);
+        const route = bitsOf((at) => within(at, spanOf(text)));
+        return (there & route) !== 0n || viewer.routes.includes(text) || reached(route, viewer, false) !== 0n;
+      });
+    },
+  };
+}
+
+function told(seed: number, what: string): string {
+  const { policy, members } = randomSample(seed);
+  return `seed ${seed}: ${what}\n${JSON.stringify(policy)}\n${JSON.stringify(members)}`;
+}
+
 /** What differs, in words; nothing when all agree. */
 function difference(seed: number): string | undefined {
   const { policy, members } = randomSample(seed);
   const nodes: readonly PolicyNode[] = members;
   const engine = compilePolicy(JSON.stringify(policy));
   const all = points(policy, members);
+  const sight = naiveSight(policy, members, all);
+  for (const viewer of members) {
+    const seen = [...engine.visibleTo(viewer, nodes)].toSorted((a, b) => a - b);
+    const wanted = sight.visible(viewer);
+    if (String(seen) !== String(wanted)) return told(seed, `node ${viewer.id} sees ${seen}, not ${wanted}`);
+    for (const router of members) {
+      if (router === viewer || router.routes.length === 0) continue;
+      const routes = engine.routesFor(viewer, router, nodes);
+      const expected = sight.routes(viewer, router);
+      if (String(routes) !== String(expected))
+        return told(seed, `node ${viewer.id} knows ${routes} of ${router.id}, not ${expected}`);
+    }
+  }
   for (const [i, holder] of members.entries()) {
     const rules = engine.filterFor(nodes[i]!, nodes).map(readRule);
     const sheet = answers(naiveReading(policy, members, holder), all);
@@ -178,7 +262,7 @@ function difference(seed: number): string | undefined {
         const [to, from] = [all[Math.floor(at / all.length)]!, all[at % all.length]!];
         const doors = DOORS.filter((_, bit) => ((ours.open ^ theirs.open) >> BigInt(bit)) & 1n);
         const held = `capabilities ${ours.capabilities} / ${theirs.capabilities}`;
-        return `seed ${seed}: node ${holder.id}, from ${from} to ${to}: ${JSON.stringify(doors)}, ${held}\n${JSON.stringify(policy)}\n${JSON.stringify(members)}`;
+        return told(seed, `node ${holder.id}, from ${from} to ${to}: ${JSON.stringify(doors)}, ${held}`);
       }
       at++;
     }

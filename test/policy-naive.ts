@@ -142,6 +142,7 @@ export function isDestination(
   const via = rule.via ?? [];
   if (via.length > 0 && !via.some((tag) => holder.tags.includes(tag))) return false;
   if (selector === "autogroup:internet") return false;
+  if (via.length > 0 && holdsAddress(policy, selector, to) === undefined) return false; // only routes are steered
   if (selector === "*") return true;
   const isOwn = holder.addresses.some((address) => numberOf(address) === to);
   if (selector === "autogroup:self") {

@@ -40,13 +40,26 @@ export interface PoolUse {
   /** The last number given out. */
   readonly cursor: number;
   readonly size?: number;
+  /** Given: from one of these IPv4 networks (`ipPool`), the first that has a free number. */
+  readonly pools?: readonly string[];
   /** Given: a random free number instead of the next one. */
   readonly random?: Random;
 }
 
 /** The number of the next free pair. Goes round, so that a released address comes back as late as can be. */
-export function allocateOffset({ taken, cursor, size = POOL_SIZE, random }: PoolUse): number {
+export function allocateOffset({ taken, cursor, size = POOL_SIZE, random, pools = [] }: PoolUse): number {
   const isFree = (offset: number) => !isReserved(offset) && !taken(offset);
+  for (const pool of pools) {
+    const [network = "", bits] = pool.split("/");
+    const length = 2 ** (32 - Number(bits ?? 32));
+    const first = Math.floor(offsetOf(network) / length) * length;
+    for (let offset = first; offset < first + length; offset++) if (isFree(offset)) return offset;
+  }
+  if (pools.length > 0) {
+    throw new Fault("COORDINATION_ADDRESSES_EXHAUSTED", `Cannot give an address: none of ${pools.join()} is free`, {
+      hint: "Widen the policy's ipPool, or delete nodes that are gone.",
+    });
+  }
   let start = cursor;
   if (random !== undefined) {
     for (let i = 0; i < RANDOM_TRIES; i++) {

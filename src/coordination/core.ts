@@ -150,8 +150,12 @@ export class Core {
     return { id, change: { put: "setting", name: counter, value: String(id + 1) } };
   }
 
-  /** Addresses for a new node, and the changes that keep the pool's place. */
-  addresses(): { readonly ipv4: string; readonly ipv6: string; readonly changes: readonly Change[] } {
+  /** Addresses for a new node, from `pools` if there are any, and the changes that keep the place in the common pool. */
+  addresses(pools: readonly string[] = []): {
+    readonly ipv4: string;
+    readonly ipv6: string;
+    readonly changes: readonly Change[];
+  } {
     const { randomizeAddresses, random, addressPoolSize } = this.options;
     const { ledger, wall } = this;
     const offset = allocateOffset({
@@ -161,13 +165,14 @@ export class Core {
         const { ipv4 } = addressPair(candidate);
         return ledger.isAddressUsed(ipv4) || (ledger.resting.get(ipv4)?.until ?? 0) > wall;
       },
+      pools,
       ...(randomizeAddresses === true ? { random } : {}),
     });
     const rested = [...ledger.resting.values()].filter(({ until }) => until <= wall);
     return {
       ...addressPair(offset),
       changes: [
-        ...(randomizeAddresses === true
+        ...(randomizeAddresses === true || pools.length > 0
           ? []
           : [{ put: "setting", name: "addressCursor", value: String(offset) } as const]),
         ...rested.map(({ ipv4 }) => ({ remove: "resting", ipv4 }) as const),

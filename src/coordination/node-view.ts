@@ -35,6 +35,16 @@ export function policyNode(node: NodeRecord, users: ReadonlyMap<number, User>): 
     addresses: [node.ipv4, node.ipv6],
     routes: servedRoutes(node),
     advertisedRoutes: node.hostinfo.RoutableIPs ?? [],
+    attributes: postureOf(node),
+  };
+}
+
+/** What the node says of itself, under the names that postures use. */
+function postureOf({ hostinfo: { OS, OSVersion, IPNVersion } }: NodeRecord): Readonly<Record<string, string>> {
+  return {
+    ...(OS === undefined ? {} : { "node:os": OS.toLowerCase() }),
+    ...(OSVersion === undefined ? {} : { "node:osVersion": OSVersion }),
+    ...(IPNVersion === undefined ? {} : { "node:tsVersion": IPNVersion }),
   };
 }
 

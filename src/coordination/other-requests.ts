@@ -38,7 +38,7 @@ export async function answerOther(
     return { status: 501, body: "Not implemented yet\n" };
   }
   if (path.startsWith(SSH_ACTION)) return { status: 200, body: SSH_REFUSED };
-  const answer = method === "POST" ? ANSWERS[path] : undefined;
+  const answer = method === "POST" && Object.hasOwn(ANSWERS, path) ? ANSWERS[path] : undefined;
   if (answer === undefined) return { status: 404, body: "Not found\n" };
   return answer(core, nodeOf(core, machineKey, members["NodeKey"]), members);
 }
@@ -78,8 +78,8 @@ async function queryFeature(
   node: NodeRecord,
   { Feature }: Readonly<Record<string, unknown>>,
 ): Promise<Answer> {
-  const feature = String(Feature).slice(0, 64);
-  const needed = NEEDED[feature];
+  const feature = typeof Feature === "string" ? Feature : "";
+  const needed = Object.hasOwn(NEEDED, feature) ? NEEDED[feature] : undefined;
   if (needed === undefined) return { status: 404, body: "unknown feature\n" };
   const granted = core.views.capMap(node);
   const missing = needed.filter((name) => !(name in granted));

@@ -269,7 +269,9 @@ export class Registration {
     let node: NodeRecord;
     if (before === undefined) {
       const { id, change } = core.nextId("nextNode");
-      const { ipv4, ipv6, changes: poolChanges } = core.addresses();
+      const user = userId === undefined || tags.length > 0 ? undefined : ledger.users.get(userId)?.login;
+      const pools = core.views.policy.poolsFor({ id, user, tags, addresses: [], routes: [] });
+      const { ipv4, ipv6, changes: poolChanges } = core.addresses(pools);
       const name = core.name(hostinfo.Hostname);
       node = {
         ...common,

@@ -98,6 +98,10 @@ export function findMount(site: Site, decoded: string): Mount | undefined {
   if (!decoded.startsWith("/")) return undefined;
   let path = decoded.replace(/\/{2,}/g, "/");
   if (path.length > 1 && path.endsWith("/")) path = path.slice(0, -1);
+  // Nothing longer than the longest mount can be one, so the steps below are those of a mount and not of the path (RT-4).
+  let longest = 1;
+  for (const point of site.keys()) if (point.length > longest) longest = point.length;
+  if (path.length > longest) path = path.slice(0, path.lastIndexOf("/", longest)) || "/";
   for (;;) {
     const found = site.get(path === "/" ? "/" : `${path}/`) ?? site.get(path);
     if (found !== undefined || path === "/") return found;

@@ -247,8 +247,12 @@ function offersWebSocket(request: IncomingMessage): boolean {
   return upgrade?.toLowerCase() === "websocket" && /(?:^|,)\s*upgrade\s*(?:,|$)/i.test(connection ?? "");
 }
 
+/** Without port, brackets and final dot; in brackets only an address is something. */
 function nameOf(host: string): string {
-  return foldHost(host.replace(/:\d*$/, "")).replace(/^\[|\]$/g, "");
+  const name = foldHost(host.replace(/:\d*$/, ""));
+  if (!name.startsWith("[")) return name;
+  const inner = name.slice(1, -1);
+  return parseAddress(inner) === undefined ? "" : inner;
 }
 
 function pathTo(backend: Backend, rest: string, query: string): string {

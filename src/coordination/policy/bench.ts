@@ -6,6 +6,7 @@ import type { PolicyNode } from "../policy-engine.ts";
 import { Compilation } from "./compile.ts";
 import type { Grant, PolicyDocument, PolicyTest } from "./document.ts";
 import { parseProtocol } from "./ports.ts";
+import { covers } from "./ranges.ts";
 import { isTagged, names, rangesOf } from "./resolve.ts";
 import { isLogin, isSelf, parseSelector, type Selector } from "./selector.ts";
 import { admitsLogin, isNodeAddress, type SshTest } from "./ssh.ts";
@@ -46,15 +47,22 @@ export class Bench {
   readonly #document: PolicyDocument;
   readonly #nodes: readonly PolicyNode[];
   readonly #compilation: Compilation;
+  readonly #grants: readonly Grant[];
 
   constructor(document: PolicyDocument, grants: readonly Grant[], nodes: readonly PolicyNode[]) {
     this.#document = document;
     this.#nodes = nodes;
+    this.#grants = grants;
     this.#compilation = new Compilation(grants, document.names, nodes);
   }
 
   /** Why the test fails; `undefined` when it does not. */
-  trafficProblem(test: PolicyTest): string | undefined {
+  trafficProblem({ attributes, ...test }: PolicyTest): string | undefined {
+    if (attributes !== undefined) {
+      // Only of sources is a posture asked, so all may have what the test says of its own.
+      const nodes = this.#nodes.map((node) => ({ ...node, attributes }));
+      return new Bench(this.#document, this.#grants, nodes).trafficProblem({ ...test, attributes: undefined });
+    }
     if (test.accept.length === 0 && test.deny.length === 0) return "neither accept nor deny is given";
     const protocol = test.proto === "" ? 6 : parseProtocol(test.proto);
     if (protocol === undefined || !TESTABLE_PROTOCOLS.has(protocol)) return `protocol "${test.proto}" cannot be tested`;
@@ -92,6 +100,7 @@ export class Bench {
     const selector = parseSelector(text, this.#document.names);
     if (typeof selector === "string") return selector;
     if (selector.kind === "range") return [[selector.range]];
+    if (selector.kind === "ipset") return selector.ranges.map((range) => [range]);
     const nodes = this.#nodes.filter((node) => names(selector, node, this.#document.names));
     return nodes.length === 0 ? `"${text}" stands for nobody` : nodes.map((node) => [...rangesOf(node)]);
   }
@@ -223,10 +232,6 @@ function routeHolder(nodes: readonly PolicyNode[], range: AddressRange): PolicyN
 /** A host outside the tailnet stands as a node of its own: rules may name it. */
 function outsider(range: AddressRange): PolicyNode {
   return { id: 0, user: undefined, tags: [], addresses: [formatRange(range)], routes: [] };
-}
-
-function covers(outer: AddressRange, inner: AddressRange): boolean {
-  return outer.bits === inner.bits && outer.low <= inner.low && inner.high <= outer.high;
 }
 
 function rangesIn(text: string): readonly AddressRange[] {

@@ -328,8 +328,9 @@ export class Compilation {
   #destinations(selectors: readonly Selector[], node: PolicyNode, isVia: boolean): readonly string[] {
     const texts = new Set<string>();
     for (const selector of selectors) {
-      if (isInternet(selector)) continue;
       const named = selectedRanges(selector);
+      // Only what is routed can be steered.
+      if (isInternet(selector) || (isVia && named === undefined)) continue;
       if (selector.kind === "any") texts.add("*");
       else if (selector.kind === "service") for (const text of node.services?.[selector.name] ?? []) texts.add(text);
       else if (named !== undefined) {

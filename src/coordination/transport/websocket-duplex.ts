@@ -10,7 +10,8 @@ const OPCODE = { continuation: 0, binary: 2, close: 8, ping: 9, pong: 10 } as co
 const FINAL = 0x80;
 const MASKED = 0x80;
 const LARGEST_CONTROL = 125;
-const LARGEST_FRAME = 1024 * 1024;
+/** Clients send one Noise record at a time, 4 KiB. What is held of a frame is copied at each piece that comes. */
+const LARGEST_FRAME = 64 * 1024;
 
 /** Answers the opening handshake; `undefined`, with nothing written, when the request is not a good one. */
 export function acceptWebSocket(

@@ -94,6 +94,9 @@ describe("CS-9: refused in the hosted service's words", () => {
     [acl("100.64.0.1", "autogroup:self:22"), SELF],
     [grant("*", "autogroup:self"), SELF],
     [acl("autogroup:self", "tag:web:22"), '"autogroup:self" not valid on the src side of a rule'],
+    [acl("autogroup:internet", "*:*"), '"autogroup:internet" not valid on the src side of a rule'],
+    [grant("autogroup:nonroot", "*"), '"autogroup:nonroot" not valid on the src side of a rule'],
+    [grant("*", "autogroup:nonroot"), '"autogroup:nonroot" not valid on the dst side of a rule'],
     [grant("*", "autogroup:danger-all"), "cannot use autogroup:danger-all as a dst"],
     [acl("*", "autogroup:danger-all:*"), "cannot use autogroup:danger-all as a dst"],
     // The whole internet, capabilities.
@@ -113,6 +116,7 @@ describe("CS-9: refused in the hosted service's words", () => {
     ],
     // Actions, groups, tags, pools.
     ['"acls": [{"action": "deny", "src": ["*"], "dst": ["*:*"]}]', 'action="deny" is not supported'],
+    ['"acls": [{"src": ["*"], "dst": ["*:*"]}]', 'action="" is not supported'],
     ['"acls": [{"action": "ACCEPT", "src": ["*"], "dst": ["*:*"]}]', 'action="ACCEPT" is not supported'],
     [
       '"nodeAttrs": [{"target": ["*"], "ipPool": ["100.100.100.0/24"]}]',
@@ -259,6 +263,9 @@ describe("CS-9: a policy's own tests", () => {
     ['{"src": "ada@example.com", "accept": ["autogroup:self:22"]}', true],
     ['{"src": "ada@example.com", "deny": ["autogroup:self:22"]}', false],
     ['{"src": "autogroup:member", "accept": ["tag:web:22"]}', false], // not all of them may
+    ['{"src": "autogroup:member", "deny": ["tag:web:22"]}', false], // one of them may
+    ['{"src": "bob@example.org", "accept": ["tag:web:80"]}', true], // by one of its addresses
+    ['{"src": "bob@example.org", "deny": ["tag:web:80"]}', false],
     ['{"src": "ada@example.com"}', false],
     ['{"src": "ada@example.com", "accept": [], "deny": []}', false],
     ['{"src": "ada@example.com", "accept": ["tag:web:22,443"]}', false],

@@ -548,6 +548,34 @@ describe("maps", () => {
     two.hangUp();
   });
 
+  test("CS-9 via sends each to their own router of one route, whoever carries it for the others", async () => {
+    const policy = compilePolicy(`{"tagOwners": {"tag:a": [], "tag:b": []}, "grants": [
+      {"src": ["ada@example.com"], "dst": ["10.2.0.0/16"], "ip": ["*"], "via": ["tag:a"]},
+      {"src": ["bob@example.com"], "dst": ["10.2.0.0/16"], "ip": ["*"], "via": ["tag:b"]}]}`);
+    const { coordinator, join, poll, settle, lite } = await start({ policy });
+    await join(1, "ada@example.com");
+    await join(2, "bob@example.com");
+    for (const seed of [3, 4, 5]) await join(seed, "ada@example.com");
+    const [ada, bob] = [await poll(1), await poll(2)];
+    const routers = [await poll(3), await poll(4), await poll(5)];
+    for (const [i, seed] of [3, 4, 5].entries()) {
+      await coordinator.tagNode(seed, [i === 0 ? "tag:a" : "tag:b"], "root");
+      await lite(seed, { Hostinfo: { Hostname: `host-${seed}`, RoutableIPs: ["10.2.0.0/16"] } });
+      await coordinator.setRoutes(seed, ["10.2.0.0/16"], "root");
+    }
+    await settle(250);
+    const shown = (sink: Recorder) => {
+      const last = new Map(peersOf(sink.messages).map((peer) => [peer.ID, peer.PrimaryRoutes ?? []]));
+      return [3, 4, 5].filter((id) => (last.get(id) ?? []).length > 0);
+    };
+    expect([shown(ada), shown(bob)]).toEqual([[3], [4]]);
+    routers[1]!.hangUp();
+    await routers[1]!.done;
+    await settle(10_000);
+    await settle(250);
+    expect([shown(ada), shown(bob)]).toEqual([[3], [5]]);
+  });
+
   test("CS-9 a route is shown to those whom the policy admits, also when only the router changes", async () => {
     const routes = (viewer: string): readonly string[] =>
       viewer === "ada@example.com" ? ["10.2.0.0/16", "0.0.0.0/0"] : ["10.2.0.0/16"];

@@ -29,7 +29,7 @@ export async function answerMap(core: Core, machineKey: string, request: MapRequ
 export function nodeOf(core: Core, machineKey: string, nodeKey: unknown): NodeRecord {
   const key = checkedKey("nodekey", nodeKey);
   const node = key === undefined ? undefined : core.ledger.nodeByKey(key);
-  if (node === undefined) throw unknownNode(String(nodeKey).slice(0, 80));
+  if (node === undefined) throw unknownNode(typeof nodeKey === "string" ? nodeKey.slice(0, 80) : typeof nodeKey);
   assertOwner(node, machineKey);
   return node;
 }

@@ -57,6 +57,8 @@ export class NetworkViews {
   /** Subnet route → the node that carries it. It stays where it is while that node is there. */
   readonly #primaries: Map<string, number> = new Map();
   #routesOf: ReadonlyMap<number, readonly string[]> = new Map();
+  /** Subnet route that several nodes serve → those, the one that carries it first. */
+  #lines: ReadonlyMap<string, readonly number[]> = new Map();
 
   constructor(policy: PolicyEngine, options: ViewsOptions) {
     this.#policy = policy;
@@ -94,6 +96,7 @@ export class NetworkViews {
     }
     const before = this.#routesOf;
     const after = new Map<number, string[]>();
+    const lines = new Map<string, readonly number[]>();
     for (const route of this.#primaries.keys()) if (!candidates.has(route)) this.#primaries.delete(route);
     for (const [route, nodes] of candidates) {
       const held = nodes.find(({ id }) => id === this.#primaries.get(route));
@@ -101,10 +104,16 @@ export class NetworkViews {
       const chosen = held !== undefined && (isOnline(held.id) || online.length === 0) ? held : (online[0] ?? nodes[0]!);
       this.#primaries.set(route, chosen.id);
       after.set(chosen.id, [...(after.get(chosen.id) ?? []), route].toSorted());
+      if (nodes.length > 1) lines.set(route, inLine(chosen, online, nodes));
+    }
+    const touched = [...new Set([...before.keys(), ...after.keys()])];
+    const changed = new Set(touched.filter((id) => String(before.get(id)) !== String(after.get(id))));
+    for (const [route, line] of lines) {
+      if (String(this.#lines.get(route)) !== String(line)) for (const id of line) changed.add(id);
     }
     this.#routesOf = after;
-    const touched = new Set([...before.keys(), ...after.keys()]);
-    return [...touched].filter((id) => String(before.get(id)) !== String(after.get(id)));
+    this.#lines = lines;
+    return [...changed];
   }
 
   policyNodes(): ReadonlyMap<number, PolicyNode> {
@@ -150,12 +159,16 @@ export class NetworkViews {
   peer(node: NodeRecord, viewer: NodeRecord): Node {
     const cached = this.#cached(node);
     const { primary, exits } = cached;
-    if (primary.length + exits.length === 0) return cached.node;
-    const nodes = this.policyNodes();
-    const known = new Set(this.#policy.routesFor(nodes.get(viewer.id)!, nodes.get(node.id)!, this.#all));
+    const isStandby = this.#lines.values().some((line) => line.includes(node.id, 1));
+    if (primary.length + exits.length === 0 && !isStandby) return cached.node;
+    const known = new Set(this.#routesFor(viewer, node.id));
     const isKnown = (route: string): boolean => known.has(route);
-    if (primary.every(isKnown) && exits.every(isKnown)) return cached.node;
-    const shown = { primaryRoutes: primary.filter(isKnown), exitRoutes: exits.filter(isKnown) };
+    const steered = isStandby ? [...known].filter((route) => this.#isSteered(route, viewer, node)) : [];
+    if (steered.length === 0 && primary.every(isKnown) && exits.every(isKnown)) return cached.node;
+    const shown = {
+      primaryRoutes: [...primary.filter(isKnown), ...steered].toSorted(),
+      exitRoutes: exits.filter(isKnown),
+    };
     const key = String([...shown.primaryRoutes, ...shown.exitRoutes]);
     let view = cached.partial.get(key);
     if (view === undefined) {
@@ -163,6 +176,18 @@ export class NetworkViews {
       cached.partial.set(key, view);
     }
     return view;
+  }
+
+  #routesFor(viewer: NodeRecord, router: number): readonly string[] {
+    const nodes = this.policyNodes();
+    return this.#policy.routesFor(nodes.get(viewer.id)!, nodes.get(router)!, this.#all);
+  }
+
+  /** `via` keeps `viewer` from the node that carries the route: then the next in line that it may use carries it. */
+  #isSteered(route: string, viewer: NodeRecord, node: NodeRecord): boolean {
+    const line = this.#lines.get(route) ?? [];
+    if (line[0] === node.id || !line.includes(node.id)) return false;
+    return line.find((id) => id === viewer.id || this.#routesFor(viewer, id).includes(route)) === node.id;
   }
 
   /** Time and who is online stand still until the next one: what was looked at once in a round need not be again. */
@@ -266,4 +291,9 @@ export class NetworkViews {
       exitRoutes: servedRoutes(node).filter(isExitRoute),
     };
   }
+}
+
+/** Who carries a route first, then who is there, then the rest. */
+function inLine(chosen: NodeRecord, online: readonly NodeRecord[], all: readonly NodeRecord[]): readonly number[] {
+  return [...new Set([chosen, ...online, ...all].map(({ id }) => id))];
 }

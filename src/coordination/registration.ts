@@ -45,7 +45,7 @@ export function assertVersion(version: unknown): void {
   if (typeof version === "number" && version >= LEAST_VERSION) return;
   throw new Fault(
     "COORDINATION_VERSION",
-    `Cannot serve capability version "${version}": it is too old, wanted ${LEAST_VERSION} or newer`,
+    `Cannot serve capability version "${typeof version === "number" ? version : typeof version}": it is too old, wanted ${LEAST_VERSION} or newer`,
     { hint: "Update the client to 1.80 or newer." },
   );
 }

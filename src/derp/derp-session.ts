@@ -41,6 +41,8 @@ const MOST_REACHED = 1024;
 const ABSENCES = { burst: 3, perMs: 1 / 1000 } as const;
 /** Bytes that may wait while an admission is decided. */
 const WAITING_BYTES = 256 * 1024;
+/** What a frame that waits costs beside its payload. */
+const FRAME_COST = 64;
 
 /** One client of the relay. */
 export class DerpSession {
@@ -53,6 +55,8 @@ export class DerpSession {
   readonly #reader: DerpFrameReader = new DerpFrameReader(FRAME_BYTES);
   readonly #queue: ClientQueue;
   #state: "greeting" | "admitting" | "ready" | "closed" = "greeting";
+  /** What came while an admission is decided: whole frames out of the reader, then bytes that it has not seen. */
+  #early: { readonly type: number; readonly payload: Uint8Array }[] = [];
   #waiting: Uint8Array[] = [];
   #waitingBytes = 0;
   #cancelTimer: () => void = () => {};
@@ -115,6 +119,7 @@ export class DerpSession {
     this.#state = "closed";
     this.#cancelTimer();
     this.#cancelResume();
+    this.#early = [];
     this.#waiting = [];
     this.#queue.close();
     this.#options.stream.destroy();
@@ -122,19 +127,23 @@ export class DerpSession {
   }
 
   #receive(chunk: Uint8Array): void {
+    if (this.#state === "closed") return;
     if (this.#state === "admitting") {
-      this.#waitingBytes += chunk.length;
-      if (this.#waitingBytes > WAITING_BYTES) this.close("too much before admission");
-      else this.#waiting.push(new Uint8Array(chunk));
+      if (this.#mayWait(chunk.length)) this.#waiting.push(new Uint8Array(chunk));
       return;
     }
-    if (this.#state === "closed") return;
     this.#limit(chunk.length);
     try {
       this.#reader.push(chunk, (type, payload) => this.#frame(type, payload));
     } catch (thrown) {
       this.close(messageOf(thrown));
     }
+  }
+
+  #mayWait(bytes: number): boolean {
+    this.#waitingBytes += bytes;
+    if (this.#waitingBytes > WAITING_BYTES) this.close("too much before admission");
+    return this.#waitingBytes <= WAITING_BYTES;
   }
 
   /** Over the rate, reading waits: TCP then slows the sender down. */
@@ -159,7 +168,8 @@ export class DerpSession {
       return;
     }
     if (this.#state === "admitting") {
-      this.#receive(encodeDerpFrame(type, payload)); // came in one chunk with ClientInfo
+      // In one chunk with ClientInfo; the reader may hold the first half of the next one.
+      if (this.#mayWait(payload.length + FRAME_COST)) this.#early.push({ type, payload: payload.slice() });
       return;
     }
     switch (type) {
@@ -234,8 +244,10 @@ export class DerpSession {
     this.#state = "ready";
     this.#keepAlive();
     this.#options.onReady();
-    const waiting = this.#waiting;
+    const [early, waiting] = [this.#early, this.#waiting];
+    this.#early = [];
     this.#waiting = [];
+    for (const { type, payload } of early) this.#frame(type, payload);
     for (const chunk of waiting) this.#receive(chunk);
   }
 

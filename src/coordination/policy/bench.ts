@@ -121,17 +121,14 @@ export class Bench {
     for (const source of sources) {
       const targets = this.#targets(selector, source);
       if (typeof targets === "string") return targets;
-      for (const { node, ranges } of targets) {
-        for (const to of ranges) {
-          for (const from of source) {
-            if (from.bits !== to.bits) continue;
-            isAsked = true;
-            if (this.#admits(node, from, to, protocol, Number(port)) !== isWanted) {
-              return isWanted ? "not allowed, but accept is wanted" : "allowed, but deny is wanted";
-            }
-          }
-        }
-      }
+      const pairs = targets.flatMap(({ node, ranges }) =>
+        ranges.flatMap((to) => source.filter((from) => from.bits === to.bits).map((from) => ({ node, from, to }))),
+      );
+      isAsked ||= pairs.length > 0;
+      // Every source must get to some address of the target; a deny fails when any gets to any.
+      const isAdmitted = pairs.some(({ node, from, to }) => this.#admits(node, from, to, protocol, Number(port)));
+      if (isWanted && !isAdmitted && pairs.length > 0) return "not allowed, but accept is wanted";
+      if (!isWanted && isAdmitted) return "allowed, but deny is wanted";
     }
     return isAsked || !isWanted ? undefined : "stands for nobody";
   }

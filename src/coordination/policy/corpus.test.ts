@@ -128,6 +128,12 @@ function capabilityLines(rules: readonly FilterRule[], nodes: readonly PolicyNod
     .sort();
 }
 
+/** Values as a set, for their order is that of the rules; `null` and an empty list both mean granted. */
+const spread = (caps: CapMap): unknown =>
+  Object.entries(caps)
+    .map(([name, values]) => [name, (values ?? []).map((value) => JSON.stringify(value)).sort()] as const)
+    .sort(([a], [b]) => (a < b ? -1 : 1));
+
 /** The hosted service also says of each person of a `localpart:` rule that root is refused, which it is anyway. */
 const hasEffect = ({ sshUsers }: SshRule): boolean => Object.values(sshUsers).some((user) => user !== "");
 
@@ -135,6 +141,19 @@ const loginsOf = ({ principals, ...rule }: SshRule) => ({
   ...rule,
   from: [...new Set(principals.map(({ nodeIP }) => nodeIP))].toSorted(),
 });
+
+/** Where no source is in both of two neighbours, their order says nothing: the one with the lower address comes first. */
+function settled(rules: readonly ReturnType<typeof loginsOf>[]): readonly ReturnType<typeof loginsOf>[] {
+  const list = [...rules];
+  for (let round = 0; round < list.length; round++) {
+    for (let i = 1; i < list.length; i++) {
+      const [a, b] = [list[i - 1]!, list[i]!];
+      const isFree = !a.from.some((address) => b.from.includes(address));
+      if (isFree && String(b.from) < String(a.from)) [list[i - 1], list[i]] = [b, a];
+    }
+  }
+  return list;
+}
 
 function rulesOfMatches(matches: readonly Match[]): FilterRule[] {
   return matches.flatMap((match): FilterRule[] => [
@@ -214,6 +233,11 @@ function check(example: Case): void {
     const cuts = cutsOf([...rules, ...theirs]);
     expect(trafficOf(rules, cuts), `traffic into ${name}`).toEqual(trafficOf(theirs, cuts));
     expect(capabilityLines(rules, all, node), `capabilities at ${name}`).toEqual(capabilityLines(theirs, all, node));
+    for (const [address, caps] of Object.entries(wanted.whoisCapMap ?? {})) {
+      if (!all.some((other) => other.addresses.includes(address))) continue;
+      const own = node.addresses.find((text) => text.includes(":") === address.includes(":"))!;
+      expect(spread(capabilitiesOf(rules, address, own)), `whois ${address} at ${name}`).toEqual(spread(caps ?? {}));
+    }
     const visible = engine.visibleTo(node, all);
     const seen = all.filter((other) => visible.has(other.id));
     const namesOf = (nodes: readonly PolicyNode[]): string[] =>
@@ -237,13 +261,22 @@ function check(example: Case): void {
     const isStray = source.includes("localpart:*@") && node.tags.length === 0;
     if (wanted.sshRules !== undefined && !isStray) {
       const ssh = engine.sshFor(node, all) ?? [];
-      expect(ssh.map(loginsOf), `SSH rules of ${name}`).toEqual(
-        (wanted.sshRules ?? []).filter(hasEffect).map(loginsOf),
+      expect(settled(ssh.map(loginsOf)), `SSH rules of ${name}`).toEqual(
+        settled((wanted.sshRules ?? []).filter(hasEffect).map(loginsOf)),
       );
     }
     const held = wanted.self?.CapMap ?? {};
     const attributes = engine.attributesFor(node, all);
     expect(Object.keys(held), `attributes of ${name}`).toEqual(expect.arrayContaining(Object.keys(attributes)));
+    // What nodes hold without being told to tells nothing.
+    const asked = [...source.matchAll(/"attr": ?\[([^\]]*)\]/g)].flatMap(
+      ([, list]) => JSON.parse(`[${list}]`) as string[],
+    );
+    const everywhere = Object.values(example.expect ?? {}).map(({ self }) => self?.CapMap ?? {});
+    for (const attribute of asked) {
+      if (everywhere.every((map) => attribute in map)) continue;
+      expect(attribute in attributes, `${attribute} at ${name}`).toBe(attribute in held);
+    }
   }
 }
 

@@ -8,6 +8,7 @@ import { isLogin, type Names, type Selector } from "./selector.ts";
 import type { Place, SelectorReader } from "./selector-reader.ts";
 import type { Path, PolicySource } from "./source.ts";
 
+const NO_TARGETS = new Set(["self", "internet", "danger-all", "nonroot"]);
 const MESH_POOL = rangeOfPrefix(parsePrefix("100.64.0.0/10")!);
 const RESERVED_POOLS = ["100.100.100.0/24", "100.115.92.0/23"].map((text) => rangeOfPrefix(parsePrefix(text)!));
 
@@ -132,7 +133,7 @@ export function readNodeAttributes(reader: SelectorReader, { value, path }: Plac
     const target = members.get("target");
     const targets = reader.selectors(target?.value, target?.path ?? where);
     for (const selector of targets) {
-      if (selector.kind === "autogroup" && (selector.name === "self" || selector.name === "internet")) {
+      if (selector.kind === "autogroup" && NO_TARGETS.has(selector.name)) {
         throw reader.fault(target!.path, `"autogroup:${selector.name}" is not valid as a target`);
       }
     }

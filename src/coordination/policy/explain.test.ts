@@ -41,6 +41,14 @@ test("the capabilities, and the line that gives them", () => {
   expect([bob.capabilities, bob.grantedBy]).toEqual([{}, []]);
 });
 
+test("a rule that asks for a posture is named, for what the source is like is not known", () => {
+  const text = `{"tagOwners": {"tag:web": []}, "postures": {"posture:a": ["node:os == 'linux'"]},
+    "grants": [
+      {"src": ["*"], "dst": ["tag:web"], "ip": ["22"], "srcPosture": ["posture:a"]}]}`;
+  const { isAllowed, reason } = explainPolicy(text, "p", { source: "ada@example.com", target: "tag:web:22" });
+  expect([isAllowed, reason]).toEqual([false, "only sources that meet a posture may, by line 3"]);
+});
+
 test("without rules all is allowed, by no line; what the policy does not know is said", () => {
   const open = explainPolicy("{}", "p", { source: "ada@example.com", target: "bob@example.com:22" });
   expect(open).toMatchObject({ isAllowed: true, allowedBy: [] });

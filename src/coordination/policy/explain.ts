@@ -44,7 +44,13 @@ export function explainPolicy(text: string, file: string, question: Question): E
     new Bench(document, some, nodes).trafficProblem(test);
   const placeOf = ({ path }: Grant) => document.source.positionOf(path);
   const problem = problemWith(grants);
-  const reason = problem?.includes("not allowed") === true ? "no rule allows it" : problem;
+  // What a source is like is not known here: say which rules depend on it.
+  const postured = grants.filter(
+    (grant) => grant.postures.length > 0 && problemWith([{ ...grant, postures: [] }]) === undefined,
+  );
+  const lines = postured.map((grant) => placeOf(grant).line).join(", ");
+  const refusal = lines === "" ? "no rule allows it" : `only sources that meet a posture may, by line ${lines}`;
+  const reason = problem?.includes("not allowed") === true ? refusal : problem;
   const capabilities = new Bench(document, grants, nodes).capabilities(source, host);
   const gives = (grant: Grant): boolean =>
     grant.app !== undefined && Object.keys(new Bench(document, [grant], nodes).capabilities(source, host)).length > 0;

@@ -11,6 +11,7 @@ import type { Path } from "./source.ts";
 const VENDOR_CAPABILITIES = new Set(
   ["drive", "relay", "webui", "kubernetes", "tsidp", "secrets"].map((name) => `tailscale.com/cap/${name}`),
 );
+const NO_SOURCES = new Set(["self", "internet", "nonroot"]);
 const SELF_MISUSE = "autogroup:self can only be used with users, groups, or supported autogroups";
 
 /** Reads `acls` and `grants`: both become grants. */
@@ -36,11 +37,8 @@ export class RuleReader {
   #acl(item: unknown, path: Path): readonly Grant[] {
     const { source } = this.#reader;
     const members = source.members(item, path, ["action", "src", "users", "dst", "ports", "proto", "srcPosture"]);
-    const action = members.get("action")?.value;
-    if (action === undefined || action === "") throw this.#reader.fault(path, "action must be specified");
-    if (action !== "accept") {
-      throw this.#reader.fault(members.get("action")!.path, `action="${String(action)}" is not supported`);
-    }
+    const { value: action = "", path: spot = path } = members.get("action") ?? {};
+    if (action !== "accept") throw this.#reader.fault(spot, `action=${JSON.stringify(action)} is not supported`);
     const postures = this.#postures(members.get("srcPosture"));
     const sources = this.#sources(members.get("src") ?? members.get("users"), path);
     const protocols = this.#protocols(members.get("proto"));
@@ -104,11 +102,11 @@ export class RuleReader {
     return this.#reader
       .selectors(place?.value, where, (problem) => `src=${problem}`)
       .map((selector, index) => {
-        if (selector.kind === "autogroup" && selector.name === "self") {
-          throw this.#reader.fault([...where, index], '"autogroup:self" not valid on the src side of a rule');
-        }
-        if (selector.kind === "autogroup" && selector.name === "internet") {
-          throw this.#reader.fault([...where, index], '"autogroup:internet" not valid on the src side of a rule');
+        if (selector.kind === "autogroup" && NO_SOURCES.has(selector.name)) {
+          throw this.#reader.fault(
+            [...where, index],
+            `"autogroup:${selector.name}" not valid on the src side of a rule`,
+          );
         }
         if (selector.kind === "service") {
           throw this.#reader.fault([...where, index], `"${selector.name}" not valid on the src side of a rule`);
@@ -123,6 +121,9 @@ export class RuleReader {
     );
     if (selector.kind === "autogroup" && selector.name === "danger-all") {
       throw this.#reader.fault(path, "cannot use autogroup:danger-all as a dst");
+    }
+    if (selector.kind === "autogroup" && selector.name === "nonroot") {
+      throw this.#reader.fault(path, '"autogroup:nonroot" not valid on the dst side of a rule');
     }
     return selector;
   }

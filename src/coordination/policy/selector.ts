@@ -25,7 +25,7 @@ export const ROLES: readonly string[] = [
   "shared",
 ];
 
-const AUTOGROUPS = new Set(["member", "tagged", "self", "internet", "danger-all", ...ROLES]);
+const AUTOGROUPS = new Set(["member", "tagged", "self", "internet", "danger-all", "nonroot", ...ROLES]);
 
 export interface Names {
   readonly hosts: ReadonlyMap<string, string>;

@@ -108,6 +108,8 @@ test("server, gateway, serve, and a node of the library, as a person types them"
     socket,
   ];
   await start(gateway, "gateway.started");
+  // It joins after that line, and addresses go by who comes first.
+  await expect.poll(async () => (await sallyport("--socket", socket, "ip", "-4")).status, { timeout: 15_000 }).toBe(0);
   const node = await createNode({
     controlUrl: url,
     authKey: key,

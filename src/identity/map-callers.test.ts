@@ -52,6 +52,12 @@ test.each([
   ["tagged", node(2, "k", "100.64.0.2", { Tags: ["tag:ci"] }), "100.64.0.2", "tagged"],
   ["ID-18 routed", node(2, "k", "100.64.0.2", { AllowedIPs: ["10.1.0.0/24"] }), "10.1.0.9", "routed"],
   ["expired", node(2, "k", "100.64.0.2", { KeyExpiry: "2020-01-01T00:00:00Z" }), "100.64.0.2", "IDENTITY_EXPIRED"],
+  [
+    "expired long ago",
+    node(2, "k", "100.64.0.2", { KeyExpiry: "1969-01-01T00:00:00Z" }),
+    "100.64.0.2",
+    "IDENTITY_EXPIRED",
+  ],
   ["never expires", node(2, "k", "100.64.0.2", { KeyExpiry: "0001-01-01T00:00:00Z" }), "100.64.0.2", "user"],
   ["ID-3 no profile", node(9, "k", "100.64.0.2"), "100.64.0.2", "IDENTITY_UNKNOWN_USER"],
   ["ID-3 unknown", node(2, "other", "100.64.0.2"), "100.64.0.2", "IDENTITY_UNKNOWN_PEER"],

@@ -1,6 +1,7 @@
 import { formatAddress, type Prefix, parseAddress, parsePrefix, prefixContains } from "../base/address.ts";
 import type { Proof } from "../base/conn.ts";
 import { Fault } from "../base/fault.ts";
+import { keyExpiryMs } from "../wire/map-apply.ts";
 import type { NetworkMap } from "../wire/network-map.ts";
 import type { CapMap, Node, UserProfile } from "../wire/tailcfg.ts";
 import type { Caller, Callers } from "./caller.ts";
@@ -199,7 +200,5 @@ function digest(node: Node): Known {
     const prefix = parsePrefix(text);
     if (prefix !== undefined && prefix.bits === 8 * prefix.address.length) addresses.add(formatAddress(prefix.address));
   }
-  const expiry = node.KeyExpiry === undefined ? Number.NaN : Date.parse(node.KeyExpiry);
-  // Go's zero time (year 1) means never.
-  return { node, addresses, expiry: Number.isNaN(expiry) || expiry <= 0 ? Infinity : expiry };
+  return { node, addresses, expiry: keyExpiryMs(node) };
 }

@@ -6,6 +6,8 @@ import type { MapRequest, RegisterRequest } from "../../wire/tailcfg.ts";
 import { type ControlHandler, statusOfFault } from "../control-handler.ts";
 import { MapStream, type MapTraffic } from "./map-stream.ts";
 
+const LONGEST_LOGGED = 200;
+
 /** CS-7. */
 const LARGEST_BODY = 1024 * 1024;
 const BODY_WITHIN_MS = 30_000;
@@ -28,7 +30,11 @@ export function serveMachine(session: ServerHttp2Session, options: MachineOption
     serve(stream, headers, options).catch((error: unknown) => {
       const status = error instanceof Fault ? statusOf(error.code) : 500;
       const text = error instanceof Fault ? error.message : "internal error";
-      options.log.warn("control.request.failed", { path: headers[":path"], status, error: messageOf(error) });
+      options.log.warn("control.request.failed", {
+        path: headers[":path"]?.slice(0, LONGEST_LOGGED),
+        status,
+        error: messageOf(error),
+      });
       if (stream.headersSent) stream.close(0x2);
       else respondText(stream, status, text);
     });

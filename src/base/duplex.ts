@@ -1,11 +1,11 @@
-import { Duplex } from "node:stream";
 import type { Conn, Proof } from "./conn.ts";
 import { Fault } from "./fault.ts";
+import { SocketDuplex } from "./socket-duplex.ts";
 
 const READ_CREDIT_BYTES = 512 * 1024;
 
 /** A `Conn` as a Node stream, usable as the socket of `tls`, `http` and `http2`. */
-export class ConnDuplex extends Duplex {
+export class ConnDuplex extends SocketDuplex {
   readonly proof: Proof;
   /** What `node:http` and `node:tls` read of a socket. Text for logs, never an identity. */
   readonly remoteAddress: string;
@@ -77,23 +77,6 @@ export class ConnDuplex extends Duplex {
     else this.#conn.abort(new Fault("CONN_CLOSED", "Connection closed by its user", { cause: error ?? undefined }));
     pending?.(error);
     done(error);
-  }
-
-  // What node:http and node:tls call on a net.Socket.
-  setNoDelay(): this {
-    return this;
-  }
-  setKeepAlive(): this {
-    return this;
-  }
-  setTimeout(): this {
-    return this;
-  }
-  ref(): this {
-    return this;
-  }
-  unref(): this {
-    return this;
   }
 }
 

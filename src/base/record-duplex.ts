@@ -1,6 +1,7 @@
-import { Duplex } from "node:stream";
+import type { Duplex } from "node:stream";
 import { concatBytes } from "./bytes.ts";
 import { Fault } from "./fault.ts";
+import { SocketDuplex } from "./socket-duplex.ts";
 
 /** Bounded records on a byte stream: a header that tells the body's length, then the body. */
 export interface RecordCodec {
@@ -19,7 +20,7 @@ export interface RecordCodec {
  * counters would be out of step. The end of one direction ends both (as http2 on a
  * half-closed JavaScript stream fails an assertion of Node's, js_stream_socket); inside a record it is a fault.
  */
-export class RecordDuplex extends Duplex {
+export class RecordDuplex extends SocketDuplex {
   readonly #inner: Duplex;
   readonly #codec: RecordCodec;
   #pending: Uint8Array = new Uint8Array(0);
@@ -96,22 +97,5 @@ export class RecordDuplex extends Duplex {
     this.#pending = new Uint8Array(0);
     this.#inner.destroy();
     done(error);
-  }
-
-  // What node:http2 calls on a net.Socket.
-  setNoDelay(): this {
-    return this;
-  }
-  setKeepAlive(): this {
-    return this;
-  }
-  setTimeout(): this {
-    return this;
-  }
-  ref(): this {
-    return this;
-  }
-  unref(): this {
-    return this;
   }
 }

@@ -19,10 +19,6 @@ export function serveDifference(before: ServeConfig, after: ServeConfig): ServeD
   };
 }
 
-export function isUnchanged(difference: ServeDifference): boolean {
-  return difference.added.length + difference.removed.length + difference.changed.length === 0;
-}
-
 function flatten(config: ServeConfig): ReadonlyMap<string, string> {
   const found = new Map<string, string>();
   for (const [port, handler] of Object.entries(config.TCP ?? {})) {

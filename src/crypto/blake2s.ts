@@ -2,8 +2,6 @@ import { createHash } from "node:crypto";
 import { blake2s } from "@noble/hashes/blake2.js";
 import { concatBytes } from "../base/bytes.ts";
 
-/** Length of `hash`, `hmac` and each output of `kdf`. */
-export const HASH_BYTES = 32;
 export const MAC_BYTES = 16;
 const BLOCK_BYTES = 64;
 

@@ -1,4 +1,4 @@
-import { Duplex } from "node:stream";
+import { SocketDuplex } from "../base/socket-duplex.ts";
 
 /** What may be on its way in one direction before the writer waits. */
 const WINDOW_BYTES = 256 * 1024;
@@ -7,7 +7,7 @@ const WINDOW_BYTES = 256 * 1024;
 export type Carry = (arrive: () => void) => void;
 
 /** One end of a byte stream in memory; what a socket has and `node:http`, `node:http2` and `node:tls` use. */
-export class MemoryStream extends Duplex {
+export class MemoryStream extends SocketDuplex {
   readonly remoteAddress: string;
   readonly remotePort: number = 0;
   bytesRead: number = 0;
@@ -78,22 +78,5 @@ export class MemoryStream extends Duplex {
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
     this.#carry(() => void this.#peer.destroy());
     done(error);
-  }
-
-  // What node:http and node:tls call on a net.Socket.
-  setNoDelay(): this {
-    return this;
-  }
-  setKeepAlive(): this {
-    return this;
-  }
-  setTimeout(): this {
-    return this;
-  }
-  ref(): this {
-    return this;
-  }
-  unref(): this {
-    return this;
   }
 }

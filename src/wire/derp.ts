@@ -22,7 +22,6 @@ export const DERP = {
 
 export const DERP_VERSION = 2;
 export const DERP_KEY_BYTES = 32;
-export const DERP_NONCE_BYTES = 24;
 /** The largest packet that a server relays. */
 export const DERP_PACKET_BYTES = 65_536;
 /** The largest frame that a client takes. */

@@ -41,7 +41,6 @@ export const UDP_GRO = 104;
 export const MSG_DONTWAIT = 0x40;
 export const MSG_NOSIGNAL = 0x4000;
 export const EAGAIN = 11;
-export const ENOBUFS = 105;
 export const UV_READABLE = 1;
 export const UV_WRITABLE = 2;
 const UV_POLL = 8;

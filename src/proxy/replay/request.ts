@@ -104,10 +104,6 @@ export function hidesDots(path: string): boolean {
 }
 
 /** The tokens that Node's parser knows, upper case as RFC 9110 section 9.1 demands. */
-export function isKnownMethod(method: string): boolean {
-  return KNOWN_METHODS.has(method);
-}
-
 const KNOWN_METHODS: ReadonlySet<string> = new Set(METHODS);
 
 export function isHost(text: string): boolean {

@@ -5,6 +5,7 @@ import type { AddressInfo } from "node:net";
 import { connect } from "node:tls";
 import { SubjectAlternativeNameExtension, X509CertificateGenerator } from "@peculiar/x509";
 import { expect, onTestFinished, test } from "vitest";
+import { createMetaCertificate } from "../../test/suites/meta-certificate.ts";
 import { toHex } from "../base/bytes.ts";
 import { systemClock } from "../base/clock.ts";
 import { silentLog } from "../base/log.ts";
@@ -16,7 +17,6 @@ import { connectRegion } from "../mesh/derp/derp-connection.ts";
 import { DERP, DerpFrameReader, encodeDerpFrame } from "../wire/derp.ts";
 import type { DerpNode, DerpRegion } from "../wire/tailcfg.ts";
 import { DerpServer } from "./derp-server.ts";
-import { createMetaCertificate } from "./meta-certificate.ts";
 
 async function relay() {
   const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };

@@ -6,6 +6,7 @@ import { Fault } from "../base/fault.ts";
 import { type Log, silentLog } from "../base/log.ts";
 import { systemRandom } from "../base/random.ts";
 import type { Store } from "../base/store.ts";
+import { serveConfigEtag } from "../config/serve-document.ts";
 import { serveWarnings } from "../config/serve-warnings.ts";
 import type { MountRules } from "../config/services.ts";
 import { Assertions } from "../identity/assertions.ts";
@@ -166,7 +167,7 @@ export class Gateway {
   declare(config: ServeConfig, rulesOf?: (port: number, mount: string) => MountRules | undefined): void {
     this.check(config);
     this.#rulesOf = rulesOf;
-    if (JSON.stringify(config) === JSON.stringify(this.#stored)) return;
+    if (serveConfigEtag(config) === serveConfigEtag(this.#stored)) return;
     this.#stored = config;
     this.#serveConfig = effectiveConfig(config);
     this.#warn();

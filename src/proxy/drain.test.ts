@@ -1,10 +1,9 @@
 import http2 from "node:http2";
-import tls from "node:tls";
 import { afterEach, describe, expect, test } from "vitest";
 import {
   closeScenes,
   GATE,
-  onClose,
+  http2Client,
   onHeads,
   proxyScene,
   rawBackend,
@@ -65,15 +64,7 @@ describe("PR-6 a gateway that is told to end", () => {
   test("HTTP/2 callers finish their streams and are told to go", async () => {
     const { ends, config } = await slowBackend();
     const scene = proxyScene(config);
-    const secure = tls.connect({
-      socket: scene.connect(443),
-      servername: GATE,
-      ALPNProtocols: ["h2"],
-      rejectUnauthorized: false,
-    });
-    const session = http2.connect(`https://${GATE}`, { createConnection: () => secure });
-    session.on("error", () => undefined);
-    onClose(() => session.destroy());
+    const session = await http2Client(scene);
     const stream = session.request({ ":path": "/slow" });
     const saw = textOf(stream);
     await expect.poll(() => saw.text).toContain("12345");

@@ -10,6 +10,7 @@ import {
   certificateOf,
   closeScenes,
   GATE,
+  http2Client,
   onClose,
   type ProxyScene,
   proxyScene,
@@ -46,15 +47,6 @@ async function http2Backend(onStream: OnStream, isSecure = false): Promise<Http2
   await once(server, "listening");
   made.port = (server.address() as AddressInfo).port;
   return made;
-}
-
-async function http2Client(scene: ProxyScene): Promise<ClientHttp2Session> {
-  const { cert } = await certificateOf(GATE);
-  const secure = tls.connect({ socket: scene.connect(443), servername: GATE, ca: cert, ALPNProtocols: ["h2"] });
-  const session = http2.connect(`https://${GATE}`, { createConnection: () => secure });
-  session.on("error", () => undefined);
-  onClose(() => session.destroy());
-  return session;
 }
 
 interface Call {

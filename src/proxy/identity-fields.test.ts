@@ -1,9 +1,17 @@
 import { once } from "node:events";
-import http2 from "node:http2";
-import tls from "node:tls";
+import type http2 from "node:http2";
 import fc from "fast-check";
 import { afterEach, expect, test } from "vitest";
-import { ALICE, closeScenes, GATE, onClose, proxyScene, read, webConfig } from "../../test/suites/proxy-scene.ts";
+import {
+  ALICE,
+  closeScenes,
+  GATE,
+  http2Client,
+  onClose,
+  proxyScene,
+  read,
+  webConfig,
+} from "../../test/suites/proxy-scene.ts";
 import { fieldLines, type RecordingBackend, recordingBackend } from "../../test/suites/recording-backend.ts";
 import type { Proof } from "../base/conn.ts";
 import { connPair } from "../base/conn-pair.ts";
@@ -176,14 +184,7 @@ test.each(CALLERS)(
       ),
     ).toEqual(new Set(["200"]));
 
-    const secure = tls.connect({
-      socket: connect(443),
-      servername: GATE,
-      rejectUnauthorized: false,
-      ALPNProtocols: ["h2"],
-    });
-    const session = http2.connect(`https://${GATE}`, { createConnection: () => secure });
-    onClose(() => session.destroy());
+    const session = await http2Client({ connect });
     for (const { name, value, times } of overHttp2) {
       const stream = session.request({
         ":path": "/x",
@@ -312,14 +313,7 @@ test("ID-6: trailers carry nothing reserved, over HTTP/1 and HTTP/2", async () =
     ),
   );
   await ask(connect(80), requests);
-  const secure = tls.connect({
-    socket: connect(443),
-    servername: GATE,
-    rejectUnauthorized: false,
-    ALPNProtocols: ["h2"],
-  });
-  const session = http2.connect(`https://${GATE}`, { createConnection: () => secure });
-  onClose(() => session.destroy());
+  const session = await http2Client({ connect });
   for (const name of names) {
     const stream = session.request({ ":path": "/x", ":method": "POST", te: "trailers" }, { waitForTrailers: true });
     stream.on("wantTrailers", () => stream.sendTrailers({ [name.toLowerCase()]: "forged" }));
@@ -339,14 +333,7 @@ test("ID-6: trailers carry nothing reserved, over HTTP/1 and HTTP/2", async () =
 
 test("ID-9: capabilities belong to the request: two mounts interleaved on one HTTP/2 connection", async () => {
   const { backend, connect } = await stage(() => ALICE);
-  const secure = tls.connect({
-    socket: connect(443),
-    servername: GATE,
-    rejectUnauthorized: false,
-    ALPNProtocols: ["h2"],
-  });
-  const session = http2.connect(`https://${GATE}`, { createConnection: () => secure });
-  onClose(() => session.destroy());
+  const session = await http2Client({ connect });
   const streams = Array.from({ length: 300 }, (_, i) =>
     session.request({ ":path": i % 2 === 0 ? `/x${i}` : `/b/${i}` }),
   );

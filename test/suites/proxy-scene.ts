@@ -1,6 +1,7 @@
 import "reflect-metadata";
 import { webcrypto } from "node:crypto";
 import { once } from "node:events";
+import http2, { type ClientHttp2Session } from "node:http2";
 import net, { type AddressInfo } from "node:net";
 import { Duplex } from "node:stream";
 import tls from "node:tls";
@@ -182,4 +183,14 @@ async function createCertificate(name: string): Promise<{ cert: string; key: str
   });
   const key = Buffer.from(await webcrypto.subtle.exportKey("pkcs8", keys.privateKey)).toString("base64");
   return { cert: made.toString("pem"), key: `-----BEGIN PRIVATE KEY-----\n${key}\n-----END PRIVATE KEY-----\n` };
+}
+
+/** An HTTP/2 caller of the gate, over TLS. */
+export async function http2Client({ connect }: Pick<ProxyScene, "connect">): Promise<ClientHttp2Session> {
+  const { cert } = await certificateOf(GATE);
+  const secure = tls.connect({ socket: connect(443), servername: GATE, ca: cert, ALPNProtocols: ["h2"] });
+  const session = http2.connect(`https://${GATE}`, { createConnection: () => secure });
+  session.on("error", () => undefined);
+  onClose(() => session.destroy());
+  return session;
 }

@@ -1,13 +1,13 @@
 import "reflect-metadata";
 import { webcrypto } from "node:crypto";
 import * as x509 from "@peculiar/x509";
-import { toHex } from "../base/bytes.ts";
-import { DERP_VERSION } from "../wire/derp.ts";
+import { toHex } from "../../src/base/bytes.ts";
+import { DERP_VERSION } from "../../src/wire/derp.ts";
 
 const THIRTY_DAYS_MS = 30 * 86_400_000;
 
 /**
- * A certificate to append to the relay's own chain (PEM). It proves nothing: it tells stock clients the relay's key and
+ * A certificate that stock relays append to their own chain (PEM); ours does not, as 1.82 refuses it. It proves nothing: it tells stock clients the relay's key and
  * protocol version, so that they send their first frames together with the request (`Derp-Fast-Start`), which saves a
  * round trip. Upstream `derp/derpserver:initMetacert`; clients read its name and serial number and nothing else.
  */

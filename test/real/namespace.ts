@@ -90,7 +90,7 @@ export function createNamespace(): Namespace {
 }
 
 /** Waits until `probe` gives something; throws with `what` when it never does. */
-export async function eventually<T>(what: string, probe: () => T | undefined, timeoutMs = 15_000): Promise<T> {
+export async function eventually<T>(what: string, probe: () => T | undefined, timeoutMs = 30_000): Promise<T> {
   const end = performance.now() + timeoutMs;
   for (;;) {
     const found = probe();

@@ -16,7 +16,7 @@ import type { CongestionControl } from "../../src/mesh/tcpip/congestion.ts";
 import { Netstack } from "../../src/mesh/tcpip/netstack.ts";
 import { openUdpIo } from "../../src/mesh/udp/udp-io.ts";
 import { WireGuard } from "../../src/mesh/wireguard/device.ts";
-import { eventually, type Namespace } from "./namespace.ts";
+import { eventually, type Namespace, type Space } from "./namespace.ts";
 import type { RelayCounts, RelayOptions } from "./udp-relay.ts";
 
 /** Our WireGuard and our TCP/IP over one UDP socket, with one static peer and nothing else of a node. */
@@ -122,7 +122,7 @@ export async function openUserspacePeer(options: UserspacePeerOptions): Promise<
 
 /** Debian's wireguard-go in a namespace, driven by `wg` and `ip`. */
 export async function startWireguardGo(
-  space: Namespace,
+  space: Space,
   link: string,
   options: {
     readonly privateKey: Uint8Array;
@@ -133,22 +133,35 @@ export async function startWireguardGo(
       readonly publicKey: Uint8Array;
       readonly allowedIps: string;
       readonly endpoint?: string;
+      readonly psk?: Uint8Array | undefined;
     }[];
   },
 ): Promise<void> {
-  space.start("wireguard-go", ["-f", link], { WG_PROCESS_FOREGROUND: "1" });
-  await eventually("the UAPI socket", () => existsSync(`/var/run/wireguard/${link}.sock`) || undefined);
+  const socket = `/var/run/wireguard/${link}.sock`; // of the file system, so shared by all namespaces
+  rmSync(socket, { force: true });
+  const child = space.start("wireguard-go", ["-f", link], { WG_PROCESS_FOREGROUND: "1" });
+  const said: string[] = [];
+  for (const stream of [child.stdout!, child.stderr!]) stream.on("data", (chunk) => said.push(String(chunk)));
+  await eventually("wireguard-go", () => {
+    if (child.exitCode !== null) throw new Error(`wireguard-go ended with ${child.exitCode}: ${said.join("")}`);
+    return existsSync(socket) || undefined;
+  });
   const scratch = mkdtempSync(path.join(tmpdir(), "sallyport-key-"));
   const keyFile = path.join(scratch, "key");
   const base64 = (bytes: Uint8Array) => Buffer.from(bytes).toString("base64");
   writeFileSync(keyFile, base64(options.privateKey), { mode: 0o600 });
   const listen = options.listenPort === undefined ? [] : ["listen-port", String(options.listenPort)];
   space.run("wg", "set", link, "private-key", keyFile, ...listen);
-  rmSync(scratch, { recursive: true });
-  for (const peer of options.peers) {
-    const endpoint = peer.endpoint === undefined ? [] : ["endpoint", peer.endpoint];
-    space.run("wg", "set", link, "peer", base64(peer.publicKey), "allowed-ips", peer.allowedIps, ...endpoint);
+  for (const { publicKey, allowedIps, endpoint, psk } of options.peers) {
+    const args = ["peer", base64(publicKey), "allowed-ips", allowedIps];
+    if (endpoint !== undefined) args.push("endpoint", endpoint);
+    if (psk !== undefined) {
+      writeFileSync(keyFile, base64(psk));
+      args.push("preshared-key", keyFile);
+    }
+    space.run("wg", "set", link, ...args);
   }
+  rmSync(scratch, { recursive: true });
   for (const address of options.addresses) {
     if (address.includes(":")) space.run("ip", "-6", "addr", "add", address, "dev", link, "nodad");
     else space.run("ip", "addr", "add", address, "dev", link);

@@ -1,6 +1,4 @@
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { type ChildProcess, spawn } from "node:child_process";
 import path from "node:path";
 import { createInterface, type Interface } from "node:readline";
 import { afterEach, expect, test } from "vitest";
@@ -8,36 +6,18 @@ import { toHex } from "../../src/base/bytes.ts";
 import { systemRandom } from "../../src/base/random.ts";
 import { availableAeads } from "../../src/crypto/aead/choose.ts";
 import { generatePrivateKey, publicKeyOf } from "../../src/crypto/keys.ts";
-import { findPeer, isRoot, peersOrSkip } from "../peers.ts";
+import { isRoot, peersOrSkip } from "../peers.ts";
+import { createSpace, eventually } from "./namespace.ts";
+import { startWireguardGo } from "./userspace-peer.ts";
 
 const { missing } = peersOrSkip("wireguard-go", "wg", "ip", "python3");
 const skip = missing ?? (isRoot ? undefined : "network namespaces need root");
 const PORT = 51_820;
-const base64 = (bytes: Uint8Array) => Buffer.from(bytes).toString("base64");
 
 const undo: (() => void)[] = [];
 afterEach(() => {
   for (const step of undo.splice(0).reverse()) step();
 });
-
-function run(command: string, ...args: string[]): string {
-  const { status, stdout, stderr } = spawnSync(findPeer(command) ?? command, args, {
-    encoding: "utf8",
-    timeout: 60_000,
-  });
-  if (status !== 0)
-    throw new Error(`Cannot run "${command} ${args.join(" ")}": ${stderr || stdout}, exit code 0 wanted`);
-  return stdout;
-}
-
-async function until<T>(get: () => T | undefined): Promise<T> {
-  for (let i = 0; i < 100; i++) {
-    const value = get();
-    if (value !== undefined) return value;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  throw new Error("Cannot go on: nothing after 5 s, an answer wanted");
-}
 
 /** Run inside: 20 ICMP and 20 UDP packets with `bytes` of payload each; prints how many came back whole. */
 const ECHO = `
@@ -65,44 +45,27 @@ print(back[0], back[1])
 `;
 
 /** One namespace with wireguard-go as 10.77.0.1 and our peer as 10.77.0.2, both on its loopback interface. */
-async function network(aead: string, usesPsk: boolean) {
-  const name = `sp-wg-${process.pid}-${aead.slice(0, 4)}`;
-  const folder = mkdtempSync(path.join(tmpdir(), "sallyport-wg-"));
-  undo.push(() => rmSync(folder, { recursive: true }));
-  run("ip", "netns", "add", name);
-  undo.push(() => run("ip", "netns", "del", name));
-  const inside = (...args: string[]) => run("ip", "netns", "exec", name, ...args);
-  inside("ip", "link", "set", "lo", "up");
-
+async function network(aead: string, psk?: Uint8Array) {
+  const space = createSpace();
+  undo.push(() => space.close());
   const theirs = generatePrivateKey(systemRandom);
   const ours = generatePrivateKey(systemRandom);
-  const psk = usesPsk ? systemRandom(32) : new Uint8Array(32);
-  const go = spawn("ip", ["netns", "exec", name, findPeer("wireguard-go")!, "--foreground", "wg0"], {
-    stdio: "ignore",
-  });
-  undo.push(() => void go.kill());
-  await until(() => {
-    const { status } = spawnSync("ip", ["netns", "exec", name, "wg", "show", "wg0"]);
-    return status === 0 ? true : undefined;
-  });
-
   const script = path.join(import.meta.dirname, "wireguard-echo-peer.ts");
-  const args = [toHex(ours), toHex(publicKeyOf(theirs)), String(PORT), toHex(psk), aead];
-  const peer = spawn("ip", ["netns", "exec", name, process.execPath, script, ...args], {
+  const args = [toHex(ours), toHex(publicKeyOf(theirs)), String(PORT), toHex(psk ?? new Uint8Array(32)), aead];
+  const peer = spawn("ip", ["netns", "exec", space.name, process.execPath, script, ...args], {
     stdio: ["pipe", "pipe", "inherit"],
   });
   undo.push(() => void peer.kill());
   const lines = createInterface({ input: peer.stdout! });
   const { port } = (await line(lines)) as { port: number };
-
-  writeFileSync(path.join(folder, "private"), base64(theirs), { mode: 0o600 });
-  writeFileSync(path.join(folder, "psk"), base64(psk), { mode: 0o600 });
-  const peerArgs = ["peer", base64(publicKeyOf(ours)), "allowed-ips", "10.77.0.2/32", "endpoint", `127.0.0.1:${port}`];
-  if (usesPsk) peerArgs.push("preshared-key", path.join(folder, "psk"));
-  inside("wg", "set", "wg0", "listen-port", String(PORT), "private-key", path.join(folder, "private"), ...peerArgs);
-  inside("ip", "address", "add", "10.77.0.1/24", "dev", "wg0");
-  inside("ip", "link", "set", "wg0", "mtu", "1280", "up");
-  return { inside, ask: (command: string) => ask(peer, lines, command) };
+  await startWireguardGo(space, `we${space.name.slice(2)}`, {
+    privateKey: theirs,
+    addresses: ["10.77.0.1/24"],
+    mtu: 1280,
+    listenPort: PORT,
+    peers: [{ publicKey: publicKeyOf(ours), allowedIps: "10.77.0.2/32", endpoint: `127.0.0.1:${port}`, psk }],
+  });
+  return { inside: space.run, ask: (command: string) => ask(peer, lines, command) };
 }
 
 function line(lines: Interface): Promise<unknown> {
@@ -130,11 +93,11 @@ test.skipIf(skip !== undefined).for(availableAeads().map(({ name }) => name))(
   `wireguard-go begins: its packets come back through ${skip === undefined ? "%s" : `(skipped: ${skip})`}`,
   { timeout: 60_000 },
   async (aead) => {
-    const { inside, ask } = await network(aead, true);
+    const { inside, ask } = await network(aead, systemRandom(32));
     expect(inside("python3", "-c", ECHO, "56")).toBe("20 20\n");
     expect(inside("python3", "-c", ECHO, "1252")).toBe("20 20\n"); // just the MTU
     expect(await ask("state")).toMatchObject({ answered: 80, hasSession: true, drops: quiet });
-    expect(inside("wg", "show", "wg0", "latest-handshakes")).not.toMatch(/\t0\n/);
+    expect(inside("wg", "show", "all", "latest-handshakes")).not.toMatch(/\t0\n/);
   },
 );
 
@@ -142,9 +105,9 @@ test.skipIf(skip !== undefined)(
   `we begin: our handshake is answered, then its packets come back${skip === undefined ? "" : ` (skipped: ${skip})`}`,
   { timeout: 60_000 },
   async () => {
-    const { inside, ask } = await network("node-crypto", false);
+    const { inside, ask } = await network("node-crypto");
     await ask("initiate");
-    await until(() => (/\t0\n/.test(inside("wg", "show", "wg0", "latest-handshakes")) ? undefined : true));
+    await eventually("a handshake", () => !/\t0\n/.test(inside("wg", "show", "all", "latest-handshakes")) || undefined);
     expect(await ask("state")).toMatchObject({ hasSession: true, drops: quiet });
     expect(inside("python3", "-c", ECHO, "1")).toBe("20 20\n");
     expect(await ask("state")).toMatchObject({ answered: 40, drops: quiet });

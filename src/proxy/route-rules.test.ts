@@ -85,6 +85,33 @@ test.each(Object.entries(FROM))("ID-19: unsafe requests and upgrades from %s", a
   expect(await statusOf(made, "POST", "/", fields)).toBe("200");
 });
 
+test("ID-19: 432 spellings of where a request comes from: what a foreign page could send never gets in, the rest does", async () => {
+  const made = await stage({ crossSite: "deny" });
+  const sites = [undefined, "same-origin", "none", "cross-site", "CROSS-SITE", "cross-site, none"];
+  const origins = [undefined, `http://${GATE}`, `HTTP://${GATE.toUpperCase()}`, `http://${GATE}.evil.example`]
+    .concat([`http://${GATE}@evil.example`, "null"])
+    .map((origin) => ({ origin, isOurs: origin === undefined || new RegExp(`^http://${GATE}$`, "i").test(origin) }));
+  const methods = ["POST", "PUT", "DELETE", "PATCH", "GET", "HEAD"];
+  let asked = 0;
+  for (const method of methods) {
+    for (const site of sites) {
+      for (const { origin, isOurs } of origins) {
+        for (const name of ["Origin", "oRIGIN"]) {
+          const fields = [site && `Sec-Fetch-Site: ${site}\r\n`, origin && `${name}: ${origin}\r\n`].join("");
+          const isForeign = site?.toLowerCase().includes("cross-site") || !isOurs;
+          const isUpgrade = method === "GET";
+          const isDenied = isForeign && method !== "HEAD";
+          const wanted = isDenied ? "403" : isUpgrade ? "101" : "200";
+          const status = await statusOf(made, method, "/strict", (isUpgrade ? UPGRADE : "") + fields);
+          expect([method, fields, status]).toEqual([method, fields, wanted]);
+          asked += isDenied ? 0 : 1;
+          expect(made.backend.requests).toHaveLength(asked);
+        }
+      }
+    }
+  }
+});
+
 const OTHER_NAMES = ["Content_Length", "Transfer_Encoding", "X.Y", "webhook_id", "x~y", "X_Forwarded_For", "X!", "X'Y"];
 
 test("ID-2: names that a backend may fold are dropped, but for listed ones, whose twins are dropped instead", async () => {
@@ -96,6 +123,30 @@ test("ID-2: names that a backend may fold are dropped, but for listed ones, whos
   const isOdd = ([, value]: [string, string]): boolean => /odd|twin|evil/.test(value);
   expect(plain!.filter(isOdd)).toEqual([["webhook-id", "twin"]]);
   expect(strict!.filter(isOdd)).toEqual([["webhook_id", "odd"]]);
+});
+
+test("ID-2: over 600 names with one other character each reach no backend, and all are 400 where the operator asks for it", async () => {
+  const dropping = await stage({});
+  const rejecting = await stage({ onOtherName: "reject" });
+  const bases = ["Content-Length", "Transfer-Encoding", "Host", "Cookie", "X-Forwarded-For", "Webhook-Id", "a"];
+  const names = bases.flatMap((base) =>
+    [..."!#$%&'*+._`|~^"].flatMap((mark) => [
+      ...[base.replaceAll("-", mark), `${mark}${base}`, `${base}${mark}`].filter((name) => name !== base),
+      ...[1, 2, 3].map((at) => `${base.slice(0, at)}${mark}${base.slice(at)}`),
+      `${base.toUpperCase()}${mark}${mark}x`,
+    ]),
+  );
+  expect(new Set(names).size).toBeGreaterThan(600);
+  for (let i = 0; i < names.length; i += 60) {
+    const fields = names.slice(i, i + 60).map((name) => `${name}: evil\r\n`);
+    expect(await statusOf(dropping, "GET", "/strict", `${fields.join("")}X-Plain: good\r\n`)).toBe("200");
+    for (const field of fields)
+      expect([field, await statusOf(rejecting, "GET", "/strict", field)]).toEqual([field, "400"]);
+  }
+  expect(rejecting.backend.requests).toHaveLength(0);
+  const seen = dropping.backend.requests.flatMap(fieldLines);
+  expect(seen.filter(([, value]) => /evil/.test(value))).toEqual([]);
+  expect(seen.filter(([name]) => name.toLowerCase() === "x-plain")).toHaveLength(Math.ceil(names.length / 60));
 });
 
 test.each(OTHER_NAMES)("ID-2: %s is 400 where the operator asks for it", async (name) => {

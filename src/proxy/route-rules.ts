@@ -19,7 +19,7 @@ const SAFE: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS"]);
 /** Does another site's page ask, by what every browser of today says of itself? Programs say nothing of the kind. */
 export function isCrossSite({ method, headers }: IncomingMessage, served: string, isUpgrade: boolean): boolean {
   if (SAFE.has(method ?? "") && !isUpgrade) return false;
-  if (headers["sec-fetch-site"] === "cross-site") return true;
+  if (/cross-site/i.test(String(headers["sec-fetch-site"]))) return true; // doubled by somebody on the way, too
   const { origin } = headers;
   return origin !== undefined && originOf(origin) !== originOf(served);
 }

@@ -202,6 +202,13 @@ describe("CS-9: refused in the hosted service's words", () => {
     expect(of('{"groups": {"group:a": ["group:b"]}}')).toThrow(
       'groups["group:a"]: "group:b": group members cannot be recursive',
     );
+    // The innermost first, also where they go round in a circle.
+    expect(of('{"groups": {"group:a": ["group:b"], "group:b": ["group:c"], "group:c": []}}')).toThrow(
+      'groups["group:b"]: "group:c": group members cannot be recursive',
+    );
+    expect(of('{"groups": {"group:a": ["group:b"], "group:b": ["group:a"]}}')).toThrow(
+      'groups["group:b"]: "group:a": group members cannot be recursive',
+    );
     expect(of('{"tagOwners": {"tag:1x": []}}')).toThrow(
       `tagOwners["tag:1x"]: tag names must start with a letter, after 'tag:'`,
     );
@@ -227,6 +234,7 @@ test.each([
   ssh('"users": ["autogroup:internet", "tag:foo", "localpart:", "localpart:foo", "localpart:*@", "مستخدم"]'),
   ssh('"users": ["root"], "acceptEnv": ["**", "*X*", "X*Y"], "checkPeriod": "always"'),
   ssh('"users": ["root"], "checkPeriod": "1h30m0.5s"'),
+  ssh('"users": ["root"], "checkPeriod": "0s"'),
   '"nodeAttrs": [{"target": ["*"]}]',
   '"nodeAttrs": [{"target": ["autogroup:admin"], "ipPool": ["100.81.0.0/16"], "app": {"tailscale.com/app-connectors": [{"name": "a"}]}}]',
   '"autoApprovers": {"routes": {"0.0.0.0/0": ["tag:web"]}, "exitNode": [], "services": {"svc:app": ["tag:web"], "tag:web": []}}',
@@ -329,6 +337,19 @@ describe("CS-9: SSH", () => {
     expect(users('"localpart:*@example.com"')).toEqual([]); // of another domain
     const both = wire(rule("autogroup:member", "tag:web", '"localpart:*@example.com"'), web)!;
     expect(both.map(({ sshUsers }) => sshUsers)).toEqual([{ ada: "ada" }]);
+  });
+
+  test("with one's own name among others, each person has rules of their own: the others', then theirs", () => {
+    const rules = wire(rule("autogroup:member", "tag:web", '"localpart:*@example.com", "ubuntu"'), web)!;
+    const others = { root: "", ubuntu: "ubuntu" };
+    expect(rules.map(({ sshUsers }) => sshUsers)).toEqual([others, { ada: "ada" }, others]);
+    expect(from(rules)).toEqual(["100.64.0.1,100.64.0.2", "100.64.0.1,100.64.0.2", "100.64.0.3"]);
+  });
+
+  test("blanks around a name are none of it", () => {
+    expect(wire(rule(" bob@example.org", "tag:web ", '" root", "\\tubuntu"', " accept"), web)).toEqual(
+      wire(rule("bob@example.org", "tag:web", '"root", "ubuntu"'), web),
+    );
   });
 
   test("check rules come first, and leave the verdict to the server", () => {

@@ -267,6 +267,14 @@ describe("CS-9: routes and exit nodes", () => {
     const rules = grant('["*"]', '["lan"]', app).filterFor(second, all);
     expect(rules.map(({ CapGrant }) => CapGrant)).toEqual([undefined]);
   });
+
+  test("a capability that via steers makes no rule, but shows the router and its route", () => {
+    const engine = grant('["ada@example.com"]', '["lan"]', '"app": {"example.com/cap/x": [{}]}, "via": ["tag:db"]');
+    expect(all.flatMap((holder) => engine.filterFor(holder, all))).toEqual([]);
+    expect([[...engine.visibleTo(ada, all)], [...engine.visibleTo(bob, all)]]).toEqual([[6], []]);
+    expect([...engine.visibleTo(second, all)]).toEqual([1, 2]);
+    expect([engine.routesFor(ada, second, all), engine.routesFor(bob, second, all)]).toEqual([["10.1.0.0/16"], []]);
+  });
 });
 
 describe("CS-9: capabilities", () => {

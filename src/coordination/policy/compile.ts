@@ -65,6 +65,7 @@ export class Compilation {
   readonly #lists: Map<string, readonly string[]> = new Map();
   readonly #numbers: Map<readonly string[], number> = new Map();
   readonly #exits: readonly PolicyNode[];
+  #silent: readonly { readonly grant: Grant; readonly router: PolicyNode }[] | undefined;
   #groups: ReadonlyMap<Admitted, readonly PolicyNode[]> | undefined;
 
   constructor(grants: readonly Grant[], policyNames: Names, nodes: readonly PolicyNode[]) {
@@ -94,8 +95,28 @@ export class Compilation {
       if (exit !== node && this.#exitsThrough(node, exit)) seen.add(exit.id);
       else if (exit === node) for (const other of this.#nodes) if (this.#exitsThrough(other, node)) seen.add(other.id);
     }
+    for (const { grant, router } of this.#silentRouters()) {
+      if (router === node) for (const other of this.#nodes) if (this.#isSource(grant, other)) seen.add(other.id);
+      if (this.#isSource(grant, node)) seen.add(router.id);
+    }
     seen.delete(node.id);
     return seen;
+  }
+
+  /** Capabilities that are steered by `via` make no rule, as the hosted service has it: they only show the router. */
+  #silentRouters(): readonly { readonly grant: Grant; readonly router: PolicyNode }[] {
+    this.#silent ??= this.#grants
+      .filter((grant) => grant.app !== undefined && grant.via.length > 0 && grant.openings.length === 0)
+      .flatMap((grant) =>
+        this.#nodes.filter((node) => this.#carries(grant, node)).map((router) => ({ grant, router })),
+      );
+    return this.#silent;
+  }
+
+  #carries(grant: Grant, node: PolicyNode): boolean {
+    return (
+      grant.via.some((tag) => node.tags.includes(tag)) && this.#destinations(grant.destinations, node, true).length > 0
+    );
   }
 
   #admits({ known, set, ranges }: Admitted, from: PolicyNode): boolean {
@@ -128,6 +149,10 @@ export class Compilation {
       (rule) => rule.DstPorts !== undefined && rule.SrcIPs.some((text) => overlapsAny(text, own)),
     );
     const destinations = new Set(rules.flatMap((rule) => rule.DstPorts!.map(({ IP }) => IP)));
+    for (const { grant, router: silent } of this.#silentRouters()) {
+      if (silent === router && this.#isSource(grant, viewer))
+        for (const text of this.#destinations(grant.destinations, router, true)) destinations.add(text);
+    }
     const canExit = destinations.has("*") || this.#exitsThrough(viewer, router);
     const admitted = this.#admittedBy(viewer).ranges;
     return router.routes.filter((text) => {

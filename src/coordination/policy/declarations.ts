@@ -27,7 +27,7 @@ export function readNames(
     hosts.set(name, address);
   }
   const groups = new Map<string, readonly string[]>();
-  for (const [name, value] of source.entries(at("groups").value, at("groups").path)) {
+  for (const [name, value] of innermostFirst(source.entries(at("groups").value, at("groups").path))) {
     const path = [...at("groups").path, name];
     if (!/^group:./.test(name))
       throw source.fault("POLICY_RULE", path, `groups["${name}"]: group names must start with "group:"`);
@@ -51,6 +51,22 @@ export function readNames(
   }
   const ipsets = readIpsets(source, at("ipsets"), hosts);
   return { hosts, groups, tags, ipsets, postures: readPostures(source, at("postures")) };
+}
+
+/** A group that another names comes before it: of nested ones the hosted service complains of the innermost. */
+function innermostFirst(entries: readonly [string, unknown][]): readonly [string, unknown][] {
+  const byName = new Map(entries);
+  const ordered = new Map<string, unknown>();
+  const under = new Set<string>();
+  const visit = (name: string): void => {
+    if (ordered.has(name) || under.has(name) || !byName.has(name)) return;
+    under.add(name);
+    const members = byName.get(name);
+    if (Array.isArray(members)) for (const member of members) if (typeof member === "string") visit(member);
+    ordered.set(name, members);
+  };
+  for (const [name] of entries) visit(name);
+  return [...ordered];
 }
 
 function readPostures(source: PolicySource, { value, path }: Place): ReadonlyMap<string, Posture> {

@@ -57,8 +57,9 @@ export class PolicySource {
     return value;
   }
 
+  /** Without the blanks around each, as the hosted service reads them. */
   texts(value: unknown, path: Path): readonly string[] {
-    return this.list(value, path).map((item, index) => this.text(item, [...path, index]));
+    return this.list(value, path).map((item, index) => this.text(item, [...path, index]).trim());
   }
 
   text(value: unknown, path: Path): string {

@@ -54,7 +54,7 @@ export function isSameOwner(a: PolicyNode, b: PolicyNode): boolean {
   return !isTagged(a) && !isTagged(b) && a.user !== undefined && a.user === b.user;
 }
 
-/** One rule, and for `localpart:*@domain` one more for each person. */
+/** One rule; with `localpart:*@domain` one for each person, and one more where the domain is theirs. */
 function wireRules(rule: SshRule, sources: readonly PolicyNode[]): readonly WireRule[] {
   const wire = (nodes: readonly PolicyNode[], sshUsers: Readonly<Record<string, string>>): WireRule => ({
     principals: principalsOf(nodes),
@@ -64,15 +64,15 @@ function wireRules(rule: SshRule, sources: readonly PolicyNode[]): readonly Wire
   });
   const domains = rule.users.filter(isLocalpart).map((user) => user.slice(LOCALPART.length));
   const common = rule.users.filter((user) => !isLocalpart(user));
-  const people = domains.length === 0 ? [] : [...Map.groupBy(sources, (node) => node.user)];
-  return [
-    ...(common.length === 0 ? [] : [wire(sources, sshUsersOf(common))]),
-    ...people.flatMap(([login, nodes]) => {
-      const at = login?.lastIndexOf("@") ?? -1;
-      const isAmong = login !== undefined && at > 0 && domains.includes(login.slice(at + 1));
-      return isAmong ? [wire(nodes, { [login.slice(0, at)]: login.slice(0, at) })] : [];
-    }),
-  ];
+  if (domains.length === 0) return [wire(sources, sshUsersOf(common))];
+  return [...Map.groupBy(sources, (node) => node.user)].flatMap(([login, nodes]) => {
+    const at = login?.lastIndexOf("@") ?? -1;
+    const isAmong = login !== undefined && at > 0 && domains.includes(login.slice(at + 1));
+    return [
+      ...(common.length === 0 ? [] : [wire(nodes, sshUsersOf(common))]),
+      ...(isAmong ? [wire(nodes, { [login.slice(0, at)]: login.slice(0, at) })] : []),
+    ];
+  });
 }
 
 const isLocalpart = (user: string): boolean => user.startsWith(LOCALPART) && user.length > LOCALPART.length;

@@ -55,8 +55,8 @@ export function readSsh(
     const members = source.members(item, where, MEMBERS);
     const at = (name: string): Place => members.get(name) ?? { value: undefined, path: where };
     const fail = (problem: string, spot: Path): Error => source.fault("POLICY_RULE", spot, problem);
-    const action = at("action").value;
-    if (action === undefined || action === "") throw fail("action must be specified", where);
+    const action = source.text(at("action").value ?? "", at("action").path).trim();
+    if (action === "") throw fail("action must be specified", where);
     if (action !== "accept" && action !== "check")
       throw fail(`${JSON.stringify(action)} is not a valid action`, at("action").path);
     const users = source.texts(at("users").value, at("users").path);
@@ -111,7 +111,7 @@ function checkPeriod(source: PolicySource, { value, path }: Place): void {
   if (value === undefined || value === null || value === "" || value === "always") return;
   const length = goDurationOf(source.text(value, path));
   if (typeof length === "string") throw source.fault("POLICY_RULE", path, `time: ${length}`);
-  if (length <= 0) {
+  if (length < 0) {
     throw source.fault("POLICY_RULE", path, `checkPeriod ${goDuration(length)} must be a positive duration`);
   }
   if (length > LONGEST_CHECK) {

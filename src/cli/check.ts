@@ -1,7 +1,25 @@
 import { Fault } from "../base/fault.ts";
-import { readServices } from "../config/services.ts";
+import { servedHosts } from "../config/node-serve-config.ts";
+import { readServices, type ServicesConfig } from "../config/services.ts";
+import { certificatePlan } from "../gateway/certificate-plan.ts";
 import { CliExit, type CliIo } from "./io.ts";
 import { terminalLines, terminalText } from "./terminal-text.ts";
+
+/** Which names become public for good, before they do. The node's own name is known to the mesh's server alone. */
+function certificateWords(config: ServicesConfig): string {
+  const facts = { certDomains: [], ownName: "", ownWildcard: false, hasFile: () => false };
+  const plan = certificatePlan({ ...facts, settings: config.certificates, served: servedHosts(config) });
+  const lines = plan.unprovable.map(
+    (name) => `Warning: no configured challenge can prove ${name} to a CA: the local CA signs for it`,
+  );
+  if (plan.published.length > 0) {
+    lines.push(
+      `Names that everybody can read in certificate transparency logs: ${plan.published.join(", ")}`,
+      ...(plan.published.some((name) => name.startsWith("*.")) ? [] : ['("wildcards" keeps single names out of them)']),
+    );
+  }
+  return lines.map((line) => `${terminalText(line)}\n`).join("");
+}
 
 /** `sallyport check FILE`: is this services file right? Reads nothing else, changes nothing. */
 export async function check(args: readonly string[], io: CliIo): Promise<number> {
@@ -13,6 +31,7 @@ export async function check(args: readonly string[], io: CliIo): Promise<number>
   try {
     const found = await readServices(file);
     for (const warning of found.warnings) io.stderr(`Warning: ${terminalText(warning)}\n`);
+    io.stderr(certificateWords(found));
     io.stdout(`${terminalText(file)}: ${found.node.length} endpoints of the node, ${found.services.size} services\n`);
     return 0;
   } catch (thrown) {

@@ -90,6 +90,44 @@ export class LocalClient {
     return (await this.#json("POST", `query-feature?feature=${encodeURIComponent(feature)}`)) as QueryFeatureResponse;
   }
 
+  /** Key and chain. `onWait` hears of it when that takes longer than a second. */
+  async certificatePair(
+    name: string,
+    minValidityMs: number,
+    onWait: (name: string) => void = () => {},
+  ): Promise<{ readonly key: string; readonly chain: string }> {
+    const waiting = setTimeout(() => onWait(name), 1000);
+    try {
+      const query = `type=pair&min_validity=${Math.round(minValidityMs / 1000)}s`;
+      const { body } = await this.#expect(200, "GET", `cert/${encodeURIComponent(name)}?${query}`);
+      const end = body.indexOf("-----BEGIN CERTIFICATE-----");
+      if (end < 0) throw new CliExit("the gateway's answer holds no certificate");
+      return { key: body.slice(0, end), chain: body.slice(end) };
+    } finally {
+      clearTimeout(waiting);
+    }
+  }
+
+  certificates(): Promise<unknown> {
+    return this.#json("GET", "certificates");
+  }
+
+  certificateBudget(): Promise<unknown> {
+    return this.#json("GET", "certificates/budget");
+  }
+
+  renewCertificate(name: string): Promise<unknown> {
+    return this.#json("POST", `certificates/renew?name=${encodeURIComponent(name)}`);
+  }
+
+  async revokeCertificate(name: string): Promise<void> {
+    await this.#json("POST", `certificates/revoke?name=${encodeURIComponent(name)}`);
+  }
+
+  async certificateAdvice(name: string): Promise<string> {
+    return String(await this.#json("POST", `certificates/advice?name=${encodeURIComponent(name)}`));
+  }
+
   /** Notifications until the gateway ends the stream, `signal` fires, or the caller stops asking. */
   async *watch(mask: number, signal: AbortSignal = this.#signal): AsyncGenerator<Notify, void, void> {
     const response = await this.#open("GET", `watch-ipn-bus?mask=${mask}`, undefined, {}, signal);

@@ -23,6 +23,7 @@ const clientCommands: Readonly<Record<string, () => Promise<ClientCommand>>> = {
   set: async () => (await import("./set.ts")).set,
   netcheck: async () => (await import("./netcheck.ts")).netcheck,
   bugreport: async () => (await import("./bugreport.ts")).bugreport,
+  cert: async () => (await import("./cert.ts")).cert,
   ca: async () => (await import("./documents.ts")).ca,
   jwks: async () => (await import("./documents.ts")).jwks,
   metrics: async () => (await import("./documents.ts")).metrics,
@@ -35,6 +36,7 @@ const programs: Readonly<Record<string, () => Promise<Command>>> = {
   check: async () => (await import("./check.ts")).check,
   run: async () => (await import("./run.ts")).run,
   server: async () => (await import("./server.ts")).server,
+  ingress: async () => (await import("./ingress.ts")).ingress,
   policy: async () => (await import("./policy.ts")).policy,
   demo: async () => (await import("./demo.ts")).demo,
 };

@@ -1,15 +1,16 @@
-import { readFile } from "node:fs/promises";
 import path from "node:path";
-import { text } from "node:stream/consumers";
 import { parseArgs } from "node:util";
 import { directoryStore } from "../base/directory-store.ts";
 import { Fault, messageOf } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 import { memoryStore } from "../base/store.ts";
-import { mountRules, nodeServeConfig, readServices, type ServicesConfig } from "../config/services.ts";
+import { authorityOf, type CertificatesConfig, pathsOfKeys } from "../config/certificates.ts";
+import { mountRules, nodeServeConfig } from "../config/node-serve-config.ts";
+import { readServices, type ServicesConfig } from "../config/services.ts";
 import { GatewayAdmin } from "../gateway/admin.ts";
 import { Gateway } from "../gateway/gateway.ts";
 import { openLocalApi } from "../gateway/localapi/index.ts";
+import { readAuthKey } from "./auth-key.ts";
 import { exitOnCrash } from "./crash.ts";
 import type { CliIo } from "./io.ts";
 import { programLog } from "./program-log.ts";
@@ -26,7 +27,11 @@ const USAGE = `sallyport run: a gateway that joins a mesh and serves
   --state DIR           keys and configuration; "mem:" keeps nothing
   --socket PATH         where the other commands reach this gateway  (default: where they look)
   --config FILE         services.hujson: what to serve; read again on SIGHUP
+  --cert-authority CA   letsencrypt, letsencrypt-staging, another CA's directory, or internal (a CA of its own)
+  --cert-authority-bundle FILE
+                        PEM of what may sign that directory's own TLS certificate
   --port PORT           UDP port of the tunnel      (default: any)
+  --trust-ingress A,B   tags and node keys that may deliver Funnel visitors, where the server cannot say so (Headscale)
   --udp ffi|dgram       how UDP is spoken           (default: the fastest that works here)
   --log LEVEL           debug, info, warn or error  (default: info)
 `;
@@ -42,7 +47,10 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       state: { type: "string" },
       socket: { type: "string" },
       config: { type: "string" },
+      "cert-authority": { type: "string" },
+      "cert-authority-bundle": { type: "string" },
       port: { type: "string" },
+      "trust-ingress": { type: "string" },
       udp: { type: "string" },
       log: { type: "string" },
       help: { type: "boolean", short: "h" },
@@ -66,8 +74,12 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   exitOnCrash(log);
   const state = values.state ?? path.join(io.env["HOME"] ?? ".", ".local", "state", "sallyport");
   const store = state === "mem:" ? memoryStore() : await directoryStore(state, log);
-  const authKey = await readAuthKey(values["auth-key"] ?? io.env["TS_AUTHKEY"], values["auth-key"] !== undefined, io);
-  if (values.config !== undefined) await readServices(values.config); // a bad file is told before anything is joined
+  const authKey = await readAuthKey(values["auth-key"], io);
+  const authority = authorityOf(values["cert-authority"], values["cert-authority-bundle"]);
+  const settingsOf = (file: CertificatesConfig): CertificatesConfig =>
+    authority === undefined ? file : { ...file, authority };
+  // A bad file is told before anything is joined.
+  const certificates = settingsOf(values.config === undefined ? {} : (await readServices(values.config)).certificates);
   await using stack = new AsyncDisposableStack();
   const socketPath = values.socket ?? defaultSocketPath(io.env);
   const keyFile = values["auth-key"]?.startsWith("file:") === true ? [values["auth-key"].slice("file:".length)] : [];
@@ -77,12 +89,16 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     log,
     port: Number(values.port ?? 0),
     ...(udp === undefined ? {} : { udp }),
+    trustedIngresses: trustedIngresses(values["trust-ingress"]),
     protectedPaths: [
       socketPath,
       ...(state === "mem:" ? [] : [state]),
       ...(values.config === undefined ? [] : [values.config]),
       ...keyFile,
+      ...pathsOfKeys(certificates),
     ],
+    certificates,
+    ...(state === "mem:" ? {} : { certificateFolder: path.join(state, "certs") }),
     ...(authKey === undefined ? {} : { authKey }),
     ...(values.hostname === undefined ? {} : { hostname: values.hostname }),
     onAuthUrl: (url) => io.stderr(`\nTo authenticate, visit:\n\n\t${url}\n\n`),
@@ -91,7 +107,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   const backend = new GatewayAdmin(gateway);
   const localApi = await openLocalApi({ socketPath, backend, log });
   stack.defer(() => localApi.close());
-  if (values.config !== undefined) stack.defer(await declareServices(gateway, values.config, log));
+  if (values.config !== undefined) stack.defer(await declareServices(gateway, values.config, settingsOf, log));
   log.info("gateway.started", { controlUrl, socketPath, ...gateway.node.means });
   await ended(io.signal);
   log.info("gateway.draining");
@@ -100,7 +116,12 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
 }
 
 /** What the file says is served, and again after SIGHUP; a file that has become bad changes nothing (CF-2). */
-async function declareServices(gateway: Gateway, file: string, log: Log): Promise<() => void> {
+async function declareServices(
+  gateway: Gateway,
+  file: string,
+  settingsOf: (file: CertificatesConfig) => CertificatesConfig,
+  log: Log,
+): Promise<() => void> {
   const read = async (): Promise<ServicesConfig> => {
     const found = await readServices(file);
     gateway.check(nodeServeConfig(found, gateway.name));
@@ -111,11 +132,12 @@ async function declareServices(gateway: Gateway, file: string, log: Log): Promis
     for (const warning of services.warnings) log.warn("config.warning", { file, warning });
   };
   const declare = (): void =>
-    gateway.declare(nodeServeConfig(services, gateway.name), (port, mount) => mountRules(services, port, mount));
+    gateway.declare(nodeServeConfig(services, gateway.name), (place) => mountRules(services, place));
   const reload = (): void => {
     read().then(
       (next) => {
         services = next;
+        gateway.certificates.configure(settingsOf(next.certificates));
         declare();
         log.info("config.reloaded", { file });
         warn();
@@ -132,20 +154,17 @@ async function declareServices(gateway: Gateway, file: string, log: Log): Promis
   };
 }
 
-/** `file:PATH`, `-` (standard input) or the key itself, which is public while the process runs. */
-async function readAuthKey(given: string | undefined, isArgument: boolean, io: CliIo): Promise<string | undefined> {
-  if (given === undefined || given === "") return undefined;
-  if (given === "-") return (await text(io.stdin)).trim();
-  if (given.startsWith("file:")) return (await readFile(given.slice("file:".length), "utf8")).trim();
-  if (isArgument) {
-    io.stderr("Warning: process arguments can be read by every user of this machine; --auth-key file:PATH cannot.\n");
-  }
-  return given;
-}
-
 function ended(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted) resolve();
     else signal.addEventListener("abort", () => resolve(), { once: true });
   });
+}
+
+/** @throws {Fault} CLI_USAGE */
+function trustedIngresses(given: string | undefined): readonly string[] {
+  const names = given === undefined || given === "" ? [] : given.split(",");
+  const bad = names.find((name) => !/^(?:tag:[A-Za-z][A-Za-z0-9-]*|nodekey:[0-9a-f]{64})$/.test(name));
+  if (bad === undefined) return names;
+  throw new Fault("CLI_USAGE", `Cannot trust "${bad}" as an ingress: wanted tag:NAME or nodekey:HEX`);
 }

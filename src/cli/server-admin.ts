@@ -1,60 +1,181 @@
 import { readFile } from "node:fs/promises";
-import type { AuthKeyView, NodeView } from "../coordination/coordinator.ts";
-import type { User } from "../coordination/records.ts";
+import type { NodeView } from "../coordination/coordinator.ts";
+import type { LogEntry, User } from "../coordination/records.ts";
 import { CliExit, type CliIo } from "./io.ts";
 import type { ServerClient } from "./server-client.ts";
 import type { ServerValues } from "./server-flags.ts";
-import { table } from "./table.ts";
-import { terminalLines } from "./terminal-text.ts";
+import {
+  keyTable,
+  logTable,
+  nodeLine,
+  nodeTable,
+  type OwnedKey,
+  userLine,
+  userTable,
+  type WaitingLogin,
+  waitingTable,
+} from "./server-tables.ts";
+import { terminalLines, terminalText } from "./terminal-text.ts";
 
 /** What one command asks of the server, and how its answer is shown on a terminal; elsewhere it is JSON. */
 interface AdminCall {
   readonly verb: string;
   readonly args?: Readonly<Record<string, unknown>>;
-  readonly table?: (answer: never) => string;
+  readonly shown?: (answer: never) => string;
+  /** In place of JSON everywhere. */
   readonly plain?: (answer: never) => string;
 }
 
-type AdminCommand = (values: ServerValues, words: readonly string[]) => AdminCall | Promise<AdminCall> | undefined;
+interface AdminCommand {
+  /** What follows its name. */
+  readonly usage: string;
+  /** How many words do. */
+  readonly words: readonly [least: number, most: number];
+  readonly call: (values: ServerValues, words: readonly string[]) => AdminCall | Promise<AdminCall>;
+}
+
+const aboutNode = (verb: string, args: Readonly<Record<string, unknown>>): AdminCall => ({
+  verb,
+  args,
+  shown: (node: NodeView) => nodeLine(node),
+});
+const gone = (verb: string, args: Readonly<Record<string, unknown>>, what: string | undefined): AdminCall => ({
+  verb,
+  args,
+  shown: () => `${terminalText(what ?? "")} is gone.\n`,
+});
+const aboutUser = (verb: string, args: Readonly<Record<string, unknown>>): AdminCall => ({
+  verb,
+  args,
+  shown: (user: User) => userLine(user),
+});
+
+const PROFILE = "[--name TEXT] [--picture URL] [--role ROLE]";
 
 const COMMANDS: Readonly<Record<string, AdminCommand>> = {
-  "users list": () => ({ verb: "users.list", table: userTable }),
-  "users create": ({ name, picture }, [login]) => ({
-    verb: "users.create",
-    args: { login, ...(name === undefined ? {} : { displayName: name }), ...pictureOf(picture) },
-  }),
-  "users set": ({ name, picture }, [login]) => ({
-    verb: "users.set",
-    args: { login, ...(name === undefined ? {} : { displayName: name }), ...pictureOf(picture) },
-  }),
-  "users delete": (_, [login]) => ({ verb: "users.delete", args: { login } }),
-  "keys list": () => ({ verb: "keys.list", table: keyTable }),
-  "keys create": ({ user, tags, reusable, ephemeral, expiry }) => ({
-    verb: "keys.create",
-    args: {
-      ...(user === undefined ? {} : { user }),
-      tags: list(tags),
-      reusable: reusable === true,
-      ephemeral: ephemeral === true,
-      ...(expiry === undefined ? {} : { expiryMs: lifetime(expiry) }),
-    },
-    plain: ({ key }: { key: string }) => `${key}\n`,
-  }),
-  "keys expire": (_, [id]) => ({ verb: "keys.expire", args: { id } }),
-  "nodes list": () => ({ verb: "nodes.list", table: nodeTable }),
-  "nodes waiting": () => ({ verb: "nodes.waiting" }),
-  "nodes approve": ({ user }, [id]) => ({ verb: "nodes.approve", args: { id, user } }),
-  "nodes reject": (_, [id]) => ({ verb: "nodes.reject", args: { id } }),
-  "nodes expire": (_, [node]) => ({ verb: "nodes.expire", args: { node } }),
-  "nodes delete": (_, [node]) => ({ verb: "nodes.delete", args: { node } }),
-  "nodes rename": (_, [node, name]) => ({ verb: "nodes.rename", args: { node, name } }),
-  "nodes tag": (_, [node, tags]) => ({ verb: "nodes.tag", args: { node, tags: list(tags) } }),
-  "nodes assign": ({ user }, [node]) => ({ verb: "nodes.assign", args: { node, user } }),
-  "nodes routes": (_, [node, routes]) => ({ verb: "nodes.routes", args: { node, routes: list(routes) } }),
-  "policy get": () => ({ verb: "policy.get", plain: ({ source }: { source: string }) => source }),
-  "policy check": (_, [file]) => withSource("policy.check", file),
-  "policy set": (_, [file]) => withSource("policy.set", file),
-  log: () => ({ verb: "log" }),
+  "users list": {
+    usage: "",
+    words: [0, 0],
+    call: () => ({ verb: "users.list", shown: (users: readonly User[]) => userTable(users) }),
+  },
+  "users create": {
+    usage: `LOGIN ${PROFILE}`,
+    words: [1, 1],
+    call: (values, [login]) => aboutUser("users.create", { login, ...profileOf(values) }),
+  },
+  "users set": {
+    usage: `LOGIN ${PROFILE}`,
+    words: [1, 1],
+    call: (values, [login]) => aboutUser("users.set", { login, ...profileOf(values) }),
+  },
+  "users role": {
+    usage: "LOGIN owner|admin|it-admin|network-admin|billing-admin|auditor|member",
+    words: [2, 2],
+    call: (_, [login, role]) => aboutUser("users.set", { login, role }),
+  },
+  "users delete": {
+    usage: "LOGIN",
+    words: [1, 1],
+    call: (_, [login]) => gone("users.delete", { login }, `${login}, with devices and keys,`),
+  },
+  "keys list": {
+    usage: "",
+    words: [0, 0],
+    call: () => ({ verb: "keys.list", shown: (keys: readonly OwnedKey[]) => keyTable(keys) }),
+  },
+  "keys create": {
+    usage: "[--user LOGIN] [--tags tag:a,tag:b] [--reusable] [--ephemeral] [--preapproved] [--expiry 12h]",
+    words: [0, 0],
+    call: (values) => ({
+      verb: "keys.create",
+      args: keyArguments(values),
+      plain: ({ key }: { key: string }) => `${key}\n`,
+    }),
+  },
+  "keys expire": {
+    usage: "ID",
+    words: [1, 1],
+    call: (_, [id]) => ({ verb: "keys.expire", args: { id }, shown: () => "The key lets nobody in any more.\n" }),
+  },
+  "nodes list": {
+    usage: "",
+    words: [0, 0],
+    call: () => ({ verb: "nodes.list", shown: (nodes: readonly NodeView[]) => nodeTable(nodes) }),
+  },
+  "nodes waiting": {
+    usage: "",
+    words: [0, 0],
+    call: () => ({ verb: "nodes.waiting", shown: (logins: readonly WaitingLogin[]) => waitingTable(logins) }),
+  },
+  "nodes approve": {
+    usage: "ID --user LOGIN (who waits at the login page), or NODE (who needs approval)",
+    words: [1, 1],
+    call: ({ user }, [id]) => aboutNode("nodes.approve", { id, user }),
+  },
+  "nodes approval": {
+    usage: "[on|off]",
+    words: [0, 1],
+    call: (_, [word]) => ({
+      verb: "nodes.approval",
+      args: word === undefined ? {} : { isOn: isOn(word) },
+      shown: ({ deviceApproval }: { deviceApproval: string }) =>
+        deviceApproval === "on" ? "New devices need an approval.\n" : "New devices need no approval.\n",
+    }),
+  },
+  "nodes attr": {
+    usage: "NODE custom:NAME=VALUE … (no value takes it away)",
+    words: [2, 64],
+    call: (_, [node, ...pairs]) => aboutNode("nodes.attr", { node, update: attributesOf(pairs) }),
+  },
+  "nodes reject": { usage: "ID", words: [1, 1], call: (_, [id]) => gone("nodes.reject", { id }, "The login") },
+  "nodes expire": { usage: "NODE", words: [1, 1], call: (_, [node]) => aboutNode("nodes.expire", { node }) },
+  "nodes delete": { usage: "NODE", words: [1, 1], call: (_, [node]) => gone("nodes.delete", { node }, node) },
+  "nodes rename": {
+    usage: "NODE NAME",
+    words: [2, 2],
+    call: (_, [node, name]) => aboutNode("nodes.rename", { node, name }),
+  },
+  "nodes tag": {
+    usage: "NODE tag:a,tag:b",
+    words: [2, 2],
+    call: (_, [node, tags]) => aboutNode("nodes.tag", { node, tags: list(tags) }),
+  },
+  "nodes assign": {
+    usage: "NODE --user LOGIN",
+    words: [1, 1],
+    call: ({ user }, [node]) => aboutNode("nodes.assign", { node, user }),
+  },
+  "nodes routes": {
+    usage: "NODE 10.1.0.0/24,0.0.0.0/0|none",
+    words: [2, 2],
+    call: (_, [node, routes]) => aboutNode("nodes.routes", { node, routes: routes === "none" ? [] : list(routes) }),
+  },
+  "policy get": {
+    usage: "",
+    words: [0, 0],
+    call: () => ({ verb: "policy.get", plain: ({ source }: { source: string }) => source }),
+  },
+  "policy check": {
+    usage: "FILE",
+    words: [1, 1],
+    call: (_, [file]) => withSource("policy.check", file!, "The policy is sound.\n"),
+  },
+  "policy set": {
+    usage: "FILE",
+    words: [1, 1],
+    call: (_, [file]) => withSource("policy.set", file!, "The policy is in force.\n"),
+  },
+  log: {
+    usage: "",
+    words: [0, 0],
+    call: () => ({ verb: "log", shown: (entries: readonly LogEntry[]) => logTable(entries) }),
+  },
+};
+
+const REFUSALS: Readonly<Record<string, string>> = {
+  "nodes share":
+    "Cannot share a node with another network: this server is one network and knows no other.\n" +
+    "Make the person a user of this one, and let the policy say what that user may reach.",
 };
 
 /** Runs one command of the server's owner; undefined: there is no such command. */
@@ -66,14 +187,28 @@ export async function administer(
 ): Promise<number | undefined> {
   const length = words[0] === "log" ? 1 : 2;
   const name = words.slice(0, length).join(" ");
+  const rest = words.slice(length);
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
-  const call = await command?.(values, words.slice(length));
-  if (call === undefined) return undefined;
-  const answer = await client.ask<never>(call.verb, call.args);
-  if (call.plain !== undefined && values.json !== true) io.stdout(call.plain(answer));
-  else if (call.table !== undefined && io.isTerminal && values.json !== true) io.stdout(call.table(answer));
+  if (command === undefined) return refuse(name, words[0] ?? "");
+  const [least, most] = command.words;
+  if (rest.length < least || rest.length > most) throw new CliExit(`Wanted: ${usageOf(name, command)}`, 2);
+  const { verb, args, plain, shown } = await command.call(values, rest);
+  const answer = await client.ask<never>(verb, args);
+  if (plain !== undefined && values.json !== true) io.stdout(plain(answer));
+  else if (shown !== undefined && io.isTerminal && values.json !== true) io.stdout(shown(answer));
   else io.stdout(`${terminalLines(JSON.stringify(answer, undefined, 2))}\n`);
   return 0;
+}
+
+const usageOf = (name: string, { usage }: AdminCommand): string => `sallyport server ${name} ${usage}`.trimEnd();
+
+/** Says what there is instead, where the area is one. */
+function refuse(name: string, area: string): undefined {
+  if (Object.hasOwn(REFUSALS, name)) throw new CliExit(REFUSALS[name]!);
+  const near = Object.entries(COMMANDS).filter(([known]) => known.startsWith(`${area} `));
+  if (near.length === 0) return undefined;
+  const lines = near.map(([known, command]) => `  ${usageOf(known, command)}`);
+  throw new CliExit(`There is no \`sallyport server ${terminalText(name)}\`. There are:\n${lines.join("\n")}`, 2);
 }
 
 /** `90m`, `12h`, `180d`. */
@@ -86,48 +221,58 @@ export function lifetime(text: string): number {
 
 const list = (text: string | undefined): readonly string[] => text?.split(",").filter((word) => word !== "") ?? [];
 
-const pictureOf = (picture: string | undefined): { profilePicture?: string } =>
-  picture === undefined ? {} : { profilePicture: picture };
-
-async function withSource(verb: string, file: string | undefined): Promise<AdminCall> {
-  if (file === undefined) throw new CliExit("Cannot read the policy: wanted the name of its file", 2);
-  return { verb, args: { source: await readFile(file, "utf8") } };
+function keyArguments({
+  user,
+  tags,
+  reusable,
+  ephemeral,
+  preapproved,
+  expiry,
+}: ServerValues): Readonly<Record<string, unknown>> {
+  if (user === undefined && list(tags).length === 0) {
+    throw new CliExit("Cannot create a key of nobody: wanted --user LOGIN, or --tags tag:a,tag:b", 2);
+  }
+  return {
+    ...(user === undefined ? {} : { user }),
+    tags: list(tags),
+    reusable: reusable === true,
+    ephemeral: ephemeral === true,
+    preapproved: preapproved === true,
+    ...(expiry === undefined ? {} : { expiryMs: lifetime(expiry) }),
+  };
 }
 
-const day = (ms: number | undefined): string => (ms === undefined ? "-" : new Date(ms).toISOString().slice(0, 10));
+function profileOf({ name, picture, role }: ServerValues): Readonly<Record<string, string>> {
+  const given = { displayName: name, profilePicture: picture, role };
+  return Object.fromEntries(Object.entries(given).filter((entry): entry is [string, string] => entry[1] !== undefined));
+}
 
-function userTable(users: readonly User[]): string {
-  return table(
-    ["LOGIN", "NAME", "CREATED"],
-    users.map(({ login, displayName, created }) => [login, displayName, day(created)]),
+export function isOn(text: string): boolean {
+  if (text === "on" || text === "off") return text === "on";
+  throw new CliExit(`Cannot set this to "${text}": wanted on or off`, 2);
+}
+
+/** `custom:tier=prod`; numbers and truth values as such, `"2"` in quotes is text, and nothing takes the attribute away. */
+function attributesOf(pairs: readonly string[]): Readonly<Record<string, string | number | boolean | null>> {
+  return Object.fromEntries(
+    pairs.map((pair) => {
+      const at = pair.indexOf("=");
+      if (at < 1) throw new CliExit(`Cannot set attribute "${pair}": wanted NAME=VALUE`, 2);
+      return [pair.slice(0, at), attributeValue(pair.slice(at + 1))];
+    }),
   );
 }
 
-function keyTable(keys: readonly AuthKeyView[]): string {
-  return table(
-    ["ID", "TAGS", "KIND", "USES", "EXPIRES", "STATE"],
-    keys.map(({ id, tags, reusable, ephemeral, uses, expires, revoked }) => [
-      id,
-      tags.join(",") || "-",
-      `${reusable ? "reusable" : "once"}${ephemeral ? ", ephemeral" : ""}`,
-      String(uses),
-      day(expires),
-      revoked === undefined ? "good" : "revoked",
-    ]),
-  );
+function attributeValue(text: string): string | number | boolean | null {
+  if (text === "") return null;
+  if (text === "true" || text === "false") return text === "true";
+  if (/^-?\d{1,15}(\.\d{1,6})?$/.test(text)) return Number(text);
+  return /^".*"$/.test(text) ? text.slice(1, -1) : text;
 }
 
-function nodeTable(nodes: readonly NodeView[]): string {
-  return table(
-    ["ID", "NAME", "ADDRESS", "OWNER", "STATE", "EXPIRES", "ROUTES"],
-    nodes.map((node) => [
-      String(node.id),
-      node.name,
-      node.ipv4,
-      node.tags.join(",") || (node.user?.login ?? "-"),
-      node.expired ? "expired" : node.gateways !== undefined ? "wireguard" : node.online ? "online" : "offline",
-      day(node.expires),
-      node.servedRoutes.join(",") || "-",
-    ]),
-  );
+async function withSource(verb: string, file: string, done: string): Promise<AdminCall> {
+  const source = await readFile(file, "utf8").catch((thrown: NodeJS.ErrnoException) => {
+    throw new CliExit(`Cannot read "${file}": ${thrown.code ?? thrown.message}, wanted a policy file`, 2);
+  });
+  return { verb, args: { source }, shown: () => done };
 }

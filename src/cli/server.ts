@@ -1,12 +1,16 @@
 import { readFile } from "node:fs/promises";
+import { isIPv6 } from "node:net";
 import path from "node:path";
+import { parseAddressPort } from "../base/address.ts";
 import type { OidcOptions } from "../server/oidc-provider.ts";
+import type { PublicZoneOptions } from "../server/public-zone.ts";
 import { exitOnCrash } from "./crash.ts";
 import { CliExit, type CliIo } from "./io.ts";
 import { programLog } from "./program-log.ts";
 import { administer } from "./server-admin.ts";
 import { backup, restore } from "./server-backup.ts";
 import { ServerClient } from "./server-client.ts";
+import { dns } from "./server-dns.ts";
 import { parseServerArgs, type ServerValues } from "./server-flags.ts";
 import { wireGuard } from "./server-wireguard.ts";
 
@@ -14,16 +18,22 @@ const USAGE = `sallyport server: coordination, DERP and STUN in one process
 
   sallyport server [--state DIR] [--address IP] [--port N] [--derp-port N] [--stun-port N]
                    [--url URL] [--domain NAME] [--policy FILE] [--log LEVEL]
+                   [--dns-zone ZONE --dns-ns NAME[=IP,IP] [--dns-listen IP[:PORT]]]
                    [--oidc-issuer URL --oidc-client-id ID --oidc-client-secret file:PATH [--oidc-domains a.com,b.org]]
-  sallyport server users list | create LOGIN [--name TEXT] [--picture URL] | set LOGIN … | delete LOGIN
+  sallyport server users list | create LOGIN [--name TEXT] [--picture URL] [--role ROLE] | set LOGIN … | delete LOGIN
+                         | role LOGIN owner|admin|it-admin|network-admin|billing-admin|auditor|member
   sallyport server keys list | create [--user LOGIN] [--tags tag:a,tag:b] [--reusable] [--ephemeral] [--expiry 12h]
-                        | expire ID
+                        [--preapproved] | expire ID
   sallyport server nodes list | waiting | approve ID --user LOGIN | reject ID | expire NODE | delete NODE
                          | rename NODE NAME | tag NODE tag:a,tag:b | assign NODE --user LOGIN
-                         | routes NODE 10.1.0.0/24,0.0.0.0/0
+                         | routes NODE 10.1.0.0/24,0.0.0.0/0 | attr NODE custom:tier=prod custom:old=
+                         | approval on|off (do new devices need one?) | approve NODE
   sallyport server wireguard list | remove NODE
                              | add NAME --user LOGIN --gateway NODE [--gateway NODE] [--public-key KEY]
                                    [--endpoint NODE=HOST:PORT] [--expiry 180d]
+  sallyport server dns show | nameservers 1.1.1.1,9.9.9.9|none | override on|off | search a.example,b.example|none
+                       | split DOMAIN 10.0.0.53|none|off | record add NAME ADDRESS | record remove NAME [ADDRESS]
+                       | magic on|off
   sallyport server policy get | check FILE | set FILE
   sallyport server backup FILE                 everything, in one new file, while the server runs
   sallyport server restore FILE [--state DIR]  while it does not
@@ -47,6 +57,7 @@ export async function server(args: readonly string[], io: CliIo): Promise<number
   const [area = "", ...words] = positionals;
   const commands: Readonly<Record<string, () => Promise<number | undefined>>> = {
     wireguard: () => wireGuard(values, words, client, io),
+    dns: () => dns(values, words, client, io),
     backup: () => backup(words, client, io),
     restore: () => restore(words, state, io),
   };
@@ -76,6 +87,7 @@ async function serve(values: ServerValues, state: string, socketPath: string, io
     ...(values.address === undefined ? {} : { address: values.address }),
     ...(values.url === undefined ? {} : { serverUrl: values.url }),
     ...(values.policy === undefined ? {} : { policy: await readFile(values.policy, "utf8") }),
+    ...publicZoneOf(values),
     ...(await oidcOf(values)),
   }).catch(async (thrown: unknown) => {
     throw values.policy === undefined ? thrown : (await import("./policy.ts")).placed(thrown, values.policy);
@@ -88,6 +100,25 @@ async function serve(values: ServerValues, state: string, socketPath: string, io
     await new Promise<void>((resolve) => io.signal.addEventListener("abort", () => resolve(), { once: true }));
   }
   return 0;
+}
+
+function publicZoneOf(values: ServerValues): { publicZone?: PublicZoneOptions } {
+  const { "dns-zone": zone, "dns-listen": listen = values.address ?? "127.0.0.1", "dns-ns": server } = values;
+  if (zone === undefined) {
+    if (server === undefined && values["dns-listen"] === undefined) return {};
+    throw new CliExit("Cannot use --dns-ns or --dns-listen alone: wanted --dns-zone ZONE", 2);
+  }
+  const at = parseAddressPort(listen) ?? parseAddressPort(`${isIPv6(listen) ? `[${listen}]` : listen}:53`);
+  const [nameServer = "", addresses] = server?.split("=") ?? [];
+  if (at === undefined) throw new CliExit(`Cannot use --dns-listen "${listen}": wanted IP or IP:PORT`, 2);
+  if (nameServer === "")
+    throw new CliExit("Cannot use --dns-zone: wanted --dns-ns NAME, as in the zone's NS record", 2);
+  return {
+    publicZone: {
+      ...{ zone, nameServer, ...at },
+      ...(addresses === undefined ? {} : { nameServerAddresses: addresses.split(",") }),
+    },
+  };
 }
 
 /** The secret comes from a file: process arguments are public. */

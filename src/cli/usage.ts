@@ -21,9 +21,11 @@ COMMANDS
   bugreport Print what helps to find a fault
   health    Say whether the gateway does its work
   metrics   Print metrics in Prometheus' format
+  cert      Get TLS certificates, and see how they are
   ca        Print the local CA's certificate
   jwks      Print the keys of signed assertions
   server    Run a coordination server
+  ingress   Run Funnel's public end
   policy    Check, test or explain a policy file
   demo      Run a whole mesh on this machine
   version   Show the version

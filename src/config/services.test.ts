@@ -1,8 +1,9 @@
 import path from "node:path";
 import { expect, test } from "vitest";
 import { Fault } from "../base/fault.ts";
+import { mountRules, nodeServeConfig } from "./node-serve-config.ts";
 import { serveDifference } from "./serve-difference.ts";
-import { mountRules, nodeServeConfig, parseServices, readServices } from "./services.ts";
+import { parseServices, readServices } from "./services.ts";
 
 const NAME = "gw.tail.test";
 const ofNode = (endpoints: unknown) =>
@@ -36,9 +37,12 @@ test("what a mount asks beyond upstream's configuration belongs to that mount", 
     }),
     "s.hujson",
   );
-  expect(mountRules(config, 443, "/")).toEqual({ crossSite: "deny" });
-  expect(mountRules(config, 443, "/hooks")).toEqual({ otherNames: ["webhook_id"], bodyBytes: 1024 });
-  expect(mountRules(config, 80, "/")).toBeUndefined();
+  expect(mountRules(config, { port: 443, name: NAME, mount: "/" })).toEqual({ crossSite: "deny" });
+  expect(mountRules(config, { port: 443, name: NAME, mount: "/hooks" })).toEqual({
+    otherNames: ["webhook_id"],
+    bodyBytes: 1024,
+  });
+  expect(mountRules(config, { port: 80, name: NAME, mount: "/" })).toBeUndefined();
   for (const bad of ['"crossSite": "maybe"', '"otherNames": ["a b"]', '"bodyBytes": -1', '"bodyBytes": 1.5']) {
     const text = `{"version":"0.0.1","node":{"endpoints":{"tcp:443":{"target":"http://localhost:3000",\n${bad}}}}}`;
     expect(() => parseServices(text, "s.hujson"), bad).toThrow(/line 2, column \d+/);

@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import { Fault, messageOf } from "../base/fault.ts";
 import { type Hujson, parseHujson } from "../base/hujson.ts";
-import type { HttpHandler, ServeConfig, TcpPortHandler, WebServerConfig } from "../wire/serve-config.ts";
+import { type CertificatesConfig, certificatesSchema, isCertificateName } from "./certificates.ts";
 import { parseSource, parseTarget, type SourcePorts, type Target } from "./endpoints.ts";
 
 /** The one version of the format (upstream `ipn/conffile/serveconf.go`). */
@@ -23,17 +23,27 @@ const mountSchema = z.union([
   z.string(),
   z.strictObject({ target: z.string(), acceptAppCaps: caps.optional(), ...rulesSchema }),
 ]);
-const endpointSchema = z.strictObject({
-  listen: z.enum(["https", "http", "tcp", "tls-terminated-tcp"]).optional(),
+/** What is served at the paths of one name. */
+const contentSchema = {
   target: z.string().optional(),
   acceptAppCaps: caps.optional(),
   ...rulesSchema,
   mounts: z.record(z.string(), mountSchema).optional(),
+};
+const hostName = z.string().refine(isCertificateName, { error: "found no full DNS name, such as app.example.com" });
+const endpointSchema = z.strictObject({
+  listen: z.enum(["https", "http", "tcp", "tls-terminated-tcp"]).optional(),
+  ...contentSchema,
+  hosts: z
+    .union([z.array(hostName).min(1), z.record(hostName, z.union([z.string(), z.strictObject(contentSchema)]))])
+    .optional(),
+  redirectHttp: z.boolean().optional(),
   proxyProtocol: z.union([z.literal(1), z.literal(2)]).optional(),
   funnel: z.boolean().optional(),
 });
 const fileSchema = z.strictObject({
   version: z.literal(VERSION),
+  certificates: certificatesSchema.optional(),
   node: z.strictObject({ endpoints: z.record(z.string(), z.union([z.string(), endpointSchema])) }).optional(),
   services: z
     .record(
@@ -64,12 +74,18 @@ export interface Mount {
   readonly rules: MountRules;
 }
 
+export type Mounts = ReadonlyMap<string, Mount>;
+
 /** What a run of ports does. */
 export interface Endpoint {
   readonly ports: SourcePorts;
   readonly listen: Listen;
-  /** By path; TCP listeners have the one `/`. */
-  readonly mounts: ReadonlyMap<string, Mount>;
+  /** By path, for the node's own name; TCP listeners have the one `/`. */
+  readonly mounts: Mounts;
+  /** The same for names of the operator's own, in lower case. */
+  readonly hosts: ReadonlyMap<string, Mounts>;
+  /** Plain HTTP on port 80 leads here. */
+  readonly redirectHttp: boolean;
   readonly proxyProtocol: number;
   readonly funnel: boolean;
 }
@@ -77,6 +93,7 @@ export interface Endpoint {
 /** A checked services file. */
 export interface ServicesConfig {
   readonly node: readonly Endpoint[];
+  readonly certificates: CertificatesConfig;
   /** `svc:` entries: checked, and waiting for an address that only the network's administrator can give. */
   readonly services: ReadonlyMap<
     string,
@@ -112,6 +129,7 @@ export function parseServices(text: string, file: string): ServicesConfig {
   const warnings: string[] = [];
   const nodeEndpoints = node === undefined ? [] : endpoints(node.endpoints, ["node", "endpoints"], fail, warnings);
   if (nodeEndpoints === "tun") return fail(["node", "endpoints", "*"], "found TUN, which only a service can have");
+  checkHttpRedirect(nodeEndpoints, fail);
   const found = new Map<string, { endpoints: readonly Endpoint[] | "tun"; advertised: boolean }>();
   for (const [name, service] of Object.entries(services ?? {})) {
     if (!isServiceName(name)) {
@@ -125,7 +143,9 @@ export function parseServices(text: string, file: string): ServicesConfig {
     });
     warnings.push(`${name} waits for an address: an administrator of the network approves services`);
   }
-  return { node: nodeEndpoints, services: found, warnings };
+  const { certificates = {} } = read.data;
+  checkCertificates(certificates, fail);
+  return { node: nodeEndpoints, services: found, certificates, warnings };
 }
 
 /** `svc:` and one DNS label (upstream `tailcfg.ServiceName.Validate`). */
@@ -164,6 +184,7 @@ function nearest(issues: readonly z.core.$ZodIssue[], base: Path): [path: Path, 
   const path: Path = [...base, ...issue.path.filter((step) => typeof step !== "symbol")];
   if (issue.code === "invalid_union") {
     const branches = issue.errors.filter((branch) => branch.length > 0);
+    if (branches.length === 0) return [path, issue.message];
     const object = branches.find((branch) => branch[0]?.code !== "invalid_type" || branch[0].path.length > 0);
     return nearest(object ?? branches[0] ?? [], path);
   }
@@ -221,35 +242,31 @@ function endpoint(ports: SourcePorts, value: RawEndpoint, at: Path, fail: Fail, 
   if (typeof value === "string") {
     const only = target(value, at);
     const mounts = new Map([["/", { target: only, acceptAppCaps: [], rules: {} }]]);
-    return { ports, listen: impliedListener(only), mounts, proxyProtocol: 0, funnel: false };
+    return { ports, listen: impliedListener(only), mounts, hosts: NO_HOSTS, redirectHttp: false, ...PLAIN };
   }
-  const mounts = new Map<string, Mount>();
-  const add = (mount: string, text: string, given: MountRules & AcceptedCaps, where: Path): void => {
-    const { acceptAppCaps = [] } = given;
-    const read = target(text, where);
-    if (acceptAppCaps.length > 0 && !["proxy", "ports", "socket"].includes(read.kind)) {
-      fail(where, "found acceptAppCaps with a target that passes no headers on, wanted a web backend");
-    }
-    for (const cap of acceptAppCaps) {
-      if (!isCapabilityName(cap))
-        fail(where, `found capability "${cap}", wanted {domain}/{name} with a full domain name`);
-    }
-    mounts.set(mount, { target: read, acceptAppCaps, rules: rulesOf(given) });
-  };
-  if (value.target !== undefined) add("/", value.target, value as MountRules & AcceptedCaps, [...at, "target"]);
-  else if (value.acceptAppCaps !== undefined) fail([...at, "acceptAppCaps"], "found no target that it could belong to");
-  for (const [mount, one] of Object.entries(value.mounts ?? {})) {
-    const where = [...at, "mounts", mount];
-    if (!isMountPoint(mount)) fail(where, `found mount point "${mount}", wanted a clean path that begins with /`);
-    if (mounts.has(mount)) fail(where, `found a second target for ${mount}`);
-    if (typeof one === "string") add(mount, one, {}, where);
-    else add(mount, one.target, one as MountRules & AcceptedCaps, [...where, "target"]);
+  const content = (given: RawContent, where: Path): Mounts => contentOf(given, where, target, fail);
+  const mounts = content(value, at);
+  const hosts = new Map<string, Mounts>();
+  for (const [host, one] of hostsOf(value.hosts)) {
+    const where = [...at, "hosts", host.key];
+    const name = host.name.toLowerCase();
+    if (hosts.has(name)) fail(where, `found "${name}" a second time`);
+    if (one === undefined && mounts.size === 0) fail(where, "found a name alone, wanted a target for it");
+    const own = typeof one === "string" ? content({ target: one }, where) : one && content(one, where);
+    if (own?.size === 0) fail(where, "found neither target nor mounts, wanted one of them");
+    hosts.set(name, own ?? mounts);
   }
-  if (mounts.size === 0) fail(at, "found neither target nor mounts, wanted one of them");
+  if (mounts.size === 0 && hosts.size === 0) fail(at, "found neither target nor mounts, wanted one of them");
   const root = mounts.get("/")?.target;
   const isTcpTarget = root !== undefined && "scheme" in root && ["tcp", "tls-terminated-tcp"].includes(root.scheme);
   const listen: Listen = value.listen ?? (isTcpTarget && root !== undefined ? impliedListener(root) : "https");
   const isTcp = listen === "tcp" || listen === "tls-terminated-tcp";
+  if (hosts.size > 0 && (listen === "tcp" || (isTcp && hosts.size > 1))) {
+    fail([...at, "hosts"], `found names on a ${listen} listener, wanted ${listen === "tcp" ? "none" : "one"}`);
+  }
+  if (value.redirectHttp === true && (listen !== "https" || ports.first !== ports.last)) {
+    fail([...at, "redirectHttp"], "found it on another listener than HTTPS on one port");
+  }
   if (isTcp && (mounts.size !== 1 || root === undefined)) fail(at, "found mounts on a TCP listener, wanted one target");
   if (isTcp && root !== undefined && root.kind !== "ports" && root.kind !== "socket") {
     fail([...at, "target"], "found a web target on a TCP listener, wanted tcp://host:port or unix:path");
@@ -263,7 +280,77 @@ function endpoint(ports: SourcePorts, value: RawEndpoint, at: Path, fail: Fail, 
   }
   const funnel = value.funnel ?? false;
   if (funnel) warnings.push(`${at.map(String).join(" / ")}: open to the internet, without login`);
-  return { ports, listen, mounts, proxyProtocol: value.proxyProtocol ?? 0, funnel };
+  const redirectHttp = value.redirectHttp ?? false;
+  return { ports, listen, mounts, hosts, redirectHttp, proxyProtocol: value.proxyProtocol ?? 0, funnel };
+}
+
+const NO_HOSTS: ReadonlyMap<string, Mounts> = new Map();
+const PLAIN = { proxyProtocol: 0, funnel: false };
+
+type RawContent = Pick<z.infer<typeof endpointSchema>, keyof typeof contentSchema>;
+type RawHosts = z.infer<typeof endpointSchema>["hosts"];
+type RawHost = readonly [
+  host: { readonly key: string | number; readonly name: string },
+  string | RawContent | undefined,
+];
+
+/** A list of names has the endpoint's own content. */
+function hostsOf(hosts: RawHosts): readonly RawHost[] {
+  if (hosts === undefined) return [];
+  if (Array.isArray(hosts)) return hosts.map((name, key) => [{ key, name }, undefined]);
+  return Object.entries(hosts).map(([name, content]) => [{ key: name, name }, content]);
+}
+
+function contentOf(value: RawContent, at: Path, target: (text: string, where: Path) => Target, fail: Fail): Mounts {
+  const mounts = new Map<string, Mount>();
+  const add = (mount: string, text: string, given: MountRules & AcceptedCaps, where: Path): void => {
+    const { acceptAppCaps = [] } = given;
+    const read = target(text, where);
+    if (acceptAppCaps.length > 0 && !["proxy", "ports", "socket"].includes(read.kind)) {
+      fail(where, "found acceptAppCaps with a target that passes no headers on, wanted a web backend");
+    }
+    for (const cap of acceptAppCaps) {
+      if (!isCapabilityName(cap))
+        fail(where, `found capability "${cap}", wanted {domain}/{name} with a full domain name`);
+    }
+    mounts.set(mount, { target: read, acceptAppCaps, rules: rulesOf(given) });
+  };
+  const { target: root } = value;
+  if (root !== undefined) add("/", root, value as MountRules & AcceptedCaps, [...at, "target"]);
+  else if (value.acceptAppCaps !== undefined) fail([...at, "acceptAppCaps"], "found no target that it could belong to");
+  for (const [mount, one] of Object.entries(value.mounts ?? {})) {
+    const where = [...at, "mounts", mount];
+    if (!isMountPoint(mount)) fail(where, `found mount point "${mount}", wanted a clean path that begins with /`);
+    if (mounts.has(mount)) fail(where, `found a second target for ${mount}`);
+    if (typeof one === "string") add(mount, one, {}, where);
+    else add(mount, one.target, one as MountRules & AcceptedCaps, [...where, "target"]);
+  }
+  return mounts;
+}
+
+/** Port 80 can lead to one place only. */
+function checkHttpRedirect(node: readonly Endpoint[], fail: Fail): void {
+  const [first, second] = node.filter(({ redirectHttp }) => redirectHttp);
+  const port = (one: Endpoint): Path => ["node", "endpoints", `tcp:${one.ports.first}`, "redirectHttp"];
+  if (second !== undefined) fail(port(second), "found a second one, wanted it at one endpoint");
+  const taken = node.some(({ ports }) => ports.first <= 80 && 80 <= ports.last);
+  if (first !== undefined && taken) fail(port(first), "found an endpoint on port 80 already");
+}
+
+function checkCertificates(given: CertificatesConfig, fail: Fail): void {
+  if (given.second !== undefined && given.authority === undefined) {
+    fail(["certificates", "second"], "found a second CA without a first one");
+  }
+  if (given.staging === true && typeof given.authority === "object") {
+    fail(["certificates", "staging"], "found it beside a directory, wanted the CA by its name");
+  }
+  const seen = new Set<string>();
+  for (const [name, { with: others = [] }] of Object.entries(given.names ?? {})) {
+    for (const one of [name, ...others]) {
+      if (seen.has(one.toLowerCase())) fail(["certificates", "names", name], `found "${one}" in two certificates`);
+      seen.add(one.toLowerCase());
+    }
+  }
 }
 
 interface AcceptedCaps {
@@ -277,12 +364,6 @@ function rulesOf({ crossSite, otherNames, onOtherName, bodyBytes }: MountRules):
     ...(onOtherName === undefined ? {} : { onOtherName }),
     ...(bodyBytes === undefined ? {} : { bodyBytes }),
   };
-}
-
-/** The rules of one mount of the node's own. */
-export function mountRules(config: ServicesConfig, port: number, mount: string): MountRules | undefined {
-  const endpoint = config.node.find(({ ports }) => ports.first <= port && port <= ports.last);
-  return endpoint?.mounts.get(mount)?.rules;
 }
 
 /** What upstream's table says a bare target creates: `http` means plain HTTP on the source port too. */
@@ -302,59 +383,4 @@ export function isMountPoint(text: string): boolean {
 /** `{domain}/{name}` (upstream `cli/serve_v2.go:acceptAppCapsFlag`). */
 export function isCapabilityName(text: string): boolean {
   return /^(?:[\p{L}\p{N}-]+\.)+[\p{L}\p{N}-]+\/[\p{L}\p{N}/-]+$/u.test(text);
-}
-
-/** What the node itself serves, as the document that the proxy and the local admin interface know. */
-export function nodeServeConfig(config: ServicesConfig, name: string): ServeConfig {
-  const ports: Record<string, TcpPortHandler> = {};
-  const web: Record<string, WebServerConfig> = {};
-  const funnel: Record<string, boolean> = {};
-  for (const one of config.node) {
-    for (let port = one.ports.first; port <= one.ports.last; port += 1) {
-      const offset = port - one.ports.first;
-      if (one.listen === "https" || one.listen === "http") {
-        ports[port] = one.listen === "https" ? { HTTPS: true } : { HTTP: true };
-        const handlers = [...one.mounts].map(([mount, to]) => [mount, handler(to, offset)] as const);
-        web[`${name}:${port}`] = { Handlers: Object.fromEntries(handlers) };
-      } else {
-        ports[port] = {
-          TCPForward: forward(one.mounts.get("/")?.target, offset),
-          ...(one.listen === "tls-terminated-tcp" ? { TerminateTLS: name } : {}),
-          ...(one.proxyProtocol > 0 ? { ProxyProtocol: one.proxyProtocol } : {}),
-        };
-      }
-      if (one.funnel) funnel[`${name}:${port}`] = true;
-    }
-  }
-  return {
-    ...(Object.keys(ports).length > 0 ? { TCP: ports } : {}),
-    ...(Object.keys(web).length > 0 ? { Web: web } : {}),
-    ...(Object.keys(funnel).length > 0 ? { AllowFunnel: funnel } : {}),
-  };
-}
-
-function handler(mount: Mount, offset: number): HttpHandler {
-  const { target, acceptAppCaps } = mount;
-  const accepted = acceptAppCaps.length > 0 ? { AcceptAppCaps: acceptAppCaps } : {};
-  switch (target.kind) {
-    case "proxy":
-      return { Proxy: target.url, ...accepted };
-    case "ports":
-      return { Proxy: `${target.scheme}://${target.host}:${target.first + offset}`, ...accepted };
-    case "socket":
-      return { Proxy: `unix:${target.path}`, ...accepted };
-    case "path":
-      return { Path: target.path };
-    case "text":
-      return { Text: target.text };
-    case "redirect":
-      return { Redirect: target.value };
-    case "tun":
-      return {};
-  }
-}
-
-function forward(target: Target | undefined, offset: number): string {
-  if (target?.kind === "ports") return `${target.host}:${target.first + offset}`;
-  return target?.kind === "socket" ? `unix:${target.path}` : "";
 }

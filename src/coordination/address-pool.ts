@@ -10,6 +10,9 @@ export interface AddressPair {
 /** Number of addresses in 100.64.0.0/10. */
 export const POOL_SIZE: number = 2 ** 22;
 
+/** How long an address is nobody's after it was somebody's (matrix CS-2). */
+export const ADDRESS_REST_MS = 86_400_000;
+
 const BASE = 0x64400000;
 const RANDOM_TRIES = 64;
 

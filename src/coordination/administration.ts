@@ -5,10 +5,13 @@ import { isRoute } from "./hostinfo.ts";
 import { isLabel, isTag } from "./names.ts";
 import { EXIT_ROUTES, isExitRoute } from "./node-view.ts";
 import type { PolicyEngine } from "./policy-engine.ts";
-import type { AuthKey, Change, NodeRecord, User } from "./records.ts";
+import { type AuthKey, type Change, type NodeRecord, USER_ROLES, type User, type UserRole } from "./records.ts";
+import { withAutoApproved } from "./registration.ts";
 
 export interface NewUser {
   readonly login: string;
+  /** `member` takes a role away. */
+  readonly role?: string;
   readonly displayName?: string;
   readonly profilePicture?: string;
 }
@@ -19,6 +22,8 @@ export interface NewAuthKey {
   readonly tags?: readonly string[];
   readonly reusable?: boolean;
   readonly ephemeral?: boolean;
+  /** Needs no approval where new devices do. */
+  readonly preapproved?: boolean;
   /** From now. */
   readonly expiryMs?: number;
 }
@@ -36,10 +41,12 @@ export function checkedLogin(login: string): string {
 
 export function createUser(core: Core, user: NewUser, by: string): Promise<User> {
   const login = checkedLogin(user.login);
+  const role = roleOf(user);
   return core.exclusive(async () => {
     if (core.ledger.userByLogin(login) !== undefined) throw bad("create user", login, "it exists", "a new login");
     const { id, change } = core.nextId("nextUser");
-    const value: User = { id, login, displayName: user.displayName ?? login, created: core.wall, ...picture(user) };
+    const shown = { displayName: user.displayName ?? login, ...picture(user) };
+    const value: User = { id, login, created: core.wall, ...shown, ...role };
     await core.ledger.commit([change, { put: "user", value }, core.entry(by, "user.create", `user:${id}`, login)]);
     return value;
   });
@@ -47,6 +54,13 @@ export function createUser(core: Core, user: NewUser, by: string): Promise<User>
 
 const picture = ({ profilePicture }: Pick<NewUser, "profilePicture">): { profilePicture?: string } =>
   profilePicture === undefined ? {} : { profilePicture };
+
+function roleOf({ role }: Pick<NewUser, "role">): { role?: UserRole } {
+  if (role === undefined || role === "member") return {};
+  const known = USER_ROLES.find((name) => name === role);
+  if (known === undefined) throw bad("give the role", role, "there is none", `member, ${USER_ROLES.join(", ")}`);
+  return { role: known };
+}
 
 export function setUser(
   core: Core,
@@ -56,8 +70,11 @@ export function setUser(
 ): Promise<User> {
   return core.exclusive(async () => {
     const before = core.user(login);
-    const value: User = { ...before, displayName: changes.displayName ?? before.displayName, ...picture(changes) };
-    await core.ledger.commit([{ put: "user", value }, core.entry(by, "user.set", `user:${value.id}`)]);
+    const { role: had, ...kept } = before;
+    const role = changes.role === undefined ? (had === undefined ? {} : { role: had }) : roleOf(changes);
+    const shown = { displayName: changes.displayName ?? before.displayName, ...picture(changes) };
+    const value: User = { ...kept, ...shown, ...role };
+    await core.ledger.commit([{ put: "user", value }, core.entry(by, "user.set", `user:${value.id}`, changes.role)]);
     core.streams.touchAll();
     return value;
   });
@@ -99,6 +116,7 @@ export function createAuthKey(core: Core, wanted: NewAuthKey, by: string): Promi
       tags,
       reusable: wanted.reusable === true,
       ephemeral: wanted.ephemeral === true,
+      ...(wanted.preapproved === true ? { preapproved: true } : {}),
       created: core.wall,
       ...(wanted.expiryMs === undefined ? {} : { expires: core.wall + wanted.expiryMs }),
       uses: 0,
@@ -111,7 +129,7 @@ export function createAuthKey(core: Core, wanted: NewAuthKey, by: string): Promi
 export function expireAuthKey(core: Core, id: string, by: string): Promise<void> {
   return core.exclusive(async () => {
     const key = core.ledger.authKeys.get(id);
-    if (key === undefined) throw bad("expire auth key", id, "there is none", "an id that `authKeys` lists");
+    if (key === undefined) throw bad("expire auth key", id, "there is none", "an id that `keys list` shows");
     if (key.revoked !== undefined) return;
     const value = { ...key, revoked: core.wall };
     await core.ledger.commit([{ put: "authKey", value }, core.entry(by, "authkey.expire", `authkey:${id}`)]);
@@ -156,6 +174,7 @@ export function renameNode(core: Core, which: number | string, name: string, by:
     const holder = core.ledger.nodeByName(name);
     if (holder !== undefined && holder.id !== node.id)
       throw bad("rename a node to", name, "another node has it", "a free name");
+    if (core.name(name, node) !== name) throw bad("rename a node to", name, "a DNS record has it", "a free name");
     return { ...node, name, nameFixed: true };
   });
 }
@@ -210,8 +229,11 @@ export function setPolicy(core: Core, engine: PolicyEngine, source: string, by: 
   return core.exclusive(async () => {
     // At a start the one in the store comes into force again: nobody has done anything.
     if (policySource(core) !== source) {
+      const nodes = [...core.ledger.nodes.values()];
+      const approved = nodes.map((node) => withAutoApproved(core, node, engine)).filter((node, i) => node !== nodes[i]);
       await core.ledger.commit([
         { put: "setting", name: POLICY, value: source },
+        ...approved.map((value): Change => ({ put: "node", value })),
         core.entry(by, "policy.set", "policy", `${source.length} characters`),
       ]);
     }

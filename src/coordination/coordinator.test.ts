@@ -1,147 +1,24 @@
-import { afterEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
+import {
+  hex,
+  mkey,
+  never,
+  nodeKey,
+  open,
+  ownOnly,
+  peersOf,
+  Recorder,
+  start,
+  wireGuardRequest,
+} from "../../test/suites/coordination-rig.ts";
 import { FakeClock } from "../base/clock.ts";
 import { silentLog } from "../base/log.ts";
 import { seededRandom } from "../base/random.ts";
-import type { MapRequest, MapResponse, Node, RegisterRequest, RegisterResponse } from "../wire/tailcfg.ts";
-import type { MapSink } from "./control-handler.ts";
+import type { MapRequest, MapResponse } from "../wire/tailcfg.ts";
 import { Coordinator } from "./coordinator.ts";
 import { compilePolicy } from "./policy/policy.ts";
 import type { PolicyEngine } from "./policy-engine.ts";
 import { MemoryCoordinationStore } from "./store/memory-store.ts";
-
-const hex = (seed: number): string => seed.toString(16).padStart(64, "0");
-const nodeKey = (seed: number): string => `nodekey:${hex(seed)}`;
-const mkey = (seed: number): string => `mkey:${hex(seed)}`;
-const never = new AbortController().signal;
-
-const open: PolicyEngine = {
-  filterFor: () => [{ SrcIPs: ["*"], DstPorts: [{ IP: "*", Ports: { First: 0, Last: 65535 } }] }],
-  visibleTo: (_node, all) => new Set(all.map(({ id }) => id)),
-  routesFor: (_viewer, router) => router.routes,
-  sshFor: () => undefined,
-  attributesFor: () => ({ https: null }),
-  mayTag: (user, tag) => user === "ada@example.com" && tag === "tag:web",
-  autoApproves: (_node, route) => route === "10.9.0.0/16",
-  autoApprovesService: () => false,
-  poolsFor: () => [],
-};
-const ownOnly: PolicyEngine = {
-  ...open,
-  filterFor: () => [],
-  visibleTo: (node, all) =>
-    new Set(all.filter(({ user }) => user !== undefined && user === node.user).map(({ id }) => id)),
-};
-
-class Recorder implements MapSink {
-  readonly messages: MapResponse[] = [];
-  readonly #abort = new AbortController();
-  readonly closed: AbortSignal = this.#abort.signal;
-  ended = false;
-  full = false;
-
-  onSend: () => void = () => undefined;
-
-  send(response: MapResponse): boolean {
-    if (this.ended || this.full) return false;
-    this.onSend();
-    this.messages.push(structuredClone(response));
-    return true;
-  }
-
-  end(): void {
-    this.ended = true;
-  }
-
-  hangUp(): void {
-    this.#abort.abort();
-  }
-
-  /** Messages since the last call. */
-  take(): MapResponse[] {
-    return this.messages.splice(0);
-  }
-}
-
-const wireGuardRequest = (name: string, user: string | number, gateways: readonly (string | number)[]) => ({
-  name,
-  user,
-  gateways,
-  publicKey: Buffer.from(hex(0xabc), "hex").toString("base64"),
-  endpoints: Object.fromEntries(gateways.map((gateway) => [gateway, "192.0.2.9:51820"])),
-});
-
-const opened: Coordinator[] = [];
-afterEach(async () => {
-  for (const coordinator of opened.splice(0)) await coordinator.close();
-});
-
-async function start(
-  options: {
-    policy?: PolicyEngine;
-    addressPoolSize?: number;
-    store?: MemoryCoordinationStore;
-    setTxt?: (name: string, value: string) => Promise<void>;
-    onKeyRetired?: (nodeKey: string) => void;
-    clock?: FakeClock;
-  } = {},
-) {
-  const clock = options.clock ?? new FakeClock();
-  const coordinator = await Coordinator.open({
-    store: options.store ?? new MemoryCoordinationStore(),
-    clock,
-    random: seededRandom(7),
-    log: silentLog,
-    serverUrl: "https://control.example",
-    baseDomain: "tail.test",
-    derpMap: () => ({ Regions: {} }),
-    policy: options.policy ?? open,
-    ...(options.onKeyRetired === undefined ? {} : { onKeyRetired: options.onKeyRetired }),
-    ...(options.setTxt === undefined ? {} : { setTxt: options.setTxt }),
-    ...(options.addressPoolSize === undefined ? {} : { addressPoolSize: options.addressPoolSize }),
-  });
-  opened.push(coordinator);
-  await coordinator.createUser({ login: "ada@example.com", displayName: "Ada" }, "root");
-  await coordinator.createUser({ login: "bob@example.com", displayName: "Bob" }, "root");
-  const settle = async (ms = 0) => {
-    for (let i = 0; i < 20; i++) await Promise.resolve();
-    clock.advance(ms);
-    for (let i = 0; i < 20; i++) await Promise.resolve();
-  };
-  const ask = (seed: number, request: Partial<RegisterRequest> = {}, machine = seed): Promise<RegisterResponse> =>
-    coordinator.register(
-      mkey(machine),
-      { Version: 142, NodeKey: nodeKey(seed), Hostinfo: { Hostname: `host-${seed}` }, ...request },
-      never,
-    );
-  const join = async (seed: number, user: string, request: Partial<RegisterRequest> = {}) => {
-    const { key } = await coordinator.createAuthKey({ user, reusable: true }, "root");
-    expect(await ask(seed, { Auth: { AuthKey: key }, ...request })).toMatchObject({
-      MachineAuthorized: true,
-      Error: "",
-    });
-    return coordinator.nodes().find((node) => node.nodeKey === nodeKey(seed))!;
-  };
-  const poll = async (seed: number, machine = seed) => {
-    const sink = new Recorder();
-    const done = coordinator.map(
-      mkey(machine),
-      { Version: 142, NodeKey: nodeKey(seed), Stream: true, KeepAlive: true },
-      sink,
-    );
-    await settle(300);
-    return Object.assign(sink, { done });
-  };
-  const lite = (seed: number, request: Partial<MapRequest>, machine = seed) =>
-    coordinator.map(
-      mkey(machine),
-      { Version: 142, NodeKey: nodeKey(seed), OmitPeers: true, ...request },
-      new Recorder(),
-    );
-  return { clock, coordinator, settle, ask, join, poll, lite };
-}
-
-const peersOf = (messages: readonly MapResponse[]): Node[] =>
-  messages.flatMap((message) => [...(message.Peers ?? []), ...(message.PeersChanged ?? [])]);
 
 describe("registration", () => {
   test("B, A: an auth key lets in, a restart is the same node and uses nothing", async () => {
@@ -328,7 +205,7 @@ describe("maps", () => {
     ]);
     expect(full).toMatchObject({
       Node: { ID: 1, Name: "host-1.tail.test.", Addresses: ["100.64.0.1/32", "fd7a:115c:a1e0::1/128"], Online: true },
-      DNSConfig: { Proxied: true, Domains: ["tail.test"], CertDomains: ["host-1.tail.test"] },
+      DNSConfig: { Proxied: true, Domains: ["tail.test"] },
     });
     await join(2, "bob@example.com");
     await settle(250);

@@ -1,8 +1,11 @@
 import type { MapRequest, RegisterRequest, RegisterResponse } from "../wire/tailcfg.ts";
 import type { NewAuthKey, NewUser } from "./administration.ts";
 import * as administration from "./administration.ts";
+import { type AttributeUpdate, setAttributes } from "./attributes.ts";
 import type { ControlHandler, MapSink } from "./control-handler.ts";
 import { type CoordinatorOptions, Core } from "./core.ts";
+import { approveNode, needsApproval, setDeviceApproval } from "./device-approval.ts";
+import { changeDns, type DnsChange, type DnsSettings, dnsSettingsOf } from "./dns-settings.ts";
 import { answerMap } from "./map-requests.ts";
 import { nameOf, servedRoutes } from "./node-view.ts";
 import { answerOther } from "./other-requests.ts";
@@ -109,8 +112,32 @@ export class Coordinator implements ControlHandler {
     return this.#registration.pending.find(id, this.#core.wall);
   }
 
-  async approveRegistration(id: string, user: string | number, by: string): Promise<NodeView> {
-    return this.#view(await this.#registration.approve(id, user, by));
+  /** `isApproved`: whoever runs the network says so, and not a person who signs in. */
+  async approveRegistration(
+    id: string,
+    user: string | number,
+    by: string,
+    { isApproved = false }: { readonly isApproved?: boolean } = {},
+  ): Promise<NodeView> {
+    return this.#view(await this.#registration.approve(id, user, by, isApproved));
+  }
+
+  /** Lets in a device that waits for it. */
+  async approveNode(id: number | string, by: string): Promise<NodeView> {
+    return this.#view(await approveNode(this.#core, id, by));
+  }
+
+  needsApproval(): boolean {
+    return needsApproval(this.#core.ledger);
+  }
+
+  async setDeviceApproval(isOn: boolean, by: string): Promise<void> {
+    return setDeviceApproval(this.#core, isOn, by);
+  }
+
+  /** @throws {Fault} COORDINATION_ATTRIBUTE */
+  async setAttributes(id: number | string, update: AttributeUpdate, by: string): Promise<NodeView> {
+    return this.#view(await setAttributes(this.#core, id, update, by));
   }
 
   async rejectRegistration(id: string, by: string): Promise<void> {
@@ -157,6 +184,15 @@ export class Coordinator implements ControlHandler {
     return [...this.#core.views.policyNodes().values()];
   }
 
+  dnsSettings(): DnsSettings {
+    return dnsSettingsOf(this.#core.ledger);
+  }
+
+  /** @throws {Fault} COORDINATION_DNS */
+  async changeDns(change: DnsChange, by: string): Promise<DnsSettings> {
+    return changeDns(this.#core, change, by);
+  }
+
   async addWireGuardMember(request: WireGuardMemberRequest, by: string): Promise<WireGuardMember> {
     return wireGuard.addWireGuardMember(this.#core, request, by);
   }
@@ -189,7 +225,14 @@ export class Coordinator implements ControlHandler {
   /** May this node key use our DERP? With or without `nodekey:`. */
   isKnownNodeKey(hex: string): boolean {
     const node = this.#core.ledger.nodeByKey(`nodekey:${hex.toLowerCase().replace(/^nodekey:/, "")}`);
-    return node !== undefined && node.gateways === undefined && !this.#core.isExpired(node);
+    if (node === undefined || node.gateways !== undefined || node.isUnapproved === true) return false;
+    return !this.#core.isExpired(node);
+  }
+
+  /** Is this the whole name of a node that may have a certificate? */
+  mayHaveCertificate(name: string): boolean {
+    const node = this.#core.named(name);
+    return node !== undefined && node.gateways === undefined && this.#core.options.setTxt !== undefined;
   }
 
   /** Ends the streams and closes the store. */

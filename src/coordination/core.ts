@@ -3,14 +3,17 @@ import { Fault, messageOf } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 import type { Random } from "../base/random.ts";
 import type { DerpMap } from "../wire/tailcfg.ts";
-import { addressPair, allocateOffset, POOL_SIZE } from "./address-pool.ts";
+import { ADDRESS_REST_MS, addressPair, allocateOffset, POOL_SIZE } from "./address-pool.ts";
+import { dnsSettingsOf } from "./dns-settings.ts";
 import { Ledger } from "./ledger.ts";
 import { MapStreams } from "./map-streams.ts";
 import { freeName, sanitizeName } from "./names.ts";
 import { NetworkViews } from "./network-views.ts";
+import { NodeQuestions } from "./node-questions.ts";
 import { isExpired } from "./node-view.ts";
 import type { PolicyEngine } from "./policy-engine.ts";
 import type { Change, NodeRecord, User } from "./records.ts";
+import { learnServices, servicesOf } from "./services.ts";
 import type { CoordinationStore } from "./store/coordination-store.ts";
 
 export interface CoordinatorOptions {
@@ -24,6 +27,8 @@ export interface CoordinatorOptions {
   readonly baseDomain: string;
   readonly derpMap: () => DerpMap;
   readonly policy: PolicyEngine;
+  /** What Funnel's relays listen on. @default 443, 8443 and 10000 */
+  readonly funnelPorts?: readonly number[];
   readonly randomizeAddresses?: boolean;
   readonly nodeKeyExpiryMs?: number;
   /** Publishes a TXT record, settled once it is served; without it `set-dns` is not implemented. */
@@ -36,7 +41,6 @@ export interface CoordinatorOptions {
 
 const DAY_MS = 86_400_000;
 export const NODE_KEY_EXPIRY_MS: number = 180 * DAY_MS;
-const ADDRESS_REST_MS = DAY_MS;
 const OFFLINE_AFTER_MS = 10_000;
 const EPHEMERAL_AFTER_MS = 120_000;
 /** Wall time may jump, so no timer trusts it for longer. */
@@ -48,6 +52,7 @@ export class Core {
   readonly ledger: Ledger;
   readonly views: NetworkViews;
   readonly streams: MapStreams;
+  readonly questions: NodeQuestions;
   readonly #online: Set<number> = new Set();
   /** Monotonic instants at which nodes without a stream become offline, or vanish. */
   readonly #offlineAt: Map<number, number> = new Map();
@@ -67,6 +72,8 @@ export class Core {
       wall: () => clock.wall(),
       derpMap,
       isOnline: (id) => this.#online.has(id),
+      certificates: options.setTxt !== undefined,
+      ...(options.funnelPorts === undefined ? {} : { funnelPorts: options.funnelPorts }),
     });
     this.streams = new MapStreams({
       clock,
@@ -77,6 +84,7 @@ export class Core {
       onEnd: (id) => this.#ended(id),
       onFailure: (node, thrown) => options.log.error("coordination.map_failed", { node, error: messageOf(thrown) }),
     });
+    this.questions = new NodeQuestions({ clock, random, send: (id, message) => this.streams.send(id, message) });
     for (const node of ledger.nodes.values()) {
       if (node.ephemeral) this.#vanishAt.set(node.id, clock.now() + EPHEMERAL_AFTER_MS);
       if (isExpired(node, clock.wall())) this.#expired.add(node.id);
@@ -122,17 +130,26 @@ export class Core {
     if (node !== undefined) return node;
     throw new Fault(
       "COORDINATION_NODE_UNKNOWN",
-      `Cannot find node "${String(which).slice(0, 100)}": there is none, wanted an id or name that \`nodes\` lists`,
+      `Cannot find node "${String(which).slice(0, 100)}": there is none, wanted an id, name or address that \`nodes list\` shows`,
     );
   }
 
   #find(which: number | string): NodeRecord | undefined {
-    const { ledger, options } = this;
+    const { ledger } = this;
     if (typeof which === "number" || /^\d+$/.test(which)) return ledger.nodes.get(Number(which));
-    const suffix = `.${options.baseDomain}`;
     const name = which.toLowerCase().replace(/\.$/, "");
-    const label = name.endsWith(suffix) ? name.slice(0, -suffix.length) : name;
-    return ledger.nodeByName(label) ?? [...ledger.nodes.values()].find((node) => [node.ipv4, node.ipv6].includes(name));
+    return (
+      ledger.nodeByName(name) ??
+      this.named(name) ??
+      [...ledger.nodes.values()].find((node) => [node.ipv4, node.ipv6].includes(name))
+    );
+  }
+
+  /** The node with this name in full. */
+  named(fqdn: string): NodeRecord | undefined {
+    const suffix = `.${this.options.baseDomain}`;
+    const name = fqdn.toLowerCase().replace(/\.$/, "");
+    return name.endsWith(suffix) ? this.ledger.nodeByName(name.slice(0, -suffix.length)) : undefined;
   }
 
   user(login: string | number): User {
@@ -158,12 +175,13 @@ export class Core {
   } {
     const { randomizeAddresses, random, addressPoolSize } = this.options;
     const { ledger, wall } = this;
+    const services = new Set([...servicesOf(ledger).values()].map(({ ipv4 }) => ipv4));
     const offset = allocateOffset({
       cursor: Number(ledger.settings.get("addressCursor") ?? 0),
       size: addressPoolSize ?? POOL_SIZE,
       taken: (candidate) => {
         const { ipv4 } = addressPair(candidate);
-        return ledger.isAddressUsed(ipv4) || (ledger.resting.get(ipv4)?.until ?? 0) > wall;
+        return ledger.isAddressUsed(ipv4) || services.has(ipv4) || (ledger.resting.get(ipv4)?.until ?? 0) > wall;
       },
       pools,
       ...(randomizeAddresses === true ? { random } : {}),
@@ -183,9 +201,12 @@ export class Core {
   /** A free name for `hostname`; `own` keeps what it has where that still fits. */
   name(hostname: string | undefined, own?: NodeRecord): string {
     const wanted = sanitizeName(hostname ?? "");
+    const records = new Set(dnsSettingsOf(this.ledger).records.map((record) => record.name));
+    const services = servicesOf(this.ledger);
     return freeName(wanted, (name) => {
       const holder = this.ledger.nodeByName(name);
-      return holder !== undefined && holder.id !== own?.id;
+      if (holder !== undefined && holder.id !== own?.id) return true;
+      return services.has(`svc:${name}`) || records.has(`${name}.${this.options.baseDomain}`);
     });
   }
 
@@ -244,6 +265,7 @@ export class Core {
     if (this.#closed) return;
     this.#closed = true;
     this.#cancelSweep();
+    this.questions.close();
     this.streams.close();
     await this.ledger.exclusive(() => this.options.store.close());
   }
@@ -251,15 +273,24 @@ export class Core {
   #opened(id: number): void {
     this.#offlineAt.delete(id);
     this.#vanishAt.delete(id);
+    this.askAboutServices(id);
     if (this.#online.has(id)) return;
     this.#online.add(id);
     this.streams.touch(id, ...this.#electionFor(id));
   }
 
-  /** Only who carries routes can change who carries them. */
+  /** Failing, it is asked again when its next stream opens. */
+  askAboutServices(id: number): void {
+    learnServices(this, id).catch((thrown: unknown) =>
+      this.options.log.warn("coordination.services_failed", { node: id, error: messageOf(thrown) }),
+    );
+  }
+
+  /** Only who carries routes or hosts services can change who does. */
   #electionFor(id: number): readonly number[] {
     const node = this.ledger.nodes.get(id);
-    return node === undefined || node.approvedRoutes.length === 0 ? [] : this.views.electRouters();
+    if (node === undefined || (node.approvedRoutes.length === 0 && node.approvedServices === undefined)) return [];
+    return this.views.electRouters();
   }
 
   #ended(id: number): void {

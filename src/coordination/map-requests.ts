@@ -3,6 +3,8 @@ import type { MapRequest } from "../wire/tailcfg.ts";
 import type { MapSink } from "./control-handler.ts";
 import type { Core } from "./core.ts";
 import { checkedEndpoints, checkedHostinfo, checkedKey, mergedHostinfo } from "./hostinfo.ts";
+import { wishOf } from "./ingresses.ts";
+import { postureOf } from "./node-view.ts";
 import type { NodeRecord } from "./records.ts";
 import { assertOwner, assertVersion, withAutoApproved } from "./registration.ts";
 
@@ -67,9 +69,12 @@ function keepUpdate(core: Core, { id, nodeKey }: NodeRecord, request: MapRequest
     const after = updated(core, before, request);
     if (after === before) return;
     const isTopology =
+      JSON.stringify(postureOf(after.hostinfo)) !== JSON.stringify(postureOf(before.hostinfo)) ||
       String(after.hostinfo.RoutableIPs) !== String(before.hostinfo.RoutableIPs) ||
+      wishOf(after.hostinfo) !== wishOf(before.hostinfo) ||
       String(after.approvedRoutes) !== String(before.approvedRoutes);
     await core.replace(after, undefined, isTopology ? "topology" : "members");
+    if (after.hostinfo.ServicesHash !== before.hostinfo.ServicesHash) core.askAboutServices(id);
   });
 }
 

@@ -1,6 +1,6 @@
 import type { Clock } from "../base/clock.ts";
 import type { Random } from "../base/random.ts";
-import type { Node } from "../wire/tailcfg.ts";
+import type { MapResponse, Node } from "../wire/tailcfg.ts";
 import type { MapSink } from "./control-handler.ts";
 import type { Ledger } from "./ledger.ts";
 import { fullMap, mapDelta, type NetworkView } from "./map-delta.ts";
@@ -107,6 +107,11 @@ export class MapStreams {
     views.beginRound();
     sink.send(fullMap(views.of(node), rfc3339(clock.wall())));
     sink.end();
+  }
+
+  /** Beside the deltas; false when the node has no stream that takes it. */
+  send(nodeId: number, message: MapResponse): boolean {
+    return this.#streams.get(nodeId)?.sink.send(message) ?? false;
   }
 
   end(nodeId: number): void {

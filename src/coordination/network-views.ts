@@ -1,11 +1,13 @@
-import type { CapMap, DerpMap, FilterRule, Node, SshRule, UserProfile } from "../wire/tailcfg.ts";
+import type { CapMap, DerpMap, DnsConfig, FilterRule, Node, SshRule, UserProfile } from "../wire/tailcfg.ts";
+import { type DnsSettings, dnsSettingsOf, sharedDnsConfig } from "./dns-settings.ts";
+import { FUNNEL_PORTS, Ingresses } from "./ingresses.ts";
 import type { Ledger } from "./ledger.ts";
 import type { NetworkView } from "./map-delta.ts";
 import {
   capabilities,
-  dnsConfig,
   isExitRoute,
   isExpired,
+  nameOf,
   ownerOf,
   peerView,
   policyNode,
@@ -24,6 +26,10 @@ export interface ViewsOptions {
   readonly wall: () => number;
   readonly derpMap: () => DerpMap;
   readonly isOnline: (nodeId: number) => boolean;
+  /** Nodes can have certificates for their names. */
+  readonly certificates: boolean;
+  /** What Funnel's relays listen on. */
+  readonly funnelPorts?: readonly number[];
 }
 
 interface CachedPeer {
@@ -47,6 +53,7 @@ export class NetworkViews {
   #policy: PolicyEngine;
   #policyNodes: ReadonlyMap<number, PolicyNode> | undefined;
   #all: readonly PolicyNode[] = [];
+  #ingresses!: Ingresses;
   #round = 0;
   #members: readonly NodeRecord[] = [];
   readonly #subjects: WeakMap<NodeRecord, { readonly user: User | undefined; readonly subject: PolicyNode }> =
@@ -59,6 +66,7 @@ export class NetworkViews {
   #routesOf: ReadonlyMap<number, readonly string[]> = new Map();
   /** Subnet route that several nodes serve → those, the one that carries it first. */
   #lines: ReadonlyMap<string, readonly number[]> = new Map();
+  #dns: { readonly settings: DnsSettings; readonly config: DnsConfig } | undefined;
 
   constructor(policy: PolicyEngine, options: ViewsOptions) {
     this.#policy = policy;
@@ -120,10 +128,31 @@ export class NetworkViews {
     if (this.#policyNodes === undefined) {
       const { nodes, users } = this.#options.ledger;
       this.#policyNodes = new Map([...nodes.values()].map((node) => [node.id, this.#policyNode(node, users)]));
-      this.#all = [...this.#policyNodes.values()];
+      this.#ingresses = this.#findIngresses(this.#policyNodes);
+      const { relays } = this.#ingresses;
+      this.#all = [...this.#policyNodes.values()].filter(
+        ({ id }) => nodes.get(id)?.isUnapproved !== true && !relays.has(id),
+      );
       this.#members = [...nodes.values()].filter(({ gateways }) => gateways !== undefined);
     }
     return this.#policyNodes;
+  }
+
+  #findIngresses(subjects: ReadonlyMap<number, PolicyNode>): Ingresses {
+    const { ledger, baseDomain, wall, funnelPorts = FUNNEL_PORTS } = this.#options;
+    return new Ingresses({
+      nodes: ledger.nodes.values(),
+      attributesOf: ({ id }) => this.#policy.attributesFor(subjects.get(id)!, []),
+      baseDomain,
+      ports: funnelPorts,
+      wall: wall(),
+    });
+  }
+
+  /** Funnel's part: who relays, who may be visited. */
+  ingresses(): Ingresses {
+    this.policyNodes();
+    return this.#ingresses;
   }
 
   /** The same object as long as nothing of it changes: the policy remembers what it found out about each. */
@@ -142,9 +171,10 @@ export class NetworkViews {
    */
   #visibleTo(viewer: NodeRecord): readonly NodeRecord[] {
     const { ledger, wall } = this.#options;
-    if (viewer.gateways !== undefined || isExpired(viewer, wall())) return [];
+    if (viewer.gateways !== undefined || viewer.isUnapproved === true || isExpired(viewer, wall())) return [];
     const subject = this.policyNodes().get(viewer.id)!;
-    const visible: NodeRecord[] = [];
+    const visible: NodeRecord[] = [...this.#ingresses.visibleTo(viewer)];
+    if (this.#ingresses.isRelay(viewer)) return visible;
     for (const id of this.#policy.visibleTo(subject, this.#all)) {
       const node = ledger.nodes.get(id);
       if (node !== undefined && node.gateways === undefined && id !== viewer.id) visible.push(node);
@@ -157,6 +187,10 @@ export class NetworkViews {
 
   /** `node` as `viewer` may know it: the same object for all who may know the same. */
   peer(node: NodeRecord, viewer: NodeRecord): Node {
+    return this.ingresses().shown(this.#routed(node, viewer), node, viewer);
+  }
+
+  #routed(node: NodeRecord, viewer: NodeRecord): Node {
     const cached = this.#cached(node);
     const { primary, exits } = cached;
     const isStandby = this.#lines.values().some((line) => line.includes(node.id, 1));
@@ -180,6 +214,7 @@ export class NetworkViews {
 
   #routesFor(viewer: NodeRecord, router: number): readonly string[] {
     const nodes = this.policyNodes();
+    if (this.#ingresses.isRelay(viewer)) return NO_ROUTES;
     return this.#policy.routesFor(nodes.get(viewer.id)!, nodes.get(router)!, this.#all);
   }
 
@@ -232,7 +267,9 @@ export class NetworkViews {
     let capMap = this.#capMaps.get(node.id);
     if (capMap === undefined) {
       const own = this.policyNodes().get(node.id)!;
-      capMap = capabilities(this.#policy.attributesFor(own, this.#all), this.ssh(node));
+      const { certificates } = this.#options;
+      const facts = { ssh: this.ssh(node), certificates, roles: own.roles ?? [] };
+      capMap = capabilities(this.#ingresses.attributes(this.#policy.attributesFor(own, this.#all)), facts);
       this.#capMaps.set(node.id, capMap);
     }
     return capMap;
@@ -241,7 +278,8 @@ export class NetworkViews {
   filter(node: NodeRecord): readonly FilterRule[] {
     let filter = this.#filters.get(node.id);
     if (filter === undefined) {
-      filter = this.#policy.filterFor(this.policyNodes().get(node.id)!, this.#all);
+      const own = this.policyNodes().get(node.id)!;
+      filter = node.isUnapproved === true ? [] : this.#ingresses.filter(this.#policy.filterFor(own, this.#all), node);
       this.#filters.set(node.id, filter);
     }
     return filter;
@@ -269,17 +307,25 @@ export class NetworkViews {
 
   /** The view of `node` whose peers are known already. */
   around(node: NodeRecord, peers: ReadonlyMap<number, Node>, profiles: readonly UserProfile[]): NetworkView {
-    const { baseDomain, domain, derpMap } = this.#options;
+    const { baseDomain, domain, derpMap, certificates } = this.#options;
     return {
       self: this.self(node),
       peers,
       profiles,
       filter: this.filter(node),
       ssh: this.ssh(node),
-      dns: dnsConfig(node, baseDomain, this.capMap(node)),
+      dns: certificates ? withCertDomain(this.#sharedDns(), nameOf(node, baseDomain)) : this.#sharedDns(),
       derp: derpMap(),
       domain,
     };
+  }
+
+  #sharedDns(): DnsConfig {
+    const settings = dnsSettingsOf(this.#options.ledger);
+    if (this.#dns?.settings !== settings) {
+      this.#dns = { settings, config: sharedDnsConfig(settings, this.#options.baseDomain) };
+    }
+    return this.#dns.config;
   }
 
   #context(node: NodeRecord): ViewContext {
@@ -291,6 +337,10 @@ export class NetworkViews {
       exitRoutes: servedRoutes(node).filter(isExitRoute),
     };
   }
+}
+
+function withCertDomain(shared: DnsConfig, name: string): DnsConfig {
+  return { ...shared, CertDomains: [name] };
 }
 
 /** Who carries a route first, then who is there, then the rest. */

@@ -1,6 +1,6 @@
-import type { CapMap, DnsConfig, Hostinfo, Node, SshRule, UserProfile } from "../wire/tailcfg.ts";
+import type { CapMap, Hostinfo, Node, SshRule, UserProfile } from "../wire/tailcfg.ts";
 import type { PolicyNode } from "./policy-engine.ts";
-import type { NodeRecord, User } from "./records.ts";
+import type { NodeRecord, User, UserRole } from "./records.ts";
 
 /** The one owner that all tagged nodes are shown under (the number that Headscale uses). */
 export const TAGGED_USER: UserProfile = {
@@ -18,7 +18,8 @@ export function isExitRoute(route: string): boolean {
 }
 
 /** Routes that are both asked for and approved. */
-export function servedRoutes({ hostinfo, approvedRoutes }: NodeRecord): readonly string[] {
+export function servedRoutes({ hostinfo, approvedRoutes, isUnapproved }: NodeRecord): readonly string[] {
+  if (isUnapproved === true) return [];
   const advertised = new Set(hostinfo.RoutableIPs ?? []);
   return approvedRoutes.filter((route) => advertised.has(route));
 }
@@ -32,15 +33,22 @@ export function policyNode(node: NodeRecord, users: ReadonlyMap<number, User>): 
     id: node.id,
     user: node.tags.length > 0 || node.userId === undefined ? undefined : users.get(node.userId)?.login,
     tags: node.tags,
+    roles: node.tags.length > 0 || node.userId === undefined ? [] : rolesOf(users.get(node.userId)),
     addresses: [node.ipv4, node.ipv6],
     routes: servedRoutes(node),
     advertisedRoutes: node.hostinfo.RoutableIPs ?? [],
-    attributes: postureOf(node),
+    attributes: { ...node.attributes, ...postureOf(node.hostinfo) },
   };
 }
 
+/** The owner is an administrator too. */
+export function rolesOf(user: Pick<User, "role"> | undefined): readonly UserRole[] {
+  if (user?.role === undefined) return [];
+  return user.role === "owner" ? ["owner", "admin"] : [user.role];
+}
+
 /** What the node says of itself, under the names that postures use. */
-function postureOf({ hostinfo: { OS, OSVersion, IPNVersion } }: NodeRecord): Readonly<Record<string, string>> {
+export function postureOf({ OS, OSVersion, IPNVersion }: Hostinfo): Readonly<Record<string, string>> {
   return {
     ...(OS === undefined ? {} : { "node:os": OS.toLowerCase() }),
     ...(OSVersion === undefined ? {} : { "node:osVersion": OSVersion }),
@@ -88,7 +96,7 @@ export function peerView(node: NodeRecord, context: ViewContext): Node {
     ...(online || node.lastSeen === undefined ? {} : { LastSeen: rfc3339(node.lastSeen) }),
     // Nobody can tell whether a WireGuard-only member is there: absent means unknown.
     ...(wireGuardOnly ? { IsWireGuardOnly: true } : { Online: online }),
-    ...(expired ? { Expired: true } : { MachineAuthorized: true }),
+    ...(expired ? { Expired: true } : node.isUnapproved === true ? {} : { MachineAuthorized: true }),
   };
 }
 
@@ -124,29 +132,24 @@ const BASE_CAPABILITIES: CapMap = {
   "https://tailscale.com/cap/file-sharing": [],
 };
 
-/** `ssh`: the rules for this node; undefined where the policy does not mention SSH. */
-export function capabilities(attributes: CapMap, ssh: readonly SshRule[] | undefined): CapMap {
+export interface CapabilityFacts {
+  /** The rules for this node; undefined where the policy does not mention SSH. */
+  readonly ssh: readonly SshRule[] | undefined;
+  /** This server can publish what proves a node's name to a CA. */
+  readonly certificates: boolean;
+  readonly roles: readonly string[];
+}
+
+export function capabilities(attributes: CapMap, { ssh, certificates, roles }: CapabilityFacts): CapMap {
   const all: Record<string, readonly unknown[] | null> = {
     ...BASE_CAPABILITIES,
+    // They change words and offers in the client, and give no right here (control-protocol §6.1).
+    ...(roles.includes("admin") ? { "https://tailscale.com/cap/is-admin": [] } : {}),
+    ...(roles.includes("owner") ? { "https://tailscale.com/cap/is-owner": [] } : {}),
+    ...(certificates ? { https: [] } : {}),
     ...(ssh === undefined ? {} : { "https://tailscale.com/cap/ssh": [] }),
     ...(ssh === undefined || ssh.length === 0 ? {} : { "https://tailscale.com/cap/ssh-rule-in": [] }),
     ...attributes,
   };
   return Object.fromEntries(Object.entries(all).toSorted(([a], [b]) => (a < b ? -1 : 1)));
-}
-
-const REVERSE_ZONES: Readonly<Record<string, readonly never[]>> = Object.fromEntries(
-  [
-    "0.e.1.a.c.5.1.1.a.7.d.f.ip6.arpa",
-    ...Array.from({ length: 64 }, (_, i) => `${64 + i}.100.in-addr.arpa`).toSorted(),
-  ].map((zone) => [zone, []]),
-);
-
-export function dnsConfig(node: NodeRecord, baseDomain: string, capMap: CapMap): DnsConfig {
-  return {
-    Routes: REVERSE_ZONES,
-    Domains: [baseDomain],
-    Proxied: true,
-    ...("https" in capMap ? { CertDomains: [nameOf(node, baseDomain)] } : {}),
-  };
 }

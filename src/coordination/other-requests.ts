@@ -1,6 +1,8 @@
 import { messageOf } from "../base/fault.ts";
+import { setOwnAttributes } from "./attributes.ts";
 import type { Core } from "./core.ts";
 import { nodeOf } from "./map-requests.ts";
+import { ANSWER_PATH } from "./node-questions.ts";
 import { nameOf } from "./node-view.ts";
 import type { NodeRecord } from "./records.ts";
 
@@ -9,12 +11,7 @@ interface Answer {
   body?: unknown;
 }
 
-const NOT_IMPLEMENTED: ReadonlySet<string> = new Set([
-  "/machine/set-device-attr",
-  "/machine/id-token",
-  "/machine/whoami",
-  "/machine/c2n",
-]);
+const NOT_IMPLEMENTED: ReadonlySet<string> = new Set(["/machine/id-token", "/machine/whoami", "/machine/c2n"]);
 const MOST_DETAIL = 500;
 const SSH_ACTION = "/machine/ssh/action/";
 /** A `check` rule asks for a fresh sign-in, which this server cannot demand: it never means less than that. */
@@ -37,18 +34,30 @@ export async function answerOther(
   if (NOT_IMPLEMENTED.has(path) || path.startsWith("/machine/tka/") || path.startsWith("/machine/webclient/")) {
     return { status: 501, body: "Not implemented yet\n" };
   }
+  if (path.startsWith(ANSWER_PATH)) return keepAnswer(core, machineKey, path.slice(ANSWER_PATH.length), body);
   if (path.startsWith(SSH_ACTION)) return { status: 200, body: SSH_REFUSED };
-  const answer = method === "POST" && Object.hasOwn(ANSWERS, path) ? ANSWERS[path] : undefined;
+  const answer = Object.hasOwn(ANSWERS, `${method} ${path}`) ? ANSWERS[`${method} ${path}`] : undefined;
   if (answer === undefined) return { status: 404, body: "Not found\n" };
-  return answer(core, nodeOf(core, machineKey, members["NodeKey"]), members);
+  const node = nodeOf(core, machineKey, members["NodeKey"]);
+  if (node.isUnapproved === true)
+    return { status: 403, body: "this device waits for the approval of an administrator\n" };
+  return answer(core, node, members);
+}
+
+/** What a node answered to a question; of all machines, only that node's. */
+function keepAnswer({ questions, ledger }: Core, machineKey: string, token: string, body: unknown): Answer {
+  const asked = questions.nodeOf(token);
+  const isIts = asked !== undefined && ledger.nodes.get(asked)?.machineKey === machineKey;
+  return isIts && questions.answer(asked, token, body) ? { status: 200 } : { status: 404, body: "nobody asked\n" };
 }
 
 type Answerer = (core: Core, node: NodeRecord, members: Readonly<Record<string, unknown>>) => Promise<Answer>;
 
 const ANSWERS: Readonly<Record<string, Answerer>> = {
-  "/machine/set-dns": setDns,
-  "/machine/feature/query": queryFeature,
-  "/machine/audit-log": keepAudit,
+  "POST /machine/set-dns": setDns,
+  "POST /machine/feature/query": queryFeature,
+  "POST /machine/audit-log": keepAudit,
+  "PATCH /machine/set-device-attr": (core, node, { Update }) => setOwnAttributes(core, node, Update),
 };
 
 /** Only the node's own challenge (matrix CS-17): whoever sets it owns the certificate of the name. */

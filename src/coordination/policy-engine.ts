@@ -26,6 +26,8 @@ export interface PolicyEngine {
   visibleTo(node: PolicyNode, all: readonly PolicyNode[]): ReadonlySet<number>;
   /** Those of `router`'s approved routes that `viewer` may know: default routes need `autogroup:internet` (or all). */
   routesFor(viewer: PolicyNode, router: PolicyNode, all: readonly PolicyNode[]): readonly string[];
+  /** Names of `host`'s services that some rule lets `viewer` reach. */
+  servicesFor(viewer: PolicyNode, host: PolicyNode, all: readonly PolicyNode[]): readonly string[];
   /** `nodeAttrs`. */
   attributesFor(node: PolicyNode, all: readonly PolicyNode[]): CapMap;
   /** What `node` must know to run an SSH server for others; undefined: the policy does not mention SSH. */
@@ -35,6 +37,8 @@ export interface PolicyEngine {
   autoApproves(node: PolicyNode, route: string): boolean;
   /** May `node` host `service` (`svc:name`) without being asked about? */
   autoApprovesService(node: PolicyNode, service: string): boolean;
+  /** May a node say so of itself (`attrConfig`)? `null` takes the attribute away. */
+  mayNodeSet(attribute: string, value: string | number | boolean | null): boolean;
   /** `ipPool`: where the address of a new node is to come from; none: anywhere. */
   poolsFor(node: PolicyNode): readonly string[];
 }

@@ -10,8 +10,14 @@ export interface User {
   readonly profilePicture?: string;
   /** Whom an OIDC provider calls so. Unique: nobody else is ever taken for this user (matrix CS-5). */
   readonly identity?: OidcIdentity;
+  /** For the policy's autogroups of that name. Absent: a member and nothing else. */
+  readonly role?: UserRole;
   readonly created: number;
 }
+
+export type UserRole = (typeof USER_ROLES)[number];
+
+export const USER_ROLES = ["owner", "admin", "it-admin", "network-admin", "billing-admin", "auditor"] as const;
 
 export interface OidcIdentity {
   readonly issuer: string;
@@ -28,6 +34,8 @@ export interface AuthKey {
   readonly tags: readonly string[];
   readonly reusable: boolean;
   readonly ephemeral: boolean;
+  /** Nodes that it lets in need nobody's approval. */
+  readonly preapproved?: boolean;
   readonly created: number;
   readonly expires?: number;
   readonly revoked?: number;
@@ -65,7 +73,29 @@ export interface NodeRecord {
   readonly approvedRoutes: readonly string[];
   /** Set for a WireGuard-only member: ids of the gateways that carry it. */
   readonly gateways?: readonly number[];
+  /** What it hosts, as it said when it was asked; for which hash of its own that was. */
+  readonly services?: readonly HostedService[];
+  readonly servicesHash?: string;
+  /** Names of services that it may host. */
+  readonly approvedServices?: readonly string[];
+  /** For postures: `custom:tier`, as an administrator said, or the node where the policy lets it. */
+  readonly attributes?: NodeAttributes;
+  /** Joined while new devices need an approval, and has none: it learns of nobody, and nobody of it. */
+  readonly isUnapproved?: boolean;
 }
+
+export interface HostedService {
+  /** `svc:web`. */
+  readonly name: string;
+  /** `tcp:443`; `*`: all. */
+  readonly ports: readonly string[];
+  /** It takes callers now. */
+  readonly isActive: boolean;
+}
+
+export type AttributeValue = string | number | boolean;
+
+export type NodeAttributes = Readonly<Record<string, AttributeValue>>;
 
 export interface LogEntry {
   readonly at: number;

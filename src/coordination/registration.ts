@@ -2,11 +2,14 @@ import { Fault } from "../base/fault.ts";
 import type { Hostinfo, RegisterRequest, RegisterResponse } from "../wire/tailcfg.ts";
 import { authKeyId, matchesAuthKey, refusalOf } from "./auth-keys.ts";
 import { type Core, NODE_KEY_EXPIRY_MS } from "./core.ts";
+import { needsApproval } from "./device-approval.ts";
 import { checkedHostinfo, checkedKey, checkedTime, mergedHostinfo } from "./hostinfo.ts";
 import { isTag } from "./names.ts";
-import { ownerOf, profileOf, rfc3339 } from "./node-view.ts";
+import { ownerOf, policyNode, profileOf, rfc3339, rolesOf } from "./node-view.ts";
 import { type PendingLogin, PendingLogins } from "./pending-logins.ts";
-import type { AuthKey, Change, NodeRecord } from "./records.ts";
+import type { PolicyEngine } from "./policy-engine.ts";
+import type { AuthKey, Change, NodeRecord, User } from "./records.ts";
+import { withAutoApprovedServices } from "./services.ts";
 
 /** Everything below lacks named filters, `HomeDERP` or AllowedIPs that may be absent (control-protocol §4.7). */
 export const LEAST_VERSION = 113;
@@ -17,6 +20,8 @@ interface Admission {
   readonly tags: readonly string[];
   readonly ephemeral: boolean;
   readonly authKey?: AuthKey;
+  /** Whoever runs the network has seen this very device, or minted a key that says so. */
+  readonly isApproved: boolean;
   readonly by: string;
 }
 
@@ -115,11 +120,11 @@ export class Registration {
   }
 
   /** A person with the right to do so lets a waiting login in. */
-  async approve(id: string, login: string | number, by: string): Promise<NodeRecord> {
+  async approve(id: string, login: string | number, by: string, isApproved: boolean): Promise<NodeRecord> {
     const user = this.#core.user(login);
     const { hostinfo } = this.#waiting(id);
     const tags = [...new Set(hostinfo.RequestTags ?? [])].toSorted();
-    const denied = this.#deniedTags(tags, user.login);
+    const denied = this.#deniedTags(tags, user);
     if (denied.length > 0) {
       const error = tagError(denied);
       this.pending.settle(id, error);
@@ -131,7 +136,8 @@ export class Registration {
     return this.#core.exclusive(async () => {
       // Looked up again: another approval may have come first.
       const pending = this.#waiting(id);
-      const node = await this.#admit(pending, { userId: user.id, tags, ephemeral: pending.ephemeral, by });
+      const { ephemeral } = pending;
+      const node = await this.#admit(pending, { userId: user.id, tags, ephemeral, isApproved, by });
       this.pending.settle(id);
       return node;
     });
@@ -218,7 +224,7 @@ export class Registration {
       const owner = key.userId === undefined ? undefined : ledger.users.get(key.userId);
       const denied = this.#deniedTags(
         requested.filter((tag) => !key.tags.includes(tag)),
-        owner?.login,
+        owner,
       );
       if (denied.length > 0) return refused(tagError(denied));
       const admission: Admission = {
@@ -226,6 +232,7 @@ export class Registration {
         tags: [...new Set([...key.tags, ...requested])].toSorted(),
         ephemeral: key.ephemeral || applicant.ephemeral,
         authKey: key,
+        isApproved: key.preapproved === true,
         by: `authkey:${key.id}`,
       };
       try {
@@ -240,16 +247,16 @@ export class Registration {
     });
   }
 
-  #deniedTags(tags: readonly string[], login: string | undefined): readonly string[] {
+  #deniedTags(tags: readonly string[], user: User | undefined): readonly string[] {
     const { policy } = this.#core.views;
-    return tags.filter((tag) => !isTag(tag) || login === undefined || !policy.mayTag(login, tag));
+    return tags.filter((tag) => !isTag(tag) || user === undefined || !policy.mayTag(user.login, tag, rolesOf(user)));
   }
 
   /** Only inside `exclusive`. */
   async #admit(applicant: Applicant, admission: Admission): Promise<NodeRecord> {
     const core = this.#core;
     const { ledger, wall } = core;
-    const { userId, tags, ephemeral, authKey, by } = admission;
+    const { userId, tags, ephemeral, authKey, isApproved, by } = admission;
     const before = this.#identityOf(applicant, admission);
     const life = core.options.nodeKeyExpiryMs ?? NODE_KEY_EXPIRY_MS;
     const expires = tags.length > 0 ? applicant.expires : Math.min(wall + life, applicant.expires ?? Infinity);
@@ -270,7 +277,8 @@ export class Registration {
     if (before === undefined) {
       const { id, change } = core.nextId("nextNode");
       const user = userId === undefined || tags.length > 0 ? undefined : ledger.users.get(userId)?.login;
-      const pools = core.views.policy.poolsFor({ id, user, tags, addresses: [], routes: [] });
+      const roles = user === undefined ? [] : rolesOf(ledger.users.get(userId!));
+      const pools = core.views.policy.poolsFor({ id, user, roles, tags, addresses: [], routes: [] });
       const { ipv4, ipv6, changes: poolChanges } = core.addresses(pools);
       const name = core.name(hostinfo.Hostname);
       node = {
@@ -285,11 +293,18 @@ export class Registration {
         endpoints: [],
         homeDerp: 0,
         approvedRoutes: [],
+        ...(!isApproved && needsApproval(core.ledger) ? { isUnapproved: true } : {}),
       };
       changes.push(change, ...poolChanges);
     } else {
-      const { userId: _user, expires: _expires, authKeyId: _key, discoKey: _disco, ...kept } = before;
-      node = { ...kept, ...common, name: before.nameFixed ? before.name : core.name(hostinfo.Hostname, before) };
+      const { userId: _user, expires: _expires, authKeyId: _key, discoKey: _disco, isUnapproved, ...kept } = before;
+      const approval = isUnapproved === true && !isApproved ? { isUnapproved } : {};
+      node = {
+        ...kept,
+        ...common,
+        ...approval,
+        name: before.nameFixed ? before.name : core.name(hostinfo.Hostname, before),
+      };
       if (before.nodeKey === node.nodeKey && before.discoKey !== undefined)
         node = { ...node, discoKey: before.discoKey };
     }
@@ -339,7 +354,7 @@ export class Registration {
       ...NOBODY,
       User: user === undefined ? shown : { ...shown, Created: rfc3339(user.created) },
       Login: { ...shown, Provider: "", LoginName: profile?.LoginName ?? "" },
-      MachineAuthorized: true,
+      MachineAuthorized: node.isUnapproved !== true,
     };
   }
 }
@@ -348,20 +363,16 @@ function tagError(tags: readonly string[]): string {
   return `requested tags [${tags.join(" ").slice(0, 150)}] are invalid or not permitted`;
 }
 
-/** Adds the advertised routes that the policy approves by itself. */
-export function withAutoApproved(core: Core, node: NodeRecord): NodeRecord {
+/** Adds the advertised routes and hosted services that the policy approves by itself. */
+export function withAutoApproved(core: Core, node: NodeRecord, policy: PolicyEngine = core.views.policy): NodeRecord {
+  return withAutoApprovedServices(core, withAutoApprovedRoutes(core, node, policy), policy);
+}
+
+function withAutoApprovedRoutes(core: Core, node: NodeRecord, policy: PolicyEngine): NodeRecord {
   const approved = new Set(node.approvedRoutes);
   const asked = (node.hostinfo.RoutableIPs ?? []).filter((route) => !approved.has(route));
   if (asked.length === 0) return node;
-  const login = node.userId === undefined ? undefined : core.ledger.users.get(node.userId)?.login;
-  const subject = {
-    id: node.id,
-    user: node.tags.length > 0 ? undefined : login,
-    tags: node.tags,
-    addresses: [node.ipv4, node.ipv6],
-    routes: node.approvedRoutes,
-    advertisedRoutes: node.hostinfo.RoutableIPs ?? [],
-  };
-  const added = asked.filter((route) => core.views.policy.autoApproves(subject, route));
+  const subject = policyNode(node, core.ledger.users);
+  const added = asked.filter((route) => policy.autoApproves(subject, route));
   return added.length === 0 ? node : { ...node, approvedRoutes: [...node.approvedRoutes, ...added].toSorted() };
 }

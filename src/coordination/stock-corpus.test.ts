@@ -68,6 +68,8 @@ async function start(): Promise<{ coordinator: Coordinator; clock: FakeClock; ke
       mayTag: () => true,
       autoApproves: () => true,
       autoApprovesService: () => false,
+      mayNodeSet: () => false,
+      servicesFor: (_viewer, host) => Object.keys(host.services ?? {}),
       poolsFor: () => [],
     },
   });

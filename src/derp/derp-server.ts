@@ -44,6 +44,7 @@ export class DerpServer {
   readonly #sessions: Map<string, DerpSession[]> = new Map();
   readonly #all: Set<DerpSession> = new Set();
   readonly #accepts: Map<string, { count: number; since: number }> = new Map();
+  #accepted = 0;
   #isClosed = false;
 
   constructor(options: DerpServerOptions) {
@@ -128,6 +129,7 @@ export class DerpServer {
     }
     const { privateKey, random, clock, bytesPerSecond } = this.#options;
     const session: DerpSession = new DerpSession({
+      number: ++this.#accepted,
       stream,
       privateKey,
       publicKey: this.publicKey,
@@ -205,7 +207,10 @@ export class DerpServer {
     }
     if (!this.#sessions.delete(session.key)) return; // never got as far as being known
     const gone = peerGone(session.publicKey, DERP_GONE.disconnected);
-    for (const key of session.reached) this.#active(key)?.send(gone, true);
+    for (const [key, number] of session.reached) {
+      const target = this.#active(key);
+      if (target?.number === number) target.send(gone, true);
+    }
   }
 
   #active(key: string): DerpSession | undefined {
@@ -223,7 +228,7 @@ export class DerpServer {
     const isDisco = looksLikeDisco(payload, 0, payload.length);
     const target = this.#active(key);
     if (target !== undefined) {
-      source.hasReached(key);
+      source.hasReached(key, target.number);
       target.send(encodeDerpFrame(DERP.receivePacket, source.publicKey, payload), isDisco);
     } else if (isDisco && source.mayHearOfAbsence()) {
       source.send(peerGone(destination, DERP_GONE.notHere), true);

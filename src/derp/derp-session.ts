@@ -17,6 +17,8 @@ import {
 import { ClientQueue } from "./client-queue.ts";
 
 export interface DerpSessionOptions {
+  /** Tells the connections of one server apart. */
+  readonly number: number;
   readonly stream: Duplex;
   readonly privateKey: Uint8Array;
   readonly publicKey: Uint8Array;
@@ -49,8 +51,11 @@ export class DerpSession {
   /** Node key in hex; empty until it was proven. */
   key = "";
   publicKey: Uint8Array = new Uint8Array(0);
-  /** Keys that got packets from here and want to know when it leaves. Bounded: the oldest is forgotten. */
-  readonly reached: Set<string> = new Set();
+  /**
+   * Keys that got packets from here and want to know when it leaves, and by which of their connections: one that came
+   * later knows nothing of it. Bounded: the oldest is forgotten.
+   */
+  readonly reached: Map<string, number> = new Map();
   readonly #options: DerpSessionOptions;
   readonly #reader: DerpFrameReader = new DerpFrameReader(FRAME_BYTES);
   readonly #queue: ClientQueue;
@@ -93,15 +98,18 @@ export class DerpSession {
     if (this.#state === "ready") this.#queue.push(frame, isUrgent);
   }
 
-  hasReached(key: string): void {
-    if (this.reached.has(key)) return;
-    if (this.reached.size >= MOST_REACHED) {
-      for (const oldest of this.reached) {
+  get number(): number {
+    return this.#options.number;
+  }
+
+  hasReached(key: string, number: number): void {
+    if (this.reached.size >= MOST_REACHED && !this.reached.has(key)) {
+      for (const oldest of this.reached.keys()) {
         this.reached.delete(oldest);
         break;
       }
     }
-    this.reached.add(key);
+    this.reached.set(key, number);
   }
 
   /** At most one "not here" a second, three at once. */

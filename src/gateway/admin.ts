@@ -2,6 +2,8 @@ import { parseAddressPort } from "../base/address.ts";
 import { toHex } from "../base/bytes.ts";
 import { Fault, messageOf } from "../base/fault.ts";
 import { systemRandom } from "../base/random.ts";
+import type { BudgetLine } from "../certs/budget.ts";
+import type { CertificateStatus } from "../certs/keeper.ts";
 import { serveConfigEtag } from "../config/serve-document.ts";
 import type { PingKind } from "../mesh/node.ts";
 import { capabilitiesOf } from "../wire/capabilities.ts";
@@ -20,6 +22,7 @@ import {
   type StoredServeConfig,
   type WhoIsResponse,
 } from "../wire/ipn.ts";
+import type { NetworkMap } from "../wire/network-map.ts";
 import type { Node } from "../wire/tailcfg.ts";
 import { bugReport, netcheckDocument, profileDocument } from "./diagnosis.ts";
 import type { Gateway } from "./gateway.ts";
@@ -42,13 +45,14 @@ export class GatewayAdmin implements LocalApiBackend {
       if (state.kind === "needs-login" && state.url !== undefined) this.#notify({ BrowseToURL: state.url });
     });
     gateway.node.onMap((map) =>
-      this.#notify({ SelfChange: map.self, State: STATE_NUMBERS[backendState(gateway.node)] }),
+      this.#notify({ SelfChange: map.self, NetMap: netMap(map), State: STATE_NUMBERS[backendState(gateway.node)] }),
     );
   }
 
   async status({ peers }: { readonly peers: boolean }): Promise<IpnStatus> {
     const document = statusDocument(this.#gateway.node, peers);
-    return { ...document, Health: [...(document.Health ?? []), ...this.#gateway.warnings] };
+    const { certificates } = this.#gateway;
+    return { ...document, Health: [...(document.Health ?? []), ...certificates.problems, ...this.#gateway.warnings] };
   }
 
   serveConfig(): { config: StoredServeConfig; etag: string } {
@@ -156,10 +160,11 @@ export class GatewayAdmin implements LocalApiBackend {
   }
 
   watch(mask: number, onNotify: (notify: Notify) => void): { session: string; close(): void } {
+    const { map } = this.#gateway.node;
     const first: Notify = {
       ...((mask & NOTIFY.initialState) === 0 ? {} : { State: STATE_NUMBERS[backendState(this.#gateway.node)] }),
       ...((mask & NOTIFY.initialPrefs) === 0 ? {} : { Prefs: this.prefs() }),
-      ...((mask & NOTIFY.initialNetMap) === 0 ? {} : { SelfChange: this.#gateway.node.map?.self ?? null }),
+      ...((mask & NOTIFY.initialNetMap) === 0 ? {} : { SelfChange: map?.self ?? null, NetMap: netMap(map) }),
       ...((mask & NOTIFY.initialStatus) === 0 ? {} : { InitialStatus: statusDocument(this.#gateway.node, true) }),
     };
     if (Object.keys(first).length > 0) onNotify(first);
@@ -172,13 +177,34 @@ export class GatewayAdmin implements LocalApiBackend {
   }
 
   certDomains(): readonly string[] | null {
-    return this.#gateway.name === "" ? null : [this.#gateway.name];
+    const { names } = this.#gateway.certificates;
+    return names.length === 0 ? null : names;
   }
 
-  async certificate(domain: string): Promise<{ key: string; chain: string }> {
-    const issued = await this.#gateway.certificates.certificate(domain);
-    if (issued instanceof Fault) throw issued;
-    return { key: issued.key, chain: issued.chain };
+  async certificate(domain: string, minValiditySeconds: number): Promise<{ key: string; chain: string }> {
+    return this.#gateway.certificates.certificate(domain, { minValidity: minValiditySeconds * 1000 });
+  }
+
+  certificates(): readonly CertificateStatus[] {
+    return this.#gateway.certificates.list();
+  }
+
+  certificateBudget(): Promise<readonly BudgetLine[]> {
+    return this.#gateway.certificates.budget();
+  }
+
+  /** What it is like now; key and chain are for `cert` alone. */
+  async renewCertificate(name: string): Promise<{ readonly names: readonly string[]; readonly notAfter: number }> {
+    const { names, notAfter } = await this.#gateway.certificates.renew(name);
+    return { names, notAfter };
+  }
+
+  revokeCertificate(name: string): Promise<void> {
+    return this.#gateway.certificates.revoke(name);
+  }
+
+  certificateAdvice(name: string, signal: AbortSignal): Promise<string> {
+    return this.#gateway.certificates.advice(name, signal);
   }
 
   metrics(): Promise<string> {
@@ -228,4 +254,11 @@ export class GatewayAdmin implements LocalApiBackend {
   #notify(notify: Notify): void {
     for (const watcher of this.#watchers) watcher(notify);
   }
+}
+
+/** What clients up to 1.96 look at: `dns status` at the DNS configuration, `up --force-reauth` at the key. */
+function netMap(map: NetworkMap | undefined): object | null {
+  if (map === undefined) return null;
+  const { self, dns } = map;
+  return { SelfNode: self, NodeKey: self.Key, Name: self.Name, DNS: dns };
 }

@@ -1,85 +1,288 @@
-import { createSecureContext, type SecureContext } from "node:tls";
+import type { SecureContext } from "node:tls";
 import type { Clock } from "../base/clock.ts";
-import { Fault } from "../base/fault.ts";
+import { Fault, messageOf } from "../base/fault.ts";
+import type { Log } from "../base/log.ts";
 import type { Store } from "../base/store.ts";
-import type { LocalCa } from "../certs/local-ca.ts";
+import type { BudgetLine } from "../certs/budget.ts";
+import type { Certificate } from "../certs/certificate.ts";
+import type { CertificateKeeper, CertificateStatus, KeeperCounts } from "../certs/keeper.ts";
+import type { CertificatesConfig } from "../config/certificates.ts";
+import { CertificateContexts } from "./certificate-contexts.ts";
+import { LocalCertificates } from "./certificate-local.ts";
+import { type CertificatePlan, certificatePlan, type PlanFacts } from "./certificate-plan.ts";
 
-const CA_FILE = "local-ca.json";
-const RENEW_BEFORE_MS = 7 * 86_400_000;
-const MOST_NAMES = 256;
-
-interface Issued {
-  readonly context: SecureContext;
-  readonly key: string;
-  readonly chain: string;
-  readonly notAfter: number;
+/** Where certificates come from that are not of our own CA. */
+export interface CertificateSources {
+  /** The operator's own files. */
+  file(name: string): Certificate | undefined;
+  /** Absent where no public CA is configured. */
+  readonly keeper: CertificateKeeper | undefined;
+  challengeContext(name: string): SecureContext | undefined;
+  /** HTTP-01: what to answer at this path of that host; `undefined` = nothing is there. */
+  challengeAnswer(host: string, path: string): string | undefined;
+  /** What to put into DNS so that nobody else obtains a certificate for the name (RFC 8659, RFC 8657). */
+  advice(name: string, signal: AbortSignal): Promise<string>;
+  close(): Promise<void>;
 }
 
-/** Certificates for the names that this gateway serves, from its own local CA, each made when first asked for. */
+export interface CertificatesOptions {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly facts: () => Omit<PlanFacts, "settings" | "hasFile">;
+  /** Called when the first name wants one of them, and again for other settings. */
+  readonly open: (settings: CertificatesConfig) => Promise<CertificateSources>;
+  readonly settings?: CertificatesConfig;
+}
+
+const RETRY_MS = 60_000;
+const NOTHING_PLANNED: CertificatePlan = { wanted: [], internal: new Set(), unprovable: [], published: [] };
+
+/** The certificate for every name that this gateway serves: the operator's own, a public CA's, or one of our local CA. */
 export class Certificates {
-  readonly #store: Store;
-  readonly #clock: Clock;
-  readonly #mayServe: (name: string) => boolean;
-  readonly #issued: Map<string, Promise<Issued>> = new Map();
-  #ca: Promise<LocalCa> | undefined;
+  readonly #options: CertificatesOptions;
+  readonly #local: LocalCertificates;
+  readonly #contexts: CertificateContexts;
+  #settings: CertificatesConfig;
+  #plan: CertificatePlan = NOTHING_PLANNED;
+  #planText = "";
+  #sources: { readonly of: CertificatesConfig; readonly is: CertificateSources } | undefined;
+  /** Why there are no sources though some are wanted. */
+  #trouble: Fault | undefined;
+  /** What was asked for last, one after the other. */
+  #work: Promise<void> = Promise.resolve();
+  #stopRetry: () => void = () => {};
+  #isClosed = false;
 
-  constructor(options: { store: Store; clock: Clock; mayServe: (name: string) => boolean }) {
-    this.#store = options.store;
-    this.#clock = options.clock;
-    this.#mayServe = options.mayServe;
+  constructor(options: CertificatesOptions) {
+    this.#options = options;
+    this.#settings = options.settings ?? {};
+    this.#local = new LocalCertificates(options);
+    this.#contexts = new CertificateContexts(options.clock);
   }
 
-  /** PEM of the CA's certificate, for clients that are to trust it. */
-  async authority(): Promise<string> {
-    return (await this.#authority()).export().certificate;
+  /** PEM of the local CA's certificate, for clients that are to trust it. */
+  authority(): Promise<string> {
+    return this.#local.authority();
   }
 
-  async secureContext(serverName: string): Promise<SecureContext | Fault> {
-    const issued = await this.certificate(serverName);
-    return issued instanceof Fault ? issued : issued.context;
+  get plan(): CertificatePlan {
+    return this.#plan;
   }
 
-  async certificate(serverName: string): Promise<Issued | Fault> {
+  configure(settings: CertificatesConfig): void {
+    if (JSON.stringify(settings) === JSON.stringify(this.#settings)) return;
+    this.#settings = settings;
+    this.refresh();
+  }
+
+  /** To be called when names, services or what the server offers may have changed. */
+  refresh(): void {
+    const facts = this.#options.facts();
+    if (this.#isClosed || facts.ownName === "") return; // without a network map nobody can ask
+    const plan = certificatePlan({
+      ...facts,
+      settings: this.#settings,
+      hasFile: (name) => this.#sources?.is.file(name) !== undefined,
+    });
+    const text = JSON.stringify([this.#settings, plan.wanted, [...plan.internal], this.#trouble?.code]);
+    if (text === this.#planText) return;
+    this.#planText = text;
+    this.#tell(plan);
+    this.#plan = plan;
+    this.#work = this.#work.then(() => this.#apply(plan, this.#settings));
+  }
+
+  /** Certificate transparency makes names public for good: that is said before it happens. */
+  #tell(plan: CertificatePlan): void {
+    const { log } = this.#options;
+    const published = plan.published.filter((name) => !this.#plan.published.includes(name));
+    if (published.length > 0) log.info("certificates.published", { names: published });
+    for (const name of plan.unprovable) {
+      if (!this.#plan.unprovable.includes(name)) log.warn("certificates.unprovable", { name });
+    }
+  }
+
+  async #apply(plan: CertificatePlan, settings: CertificatesConfig): Promise<void> {
+    if (this.#isClosed || plan !== this.#plan) return; // a later one is waiting
+    try {
+      const needsSources = plan.wanted.length > 0 || (settings.files ?? []).length > 0;
+      if (this.#sources !== undefined && this.#sources.of !== settings) await this.#closeSources();
+      if (this.#sources === undefined && needsSources) {
+        this.#sources = { of: settings, is: await this.#options.open(settings) };
+      }
+      await this.#sources?.is.keeper?.want(plan.wanted);
+      this.#trouble = undefined;
+      this.refresh(); // files may have come
+    } catch (error) {
+      const fault = error instanceof Fault ? error : new Fault("CERT_UNAVAILABLE", messageOf(error), { cause: error });
+      this.#trouble = fault;
+      this.#options.log.error("certificates.unavailable", { error: fault.message });
+      this.#retryLater();
+    }
+  }
+
+  #retryLater(): void {
+    const { clock } = this.#options;
+    this.#stopRetry();
+    this.#stopRetry = clock.at(clock.now() + RETRY_MS, () => {
+      this.#planText = "";
+      this.refresh();
+    });
+  }
+
+  /** What to present for a name that the configuration serves. */
+  secureContext(name: string): SecureContext | Fault | Promise<SecureContext | Fault> {
+    const ready = this.#ready(name);
+    if (ready !== undefined) return this.#contexts.of(name, ready);
+    return this.certificate(name).then(
+      (certificate) => this.#contexts.of(name, certificate),
+      (error: unknown) => (error instanceof Fault ? error : new Fault("CERT_UNAVAILABLE", messageOf(error))),
+    );
+  }
+
+  /** What is there for a name; nothing is ordered for it. */
+  held(name: string): Certificate | undefined {
+    return this.#ready(name.toLowerCase().replace(/\.$/, ""));
+  }
+
+  challengeContext(name: string): SecureContext | undefined {
+    return this.#sources?.is.challengeContext(name);
+  }
+
+  challengeAnswer(host: string, path: string): string | undefined {
+    return this.#sources?.is.challengeAnswer(host, path);
+  }
+
+  #ready(name: string): Certificate | undefined {
+    const sources = this.#sources?.is;
+    return (
+      sources?.file(name) ?? sources?.keeper?.certificate(name) ?? this.#local.ready(this.#internalName(name) ?? "")
+    );
+  }
+
+  /** The name or wildcard under which our own CA signs for it. */
+  #internalName(name: string): string | undefined {
+    const { internal } = this.#plan;
+    if (internal.has(name)) return name;
+    const wildcard = `*${name.slice(name.indexOf("."))}`;
+    return internal.has(wildcard) ? wildcard : undefined;
+  }
+
+  /** @throws {Fault} CERT_NAME_UNKNOWN, and whatever keeps a CA from issuing */
+  async certificate(serverName: string, options: { readonly minValidity?: number } = {}): Promise<Certificate> {
     const name = serverName.toLowerCase().replace(/\.$/, "");
-    if (!this.#mayServe(name)) {
-      return new Fault(
-        "CERT_NAME_UNKNOWN",
-        `Cannot present a certificate for "${name}": this gateway does not serve it`,
-      );
+    await this.#work; // what is wanted may just be read from the store
+    const { minValidity = 0 } = options;
+    const ready = this.#ready(name);
+    if (ready !== undefined && (minValidity === 0 || this.#isLocal(ready))) return ready;
+    const wanted = this.#wantedName(name);
+    if (wanted !== undefined) {
+      return (await this.#keeperNow()).obtain(wanted, { minValidity });
     }
-    const known = await this.#issued.get(name);
-    if (known !== undefined && known.notAfter - this.#clock.wall() > RENEW_BEFORE_MS) return known;
-    if (this.#issued.size >= MOST_NAMES) this.#issued.clear();
-    const made = this.#issue(name);
-    this.#issued.set(name, made);
-    made.catch(() => this.#issued.delete(name));
-    return made;
+    const internal =
+      this.#internalName(name) ?? (name !== "" && name === this.#options.facts().ownName ? name : undefined);
+    if (internal !== undefined) return this.#local.issue(internal);
+    throw new Fault("CERT_NAME_UNKNOWN", `Cannot present a certificate for "${name}": this gateway does not serve it`, {
+      hint: `Names with certificates: ${this.names.join(", ") || "none"}`,
+    });
   }
 
-  async #issue(name: string): Promise<Issued> {
-    const { key, certificate, notAfter } = await (await this.#authority()).issue([name]);
-    return {
-      key,
-      chain: certificate,
-      notAfter,
-      context: createSecureContext({ key, cert: certificate, minVersion: "TLSv1.2" }),
-    };
+  #isLocal(certificate: Certificate): boolean {
+    return this.#local.all.includes(certificate);
   }
 
-  #authority(): Promise<LocalCa> {
-    this.#ca ??= this.#loadAuthority();
-    return this.#ca;
+  #wantedName(name: string): string | undefined {
+    const all = this.#plan.wanted.flatMap(({ names }) => names);
+    if (all.includes(name)) return name;
+    const wildcard = `*${name.slice(name.indexOf("."))}`;
+    return all.includes(wildcard) ? wildcard : undefined;
   }
 
-  async #loadAuthority(): Promise<LocalCa> {
-    const { LocalCa } = await import("../certs/local-ca.ts"); // 55 ms: only a gateway that serves TLS pays
-    const saved = await this.#store.get(CA_FILE);
-    if (saved !== undefined) {
-      const pem = JSON.parse(Buffer.from(saved).toString("utf8")) as { key: string; certificate: string };
-      return LocalCa.load(pem, { wall: () => this.#clock.wall() });
-    }
-    const ca = await LocalCa.create({ wall: () => this.#clock.wall() });
-    await this.#store.set(CA_FILE, Buffer.from(JSON.stringify(ca.export())));
-    return ca;
+  /** Every name for which a certificate can be had, in order. */
+  get names(): readonly string[] {
+    const { ownName } = this.#options.facts();
+    const wanted = this.#plan.wanted.flatMap(({ names }) => names);
+    return [...new Set([...(ownName === "" ? [] : [ownName]), ...wanted, ...this.#plan.internal])].sort();
+  }
+
+  /** What was observed of each. */
+  list(): readonly CertificateStatus[] {
+    const now = this.#options.clock.wall();
+    const local = this.#local.all.map(
+      ({ names, notBefore, notAfter }): CertificateStatus => ({
+        id: names[0] ?? "",
+        names,
+        state: notAfter > now ? "valid" : "expired",
+        notBefore,
+        notAfter,
+        authority: "internal",
+        observed: now,
+      }),
+    );
+    return [...(this.#sources?.is.keeper?.list() ?? []), ...local];
+  }
+
+  /** What is wrong, in words. */
+  get problems(): readonly string[] {
+    const trouble = this.#trouble === undefined ? [] : [`No public certificates: ${this.#trouble.message}`];
+    const failing = this.list().filter(({ state, lastFailure }) => state !== "valid" && lastFailure !== undefined);
+    return [
+      ...trouble,
+      ...failing.map(({ names, state, lastFailure }) => {
+        const what = state === "expired" ? "The certificate has expired" : "There is no certificate yet";
+        return `${what} for ${names.join(", ")}: ${lastFailure?.message ?? ""}`;
+      }),
+    ];
+  }
+
+  counts(): KeeperCounts | undefined {
+    return this.#sources?.is.keeper?.counts();
+  }
+
+  async budget(): Promise<readonly BudgetLine[]> {
+    return (await this.#keeperNow()).budget();
+  }
+
+  /** @throws {Fault} as `certificate`; back-off is not waited for */
+  async renew(name: string): Promise<Certificate> {
+    return (await this.#keeperOf(name)).renew(name);
+  }
+
+  async revoke(name: string): Promise<void> {
+    return (await this.#keeperOf(name)).revoke(name);
+  }
+
+  async advice(name: string, signal: AbortSignal): Promise<string> {
+    await this.#keeperNow();
+    return this.#sources?.is.advice(name, signal) ?? "";
+  }
+
+  async #keeperOf(name: string): Promise<CertificateKeeper> {
+    const keeper = await this.#keeperNow();
+    if (this.#wantedName(name) === name) return keeper;
+    throw new Fault("CERT_NAME_UNKNOWN", `Cannot find a public certificate for "${name}"`, {
+      hint: "sallyport cert list shows which there are.",
+    });
+  }
+
+  async #keeperNow(): Promise<CertificateKeeper> {
+    await this.#work;
+    const keeper = this.#sources?.is.keeper;
+    if (keeper !== undefined) return keeper;
+    throw this.#trouble ?? new Fault("CERT_NOT_PUBLIC", "Cannot do that: no name here has a public certificate");
+  }
+
+  async #closeSources(): Promise<void> {
+    const sources = this.#sources;
+    this.#sources = undefined;
+    await sources?.is.close();
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#stopRetry();
+    await this.#work;
+    await this.#closeSources();
   }
 }

@@ -1,5 +1,6 @@
 import { createSocket } from "node:dgram";
 import { createServer } from "node:net";
+import { duplexPair } from "node:stream";
 import { afterEach, expect, test } from "vitest";
 import { framed } from "../mesh/dns/stream-queries.ts";
 import { DnsForwarder } from "./dns-forwarder.ts";
@@ -23,13 +24,13 @@ async function udpServer(replies: readonly Buffer[]): Promise<string> {
 
 test("a question goes to the system's resolver and its answer comes back as it was", async () => {
   const server = await udpServer([ANSWER]);
-  expect(await new DnsForwarder(() => [server]).forward(QUERY, "udp")).toEqual(ANSWER);
+  expect(await new DnsForwarder(() => [server]).forward(QUERY, "udp", undefined)).toEqual(ANSWER);
 });
 
 test("DN-6 an answer with another id, or that is a question, is not taken for ours", async () => {
   const stranger = Buffer.concat([Buffer.from("0000", "hex"), ANSWER.subarray(2)]);
   const server = await udpServer([stranger, QUERY, Buffer.from("ab"), ANSWER]);
-  expect(await new DnsForwarder(() => [server]).forward(QUERY, "udp")).toEqual(ANSWER);
+  expect(await new DnsForwarder(() => [server]).forward(QUERY, "udp", undefined)).toEqual(ANSWER);
 });
 
 test("over TCP, in pieces", async () => {
@@ -42,18 +43,45 @@ test("over TCP, in pieces", async () => {
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", () => resolve()));
   closers.push(() => server.close());
   const { port } = server.address() as { port: number };
-  expect(await new DnsForwarder(() => [`127.0.0.1:${port}`]).forward(QUERY, "tcp")).toEqual(ANSWER);
+  expect(await new DnsForwarder(() => [`127.0.0.1:${port}`]).forward(QUERY, "tcp", undefined)).toEqual(ANSWER);
 });
 
 test("a resolver that is not there is passed over for the next one", async () => {
   const server = await udpServer([ANSWER]);
-  expect(await new DnsForwarder(() => ["127.0.0.1:1", server]).forward(QUERY, "udp")).toEqual(ANSWER);
-  expect(await new DnsForwarder(() => ["127.0.0.1:1"]).forward(QUERY, "tcp")).toBeUndefined();
+  expect(await new DnsForwarder(() => ["127.0.0.1:1", server]).forward(QUERY, "udp", undefined)).toEqual(ANSWER);
+  expect(await new DnsForwarder(() => ["127.0.0.1:1"]).forward(QUERY, "tcp", undefined)).toBeUndefined();
 });
 
 test("DN-7 what is no question of usual length is not passed on", async () => {
   const server = await udpServer([ANSWER]);
   const forwarder = new DnsForwarder(() => [server]);
-  expect(await forwarder.forward(Buffer.alloc(5), "udp")).toBeUndefined();
-  expect(await forwarder.forward(Buffer.alloc(1025), "udp")).toBeUndefined();
+  expect(await forwarder.forward(Buffer.alloc(5), "udp", undefined)).toBeUndefined();
+  expect(await forwarder.forward(Buffer.alloc(1025), "udp", undefined)).toBeUndefined();
+});
+
+test("who is named for a name is asked, and this machine's own resolver is not told of it", async () => {
+  const named = await udpServer([ANSWER]);
+  const system = await udpServer([Buffer.concat([ANSWER, Buffer.from("system")])]);
+  const forwarder = new DnsForwarder(() => [system]);
+  expect(await forwarder.forward(QUERY, "udp", ["https://dns.example/dns-query", named])).toEqual(ANSWER);
+  for (const servers of [[], ["https://dns.example/dns-query"], ["nonsense"]]) {
+    expect(await forwarder.forward(QUERY, "udp", servers)).toBeUndefined();
+  }
+});
+
+test("a name server in the mesh is asked over the mesh", async () => {
+  const asked: string[] = [];
+  const forwarder = new DnsForwarder(
+    () => [],
+    async ({ address, port }) => {
+      asked.push(`${address} ${port}`);
+      const [near, far] = duplexPair();
+      far.once("data", () => far.write(framed(ANSWER)));
+      return near;
+    },
+  );
+  expect(await forwarder.forward(QUERY, "udp", ["100.64.0.9"])).toEqual(ANSWER);
+  expect(await forwarder.forward(QUERY, "tcp", ["[fd7a:115c:a1e0::9]:5353"])).toEqual(ANSWER);
+  expect(asked).toEqual(["100.64.0.9 53", "fd7a:115c:a1e0::9 5353"]);
+  expect(await new DnsForwarder().forward(QUERY, "udp", ["100.64.0.9"])).toBeUndefined();
 });

@@ -2,10 +2,13 @@ import { generateKeyPairSync } from "node:crypto";
 import { Duplex } from "node:stream";
 import { toHex } from "../base/bytes.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
+import { asDuplex } from "../base/duplex.ts";
 import { Fault } from "../base/fault.ts";
 import { type Log, silentLog } from "../base/log.ts";
 import { systemRandom } from "../base/random.ts";
 import type { Store } from "../base/store.ts";
+import type { CertificatesConfig } from "../config/certificates.ts";
+import type { Place } from "../config/node-serve-config.ts";
 import { serveConfigEtag } from "../config/serve-document.ts";
 import { serveWarnings } from "../config/serve-warnings.ts";
 import type { MountRules } from "../config/services.ts";
@@ -17,9 +20,11 @@ import { ReverseProxy } from "../proxy/proxy.ts";
 import { capabilitiesOf } from "../wire/capabilities.ts";
 import type { Prefs, StoredServeConfig } from "../wire/ipn.ts";
 import type { ServeConfig } from "../wire/serve-config.ts";
+import { servedNames } from "./certificate-plan.ts";
 import { Certificates } from "./certificates.ts";
 import { DnsForwarder } from "./dns-forwarder.ts";
 import { effectiveConfig } from "./effective-config.ts";
+import { IngressDoor } from "./ingress-door.ts";
 import { GatewayMetrics } from "./metrics.ts";
 import { PeerApi } from "./peer-api.ts";
 import { Preferences } from "./preferences.ts";
@@ -27,6 +32,8 @@ import { ProtectedPaths } from "./protected-paths.ts";
 
 const SERVE_CONFIG = "serve.json";
 const LONGEST_NOTE = 1000;
+/** The capability by which names below ours lead to us (upstream `tailcfg.NodeAttrDNSSubdomainResolve`). */
+const SUBDOMAINS = "dns-subdomain-resolve";
 const ASSERTION_KEY = "assertion-key.pem";
 /** Revoked means cut, within five seconds. */
 const REVIEW_EVERY_MS = 2000;
@@ -35,9 +42,20 @@ export interface GatewayOptions extends Omit<MeshNodeOptions, "store"> {
   readonly store: Store;
   /** Opens a connection to a backend. @default TCP or a unix socket */
   readonly dialBackend?: ProxyOptions["dialBackend"];
+  /** How to come to certificates; absent = from the coordination server's ways where it offers them, else a local CA. */
+  readonly certificates?: CertificatesConfig;
+  /** Where they are kept; absent = not beyond the process. */
+  readonly certificateFolder?: string;
   /** Files, folders and sockets that must never be served: the state folder, the admin socket, files with keys. */
   readonly protectedPaths?: readonly string[];
+  /** Tags and node keys of relays that may deliver Funnel visitors, where the server cannot say so (Headscale). */
+  readonly trustedIngresses?: readonly string[];
+  /** Visitors may come from this machine itself. For demos and tests. @default false */
+  readonly allowsLoopbackVisitors?: boolean;
 }
+
+/** The rules of one mount of the node's own. */
+export type RulesOf = (place: Place) => MountRules | undefined;
 
 /** What a gateway kept from before. */
 interface Kept {
@@ -59,16 +77,17 @@ export class Gateway {
   readonly #log: Log;
   #stored: StoredServeConfig;
   #serveConfig: ServeConfig;
+  readonly #ingress: IngressDoor;
   readonly #peerApi: PeerApi;
   readonly #guarded: ProtectedPaths;
-  #rulesOf: ((port: number, mount: string) => MountRules | undefined) | undefined;
+  #rulesOf: RulesOf | undefined;
   #stopReview: () => void = () => {};
 
   private constructor(options: GatewayOptions, node: MeshNode, { stored, assertions, preferences }: Kept) {
     const clock: Clock = options.clock ?? systemClock;
     const guarded = new ProtectedPaths(options.protectedPaths ?? []);
     this.#guarded = guarded;
-    this.metrics = new GatewayMetrics(node);
+    this.metrics = new GatewayMetrics(node, () => this.certificates);
     this.assertions = assertions;
     this.preferences = preferences;
     this.#store = options.store;
@@ -80,28 +99,65 @@ export class Gateway {
       (source, destination) => capabilitiesOf(node.map?.packetFilter ?? [], source, destination),
       () => node.wall(), // the server's time: keys expire by it
     );
+    const certDomains = (): readonly string[] =>
+      (node.map?.dns.CertDomains ?? []).map((name) => name.toLowerCase().replace(/\.$/, ""));
     this.certificates = new Certificates({
       store: options.store,
       clock,
-      mayServe: (name) => name === this.name || this.#serves(name),
+      log: this.#log.with("certificates"),
+      facts: () => ({
+        ownName: this.name.toLowerCase(),
+        certDomains: certDomains(),
+        ownWildcard: node.map?.self.CapMap?.[SUBDOMAINS] !== undefined,
+        served: servedNames(this.#serveConfig),
+      }),
+      open: async (settings) => {
+        const { openCertificateSources } = await import("./certificate-sources.ts"); // only who has public names pays
+        return openCertificateSources(settings, {
+          control: { names: certDomains, set: (...record) => node.setDns(...record) },
+          clock,
+          random: options.random ?? systemRandom,
+          log: this.#log.with("certificates"),
+          ...(options.certificateFolder === undefined ? {} : { folder: options.certificateFolder }),
+        });
+      },
+      ...(options.certificates === undefined ? {} : { settings: options.certificates }),
     });
+    node.certificateOf = (domain) => this.certificates.held(domain);
     this.proxy = new ReverseProxy({
       config: () => this.#serveConfig,
       selfName: () => this.name,
       selfAddresses: () => node.addresses,
       callers: this.callers,
       secureContext: (name) => this.certificates.secureContext(name),
+      challengeContext: (name) => this.certificates.challengeContext(name),
+      challengeAnswer: (host, path) => this.certificates.challengeAnswer(host, path),
       assertions: this.assertions,
       log: this.#log.with("proxy"),
       clock,
       dialBackend: guardedDial(options.dialBackend, guarded),
       answered: (status, seconds) => this.metrics.answered(status, seconds),
       count: (event) => this.metrics.counted(event),
-      rulesOf: ({ service, port, mount }) => (service === undefined ? this.#rulesOf?.(port, mount) : undefined),
+      rulesOf: ({ service, ...place }) => (service === undefined ? this.#rulesOf?.(place) : undefined),
       allowPath: (file) => guarded.mayOpen(file),
     });
-    node.onMap((map) => this.callers.setMap(map));
-    this.#peerApi = new PeerApi(node);
+    node.onMap((map) => {
+      this.callers.setMap(map);
+      this.certificates.refresh();
+    });
+    this.#ingress = new IngressDoor({
+      config: () => this.#serveConfig,
+      packetFilter: () => node.map?.packetFilter ?? [],
+      peerByAddress: (address) => node.peerByAddress(address),
+      trusted: options.trustedIngresses ?? [],
+      allowsLoopback: options.allowsLoopbackVisitors ?? false,
+      accept: (conn, port) => this.proxy.accept(conn, port),
+      clock,
+      log: this.#log.with("ingress"),
+    });
+    node.onMap(() => this.#ingress.review());
+    this.#expose();
+    this.#peerApi = new PeerApi({ addresses: () => node.addresses, ingress: this.#ingress, clock });
     node.onPeerApi = (conn) => this.#peerApi.accept(conn);
     const review = (): void => {
       this.callers.review(); // a key may run out without a new map
@@ -137,7 +193,7 @@ export class Gateway {
   async setPreferences(next: Prefs): Promise<void> {
     const before = this.preferences.now;
     await this.preferences.set(next);
-    if (next.Hostname !== before.Hostname) this.node.setHostname(next.Hostname);
+    if (next.Hostname !== before.Hostname) this.node.tell({ hostname: next.Hostname });
     if (next.WantRunning && !before.WantRunning) this.node.resume();
     if (!next.WantRunning && before.WantRunning) this.node.pause();
   }
@@ -154,29 +210,53 @@ export class Gateway {
 
   /** @throws {Fault} GATEWAY_TARGET_REFUSED */
   async setServeConfig(config: StoredServeConfig): Promise<void> {
+    this.#conceal(config);
     this.check(config);
     const { Foreground: _, ...lasting } = config ?? {}; // foreground parts end with the process that asked for them
     await this.#store.set(SERVE_CONFIG, Buffer.from(JSON.stringify(lasting)));
     this.#rulesOf = undefined; // they belong to the file, which is not what is served now
     this.#stored = config;
     this.#serveConfig = effectiveConfig(config);
+    this.#expose();
+    this.certificates.refresh();
     this.#warn();
   }
 
   /** What a file declares is in force until the next declaration, and is not stored. */
-  declare(config: ServeConfig, rulesOf?: (port: number, mount: string) => MountRules | undefined): void {
+  declare(config: ServeConfig, rulesOf?: RulesOf): void {
     this.check(config);
     this.#rulesOf = rulesOf;
     if (serveConfigEtag(config) === serveConfigEtag(this.#stored)) return;
     this.#stored = config;
     this.#serveConfig = effectiveConfig(config);
+    this.#expose();
+    this.certificates.refresh();
     this.#warn();
   }
 
   /** @throws {Fault} GATEWAY_TARGET_REFUSED */
   check(config: StoredServeConfig): void {
     const refusal = this.#guarded.refusal(config);
-    if (refusal !== undefined) throw new Fault("GATEWAY_TARGET_REFUSED", refusal);
+    // What is refused by now, and was there before, must not keep anybody from turning something else off (FN-8).
+    if (refusal !== undefined && refusal !== this.#guarded.refusal(this.#stored))
+      throw new Fault("GATEWAY_TARGET_REFUSED", refusal);
+  }
+
+  /** What is public no more ends now, whatever becomes of the rest and of the disk (FN-8). */
+  #conceal(next: StoredServeConfig): void {
+    const { AllowFunnel: open = {} } = effectiveConfig(next);
+    const kept = Object.entries(this.#serveConfig.AllowFunnel ?? {}).filter(
+      ([name]) => Object.hasOwn(open, name) && open[name],
+    );
+    this.#serveConfig = { ...this.#serveConfig, AllowFunnel: Object.fromEntries(kept) };
+    this.#expose();
+  }
+
+  /** Visitors of what is not public are cut, and the server is told what is. */
+  #expose(): void {
+    this.#ingress.review();
+    const wishes = Object.values(this.#serveConfig.AllowFunnel ?? {});
+    this.node.tell({ ingress: wishes.length === 0 ? undefined : wishes.includes(true) ? "on" : "off" });
   }
 
   /** What the operator should know of what is served, though it is allowed. */
@@ -196,21 +276,20 @@ export class Gateway {
     for (const warning of this.warnings) this.#log.warn("serve.warning", { warning });
   }
 
-  #serves(name: string): boolean {
-    return Object.keys(this.#serveConfig.Web ?? {}).some((key) => key.slice(0, key.lastIndexOf(":")) === name);
-  }
-
   async close(): Promise<void> {
     this.#stopReview();
     this.#peerApi.close();
     await this.proxy.close();
+    await this.certificates.close();
     await this.node.close();
   }
 }
 
-function openNode(options: GatewayOptions): Promise<MeshNode> {
-  const forwarder = new DnsForwarder();
-  return MeshNode.open({ forwardDns: (query, transport) => forwarder.forward(query, transport), ...options });
+async function openNode(options: GatewayOptions): Promise<MeshNode> {
+  // Nobody asks before the node is there.
+  const forwarder = new DnsForwarder(undefined, async (target) => asDuplex(await node.dial(target)));
+  const node: MeshNode = await MeshNode.open({ forwardDns: (...asked) => forwarder.forward(...asked), ...options });
+  return node;
 }
 
 type Dial = NonNullable<ProxyOptions["dialBackend"]>;

@@ -1,6 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import type { MeshNode } from "../mesh/node.ts";
 import type { ProxyEvent } from "../proxy/options.ts";
+import type { Certificates } from "./certificates.ts";
 import { backendState, VERSION } from "./status-document.ts";
 
 const REQUEST_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
@@ -12,7 +13,7 @@ export class GatewayMetrics {
   readonly #seconds: Histogram;
   readonly #events: Counter<"event">;
 
-  constructor(node: MeshNode) {
+  constructor(node: MeshNode, certificates: () => Certificates) {
     const registers = [this.#registry];
     collectDefaultMetrics({ register: this.#registry });
     this.#requests = new Counter({
@@ -76,6 +77,7 @@ export class GatewayMetrics {
         for (const [path, count] of Object.entries(counts)) this.set({ path }, count);
       },
     });
+    certificateMetrics(registers, certificates);
     for (const [name, help, bytesOf] of [
       ["received", "from", (peer) => peer.rxBytes],
       ["sent", "to", (peer) => peer.txBytes],
@@ -106,6 +108,31 @@ export class GatewayMetrics {
   text(): Promise<string> {
     return this.#registry.metrics();
   }
+}
+
+function certificateMetrics(registers: Registry[], certificates: () => Certificates): void {
+  new Gauge({
+    name: "sallyport_certificate_expiry_timestamp_seconds",
+    help: "When a certificate runs out, by name and by who issued it; 0: there is none yet.",
+    labelNames: ["name", "authority"],
+    registers,
+    collect() {
+      this.reset();
+      for (const { names, notAfter = 0, authority = "" } of certificates().list())
+        for (const name of names) this.set({ name, authority }, notAfter / 1000);
+    },
+  });
+  new Counter({
+    name: "sallyport_certificate_orders_total",
+    help: "Orders at public CAs, by how they ended: issued, or the code of the failure.",
+    labelNames: ["authority", "outcome"],
+    registers,
+    collect() {
+      this.reset();
+      for (const { authority, outcome, count } of certificates().counts()?.orders ?? [])
+        this.inc({ authority, outcome }, count);
+    },
+  });
 }
 
 /** Is this gateway doing its work? With what is wrong, in words. */

@@ -1,28 +1,95 @@
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type ServerResponse, STATUS_CODES } from "node:http";
 import { parseAddressPort } from "../base/address.ts";
+import type { Clock } from "../base/clock.ts";
 import type { Conn } from "../base/conn.ts";
 import { asDuplex } from "../base/duplex.ts";
-import type { MeshNode } from "../mesh/node.ts";
+import { Fault } from "../base/fault.ts";
+import { PeekedConn } from "../base/peeked-conn.ts";
+import { INGRESS_PATH, type PeerApiHead, readPeerApiHead } from "../wire/ingress.ts";
+import type { IngressDoor, MeshProof, Refusal } from "./ingress-door.ts";
 
 const HEAD_BYTES = 16 * 1024;
+/** A head, or a visitor's hello: both are at most half of it. */
+const PEEK_BYTES = 128 * 1024;
 const HEAD_MS = 10_000;
 const MOST_CONNECTIONS = 256;
+const MOST_HEADS = 1024;
+const INGRESS_LINE = new RegExp(`^[A-Z]+ ${INGRESS_PATH}[ ?]`);
+/** Longer than any first line that asks for the ingress. */
+const LINE_BYTES = 64;
+
+export interface PeerApiOptions {
+  readonly addresses: () => readonly string[];
+  readonly ingress: IngressDoor;
+  readonly clock: Clock;
+}
 
 /**
- * What other nodes may ask of this one over HTTP inside the tunnel (data-plane.md 6.2): for now the greeting, whose HEAD
- * is the `peerapi` ping. A caller that is no peer of the map never gets here: its packets have no tunnel.
+ * What other nodes may ask of this one over HTTP inside the tunnel (data-plane.md 6.2): the greeting, whose HEAD is the
+ * `peerapi` ping, and the delivery of Funnel visitors. A caller that is no peer of the map never gets here: its packets
+ * have no tunnel.
  */
 export class PeerApi {
-  readonly #node: MeshNode;
+  readonly #options: PeerApiOptions;
   readonly #http = createServer({ maxHeaderSize: HEAD_BYTES, headersTimeout: HEAD_MS, requestTimeout: HEAD_MS });
   #open = 0;
+  #heads = 0;
 
-  constructor(node: MeshNode) {
-    this.#node = node;
+  constructor(options: PeerApiOptions) {
+    this.#options = options;
     this.#http.on("request", (request, response) => this.#answer(request, response));
   }
 
+  /** The first line says whether it is a visitor's delivery, whose connection is nobody's but the visitor's from then on. */
   accept(conn: Conn): void {
+    if (this.#heads >= MOST_HEADS) {
+      return void conn.abort(new Fault("PEERAPI_BUSY", `Cannot take a request: ${MOST_HEADS} are being read`));
+    }
+    const { clock } = this.#options;
+    const peeked = new PeekedConn(conn, PEEK_BYTES);
+    let text = "";
+    this.#heads++;
+    const settle = (): void => {
+      cancel();
+      this.#heads--;
+      peeked.look = () => {};
+      peeked.gone = () => {};
+    };
+    const giveUp = (): void => {
+      settle();
+      peeked.abort(new Fault("PEERAPI_NO_REQUEST", "Cannot answer: no request came"));
+    };
+    const cancel = clock.at(clock.now() + HEAD_MS, giveUp);
+    peeked.gone = giveUp;
+    peeked.look = (view) => {
+      text += Buffer.from(view).toString("latin1", 0, HEAD_BYTES + 4);
+      if (!text.includes("\r\n") && text.length < LINE_BYTES) return;
+      if (!INGRESS_LINE.test(text)) {
+        settle();
+        return this.#serve(peeked);
+      }
+      const end = text.indexOf("\r\n\r\n");
+      if (end < 0 && text.length <= HEAD_BYTES) return;
+      settle();
+      peeked.forget();
+      const head = end < 0 || end > HEAD_BYTES ? undefined : readPeerApiHead(text.slice(0, end));
+      const refusal = this.#deliver(peeked, head, text.length === end + 4);
+      if (refusal !== undefined) refuse(peeked, refusal, clock);
+    };
+  }
+
+  #deliver(conn: PeekedConn, head: PeerApiHead | undefined, isAlone: boolean): Refusal | undefined {
+    if (conn.proof.kind !== "mesh" || head === undefined || head.path !== INGRESS_PATH) return MALFORMED;
+    const { fields } = head;
+    const hosts = fields.get("host") ?? [];
+    const isFromBrowser = fields.has("referer") || fields.has("origin");
+    if (hosts.length !== 1) return MALFORMED;
+    if (isFromBrowser || !this.#isOurs(hosts[0])) return FOREIGN;
+    const proof: MeshProof = conn.proof;
+    return this.#options.ingress.enter(conn, proof, head, isAlone);
+  }
+
+  #serve(conn: Conn): void {
     const stream = asDuplex(conn);
     stream.on("error", () => stream.destroy());
     if (this.#open >= MOST_CONNECTIONS) {
@@ -41,12 +108,14 @@ export class PeerApi {
     response.setHeader("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'");
     response.setHeader("X-Frame-Options", "DENY");
     response.setHeader("X-Content-Type-Options", "nosniff");
-    if (request.headers.referer !== undefined || request.headers.origin !== undefined || !this.#isOurs(request)) {
-      response.writeHead(403).end("forbidden\n");
+    const { host, referer, origin } = request.headers;
+    if (referer !== undefined || origin !== undefined || !this.#isOurs(host)) {
+      response.writeHead(FOREIGN.status).end(`${FOREIGN.reason}\n`);
       return;
     }
     if (request.url !== "/") {
-      response.writeHead(404).end("not found\n");
+      // A delivery behind another request is none: its connection would not be the visitor's alone.
+      response.writeHead(404, { Connection: "close" }).end("not found\n");
       return;
     }
     if (request.method !== "GET" && request.method !== "HEAD") {
@@ -56,13 +125,31 @@ export class PeerApi {
     response.writeHead(200, { "Content-Type": "text/plain; charset=utf-8" }).end("This is a sallyport node.\n");
   }
 
-  #isOurs({ headers: { host } }: IncomingMessage): boolean {
+  #isOurs(host: string | undefined): boolean {
     if (host === "peer") return true;
     const named = parseAddressPort(host ?? "");
-    return named !== undefined && this.#node.addresses.includes(named.address);
+    return named !== undefined && this.#options.addresses().includes(named.address);
   }
 
   close(): void {
     this.#http.closeAllConnections();
   }
+}
+
+const MALFORMED: Refusal = { status: 400, reason: "Bad Request" };
+const FOREIGN: Refusal = { status: 403, reason: "invalid peerapi request" };
+/** For the answer to arrive before the connection goes. */
+const LINGER_MS = 1000;
+
+function refuse(conn: PeekedConn, { status, reason }: Refusal, clock: Clock): void {
+  const body = `${reason}\n`;
+  conn.write(
+    Buffer.from(
+      `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nContent-Type: text/plain; charset=utf-8\r\n` +
+        `X-Content-Type-Options: nosniff\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
+    ),
+  );
+  conn.end();
+  const over = new Fault("FUNNEL_REFUSED", `Cannot deliver: ${reason}`);
+  clock.at(clock.now() + LINGER_MS, () => conn.abort(over));
 }

@@ -22,7 +22,8 @@ export function backendState(node: MeshNode): BackendState {
     case "connecting":
     case "backing-off":
     case "running":
-      return node.map === undefined ? "Starting" : "Running";
+      // After `down` the map of before has no peers any more: not up until the next one.
+      return node.map === undefined || node.isCutOff ? "Starting" : "Running";
   }
 }
 

@@ -57,7 +57,8 @@ export class Assertions {
   #sign(issuer: string, caller: Caller, audience: string, capabilities: string | undefined): Promise<string> {
     const now = Math.floor(this.#clock.wall() / 1000);
     const capabilityClaim = capabilities === undefined ? {} : { capabilities: JSON.parse(capabilities) as unknown };
-    return new SignJWT({ kind: caller.kind, address: caller.address, ...claimsOf(caller), ...capabilityClaim })
+    const kind = caller.kind === "guest" && caller.user !== undefined ? "user" : caller.kind;
+    return new SignJWT({ kind, address: caller.address, ...claimsOf(caller), ...capabilityClaim })
       .setProtectedHeader({ alg: "EdDSA", kid: this.#publicKey.kid ?? "", typ: "JWT" })
       .setIssuer(issuer)
       .setAudience(audience)
@@ -83,7 +84,13 @@ function claimsOf(caller: Caller): Record<string, unknown> {
     case "routed":
       return { via: caller.via };
     case "guest":
-      return { sub: caller.subject, guest_issuer: caller.issuer };
+      if (caller.user === undefined) return { sub: caller.subject, guest_issuer: caller.issuer };
+      return {
+        sub: caller.user.login,
+        name: caller.user.displayName,
+        guest_issuer: caller.issuer,
+        guest_subject: caller.subject,
+      };
     case "anonymous":
     case "probe":
       return {};

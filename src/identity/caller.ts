@@ -22,9 +22,23 @@ export type Caller =
     }
   /** An address that is only routed through a peer is nobody's. */
   | { readonly kind: "routed"; readonly via: string; readonly address: string }
-  | { readonly kind: "guest"; readonly issuer: string; readonly subject: string; readonly address: string }
+  | {
+      /** Passed a door. Who the same subject of the same issuer is, that issuer alone says. */
+      readonly kind: "guest";
+      readonly issuer: string;
+      readonly subject: string;
+      readonly address: string;
+      /** Whom a route takes this guest for, by an address that its issuer has verified; backends are told of a user. */
+      readonly user?: GuestUser;
+    }
   | { readonly kind: "anonymous"; readonly address: string }
   | { readonly kind: "probe"; readonly address: string };
+
+export interface GuestUser {
+  readonly login: string;
+  readonly displayName: string;
+  readonly profilePicture: string;
+}
 
 /** Turns what is proved of a connection into a caller, against the current network map. */
 export interface Callers {

@@ -31,17 +31,18 @@ export function identityHeaders(facts: IdentityFacts, onOmitted: (name: string) 
     ["X-Forwarded-Host", facts.host],
   ];
   if (facts.isTls) pairs.push(["X-Forwarded-Proto", "https"]);
-  if (caller.kind === "user") {
-    pairs.push(["Tailscale-User-Login", encodeHeaderValue(caller.login)]);
-    pairs.push(["Tailscale-User-Name", encodeHeaderValue(caller.displayName)]);
-    pairs.push(["Tailscale-User-Profile-Pic", pictureValue(caller.profilePicture)]);
+  const user = caller.kind === "guest" ? caller.user : caller.kind === "user" ? caller : undefined;
+  if (user !== undefined) {
+    pairs.push(["Tailscale-User-Login", encodeHeaderValue(user.login)]);
+    pairs.push(["Tailscale-User-Name", encodeHeaderValue(user.displayName)]);
+    pairs.push(["Tailscale-User-Profile-Pic", pictureValue(user.profilePicture)]);
     pairs.push(["Tailscale-Headers-Info", HEADERS_INFO]);
   }
   if (facts.capabilities !== undefined && !facts.isFunnel) {
     pairs.push(["Tailscale-App-Capabilities", asciiJson(facts.capabilities)]);
   }
   if (facts.isFunnel) pairs.push(["Tailscale-Funnel-Request", "?1"]);
-  pairs.push(["Sallyport-Caller-Kind", caller.kind]);
+  pairs.push(["Sallyport-Caller-Kind", user === undefined ? caller.kind : "user"]);
   if (caller.kind === "guest") {
     pairs.push(["Sallyport-Guest", asciiJson(JSON.stringify({ iss: caller.issuer, sub: caller.subject }))]);
   }

@@ -17,9 +17,27 @@ const ANSWERS: Readonly<Record<string, { readonly methods: readonly string[]; re
   "/logtail/flush": { methods: ["POST"], answer: text(204, "") },
 };
 
-export function answerC2n({ method, path }: C2nRequest): C2nResponse {
-  const [name = ""] = path.split("?", 1);
+/** When a certificate that this node has begins and ends, Unix ms; `wall`: now. */
+export interface C2nCertificates {
+  certificateOf(domain: string): { readonly notBefore: number; readonly notAfter: number } | undefined;
+  wall(): number;
+}
+
+export function answerC2n({ method, path }: C2nRequest, certificates: C2nCertificates): C2nResponse {
+  const [name = "", query = ""] = path.split("?", 2);
+  if (name === "/tls-cert-status" && method === "GET") return certificateStatus(query, certificates);
   const known = Object.hasOwn(ANSWERS, name) ? ANSWERS[name] : undefined;
   if (known === undefined) return text(400, "unknown c2n path\n");
   return known.methods.includes(method) ? known.answer : text(405, "bad method\n");
+}
+
+/** `tailcfg.C2NTLSCertInfo`: what is there; nothing is ordered for it. */
+function certificateStatus(query: string, certificates: C2nCertificates): C2nResponse {
+  const domain = new URLSearchParams(query).get("domain") ?? "";
+  if (domain === "") return text(400, "no 'domain'\n");
+  const found = certificates.certificateOf(domain);
+  if (found === undefined) return json({ Error: "no certificate", Missing: true });
+  if (found.notAfter <= certificates.wall()) return json({ Error: "cert expired", Expired: true });
+  const [NotBefore, NotAfter] = [found.notBefore, found.notAfter].map((at) => new Date(at).toISOString());
+  return json({ Valid: true, NotBefore, NotAfter });
 }

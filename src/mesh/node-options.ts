@@ -6,6 +6,7 @@ import type { PathTable } from "../base/path-table.ts";
 import type { Random } from "../base/random.ts";
 import type { Store } from "../base/store.ts";
 import type { DerpRegion } from "../wire/tailcfg.ts";
+import type { ForwardDns } from "./dns/magic-dns.ts";
 import type { UdpKind } from "./udp/udp-io.ts";
 
 export interface MeshNodeOptions {
@@ -35,5 +36,5 @@ export interface MeshNodeOptions {
   readonly localAddresses?: () => readonly string[];
   readonly tags?: readonly string[];
   /** Asks elsewhere for what WireGuard-only members want to know beside the mesh's names. @default refused */
-  readonly forwardDns?: (query: Uint8Array, transport: "udp" | "tcp") => Promise<Uint8Array | undefined>;
+  readonly forwardDns?: ForwardDns;
 }

@@ -8,7 +8,7 @@ import { systemRandom } from "../base/random.ts";
 import { formatKey, generatePrivateKey, publicKeyOf } from "../crypto/keys.ts";
 import type { NetworkMap } from "../wire/network-map.ts";
 import type { MapResponse, NetInfo, Node } from "../wire/tailcfg.ts";
-import { answerC2n } from "./c2n.ts";
+import { answerC2n, type C2nCertificates } from "./c2n.ts";
 import { ControlClient, type ControlState } from "./control/control-client.ts";
 import { DataPlane } from "./data-plane.ts";
 import { MagicDns } from "./dns/magic-dns.ts";
@@ -16,7 +16,7 @@ import { healthOf } from "./health.ts";
 import { interfaceAddresses, watchLink } from "./link-watch.ts";
 import { MemberDns, SERVICE_ADDRESS } from "./member-dns.ts";
 import type { MeshNodeOptions } from "./node-options.ts";
-import { ownHostinfo } from "./own-hostinfo.ts";
+import { type OwnWish, ownHostinfo } from "./own-hostinfo.ts";
 import { OwnKeys } from "./own-keys.ts";
 import { PeerApiDoor } from "./peerapi-door.ts";
 import { type PingOptions, type PingReport, ping } from "./pings.ts";
@@ -31,6 +31,8 @@ type SynDecision = (destination: AddressPort, source: AddressPort, peer: number)
 
 /** A node of a mesh in userspace: what `createNode` gives, seen from inside. */
 export class MeshNode {
+  /** What the server may ask of the certificates here; set by whoever has some. */
+  certificateOf: C2nCertificates["certificateOf"] = () => undefined;
   readonly #options: MeshNodeOptions;
   readonly #clock: Clock;
   readonly #log: Log;
@@ -43,11 +45,12 @@ export class MeshNode {
   readonly #memberDns: MemberDns;
   readonly #peerApi: PeerApiDoor;
   readonly #control: ControlClient;
+  readonly setDns: ControlClient["setDns"] = (...record) => this.#control.setDns(...record);
   #map: NetworkMap | undefined;
   #state: ControlState = { kind: "connecting" };
   #endpoints: readonly { endpoint: string; type: number }[] = [];
   #netInfo: NetInfo = {};
-  #hostname: string | undefined;
+  #told: OwnWish;
   #stopWatching: () => void = () => {};
   /** From the server's word that we are no member until it has taken us again. */
   #isCutOff = false;
@@ -56,7 +59,7 @@ export class MeshNode {
   private constructor(options: MeshNodeOptions, keys: OwnKeys, plane: DataPlane, discoKey: Uint8Array) {
     const random = options.random ?? systemRandom;
     this.#options = options;
-    this.#hostname = options.hostname;
+    this.#told = { hostname: options.hostname, ingress: undefined };
     this.#clock = options.clock ?? systemClock;
     this.#log = options.log ?? silentLog;
     this.#keys = keys;
@@ -68,7 +71,7 @@ export class MeshNode {
       netstack: plane.netstack,
       clock: this.#clock,
       peer: (index) => plane.peers.byIndex(index)?.node,
-      answer: (query, transport) => this.#answerDns(query, transport),
+      answer: (query, transport) => this.#dns.resolve(query, transport, options.forwardDns),
     });
     this.onSyn = () => undefined;
     const { controlUrl } = options;
@@ -91,7 +94,7 @@ export class MeshNode {
       onServerKey: (key) => {
         keys.rememberServer(controlUrl, key).catch((error: unknown) => this.#log.error("state.unsaved", { error }));
       },
-      onC2n: async (request) => answerC2n(request),
+      onC2n: async (request) => answerC2n(request, this),
       onPing: (wanted) => pingForServer(plane, this.#clock, this.#map?.derpMap, wanted),
       onAuthUrl: (url) => options.onAuthUrl?.(url),
       onMap: (map, response) => this.#applyMap(map, response),
@@ -167,17 +170,15 @@ export class MeshNode {
     this.#map = map;
     this.#dns.setMap(map);
     this.#memberDns.setMap(map);
-    const nodeKey = this.#keys.nodeKey.private;
     const isRenewed = map.self.Key === this.nodeKeyText && toHex(this.#plane.nodeKey) !== this.nodeKey;
-    if (isRenewed) this.#plane.setNodeKey(nodeKey); // from now on peers know us by it
+    if (isRenewed) this.#plane.setNodeKey(this.#keys.nodeKey.private); // from now on peers know us by it
     this.#setPlane(map, isFirst || response.DERPMap != null);
     for (const listener of this.#mapListeners) listener(map);
   }
 
   #setPlane(map: NetworkMap, isDerpMapNew: boolean): void {
-    const own = prefixesOf(map.self);
     const { rules, prefixes: served } = this.#memberDns;
-    this.#plane.setMap(map, { own, served, rules, isDerpMapNew });
+    this.#plane.setMap(map, { own: prefixesOf(map.self), served, rules, isDerpMapNew });
     if (this.#isCutOff) this.#plane.cut();
     this.#openPeerApi();
   }
@@ -195,15 +196,9 @@ export class MeshNode {
     for (const listener of this.#stateListeners) listener(state);
   }
 
-  async #answerDns(query: Uint8Array, transport: "udp" | "tcp"): Promise<Uint8Array | undefined> {
-    const refusal = this.#dns.refuse(query);
-    if (refusal === undefined) return undefined;
-    return this.#dns.answer(query) ?? (await this.#options.forwardDns?.(query, transport)) ?? refusal;
-  }
-
   #hostinfo(): ReturnType<typeof ownHostinfo> {
     return ownHostinfo({
-      hostname: this.#hostname,
+      ...this.#told,
       tags: this.#options.tags,
       backendLogId: this.#backendLogId,
       netInfo: this.#netInfo,
@@ -231,6 +226,10 @@ export class MeshNode {
 
   get state(): ControlState {
     return this.#state;
+  }
+
+  get isCutOff(): boolean {
+    return this.#isCutOff;
   }
 
   /** The server's time in Unix ms: keys expire by it. */
@@ -368,9 +367,11 @@ export class MeshNode {
     this.#control.resume();
   }
 
-  /** The name that we ask the server for. */
-  setHostname(hostname: string): void {
-    this.#hostname = hostname;
+  /** What we ask the server for: a name, visitors from the Internet. */
+  tell(wish: Partial<OwnWish>): void {
+    const next = { ...this.#told, ...wish };
+    if (next.hostname === this.#told.hostname && next.ingress === this.#told.ingress) return;
+    this.#told = next;
     this.#control.update();
   }
 

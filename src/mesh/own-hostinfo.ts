@@ -3,8 +3,14 @@ import type { AddressBytes } from "../base/address.ts";
 import type { Hostinfo, NetInfo } from "../wire/tailcfg.ts";
 import { peerApiPort } from "./peerapi.ts";
 
-export interface HostFacts {
+/** What is asked of the server, rather than told it. */
+export interface OwnWish {
   readonly hostname: string | undefined;
+  /** `on`: some port is public. `off`: none is, but the configuration names some (control-protocol.md 6.3). */
+  readonly ingress: "on" | "off" | undefined;
+}
+
+export interface HostFacts extends OwnWish {
   readonly tags: readonly string[] | undefined;
   readonly backendLogId: string;
   readonly netInfo: NetInfo;
@@ -13,7 +19,7 @@ export interface HostFacts {
 }
 
 /** What we tell the coordination server about this machine (control-protocol.md 5.5). */
-export function ownHostinfo({ hostname, tags, backendLogId, netInfo, peerApi }: HostFacts): Hostinfo {
+export function ownHostinfo({ hostname, ingress, tags, backendLogId, netInfo, peerApi }: HostFacts): Hostinfo {
   return {
     IPNVersion: "1.80.0-sallyport",
     BackendLogID: backendLogId, // upstream's servers and Headscale refuse a node without one
@@ -25,6 +31,8 @@ export function ownHostinfo({ hostname, tags, backendLogId, netInfo, peerApi }: 
       Proto: address.length === 4 ? "peerapi4" : "peerapi6",
       Port: peerApiPort(address),
     })),
+    ...(ingress === "on" ? { IngressEnabled: true } : {}),
+    ...(ingress === "off" ? { WireIngress: true } : {}),
     NetInfo: netInfo,
     Userspace: true,
     App: "sallyport",

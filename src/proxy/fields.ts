@@ -1,5 +1,6 @@
 import type { HeaderPair } from "../identity/headers.ts";
 import { isForwarding, isPlainName, isReserved } from "../identity/reserved.ts";
+import { setsDoorCookie, withoutDoorCookies } from "./doors/door-cookies.ts";
 
 /** RFC 9110 section 7.6.1 and what proxies of old add to it. */
 const HOP_BY_HOP: ReadonlySet<string> = new Set([
@@ -73,12 +74,12 @@ export function requestFields(raw: readonly string[], isChunked: boolean): Heade
       if (allowed.length > 0) pairs.push([name, allowed.map((token) => token.trim()).join(", ")]);
     } else if (named?.has(name.toLowerCase()) === true) {
       // meant for us alone
-    } else if (fate === "cookie" && cookieAt >= 0) {
-      pairs[cookieAt] = [name, `${pairs[cookieAt]![1]}; ${value}`]; // HTTP/2 may split it (RFC 9113 section 8.2.3)
-    } else {
-      if (fate === "cookie") cookieAt = pairs.length;
-      pairs.push([name, value]);
-    }
+    } else if (fate === "cookie") {
+      const left = withoutDoorCookies(value);
+      if (left === "" && value !== "") continue;
+      if (cookieAt < 0) cookieAt = pairs.push([name, left]) - 1;
+      else pairs[cookieAt] = [name, `${pairs[cookieAt]![1]}; ${left}`]; // HTTP/2 may split it (RFC 9113 section 8.2.3)
+    } else pairs.push([name, value]);
   }
   return pairs;
 }
@@ -123,6 +124,7 @@ export function answerFields(
       const allowed = hasTrailers ? value.split(",").filter((token) => !isReserved(token.trim())) : [];
       if (allowed.length > 0) pairs.push([name, allowed.join(",").trim()]);
     } else if (named?.has(name.toLowerCase()) !== true) {
+      if (fate === "rewrite" && name.length === 10 && setsDoorCookie(value)) continue;
       pairs.push([name, fate === "rewrite" ? rewrite(name.toLowerCase(), value) : value]);
     }
   }

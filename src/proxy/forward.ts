@@ -190,7 +190,7 @@ function streamOf(response: ServerResponse): ServerHttp2Stream | undefined {
 }
 
 /** What is cut must be seen to be cut (H1-22): the connection in HTTP/1, the one stream in HTTP/2. */
-function cut(response: ServerResponse): void {
+export function cut(response: ServerResponse): void {
   const stream = streamOf(response);
   if (stream === undefined) (response.socket ?? response).destroy();
   else stream.close(http2.constants.NGHTTP2_INTERNAL_ERROR);

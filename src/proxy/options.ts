@@ -7,6 +7,7 @@ import type { Log } from "../base/log.ts";
 import type { Assertions } from "../identity/assertions.ts";
 import type { Callers } from "../identity/caller.ts";
 import type { ServeConfig } from "../wire/serve-config.ts";
+import type { Gatekeeper } from "./doors/gatekeeper.ts";
 import type { RouteRules } from "./route-rules.ts";
 
 export interface ProxyOptions {
@@ -16,7 +17,12 @@ export interface ProxyOptions {
   /** Our own mesh addresses: asking for one of them is asking for our name. */
   readonly selfAddresses?: () => readonly string[];
   readonly callers: Callers;
-  readonly secureContext: (serverName: string) => Promise<SecureContext | Fault>;
+  /** Of a name that is served; as a promise where it has to be obtained first. */
+  readonly secureContext: (serverName: string) => SecureContext | Fault | Promise<SecureContext | Fault>;
+  /** For `acme-tls/1`, while a CA is expected to ask for that name. */
+  readonly challengeContext?: (serverName: string) => SecureContext | undefined;
+  /** For a CA that asks by plain HTTP on port 80 (RFC 8555 section 8.3): what is at this path of that host. */
+  readonly challengeAnswer?: (host: string, path: string) => string | undefined;
   readonly log: Log;
   readonly clock: Clock;
   readonly assertions?: Assertions;
@@ -33,8 +39,12 @@ export interface ProxyOptions {
   readonly rulesOf?: (place: {
     readonly service?: string;
     readonly port: number;
+    /** The name that was asked for. */
+    readonly name: string;
     readonly mount: string;
   }) => RouteRules | undefined;
+  /** Stands before the mounts whose rules name a door; without it nobody passes there. */
+  readonly gatekeeper?: Gatekeeper;
   /** A request was answered, or its connection ended first: the status, and how long it took. */
   readonly answered?: (status: number, seconds: number) => void;
   /** Called for what should be counted. */
@@ -43,8 +53,11 @@ export interface ProxyOptions {
   readonly rewritesAnswers?: boolean;
 }
 
-/** `header_omitted`: a value over the limit was left out. `cross_site`, `body_too_large`: a request was refused. */
-export type ProxyEvent = "header_omitted" | "cross_site" | "body_too_large";
+/**
+ * `header_omitted`: a value over the limit was left out. `cross_site`, `body_too_large`: a request was refused.
+ * `handshake_refused`: TLS for a name that is not served, or no TLS. `handshake_crowded`: too many handshakes at a time.
+ */
+export type ProxyEvent = "header_omitted" | "cross_site" | "body_too_large" | "handshake_refused" | "handshake_crowded";
 
 export type BackendPlace = { readonly host: string; readonly port: number } | { readonly path: string };
 
@@ -61,7 +74,13 @@ export interface ProxyLimits {
   readonly bodyMs: number;
   /** Between two requests. */
   readonly idleMs: number;
+  /** For a TLS handshake in total. */
   readonly handshakeMs: number;
+  /** For a certificate that has to be obtained first, as upstream waits. */
+  readonly certificateMs: number;
+  /** TLS handshakes under way at a time, and of one peer. */
+  readonly mostHandshakes: number;
+  readonly mostHandshakesPerPeer: number;
 }
 
 /** As generous in size as programs that work with upstream need, but bounded; in time as RFC 9112 section 9.3 leaves us. */
@@ -74,6 +93,9 @@ export const DEFAULT_LIMITS: ProxyLimits = {
   bodyMs: 60_000,
   idleMs: 75_000,
   handshakeMs: 10_000,
+  certificateMs: 60_000,
+  mostHandshakes: 1000,
+  mostHandshakesPerPeer: 64,
 };
 
 /** What is known of a connection before any of its bytes is read as HTTP. */

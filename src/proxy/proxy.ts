@@ -1,8 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import http2 from "node:http2";
-import type net from "node:net";
 import type { Duplex } from "node:stream";
-import tls, { type SecureContext } from "node:tls";
 import type { Conn, Proof } from "../base/conn.ts";
 import { asDuplex } from "../base/duplex.ts";
 import { Fault } from "../base/fault.ts";
@@ -14,6 +12,7 @@ import { DEFAULT_LIMITS, type Front, type ProxyLimits, type ProxyOptions } from 
 import { Router, type Upgrade } from "./router.ts";
 import { findSite, findTcp, foldHost } from "./serve-lookup.ts";
 import { TcpForwarder } from "./tcp-forward.ts";
+import { TlsFront } from "./tls-front.ts";
 import { BackendDialer } from "./upstream/dial.ts";
 
 /** Serves the ports of a serve configuration: TLS end, route, identify, forward. Ports that it does not serve are refused. */
@@ -22,6 +21,7 @@ export class ReverseProxy {
   readonly #limits: ProxyLimits;
   readonly #pool: BackendPool;
   readonly #tcp: TcpForwarder;
+  readonly #tls: TlsFront;
   readonly #router: Router;
   readonly #http1: Http1Front;
   readonly #http2: http2.Http2Server;
@@ -40,6 +40,7 @@ export class ReverseProxy {
     const dialer = new BackendDialer({ clock, dial, roots });
     this.#pool = new BackendPool(dialer, clock);
     this.#tcp = new TcpForwarder(dialer, options.log);
+    this.#tls = new TlsFront(options, this.#limits);
     this.#router = new Router(options, this.#limits, this.#pool);
     this.#http1 = new Http1Front(this.#limits, options.clock, this.#handle);
     this.#http2 = http2.createServer({
@@ -70,6 +71,11 @@ export class ReverseProxy {
   serves(port: number, destination?: string): boolean {
     if (this.#isClosed) return false;
     return this.#tcpHandler(port, destination) !== undefined;
+  }
+
+  /** TLS handshakes under way. */
+  get handshakes(): number {
+    return this.#tls.pending;
   }
 
   #serviceOf(destination: string | undefined): Front["service"] {
@@ -116,54 +122,31 @@ export class ReverseProxy {
 
   #terminate(stream: Duplex, handler: TcpPortHandler, proof: Proof): void {
     const name = handler.TerminateTLS ?? "";
-    // Other names than the one that was configured get no certificate (TL-2).
-    const secure = this.#secured(stream, (asked) => (foldHost(asked) === foldHost(name) ? name : undefined), []);
-    secure.once("secure", () => this.#tcp.forwardStream(secure, handler, proof));
+    this.#tls.accept(stream, proof, {
+      // Other names than the one that was configured get no certificate (TL-2).
+      known: (asked) => (foldHost(asked) === foldHost(name) ? name : undefined),
+      protocols: [],
+      accept: (secure) => this.#tcp.forwardStream(secure, handler, proof),
+    });
   }
 
   #serveTls(stream: Duplex, front: Front): void {
     const config = this.#options.config();
-    const known = (asked: string): string | undefined => {
-      const name = front.service?.name ?? asked;
-      if (foldHost(asked) !== foldHost(name)) return undefined;
-      const site = findSite(config, name, front.port, front.service?.service);
-      return site === undefined ? undefined : foldHost(name);
-    };
-    const secure = this.#secured(stream, known, ["h2", "http/1.1"]);
-    secure.once("secure", () => {
-      const serverName = secure.servername;
-      if (typeof serverName !== "string" || serverName === "") return void secure.destroy();
-      // As tls.Server does at this point; node:http2 waits for it.
-      Object.assign(secure, { secureConnecting: false });
-      const secured = { ...front, serverName: foldHost(serverName) };
-      if (secure.alpnProtocol === "h2") this.#serveHttp2(secure, secured);
-      else this.#http1.serve(secure, secured);
-    });
-  }
-
-  #secured(stream: Duplex, known: (asked: string) => string | undefined, protocols: string[]): tls.TLSSocket {
-    const { clock, log, secureContext } = this.#options;
-    const secure = new tls.TLSSocket(stream as net.Socket, {
-      isServer: true,
-      ...(protocols.length > 0 ? { ALPNProtocols: protocols } : {}),
-      SNICallback: (asked: string, done: (error: Error | null, context?: SecureContext) => void): void => {
-        const name = known(asked);
-        if (name === undefined)
-          return void done(new Fault("PROXY_UNKNOWN_NAME", "Cannot serve TLS: name not served here"));
-        secureContext(name).then(
-          (context) => (context instanceof Fault ? done(context) : done(null, context)),
-          (error: unknown) => done(error instanceof Error ? error : new Error(String(error))),
-        );
+    this.#tls.accept(stream, front.proof, {
+      known: (asked) => {
+        const name = foldHost(front.service?.name ?? asked);
+        if (foldHost(asked) !== name) return undefined;
+        return findSite(config, name, front.port, front.service?.service) === undefined ? undefined : name;
+      },
+      protocols: ["h2", "http/1.1"],
+      accept: (secure, serverName) => {
+        // As tls.Server does at this point; node:http2 waits for it.
+        Object.assign(secure, { secureConnecting: false });
+        const secured = { ...front, serverName };
+        if (secure.alpnProtocol === "h2") this.#serveHttp2(secure, secured);
+        else this.#http1.serve(secure, secured);
       },
     });
-    const cancel = clock.at(clock.now() + this.#limits.handshakeMs, () => void secure.destroy());
-    secure.once("secure", cancel);
-    secure.once("close", cancel);
-    secure.on("error", (error) => {
-      log.debug("proxy.tls_failed", { error: error.message });
-      secure.destroy();
-    });
-    return secure;
   }
 
   #serveHttp2(stream: Duplex, front: Front): void {

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from "node:http";
 import type { HeaderPair } from "../identity/headers.ts";
 import { foldName, isForwarding, isPlainName, isReserved } from "../identity/reserved.ts";
+import { withoutDoorCookies } from "./doors/door-cookies.ts";
 
 /** What the operator asks of one mount beyond what upstream's configuration can say. */
 export interface RouteRules {
@@ -12,6 +13,10 @@ export interface RouteRules {
   readonly onOtherName?: "drop" | "reject";
   /** Longest body of a request; a longer one is 413. */
   readonly bodyBytes?: number;
+  /** Name of the door that stands before it. */
+  readonly door?: string;
+  /** The one issuer whose guests the backend is told of as users, by the mail address that it has verified. */
+  readonly guestsAsUsers?: string;
 }
 
 const SAFE: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS"]);
@@ -53,7 +58,9 @@ export function takeListed(raw: string[], listed: readonly string[]): HeaderPair
       continue;
     }
     const [, value] = raw.splice(i, 2);
-    if (name.toLowerCase() === spelling && !isReserved(name) && !isForwarding(name)) taken.push([name, value!]);
+    if (name.toLowerCase() === spelling && !isReserved(name) && !isForwarding(name)) {
+      taken.push([name, spelling === "cookie" ? withoutDoorCookies(value!) : value!]);
+    }
   }
   return taken;
 }

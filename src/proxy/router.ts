@@ -8,8 +8,10 @@ import type { HttpHandler } from "../wire/serve-config.ts";
 import { sendError, sendText } from "./answers.ts";
 import { type Backend, backendOf } from "./backend.ts";
 import type { BackendPool } from "./backend-pool.ts";
+import { DOOR_PATHS } from "./doors/local-path.ts";
+import type { Visit } from "./doors/visit.ts";
 import { sendPath } from "./files.ts";
-import { forward } from "./forward.ts";
+import { cut, forward } from "./forward.ts";
 import type { Front, ProxyLimits, ProxyOptions } from "./options.ts";
 import { belowMount, findMount, joinPaths, readTarget, type Target } from "./path.ts";
 import { sendRedirect } from "./redirect.ts";
@@ -17,6 +19,8 @@ import { type Checked, checkRequest, type Refusal } from "./request-checks.ts";
 import { hasOtherName, isCrossSite, type RouteRules, takeListed } from "./route-rules.ts";
 import { findSite, foldHost, type Site } from "./serve-lookup.ts";
 import { forwardUpgrade } from "./upgrade.ts";
+
+const HTTP_PORT = 80;
 
 export interface Upgrade {
   readonly stream: Duplex;
@@ -46,18 +50,32 @@ export class Router {
     if (checked.target === "/*" || request.url === "*") return this.#asterisk(request, response);
     const target = readTarget(checked.target);
     if (target === undefined) return sendError(request, response, 400, "400 malformed request target");
-    if (request.httpVersionMajor === 2 && nameOf(checked.host) !== front.serverName) {
-      return sendError(request, response, 421, "421 this connection is for another name"); // H2-8
+    if (mustAgree(front, request) && nameOf(checked.host) !== front.serverName) {
+      return sendError(request, response, 421, "421 this connection is for another name"); // H2-8, FN-5
     }
+    const proof = front.port === HTTP_PORT ? this.#options.challengeAnswer?.(checked.host, checked.target) : undefined;
+    if (proof !== undefined) return sendText(request, response, 200, proof);
     const site = this.#siteOf(front, checked.host);
+    if (site !== undefined && target.decoded.startsWith(DOOR_PATHS)) {
+      if (await this.#doorRoom(front, request, response, checked, target, site)) return;
+    }
     const mount = site === undefined ? undefined : findMount(site, target.decoded);
     if (mount === undefined) return sendError(request, response, 404, "404 page not found");
 
     const { handler, point } = mount;
-    const rules = this.#options.rulesOf?.({ ...placeOf(front), mount: point }) ?? NO_RULES;
+    const rules = this.#rulesAt(front, checked.host, point);
     const refusal = this.#refusalBy(rules, front, request, checked, upgrade !== undefined);
     if (refusal !== undefined)
       return sendError(request, response, refusal.status, `${refusal.status} ${refusal.reason}`);
+    let guest: Caller | undefined;
+    if (rules.door !== undefined) {
+      const { door, guestsAsUsers } = rules;
+      const visit = this.#visitOf(front, request, response, checked, target, upgrade);
+      if (visit === undefined) return;
+      if (this.#options.gatekeeper === undefined) return sendError(request, response, 503, "503 no door is there yet");
+      guest = this.#options.gatekeeper.admit(visit, { door, guestsAsUsers });
+      if (guest === undefined) return;
+    }
     if (handler.Text !== undefined && handler.Text !== "") return sendText(request, response, 200, handler.Text);
     if (handler.Redirect !== undefined && handler.Redirect !== "") {
       return sendRedirect(request, response, handler.Redirect, checked.host, target.path);
@@ -69,7 +87,60 @@ export class Router {
       return await sendPath(request, response, { root: handler.Path, mount: point, path, query, isLiteral, allow });
     }
     if (handler.Proxy === undefined || handler.Proxy === "") return sendError(request, response, 500, "empty handler");
-    await this.#proxy(front, request, response, checked, target, point, handler, rules, upgrade);
+    await this.#proxy(front, request, response, checked, target, point, handler, rules, upgrade, guest);
+  }
+
+  #rulesAt(front: Front, host: string, point: string): RouteRules {
+    // Rules know mounts by the text of the file, not by its bytes.
+    const mount = /[\x80-\xff]/.test(point) ? Buffer.from(point, "latin1").toString() : point;
+    return this.#options.rulesOf?.({ ...placeOf(front, host), mount }) ?? NO_RULES;
+  }
+
+  /** What a door needs to know; `undefined` when nobody can say who came: that has been answered. */
+  #visitOf(
+    front: Front,
+    request: IncomingMessage,
+    response: ServerResponse,
+    { host }: Checked,
+    target: Target,
+    upgrade?: Upgrade,
+  ): Visit | undefined {
+    const caller = this.#callerOf(front);
+    if (caller instanceof Fault) {
+      this.#options.log.warn("proxy.caller_unknown", { code: caller.code });
+      return void sendError(request, response, 503, "503 the caller could not be identified");
+    }
+    return {
+      request,
+      response,
+      caller,
+      origin: originOf(front, host),
+      isTls: front.serverName !== undefined,
+      isUpgrade: upgrade !== undefined,
+      target: target.path + target.query,
+      cut: upgrade === undefined ? () => cut(response) : () => void upgrade.stream.destroy(),
+    };
+  }
+
+  /** The pages of the doors that stand on this site; false when the path is none of theirs. */
+  async #doorRoom(
+    front: Front,
+    request: IncomingMessage,
+    response: ServerResponse,
+    checked: Checked,
+    target: Target,
+    site: Site,
+  ): Promise<boolean> {
+    const { gatekeeper } = this.#options;
+    if (gatekeeper === undefined || front.serverName === undefined) return false;
+    const names = new Set<string>();
+    for (const point of site.keys()) {
+      const { door } = this.#rulesAt(front, checked.host, point);
+      if (door !== undefined) names.add(door);
+    }
+    if (names.size === 0) return false;
+    const visit = this.#visitOf(front, request, response, checked, target);
+    return visit === undefined || (await gatekeeper.answer(visit, names));
   }
 
   #refusalBy(
@@ -107,12 +178,12 @@ export class Router {
     if (service !== undefined) return findSite(config, service.name, port, service.service);
     if (serverName !== undefined) return findSite(config, serverName, port);
     const name = nameOf(host);
-    if (name === "") return undefined;
+    if (name === "" || name.endsWith(".")) return undefined; // one dot is gone already
     const self = this.#options.selfName();
     const isOurs = this.#isOwnAddress(name, front);
     if (isOurs) return findSite(config, self, port);
     const suffix = self.slice(self.indexOf("."));
-    return findSite(config, name.endsWith(foldHost(suffix)) ? name : `${name}${suffix}`, port);
+    return findSite(config, name, port) ?? findSite(config, `${name}${suffix}`, port);
   }
 
   #isOwnAddress(name: string, front: Front): boolean {
@@ -132,19 +203,22 @@ export class Router {
     handler: HttpHandler,
     rules: RouteRules,
     upgrade: Upgrade | undefined,
+    guest: Caller | undefined,
   ): Promise<void> {
     const { log } = this.#options;
     const rest = belowMount(target, point);
     if (rest === undefined) return sendError(request, response, 404, "404 page not found");
     const backend = backendOf(handler.Proxy ?? "");
     if (backend instanceof Fault) return sendError(request, response, 500, "unknown proxy destination");
-    const caller = this.#callerOf(front);
+    const caller = guest ?? this.#callerOf(front);
     if (caller instanceof Fault) {
       log.warn("proxy.caller_unknown", { code: caller.code });
       return sendError(request, response, 503, "503 the caller could not be identified");
     }
     const { host } = checked;
-    const own = this.#keptIdentity(front, host, handler) ?? (await this.#identity(front, caller, host, handler));
+    // Guests come and go on one connection: nothing that one of them was given is kept.
+    const kept = caller.kind === "guest" ? undefined : this.#keptIdentity(front, host, handler);
+    const own = kept ?? (await this.#identity(front, caller, host, handler));
     if (response.destroyed) return;
     const listed = rules.otherNames === undefined ? [] : takeListed(request.rawHeaders, rules.otherNames);
     const identity = listed.length === 0 ? own : [...own, ...listed];
@@ -197,7 +271,7 @@ export class Router {
       log.warn("proxy.header_omitted", { name, longest: LONGEST_VALUE });
       count?.("header_omitted");
     });
-    this.#kept.set(front, { epoch, host, handler, at: clock.now(), pairs });
+    if (caller.kind !== "guest") this.#kept.set(front, { epoch, host, handler, at: clock.now(), pairs });
     return pairs;
   }
 
@@ -233,13 +307,19 @@ interface KeptIdentity {
   readonly pairs: readonly HeaderPair[];
 }
 
-function placeOf({ port, service }: Front): { port: number; service?: string } {
-  return service === undefined ? { port } : { port, service: service.service };
+function placeOf({ port, service, serverName }: Front, host: string): { port: number; name: string; service?: string } {
+  const name = serverName ?? nameOf(host);
+  return service === undefined ? { port, name } : { port, name, service: service.service };
 }
 
 /** What the caller asked for, as a browser would name it. */
 function originOf({ serverName }: Front, host: string): string {
   return `${serverName === undefined ? "http" : "https"}://${host}`;
+}
+
+/** HTTP/2 connections are shared by names; a visitor's may be, by a relay that lies about whom he asked for. */
+function mustAgree({ proof, serverName }: Front, request: IncomingMessage): boolean {
+  return request.httpVersionMajor === 2 || (proof.kind === "ingress" && serverName !== undefined);
 }
 
 function offersWebSocket(request: IncomingMessage): boolean {
@@ -270,7 +350,7 @@ function poolKeyOf(caller: Caller): string {
     case "routed":
       return `routed ${caller.via} ${caller.address}`;
     case "guest":
-      return `guest ${caller.issuer} ${caller.subject}`;
+      return `guest ${caller.address} ${caller.issuer} ${caller.subject}`;
     case "anonymous":
     case "probe":
       return `${caller.kind} ${caller.address}`;

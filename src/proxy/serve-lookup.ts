@@ -72,6 +72,14 @@ export function findTcp(config: ServeConfig, port: number, service?: string): Tc
   return lookupOf(config, service).tcp.get(port);
 }
 
+/** An exact name, else the wildcard right above it. */
 export function findSite(config: ServeConfig, name: string, port: number, service?: string): Site | undefined {
-  return lookupOf(config, service).sites.get(`${foldHost(name)}:${port}`);
+  const { sites } = lookupOf(config, service);
+  const folded = foldHost(name);
+  const exact = sites.get(`${folded}:${port}`);
+  if (exact !== undefined || !BELOW_WILDCARD.test(folded)) return exact;
+  return sites.get(`*${folded.slice(folded.indexOf("."))}:${port}`);
 }
+
+/** One label stands for the asterisk (RFC 9525 section 6.3). */
+const BELOW_WILDCARD = /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.[^:]+$/;

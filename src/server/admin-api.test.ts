@@ -85,6 +85,17 @@ describe("the server's local socket", () => {
     for (const secret of ["alice", "example.com", key.key, server.url]) expect(body).not.toContain(secret);
   });
 
+  test("CS-13 nothing of this is on the network: health, metrics, verbs and debug pages are 404 there", async () => {
+    const paths = ["healthz", "metrics", "v1/users.list", "debug/pprof/", "debug/vars", "api/v1/node", "verify", "ui"];
+    for (const path of paths) {
+      for (const method of ["GET", "POST"]) {
+        const answer = await fetch(`${server.url}/${path}`, { method });
+        expect([path, answer.status]).toEqual([path, 404]);
+        expect(await answer.text()).not.toMatch(/sallyport_|alice/);
+      }
+    }
+  });
+
   test("CS-13 health: well, and failing with a reason when the store is gone", async () => {
     expect(await call("GET", "/healthz")).toMatchObject({ status: 200, body: '{"status":"ok","problems":[]}' });
     await store.close();

@@ -1,58 +1,31 @@
-import { Fault } from "../base/fault.ts";
+import { checkedUpdate } from "../coordination/attributes.ts";
 import { compilePolicy } from "../coordination/policy/policy.ts";
+import {
+  type AdminArguments,
+  dnsChange,
+  number,
+  pairs,
+  profile,
+  truth,
+  which,
+  word,
+  words,
+} from "./admin-arguments.ts";
 import type { Server } from "./server.ts";
 
 /** What the server's owner may ask for, by name. Arguments and answers are JSON. */
-export type AdminVerb = (server: Server, args: Readonly<Record<string, unknown>>, by: string) => Promise<unknown>;
-
-const word = (args: Readonly<Record<string, unknown>>, name: string): string => {
-  const value = args[name];
-  if (typeof value === "string" && value !== "") return value;
-  throw new Fault(
-    "ADMIN_ARGUMENT",
-    `Cannot do this without "${name}": found ${JSON.stringify(value) ?? "nothing"}, wanted text`,
-  );
-};
-const number = (args: Readonly<Record<string, unknown>>, name: string): number => {
-  const value = Number(args[name]);
-  if (Number.isSafeInteger(value)) return value;
-  throw new Fault(
-    "ADMIN_ARGUMENT",
-    `Cannot do this without "${name}": found ${String(args[name])}, wanted a whole number`,
-  );
-};
-/** A node by id, name or address. */
-const which = (args: Readonly<Record<string, unknown>>): number | string => {
-  const value = args["node"] ?? args["id"];
-  return typeof value === "number" ? value : word({ node: value }, "node");
-};
-const words = (args: Readonly<Record<string, unknown>>, name: string): readonly string[] =>
-  Array.isArray(args[name]) ? args[name].map(String) : [];
-const pairs = (args: Readonly<Record<string, unknown>>, name: string): Readonly<Record<string, string>> =>
-  Object.fromEntries(Object.entries(args[name] ?? {}).map(([key, value]) => [key, String(value)]));
+export type AdminVerb = (server: Server, args: AdminArguments, by: string) => Promise<unknown>;
 
 export const ADMIN_VERBS: Readonly<Record<string, AdminVerb>> = {
   "users.list": async ({ coordinator }) => coordinator.users(),
   "users.create": async ({ coordinator }, args, by) =>
-    coordinator.createUser(
-      {
-        login: word(args, "login"),
-        ...(args["displayName"] === undefined ? {} : { displayName: word(args, "displayName") }),
-        ...(args["profilePicture"] === undefined ? {} : { profilePicture: word(args, "profilePicture") }),
-      },
-      by,
-    ),
-  "users.set": async ({ coordinator }, args, by) =>
-    coordinator.setUser(
-      word(args, "login"),
-      {
-        ...(args["displayName"] === undefined ? {} : { displayName: word(args, "displayName") }),
-        ...(args["profilePicture"] === undefined ? {} : { profilePicture: word(args, "profilePicture") }),
-      },
-      by,
-    ),
+    coordinator.createUser({ login: word(args, "login"), ...profile(args) }, by),
+  "users.set": async ({ coordinator }, args, by) => coordinator.setUser(word(args, "login"), profile(args), by),
   "users.delete": async ({ coordinator }, args, by) => coordinator.deleteUser(word(args, "login"), by),
-  "keys.list": async ({ coordinator }) => coordinator.authKeys(),
+  "keys.list": async ({ coordinator }) => {
+    const logins = new Map(coordinator.users().map(({ id, login }) => [id, login]));
+    return coordinator.authKeys().map((key) => ({ ...key, user: logins.get(key.userId ?? -1) }));
+  },
   "keys.create": async ({ coordinator }, args, by) =>
     coordinator.createAuthKey(
       {
@@ -60,6 +33,7 @@ export const ADMIN_VERBS: Readonly<Record<string, AdminVerb>> = {
         tags: words(args, "tags"),
         reusable: args["reusable"] === true,
         ephemeral: args["ephemeral"] === true,
+        preapproved: args["preapproved"] === true,
         ...(args["expiryMs"] === undefined ? {} : { expiryMs: number(args, "expiryMs") }),
       },
       by,
@@ -67,7 +41,15 @@ export const ADMIN_VERBS: Readonly<Record<string, AdminVerb>> = {
   "keys.expire": async ({ coordinator }, args, by) => coordinator.expireAuthKey(word(args, "id"), by),
   "nodes.list": async ({ coordinator }) => coordinator.nodes(),
   "nodes.approve": async ({ coordinator }, args, by) =>
-    coordinator.approveRegistration(word(args, "id"), word(args, "user"), by),
+    args["user"] === undefined && coordinator.pendingLogin(String(args["id"])) === undefined
+      ? coordinator.approveNode(which(args), by)
+      : coordinator.approveRegistration(word(args, "id"), word(args, "user"), by, { isApproved: true }),
+  "nodes.approval": async ({ coordinator }, args, by) => {
+    if (args["isOn"] !== undefined) await coordinator.setDeviceApproval(truth(args, "isOn"), by);
+    return { deviceApproval: coordinator.needsApproval() ? "on" : "off" };
+  },
+  "nodes.attr": async ({ coordinator }, args, by) =>
+    coordinator.setAttributes(which(args), checkedUpdate(args["update"]), by),
   "nodes.waiting": async ({ coordinator }) =>
     coordinator.pendingLogins().map(({ id, nodeKey, hostinfo, created }) => ({ id, nodeKey, hostinfo, created })),
   "nodes.reject": async ({ coordinator }, args, by) => coordinator.rejectRegistration(word(args, "id"), by),
@@ -95,6 +77,8 @@ export const ADMIN_VERBS: Readonly<Record<string, AdminVerb>> = {
       by,
     ),
   "wireguard.remove": async ({ coordinator }, args, by) => coordinator.removeWireGuardMember(which(args), by),
+  "dns.get": async ({ coordinator }) => coordinator.dnsSettings(),
+  "dns.set": async ({ coordinator }, args, by) => coordinator.changeDns(dnsChange(args), by),
   "policy.get": async ({ coordinator }) => ({ source: coordinator.policySource() ?? "" }),
   "policy.check": async (server, args) => {
     compilePolicy(word(args, "source"), server.policyContext());

@@ -1,19 +1,9 @@
+import { escapeHtml, htmlPage as page } from "../base/html.ts";
 import type { PendingLogin } from "../coordination/pending-logins.ts";
 import type { User } from "../coordination/records.ts";
 
-const STYLE = `body{font:16px/1.5 system-ui;max-width:42rem;margin:4rem auto;padding:0 1rem}
-code{background:#eee;padding:.2em .4em;word-break:break-all}dt{font-weight:600}
-button,.button{font:inherit;padding:.5em 1em;background:#136;color:#fff;border:0;border-radius:.3em;text-decoration:none}`;
 /** Enough of the key to compare by eye. */
 const FINGERPRINT_CHARACTERS = 16;
-
-function page(title: string, body: string): string {
-  return `<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>${escapeHtml(title)}</title><style>${STYLE}</style><h1>${escapeHtml(title)}</h1>
-${body}
-</html>
-`;
-}
 
 /** What the device says of itself is a claim: the end of its key is what can be compared. */
 function device({ hostinfo, nodeKey }: PendingLogin): string {
@@ -61,9 +51,4 @@ export function overPage(): string {
 
 export function refusedPage(why: string): string {
   return page("Not let in", `<p>${escapeHtml(why)}</p>`);
-}
-
-export function escapeHtml(text: string): string {
-  // Controls and direction marks could show one name and mean another.
-  return text.replace(/[\p{Cc}\p{Cf}]/gu, "\ufffd").replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 }

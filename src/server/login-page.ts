@@ -2,11 +2,13 @@ import { randomBytes, timingSafeEqual } from "node:crypto";
 import type { Server as HttpServer, IncomingMessage, ServerResponse } from "node:http";
 import type { Clock } from "../base/clock.ts";
 import { Fault } from "../base/fault.ts";
+import { htmlPageHeaders } from "../base/html.ts";
 import type { Log } from "../base/log.ts";
 import type { Coordinator } from "../coordination/coordinator.ts";
 import type { User } from "../coordination/records.ts";
+import type { OidcAttempt } from "../identity/oidc-client.ts";
 import { approvedPage, confirmPage, overPage, refusedPage, signInPage, waitingPage } from "./login-html.ts";
-import type { OidcAttempt, OidcProvider } from "./oidc-provider.ts";
+import type { OidcProvider } from "./oidc-provider.ts";
 
 const PAGE = /^\/register\/([A-Za-z0-9-]{1,80})$/;
 const COOKIE = "sallyport-login";
@@ -159,14 +161,6 @@ async function formOf(request: IncomingMessage): Promise<string> {
 }
 
 function send(response: ServerResponse, status: number, html: string): void {
-  response.writeHead(status, {
-    "Content-Type": "text/html; charset=utf-8",
-    // No script, no frame around it, and forms go nowhere else (matrix CS-6).
-    "Content-Security-Policy":
-      "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-  });
+  response.writeHead(status, Object.fromEntries(htmlPageHeaders())); // matrix CS-6
   response.end(html);
 }

@@ -4,8 +4,8 @@ import Provider from "oidc-provider";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { memoryStore } from "../base/store.ts";
 import { MemoryCoordinationStore } from "../coordination/store/memory-store.ts";
+import { personOf } from "../identity/oidc-client.ts";
 import type { RegisterResponse } from "../wire/tailcfg.ts";
-import { signInOf } from "./oidc-provider.ts";
 import { Server } from "./server.ts";
 
 /** What the provider says of each of its accounts. */
@@ -217,12 +217,12 @@ describe("CS-5 nobody is taken for another", () => {
     expect(server.coordinator.pendingLogins().length).toBeGreaterThanOrEqual(2);
   });
 
-  test("signInOf: a mail address counts only where the provider says the boolean true", () => {
-    const mailOf = (verified: unknown) => signInOf("i", "s", { email: "a@b.c", email_verified: verified }).mail;
+  test("personOf: a mail address counts only where the provider says the boolean true", () => {
+    const mailOf = (verified: unknown) => personOf("i", "s", { email: "a@b.c", email_verified: verified }).mail;
     expect(mailOf(true)).toBe("a@b.c");
     for (const wrong of [false, "true", "false", 1, null, undefined, {}]) expect(mailOf(wrong)).toBeUndefined();
-    expect(signInOf("i", "s", { email: ["a@b.c"], email_verified: true }).mail).toBeUndefined();
-    expect(signInOf("i", "s", { picture: "javascript:alert(1)" })).not.toHaveProperty("profilePicture");
+    expect(personOf("i", "s", { email: ["a@b.c"], email_verified: true }).mail).toBeUndefined();
+    expect(personOf("i", "s", { picture: "javascript:alert(1)" })).not.toHaveProperty("profilePicture");
   });
 });
 

@@ -17,6 +17,7 @@ import { openStunServer } from "../derp/stun-server.ts";
 import type { DerpMap } from "../wire/tailcfg.ts";
 import { LoginPages } from "./login-page.ts";
 import { type OidcOptions, OidcProvider } from "./oidc-provider.ts";
+import { openPublicZone, type PublicZone, type PublicZoneOptions } from "./public-zone.ts";
 
 /** Regions 900 to 999 are for private use (tailcfg/derpmap.go). */
 const DERP_REGION = 900;
@@ -48,6 +49,8 @@ export interface ServerOptions {
   readonly policy?: string;
   /** People sign in there to let their devices in. @default the owner approves by the command line */
   readonly oidc?: OidcOptions;
+  /** Answers for the nodes' names in public DNS, by which nodes get certificates. @default no certificates */
+  readonly publicZone?: PublicZoneOptions;
   readonly log?: Log;
   readonly clock?: Clock;
   readonly random?: Random;
@@ -60,12 +63,13 @@ export class Server {
   readonly derp: DerpServer;
   readonly derpMap: DerpMap;
   readonly endpoint: ControlEndpoint;
+  readonly publicZone: PublicZone | undefined;
   readonly #options: ServerOptions;
   readonly #closers: readonly (() => Promise<void> | void)[];
 
   private constructor(
     options: ServerOptions,
-    parts: Pick<Server, "url" | "coordinator" | "derp" | "derpMap" | "endpoint">,
+    parts: Pick<Server, "url" | "coordinator" | "derp" | "derpMap" | "endpoint" | "publicZone">,
     closers: readonly (() => Promise<void> | void)[],
   ) {
     this.#options = options;
@@ -74,6 +78,7 @@ export class Server {
     this.derp = parts.derp;
     this.derpMap = parts.derpMap;
     this.endpoint = parts.endpoint;
+    this.publicZone = parts.publicZone;
     this.#closers = closers;
   }
 
@@ -120,6 +125,7 @@ export class Server {
     const http = createHttpServer();
     const port = await listen(http, options.port ?? 0, address);
     const url = options.serverUrl ?? `http://${address.includes(":") ? `[${address}]` : address}:${port}`;
+    let publicZone: PublicZone | undefined;
     const coordinator: Coordinator = await Coordinator.open({
       store: options.store,
       clock,
@@ -130,10 +136,21 @@ export class Server {
       derpMap: () => derpMap,
       policy: compilePolicy(""),
       onKeyRetired: (nodeKey) => derp.disconnect(nodeKey.slice("nodekey:".length)),
+      ...(options.publicZone === undefined
+        ? {}
+        : { setTxt: async (name: string, value: string) => publicZone!.challenges.set(name, value) }),
     });
     // A policy outlives the process: never start open because nothing was said this time.
     const source = options.policy ?? coordinator.policySource();
     if (source !== undefined) await coordinator.setPolicy(compilePolicy(source), source, "start");
+    if (options.publicZone !== undefined) {
+      publicZone = await openPublicZone(options.publicZone, {
+        baseDomain: options.baseDomain,
+        isPublic: (name) => coordinator.mayHaveCertificate(name),
+        clock,
+        log: log.with("zone"),
+      });
+    }
     const endpoint = new ControlEndpoint({
       privateKey: noiseKey,
       handler: coordinator,
@@ -152,8 +169,9 @@ export class Server {
     pages.attach(http); // before the endpoint, which passes on what is not its own
     endpoint.attach(http);
 
-    return new Server(options, { url, coordinator, derp, derpMap, endpoint }, [
+    return new Server(options, { url, coordinator, derp, derpMap, endpoint, publicZone }, [
       () => endpoint.close(),
+      () => publicZone?.close(),
       () => coordinator.close(),
       () => derp.close(),
       () => stun.close(),

@@ -12,10 +12,11 @@ import {
 } from "../../src/base/address.ts";
 import { Fault } from "../../src/base/fault.ts";
 import { parseHujson } from "../../src/base/hujson.ts";
+import { nodeServeConfig } from "../../src/config/node-serve-config.ts";
 import { decodeServeConfig, encodeServeConfig } from "../../src/config/serve-document.ts";
 import { refusalOfServeChange } from "../../src/config/serve-rules.ts";
 import { serveWarnings } from "../../src/config/serve-warnings.ts";
-import { nodeServeConfig, parseServices } from "../../src/config/services.ts";
+import { parseServices } from "../../src/config/services.ts";
 import { findSite, findTcp } from "../../src/proxy/serve-lookup.ts";
 import { AddressSet, formatRange, parseRanges } from "../../src/wire/address-set.ts";
 import { capabilitiesOf } from "../../src/wire/capabilities.ts";

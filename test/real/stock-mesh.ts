@@ -47,6 +47,13 @@ export interface OurNode extends Machine {
   readonly scratch: string;
 }
 
+/** Where Headscale and the relay listen. Clients are told `toldHeadscale`, and 3340 for the relay. */
+export interface StockPorts {
+  readonly headscale?: number;
+  readonly toldHeadscale?: number;
+  readonly derper?: number;
+}
+
 /**
  * Headscale and a stock relay on the host's end of a bridge, with machines plugged into it: what
  * `../shared/rig/lab.sh` does, under names of this run. IPv4 10.96.N.0/24 and IPv6 fd96:N::/64, and nothing beyond.
@@ -61,10 +68,17 @@ export class StockMesh {
   #derper: Service | undefined;
 
   readonly address: string = `10.96.${this.#subnet}.1`;
-  readonly url: string = `http://${this.address}:8080`;
+  /** What clients are told; somebody may listen in between. */
+  readonly url: string;
+  readonly #ports: Required<StockPorts>;
 
-  static async open(policy: unknown): Promise<StockMesh> {
-    const mesh = new StockMesh();
+  constructor(ports: StockPorts = {}) {
+    this.#ports = { headscale: 8080, toldHeadscale: ports.headscale ?? 8080, derper: 3340, ...ports };
+    this.url = `http://${this.address}:${this.#ports.toldHeadscale}`;
+  }
+
+  static async open(policy: unknown, ports: StockPorts = {}): Promise<StockMesh> {
+    const mesh = new StockMesh(ports);
     try {
       await mesh.#open(policy);
       return mesh;
@@ -101,7 +115,7 @@ export class StockMesh {
     writeFileSync(
       `${D}/hs.yaml`,
       `server_url: ${this.url}
-listen_addr: ${this.address}:8080
+listen_addr: ${this.address}:${this.#ports.headscale}
 metrics_listen_addr: 127.0.0.1:0
 grpc_listen_addr: 127.0.0.1:0
 grpc_allow_insecure: true
@@ -123,7 +137,9 @@ policy: { mode: file, path: ${D}/policy.hujson }
   }
 
   startDerper(): void {
-    const args = ["-dev", "-a", `${this.address}:3340`, "-stun-port", "3478", "-c", `${this.scratch}/derper.key`];
+    // Not `-dev`, which takes port 3340 of all addresses: other runs share this machine.
+    const at = ["-hostname", this.address, "-a", `${this.address}:${this.#ports.derper}`, "-http-port", "-1"];
+    const args = [...at, "-stun-port", "3478", "-c", `${this.scratch}/derper.key`];
     this.#derper = this.#onHost(findPeer("derper")!, args);
   }
 
@@ -134,7 +150,7 @@ policy: { mode: file, path: ${D}/policy.hujson }
   async startHeadscale(): Promise<void> {
     this.#headscale = this.#onHost(findPeer("headscale")!, ["serve", "-c", `${this.scratch}/hs.yaml`]);
     for (let tries = 0; tries < 200; tries++) {
-      const isUp = await fetch(`${this.url}/health`).then(
+      const isUp = await fetch(`http://${this.address}:${this.#ports.headscale}/health`).then(
         (response) => response.ok,
         () => false,
       );
@@ -224,8 +240,8 @@ policy: { mode: file, path: ${D}/policy.hujson }
     if (code !== 0) throw new Error(`tailscale up on ${node.name}: ${stderr}`);
   }
 
-  /** A machine with `sallyport run`. Without a key a person has to open a URL. */
-  async ours(name: string, key: string | undefined): Promise<OurNode> {
+  /** A machine with `sallyport run`. Without a key a person has to open a URL. `more`: further flags. */
+  async ours(name: string, key: string | undefined, ...more: readonly string[]): Promise<OurNode> {
     const machine = this.machine(name);
     const scratch = `${this.scratch}/${name}`;
     mkdirSync(scratch);
@@ -233,7 +249,7 @@ policy: { mode: file, path: ${D}/policy.hujson }
     const bin = [process.execPath, "--disable-warning=ExperimentalWarning", `${root}/src/bin.ts`] as const;
     const socket = `${scratch}/s.sock`;
     const where = ["--state", `${scratch}/state`, "--socket", socket];
-    const flags = ["--login-server", this.url, "--hostname", name, ...where, "--log", "debug"];
+    const flags = ["--login-server", this.url, "--hostname", name, ...where, "--log", "debug", ...more];
     const keyFlags = key === undefined ? [] : ["--auth-key", `file:${scratch}/key`];
     const begin = async (): Promise<Service> => {
       const service = machine.start(bin[0], [...bin.slice(1), "run", ...flags, ...keyFlags], { NODE_OPTIONS: "" });

@@ -34,7 +34,8 @@ export interface ProxyScene {
   readonly proxy: ReverseProxy;
   readonly revoke: AbortController;
   caller: Caller | Fault;
-  connect(port: number): ConnDuplex;
+  /** `nodeKey`: of another peer than the usual one. */
+  connect(port: number, nodeKey?: string): ConnDuplex;
 }
 
 const cleanups: (() => unknown)[] = [];
@@ -75,10 +76,10 @@ export function proxyScene(config: ServeConfig, options: Partial<ProxyOptions> =
     ...options,
   });
   onClose(() => proxy.close());
-  const connect = (port: number): ConnDuplex => {
+  const connect = (port: number, nodeKey = "aa"): ConnDuplex => {
     const proof: Proof = {
       kind: "mesh",
-      nodeKey: "aa",
+      nodeKey,
       source: { address: "100.64.0.2", port: 40_000 },
       destination: { address: "100.64.0.1", port },
     };

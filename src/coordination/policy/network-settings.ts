@@ -8,6 +8,8 @@ export interface NetworkSettings {
   readonly randomizeClientPort: boolean;
   /** About macOS alone, as hosted. */
   readonly oneCGNATRoute: "" | "mac-always" | "mac-never";
+  /** Attributes that nodes may set themselves, with the type that they must have, if any. */
+  readonly settable: ReadonlyMap<string, string | undefined>;
 }
 
 const KINDS = ["string", "number", "bool"];
@@ -26,19 +28,34 @@ export function readNetwork(reader: SelectorReader, at: (name: string) => Place)
   }
   const relays = at("derpMap");
   if (reader.source.entries(relays.value, relays.path).length > 0) throw reader.unsupported(relays.path, "derpMap");
-  checkAttributeKinds(reader, at("attrConfig"));
-  return { disableIPv4: truth("disableIPv4"), randomizeClientPort: truth("randomizeClientPort"), oneCGNATRoute };
+  const settable = readAttributes(reader, at("attrConfig"));
+  const randomizeClientPort = truth("randomizeClientPort");
+  return { disableIPv4: truth("disableIPv4"), randomizeClientPort, oneCGNATRoute, settable };
 }
 
-function checkAttributeKinds(reader: SelectorReader, { value, path }: Place): void {
+function readAttributes(reader: SelectorReader, { value, path }: Place): ReadonlyMap<string, string | undefined> {
+  const settable = new Map<string, string | undefined>();
   for (const [name, config] of reader.source.entries(value, path)) {
     const where = [...path, name];
     if (!/^custom:./.test(name))
       throw reader.fault(where, `attrConfig["${name}"]: attribute names must start with "custom:"`);
-    const kind = reader.source.members(config, where, ["type", "allowSetByNode", "broadcastToPeers"]).get("type");
+    const members = reader.source.members(config, where, ["type", "allowSetByNode", "broadcastToPeers"]);
+    const kind = members.get("type");
     if (kind !== undefined && !KINDS.includes(String(kind.value)))
       throw reader.fault(kind.path, `attrConfig["${name}"]: type must be one of ${KINDS.join(", ")}`);
+    if (members.get("allowSetByNode")?.value === true)
+      settable.set(name, kind === undefined ? undefined : String(kind.value));
   }
+  return settable;
+}
+
+/** A type of the file in JavaScript's words. */
+const KIND_OF: Readonly<Record<string, string>> = { string: "string", number: "number", boolean: "bool" };
+
+export function maySetAttribute({ settable }: NetworkSettings, name: string, value: unknown): boolean {
+  if (!settable.has(name)) return false;
+  const kind = settable.get(name);
+  return value === null || kind === undefined || KIND_OF[typeof value] === kind;
 }
 
 /** The settings as node attributes (control-protocol sheet 6.1). */

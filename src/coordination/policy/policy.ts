@@ -4,7 +4,7 @@ import type { CapMap, FilterRule, SshRule } from "../../wire/tailcfg.ts";
 import type { PolicyEngine, PolicyNode } from "../policy-engine.ts";
 import { Compilation } from "./compile.ts";
 import { type Grant, type PolicyDocument, readPolicy } from "./document.ts";
-import { networkAttributes } from "./network-settings.ts";
+import { maySetAttribute, networkAttributes } from "./network-settings.ts";
 import { ALL_PORTS } from "./ports.ts";
 import { names } from "./resolve.ts";
 import { isLogin, type Selector } from "./selector.ts";
@@ -84,6 +84,10 @@ class Policy implements PolicyEngine {
     return this.#for(all).visibility.routesFor(viewer, router);
   }
 
+  servicesFor(viewer: PolicyNode, host: PolicyNode, all: readonly PolicyNode[]): readonly string[] {
+    return host.services === undefined ? [] : this.#for(all).visibility.servicesFor(viewer, host);
+  }
+
   attributesFor(node: PolicyNode, _all: readonly PolicyNode[]): CapMap {
     const held: Record<string, readonly unknown[] | null> = Object.create(null);
     Object.assign(held, networkAttributes(this.#document.network, node));
@@ -129,6 +133,10 @@ class Policy implements PolicyEngine {
 
   autoApprovesService(node: PolicyNode, service: string): boolean {
     return this.#isAmong(this.#document.serviceApprovers.get(service) ?? [], node);
+  }
+
+  mayNodeSet(attribute: string, value: string | number | boolean | null): boolean {
+    return maySetAttribute(this.#document.network, attribute, value);
   }
 
   poolsFor(node: PolicyNode): readonly string[] {

@@ -96,12 +96,7 @@ export class Visibility {
 
   /** Those of `router`'s approved routes that `viewer` has a use for (control-protocol sheet 7.4). */
   routesFor(viewer: PolicyNode, router: PolicyNode): readonly string[] {
-    const { ranges, routes } = ownOf(viewer);
-    const own = [...ranges, ...routes];
-    const rules = this.#compilation
-      .rulesFor(router)
-      .filter((rule) => rule.DstPorts !== undefined && rule.SrcIPs.some((text) => overlapsAny(text, own)));
-    const destinations = new Set(rules.flatMap((rule) => rule.DstPorts!.map(({ IP }) => IP)));
+    const destinations = this.#openTo(viewer, router);
     for (const { grant, router: silent } of this.#silentRouters()) {
       if (silent === router && this.#compilation.isSource(grant, viewer))
         for (const text of this.#compilation.destinations(grant.destinations, router, true)) destinations.add(text);
@@ -119,6 +114,25 @@ export class Visibility {
         viewer.routes.includes(text)
       );
     });
+  }
+
+  /** Names of `host`'s services that some rule lets `viewer` reach. */
+  servicesFor(viewer: PolicyNode, host: PolicyNode): readonly string[] {
+    const destinations = this.#openTo(viewer, host);
+    return Object.entries(host.services ?? {}).flatMap(([name, addresses]) => {
+      const ranges = addresses.flatMap((address) => parseRanges(address) ?? []);
+      return destinations.values().some((destination) => overlapsAny(destination, ranges)) ? [name] : [];
+    });
+  }
+
+  /** What of `node` and behind it some rule opens to `viewer`. */
+  #openTo(viewer: PolicyNode, node: PolicyNode): Set<string> {
+    const { ranges, routes } = ownOf(viewer);
+    const own = [...ranges, ...routes];
+    const rules = this.#compilation
+      .rulesFor(node)
+      .filter((rule) => rule.DstPorts !== undefined && rule.SrcIPs.some((text) => overlapsAny(text, own)));
+    return new Set(rules.flatMap((rule) => rule.DstPorts!.map(({ IP }) => IP)));
   }
 
   #admittedBy(node: PolicyNode): Admitted {

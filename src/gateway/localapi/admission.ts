@@ -79,6 +79,9 @@ const WRITES: ReadonlyMap<string, string> = new Map([
   ["POST logout", "logout access denied"],
   ["POST bugreport", "bugreport access denied"],
   ["POST id-token", "id-token access denied"],
+  ["POST certificates/renew", "cert access denied"],
+  ["POST certificates/revoke", "cert access denied"],
+  ["POST certificates/advice", "cert access denied"],
 ]);
 
 /** Why this call is refused, or nothing. */

@@ -42,6 +42,15 @@ export interface LocalApiBackend {
   certDomains?(): readonly string[] | null;
   /** PEM texts. */
   certificate?(domain: string, minValiditySeconds: number): Promise<{ readonly key: string; readonly chain: string }>;
+  /** What was observed of each certificate. */
+  certificates?(): unknown;
+  /** What CAs still allow this week. */
+  certificateBudget?(): Promise<unknown>;
+  /** A new one now, whatever the back-off says. */
+  renewCertificate?(name: string): Promise<unknown>;
+  revokeCertificate?(name: string): Promise<void>;
+  /** Advice for the DNS records of a name, in words. */
+  certificateAdvice?(name: string, signal: AbortSignal): Promise<string>;
   /** A signed statement of this node's identity for `audience`. */
   idToken?(audience: string): Promise<string>;
   /** Services that this node can reach, by name. */

@@ -3,7 +3,7 @@ import { Fault, messageOf } from "../../base/fault.ts";
 import { decodeServeConfig, encodeServeConfig, goJson } from "../../config/serve-document.ts";
 import { opensLocalFiles, refusalOfServeChange } from "../../config/serve-rules.ts";
 import type { Prefs } from "../../wire/ipn.ts";
-import { isWhoIsAddress, type Permission, parseGoDuration } from "./admission.ts";
+import { isWhoIsAddress, type Permission } from "./admission.ts";
 import type { LocalApiBackend } from "./backend.ts";
 import type { Watchers } from "./watchers.ts";
 
@@ -118,7 +118,6 @@ export function createRoutes(backend: LocalApiBackend, watchers: Watchers): Read
     ["upload-client-metrics", only("POST", () => json({}))],
     ["file-targets", only("GET", () => json([]))],
     ["services", only("GET", () => json(backend.services?.() ?? {}))],
-    ["cert-domains", only("GET", () => json(backend.certDomains?.() ?? null))],
     ["policy/Device", only("GET", () => tabbed({ Summary: { Scope: "Device" } }))],
   ]);
   const { metrics, derpMap, idToken } = backend;
@@ -264,25 +263,5 @@ async function checkPrefs(call: Call, backend: LocalApiBackend): Promise<Answer>
     return json(refusal === undefined ? {} : { Error: refusal });
   } catch (thrown) {
     return refuse(400, `invalid JSON body: ${messageOf(thrown)}`);
-  }
-}
-
-/** `cert/<domain>`: PEM, the key first when both are wanted. */
-export async function certificate(call: Call, domain: string, backend: LocalApiBackend): Promise<Answer> {
-  if (call.method !== "GET") return refuse(405, "want GET");
-  const type = call.query.get("type") ?? "";
-  if (!["", "pair", "cert", "crt", "key"].includes(type))
-    return refuse(400, 'invalid type; want "pair", "crt", or "key"');
-  const validity = parseGoDuration(call.query.get("min_validity") ?? "0s");
-  if (validity === undefined) return refuse(400, "invalid 'min_validity' parameter");
-  if (backend.certificate === undefined) {
-    return refuse(500, "your Tailscale account does not support getting TLS certs");
-  }
-  try {
-    const { key, chain } = await backend.certificate(domain, validity);
-    const body = type === "pair" ? key + chain : type === "key" ? key : chain;
-    return { status: 200, body, type: "text/plain" };
-  } catch (thrown) {
-    return refuse(500, messageOf(thrown));
   }
 }

@@ -15,8 +15,9 @@ import {
   refusalOfCall,
 } from "./admission.ts";
 import type { LocalApiBackend } from "./backend.ts";
+import { certificate, createCertificateRoutes } from "./certificate-routes.ts";
 import { type PeerCredentials, peerCredentialsReader } from "./peer-credentials.ts";
-import { type Answer, type Call, certificate, createOwnRoutes, createRoutes, type Route, refuse } from "./routes.ts";
+import { type Answer, type Call, createOwnRoutes, createRoutes, type Route, refuse } from "./routes.ts";
 import { Watchers } from "./watchers.ts";
 
 const PREFIX = "/localapi/v0/";
@@ -52,7 +53,11 @@ export async function openLocalApi(options: LocalApiOptions): Promise<{ close():
   const log = options.log.with("localapi");
   const credentials = options.credentials === undefined ? peerCredentialsReader() : (options.credentials ?? undefined);
   const watchers = new Watchers(options.backend, options.version ?? "sallyport", log);
-  const routes = new Map([...createRoutes(options.backend, watchers), ...createAccountRoutes(options.backend)]);
+  const routes = new Map([
+    ...createRoutes(options.backend, watchers),
+    ...createAccountRoutes(options.backend),
+    ...createCertificateRoutes(options.backend),
+  ]);
   const ownRoutes = createOwnRoutes(options.backend);
   const server = createServer({ requireHostHeader: false, keepAliveTimeout: 60_000 }, (request, response) => {
     const permission = permissionFor(request.socket);

@@ -19,6 +19,28 @@ function setUp(overrides?: Partial<ControlClientOptions>): ScriptedSide {
   return side;
 }
 
+test("AC-11 a challenge is asked for under our own key; a refusal is told in the server's words", async () => {
+  const side = setUp();
+  await side.join();
+  const signal = new AbortController().signal;
+  await side.client.setDns("_acme-challenge.gate.tail.test", "v", signal);
+  const { method, path, body } = side.server.others.at(-1)!;
+  expect([method, path]).toEqual(["POST", "/machine/set-dns"]);
+  expect(JSON.parse(body)).toMatchObject({
+    ...{ NodeKey: side.keyText, Name: "_acme-challenge.gate.tail.test", Type: "TXT", Value: "v" },
+  });
+  side.server.otherStatus = 403;
+  await expect(side.client.setDns("_acme-challenge.x.tail.test", "v", signal)).rejects.toMatchObject({
+    ...{ code: "CONTROL_STATUS", hint: "The server says: not yours" },
+  });
+  side.server.isReachable = false;
+  side.server.cut();
+  await until(() => side.kind === "backing-off");
+  await expect(side.client.setDns("_acme-challenge.gate.tail.test", "v", signal)).rejects.toMatchObject({
+    code: "CONTROL_BROKEN",
+  });
+});
+
 describe("the map poll", () => {
   test("CC-3 with no frame for 120 s is dead: it begins anew on a new connection, and the map stays", async () => {
     const side = setUp();

@@ -11,6 +11,7 @@ import { pollMap, postUpdate } from "./map-calls.ts";
 import { PingAnswerer } from "./ping-answerer.ts";
 import { type LoginGoal, Registration } from "./registration.ts";
 import { faultOf, retryAfterMs, StatusError } from "./requests.ts";
+import { postSetDns } from "./set-dns.ts";
 
 export type { C2nRequest, C2nResponse, ControlClientOptions, ControlState } from "./control-state.ts";
 
@@ -95,6 +96,16 @@ export class ControlClient {
     this.#registration.begin(this.#goal);
     this.#loginRun.abort(new Fault("CONTROL_RESTARTED", "Login was started again"));
     this.#signal();
+  }
+
+  /** Publishes a TXT value under our own name, for a CA. @throws {Fault} CONTROL_* */
+  async setDns(name: string, value: string, signal: AbortSignal): Promise<void> {
+    try {
+      await postSetDns(await this.#connector.channel(signal), this.#options, { name, value }, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      throw faultOf(error);
+    }
   }
 
   /** The network under us changed: what is open may be dead, so the poll begins anew. */

@@ -36,6 +36,8 @@ export class ScriptedServer {
   isReachable = true;
   /** Other than 200: what each poll and update gets. */
   mapStatus = 200;
+  /** What each of `others` gets. */
+  otherStatus = 200;
   answerRegister: (request: RegisterRequest) => RegisterAnswer = () => ({ MachineAuthorized: true });
   #key: Uint8Array = generatePrivateKey(seededRandom(4711));
   readonly #streams: Set<Duplex> = new Set();
@@ -120,8 +122,8 @@ export class ScriptedServer {
       else if (path === "/machine/map") this.#map(stream, JSON.parse(body) as MapRequest);
       else {
         this.others.push({ method, path, body });
-        stream.respond({ ":status": 200 });
-        stream.end();
+        stream.respond({ ":status": this.otherStatus });
+        stream.end(this.otherStatus === 200 ? "{}" : "not yours");
       }
     });
   }

@@ -191,3 +191,42 @@ describe("DN-6: hostile queries", () => {
     }
   });
 });
+
+describe("names of others", () => {
+  const query = (name: string): Buffer => encode({ type: "query", id: 7, questions: [{ name, type: "A" }] });
+  const globally = new MagicDns();
+  globally.setMap(
+    map({
+      dns: {
+        Resolvers: [{ Addr: "1.1.1.1" }],
+        Routes: { "Split.Example.": [{ Addr: "10.0.0.53" }], "deep.split.example": [{ Addr: "10.0.0.54:5353" }] },
+        ExtraRecords: [{ Name: "app.split.example", Value: "10.1.2.3" }],
+      },
+    }),
+  );
+
+  test.each<[string, MagicDns, readonly string[] | undefined]>([
+    ["host.split.example", dns, ["10.0.0.53"]],
+    ["example.com", dns, undefined],
+    ["host.split.example", globally, ["10.0.0.53"]],
+    ["host.deep.split.example", globally, ["10.0.0.54:5353"]],
+    ["deepsplit.example", globally, ["1.1.1.1"]],
+  ])("%s is asked of whom the map names", async (name, resolver, wanted) => {
+    const asked: unknown[] = [];
+    const answer = Buffer.from("answer");
+    const given = await resolver.resolve(query(name), "udp", async (_query, transport, servers) => {
+      asked.push(transport, servers);
+      return answer;
+    });
+    expect([given, asked]).toEqual([answer, ["udp", wanted]]);
+  });
+
+  test("what is ours is asked of nobody, and refused is what nobody answers", async () => {
+    const nobody = async (): Promise<Uint8Array | undefined> => undefined;
+    const code = async (name: string) =>
+      gist(decode(Buffer.from((await globally.resolve(query(name), "udp", nobody))!)));
+    expect(await code("app.split.example")).toEqual(["NOERROR", "10.1.2.3"]);
+    expect(await code("example.com")).toEqual(["REFUSED"]);
+    expect(await globally.resolve(Buffer.alloc(3), "udp", nobody)).toBeUndefined();
+  });
+});

@@ -7,6 +7,13 @@ const TTL_S = 5;
 const CLASS_IN = 1;
 const CLASS_ANY = 255;
 
+/** Asks `servers` (addresses, with a port or without, or URLs), or those of this machine where the network names none. */
+export type ForwardDns = (
+  query: Uint8Array,
+  transport: "udp" | "tcp",
+  servers: readonly string[] | undefined,
+) => Promise<Uint8Array | undefined>;
+
 /**
  * Names of the mesh, from the network map: for our own dials (`lookup`) and as an authoritative server (`answer`),
  * in the order of upstream `net/dns/resolver/tsdns.go`. It forwards nothing.
@@ -47,10 +54,14 @@ export class MagicDns {
     return question.type === RECORD.PTR ? this.#answerReverse(question) : this.#answerName(question);
   }
 
-  /** Says that we do not look for other names, so that the device asks elsewhere. */
-  refuse(query: Uint8Array): Uint8Array | undefined {
+  /** The same, other names asked for by `forward`; refused where nobody knows, so that the device asks elsewhere. */
+  async resolve(query: Uint8Array, transport: "udp" | "tcp", forward?: ForwardDns): Promise<Uint8Array | undefined> {
     const question = decodeQuestion(query);
-    return question === "drop" ? undefined : encodeAnswer(question, CODE.REFUSED);
+    if (question === "drop") return undefined;
+    const own = this.answer(query);
+    if (own !== undefined || !("raw" in question)) return own;
+    const servers = this.#names.resolversOf(question.name);
+    return (await forward?.(query, transport, servers)) ?? encodeAnswer(question, CODE.REFUSED);
   }
 
   #answerReverse(question: Question): Uint8Array | undefined {

@@ -1,12 +1,14 @@
 import { formatAddress, parseAddress, parsePrefix } from "../../base/address.ts";
 import type { NetworkMap } from "../../wire/network-map.ts";
-import type { Node } from "../../wire/tailcfg.ts";
+import type { DnsResolver, Node } from "../../wire/tailcfg.ts";
 
 /** What a name stands for; text addresses. */
 export interface Record4And6 {
   readonly v4: readonly string[];
   readonly v6: readonly string[];
 }
+
+const addressesOf = (resolvers: readonly DnsResolver[]): readonly string[] => resolvers.map(({ Addr }) => Addr);
 
 /** The service addresses of MagicDNS itself. */
 const SERVICE_NAME = "magicdns.localhost-tailscale-daemon";
@@ -23,6 +25,8 @@ export class NameTable {
   readonly #parents: Set<string> = new Set();
   readonly #reverse: Map<string, string> = new Map();
   readonly #zones: Set<string> = new Set();
+  /** Suffix → who answers for it; `""`: all other names. */
+  readonly #resolvers: Map<string, readonly string[]> = new Map();
   readonly searchDomains: readonly string[] = [];
   /** Whether nodes with an IPv4 address answer AAAA too. */
   readonly hasBothFamilies: boolean = false;
@@ -39,7 +43,9 @@ export class NameTable {
     for (const { Name, Type = "", Value } of dns.ExtraRecords ?? []) this.#addExtra(plainName(Name), Type, Value);
     for (const [suffix, resolvers] of Object.entries(dns.Routes ?? {})) {
       if (resolvers === null || resolvers.length === 0) this.#zones.add(plainName(suffix));
+      else this.#resolvers.set(plainName(suffix), addressesOf(resolvers));
     }
+    if (dns.Resolvers !== undefined && dns.Resolvers.length > 0) this.#resolvers.set("", addressesOf(dns.Resolvers));
     if (dns.Proxied === true) {
       const suffix = plainName(self.Name).split(".").slice(1).join(".");
       if (suffix !== "") this.#zones.add(suffix);
@@ -92,6 +98,15 @@ export class NameTable {
       if (this.#parents.has(above)) return this.#records.get(above);
     }
     return undefined;
+  }
+
+  /** Who is to be asked about `name`, by the longest suffix; `undefined`: whoever this machine asks. */
+  resolversOf(name: string): readonly string[] | undefined {
+    for (let rest = name; rest !== ""; rest = rest.includes(".") ? rest.slice(rest.indexOf(".") + 1) : "") {
+      const resolvers = this.#resolvers.get(rest);
+      if (resolvers !== undefined) return resolvers;
+    }
+    return this.#resolvers.get("");
   }
 
   /** Name of the node that has `address`. */

@@ -1,0 +1,51 @@
+import { expect, test } from "vitest";
+import { connSuite } from "../../test/suites/conn.ts";
+import type { Conn, Proof } from "./conn.ts";
+import { connPair } from "./conn-pair.ts";
+import { asDuplex } from "./duplex.ts";
+import { PeekedConn } from "./peeked-conn.ts";
+
+const proof: Proof = {
+  kind: "public",
+  source: { address: "100.64.0.1", port: 40_000 },
+  destination: { address: "100.64.0.2", port: 80 },
+};
+
+connSuite("a connection that was looked at", async () => {
+  const [a, b] = connPair(proof);
+  return [a, new PeekedConn(b, 100)] as [Conn, Conn];
+});
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+test("whoever attaches gets what was seen, except what was forgotten", async () => {
+  const [client, inner] = connPair(proof);
+  const peeked = new PeekedConn(inner, 8);
+  const seen: string[] = [];
+  peeked.look = (view) => void seen.push(Buffer.from(view).toString());
+  client.write(Buffer.from("head"));
+  await turn();
+  peeked.forget();
+  client.write(Buffer.from("bodybody"));
+  await turn();
+  expect(seen).toEqual(["head", "body"]); // no more than it was let in
+  client.end();
+  const parts: Buffer[] = [];
+  for await (const chunk of asDuplex(peeked)) parts.push(chunk as Buffer);
+  expect(Buffer.concat(parts).toString()).toBe("bodybody");
+});
+
+test("an end or a cut before somebody attaches is told, and again to whoever does", async () => {
+  const [client, inner] = connPair(proof);
+  const peeked = new PeekedConn(inner, 8);
+  let gone = 0;
+  peeked.gone = () => void gone++;
+  client.write(Buffer.from("x"));
+  client.end();
+  await turn();
+  expect(gone).toBe(1);
+  const stream = asDuplex(peeked);
+  let text = "";
+  for await (const chunk of stream) text += String(chunk);
+  expect(text).toBe("x");
+});

@@ -1,0 +1,136 @@
+import type { Conn, ConnSink, Proof } from "./conn.ts";
+import type { Fault } from "./fault.ts";
+
+/**
+ * A connection whose first bytes are looked at before it is decided who gets it. Whoever attaches then gets all that was
+ * not forgotten, as if nothing had happened.
+ */
+export class PeekedConn implements Conn {
+  /** What is known of the other end may become more while its first bytes are read, but never from them alone. */
+  proof: Proof;
+  /** Told of each part that comes before somebody attaches. */
+  look: (view: Uint8Array) => void = () => {};
+  /** Told when nothing will come any more, before somebody attaches. */
+  gone: () => void = () => {};
+  /** Told once, when both directions have ended or the connection was cut. */
+  closed: () => void = () => {};
+  readonly #inner: Conn;
+  #sink: ConnSink | undefined;
+  #kept: Uint8Array[] = [];
+  /** Given by the sink and not used. */
+  #credit = 0;
+  /** What the inner connection was allowed beyond that. */
+  #ahead: number;
+  /** The end is here, and the sink was not told yet. */
+  #isEndOwed = false;
+  #hasEnded: { inwards: boolean; outwards: boolean } = { inwards: false, outwards: false };
+  #isClosed = false;
+  #fault: Fault | undefined;
+
+  /** `mostBytes` are let in before somebody attaches. */
+  constructor(inner: Conn, mostBytes: number) {
+    this.proof = inner.proof;
+    this.#inner = inner;
+    this.#ahead = mostBytes;
+    inner.attach({
+      data: (view) => this.#take(view),
+      end: () => {
+        this.#isEndOwed = true;
+        if (this.#sink === undefined) this.gone();
+        else this.#hand();
+        this.#ended("inwards");
+      },
+      drain: () => this.#sink?.drain(),
+      abort: (fault) => {
+        this.#fault = fault;
+        this.#kept = [];
+        if (this.#sink === undefined) this.gone();
+        else this.#sink.abort(fault);
+        this.#close();
+      },
+    });
+    inner.credit(mostBytes);
+  }
+
+  #take(view: Uint8Array): void {
+    const sink = this.#sink;
+    if (sink !== undefined && this.#kept.length === 0 && this.#credit >= view.length) {
+      this.#credit -= view.length;
+      return void sink.data(view);
+    }
+    this.#kept.push(new Uint8Array(view)); // a copy: the view is dead on return
+    if (sink === undefined) this.look(view);
+    else this.#hand();
+  }
+
+  /** What was seen so far is for nobody else. */
+  forget(): void {
+    for (const { length } of this.#kept) this.#ahead -= length;
+    this.#kept = [];
+  }
+
+  attach(sink: ConnSink): void {
+    this.#sink = sink;
+    queueMicrotask(() => {
+      if (this.#fault !== undefined) sink.abort(this.#fault);
+      else this.#hand();
+    });
+  }
+
+  credit(bytes: number): void {
+    this.#credit += bytes;
+    const paid = Math.min(this.#ahead, bytes);
+    this.#ahead -= paid;
+    if (bytes > paid) this.#inner.credit(bytes - paid);
+    if (this.#kept.length > 0) queueMicrotask(() => this.#hand());
+  }
+
+  #hand(): void {
+    const sink = this.#sink;
+    if (sink === undefined || this.#fault !== undefined) return;
+    while (this.#kept.length > 0 && this.#credit > 0) {
+      const head = this.#kept[0]!;
+      const part = head.subarray(0, this.#credit);
+      if (part.length === head.length) this.#kept.shift();
+      else this.#kept[0] = head.subarray(part.length);
+      this.#credit -= part.length;
+      sink.data(part);
+    }
+    if (this.#isEndOwed && this.#kept.length === 0) {
+      this.#isEndOwed = false;
+      sink.end();
+    }
+  }
+
+  #ended(direction: "inwards" | "outwards"): void {
+    this.#hasEnded[direction] = true;
+    if (this.#hasEnded.inwards && this.#hasEnded.outwards) this.#close();
+  }
+
+  #close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.closed();
+  }
+
+  write(view: Uint8Array): boolean {
+    return this.#inner.write(view);
+  }
+
+  end(): void {
+    this.#inner.end();
+    this.#ended("outwards");
+  }
+
+  abort(fault: Fault): void {
+    this.#inner.abort(fault);
+    this.#close();
+  }
+
+  /** Ends it from below: whoever has it is told, and so is the other end. */
+  cut(fault: Fault): void {
+    const sink = this.#isClosed ? undefined : this.#sink;
+    this.abort(fault);
+    sink?.abort(fault);
+  }
+}

@@ -1,0 +1,197 @@
+import { mkdir, open, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import path from "node:path";
+import type { Clock } from "../../base/clock.ts";
+import type { Random } from "../../base/random.ts";
+import { GIVE_UP_MS, HEARTBEAT_MS, type Lease, leaseLost, STALE_MS } from "./certificate-store.ts";
+import { orAbort, Turns } from "./turns.ts";
+
+const FIRST_POLL_MS = 25;
+const LONGEST_POLL_MS = 400;
+const RELEASED = "released";
+
+export interface FileLockOptions {
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
+/**
+ * Locks in a folder that processes share, one folder a name, in it a file a generation; the highest is in force. A
+ * generation is made once, by exclusive creation, so of all who find the one before it released or dead only one is next;
+ * the highest file is never removed. A holder changes its file every 5 s; whoever waits takes it for dead when it saw no
+ * change during 10 s of its own monotonic time: no clock of a machine and no time stamp of a file is asked.
+ */
+export class FileLocks {
+  readonly #folder: string;
+  readonly #options: FileLockOptions;
+  readonly #turns: Turns = new Turns();
+
+  constructor(folder: string, options: FileLockOptions) {
+    this.#folder = folder;
+    this.#options = options;
+  }
+
+  async acquire(name: string, signal: AbortSignal): Promise<FileLease> {
+    const end = await this.#turns.take(name, signal); // of this process only one stands in the queue of all
+    try {
+      const folder = path.join(this.#folder, name);
+      await mkdir(folder, { recursive: true, mode: 0o700 });
+      return await this.#wait(folder, name, end, signal);
+    } catch (error) {
+      end();
+      throw error;
+    }
+  }
+
+  async #wait(folder: string, name: string, end: () => void, signal: AbortSignal): Promise<FileLease> {
+    const { clock, random } = this.#options;
+    let seen = { generation: -1, content: "", unchangedMs: 0, at: clock.now() };
+    let pause = 0;
+    for (let poll = FIRST_POLL_MS; ; poll = Math.min(poll * 2, LONGEST_POLL_MS)) {
+      signal.throwIfAborted();
+      const now = clock.now();
+      const generation = await highestGeneration(folder);
+      const content = generation === 0 ? RELEASED : await readContent(path.join(folder, fileOf(generation)));
+      if (generation !== seen.generation || content !== seen.content) {
+        seen = { generation, content, unchangedMs: 0, at: now };
+      } else {
+        // Time in which this process did not look (it was stopped, and perhaps the holder with it) does not count.
+        const counted = Math.min(now - seen.at, 2 * pause);
+        seen = { generation, content, unchangedMs: seen.unchangedMs + counted, at: now };
+      }
+      if (content.startsWith(RELEASED) || seen.unchangedMs >= STALE_MS) {
+        if (!(await createGeneration(folder, generation + 1))) continue;
+        return new FileLease(folder, name, generation + 1, this.#options, end);
+      }
+      pause = poll * (1 + random(1)[0]! / 510);
+      await orAbort(new Promise<void>((resolve) => clock.at(clock.now() + pause, resolve)), signal);
+    }
+  }
+}
+
+export class FileLease implements Lease {
+  readonly #folder: string;
+  readonly #name: string;
+  readonly #generation: number;
+  readonly #clock: Clock;
+  readonly #token: string;
+  readonly #end: () => void;
+  readonly #lost: AbortController = new AbortController();
+  #beats = 0;
+  #lastBeat: number;
+  #cancelBeat: () => void = () => {};
+  #cancelGiveUp: () => void = () => {};
+  #beating: Promise<void>;
+  #released = false;
+
+  constructor(folder: string, name: string, generation: number, { clock, random }: FileLockOptions, end: () => void) {
+    this.#folder = folder;
+    this.#name = name;
+    this.#generation = generation;
+    this.#clock = clock;
+    this.#token = Buffer.from(random(12)).toString("hex");
+    this.#end = end;
+    this.#lastBeat = clock.now();
+    this.#cancelGiveUp = clock.at(this.#lastBeat + GIVE_UP_MS, () => this.#giveUp());
+    this.#beating = this.#beat();
+  }
+
+  get lost(): AbortSignal {
+    return this.#lost.signal;
+  }
+
+  /** @throws {Fault} CERT_LEASE_LOST */
+  async check(): Promise<void> {
+    const late = this.#clock.now() - this.#lastBeat >= GIVE_UP_MS;
+    const overtaken = (await highestGeneration(this.#folder)) !== this.#generation;
+    if (late || overtaken) this.#giveUp();
+    if (this.#released || this.#lost.signal.aborted) throw leaseLost(this.#name);
+  }
+
+  async release(): Promise<void> {
+    if (this.#released) return;
+    this.#released = true;
+    this.#cancelBeat();
+    this.#cancelGiveUp();
+    await this.#beating;
+    try {
+      await this.#write(RELEASED.padEnd(this.#content().length));
+    } catch {
+      // It goes stale then.
+    } finally {
+      this.#end();
+    }
+  }
+
+  #content(): string {
+    return `held ${this.#token} ${String(this.#beats).padStart(12, "0")}\n`;
+  }
+
+  /** In place, and only if it is there: a generation is nobody else's. */
+  async #write(content: string): Promise<void> {
+    await writeFile(path.join(this.#folder, fileOf(this.#generation)), content, { flag: "r+" });
+  }
+
+  async #beat(): Promise<void> {
+    const startedAt = this.#clock.now();
+    try {
+      if (startedAt - this.#lastBeat >= GIVE_UP_MS) return this.#giveUp();
+      if ((await highestGeneration(this.#folder)) !== this.#generation) return this.#giveUp();
+      this.#beats++;
+      await this.#write(this.#content());
+      if (this.#clock.now() - this.#lastBeat >= GIVE_UP_MS) return this.#giveUp();
+      this.#lastBeat = startedAt;
+      this.#cancelGiveUp();
+      if (!this.#released) this.#cancelGiveUp = this.#clock.at(startedAt + GIVE_UP_MS, () => this.#giveUp());
+    } catch {
+      // The disk may come back in time; else this lease gives up.
+    }
+    if (this.#released || this.#lost.signal.aborted) return;
+    this.#cancelBeat = this.#clock.at(startedAt + HEARTBEAT_MS, () => {
+      this.#beating = this.#beat();
+    });
+  }
+
+  #giveUp(): void {
+    this.#cancelBeat();
+    this.#cancelGiveUp();
+    if (!this.#lost.signal.aborted) this.#lost.abort(leaseLost(this.#name));
+  }
+}
+
+const fileOf = (generation: number): string => String(generation).padStart(12, "0");
+
+/** 0 when nobody ever held it. */
+async function highestGeneration(folder: string): Promise<number> {
+  const names = await readdir(folder);
+  return names.reduce((highest, name) => (/^\d{12}$/.test(name) ? Math.max(highest, Number(name)) : highest), 0);
+}
+
+async function readContent(file: string): Promise<string> {
+  try {
+    return await readFile(file, "latin1");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return ""; // overtaken meanwhile; the next look tells
+    throw error;
+  }
+}
+
+/** False when another process was first. */
+async function createGeneration(folder: string, generation: number): Promise<boolean> {
+  const file = path.join(folder, fileOf(generation));
+  try {
+    await (await open(file, "wx", 0o600)).close();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
+    throw error;
+  }
+  // A slow process may make a generation again that was held, released and cleared away: the highest decides.
+  if ((await highestGeneration(folder)) !== generation) {
+    await rm(file, { force: true });
+    return false;
+  }
+  for (const name of await readdir(folder)) {
+    // The one before stays, for whoever reads the folder at this moment.
+    if (Number(name) < generation - 1) await rm(path.join(folder, name), { force: true });
+  }
+  return true;
+}

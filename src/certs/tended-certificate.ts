@@ -1,0 +1,393 @@
+import type { X509Certificate } from "node:crypto";
+import type { Clock } from "../base/clock.ts";
+import { Fault, messageOf } from "../base/fault.ts";
+import type { Log } from "../base/log.ts";
+import type { Random } from "../base/random.ts";
+import type { Authority } from "./acme/authority.ts";
+import { type Attempt, blockedUntil, failed, failuresOf, nextTurn, recent } from "./attempts.ts";
+import type { AuthorityHealth } from "./authority-health.ts";
+import type { BudgetLine } from "./budget.ts";
+import type { Certificate } from "./certificate.ts";
+import { checkedCertificate, serialOf } from "./certificate-checks.ts";
+import { newCertificateKey } from "./certificate-key.ts";
+import type { ChallengeSolver } from "./challenges/challenge.ts";
+import type { CertificateStatus, KeeperEvent, WantedCertificate } from "./keeper.ts";
+import type { LifeRecord } from "./life-record.ts";
+import { firstRenewal, type Renewal, renewalAfter, usualMoment } from "./renewal-time.ts";
+import type { CertificateStore, Lease } from "./store/certificate-store.ts";
+import { StoredCertificate } from "./stored-certificate.ts";
+import { WaitingFault } from "./waiting-fault.ts";
+
+const DAY_MS = 86_400_000;
+/** After the store failed, or this program. */
+const PAUSE_MS = 60_000;
+/** A CA that gives certificates which are due at once does not get an order a second. */
+const SHORTEST_RENEWAL_MS = 3_600_000;
+/** A CA may want a certificate replaced before its time, but not twice in a day, time and again. */
+const EARLY_RENEWALS_PER_DAY = 2;
+
+/** `due`: when its time has come. `early`: before that. `by-hand`: whatever the back-off says. */
+export type Urgency = "due" | "early" | "by-hand";
+
+/** What all certificates of a keeper share. */
+export interface Household {
+  readonly store: CertificateStore;
+  readonly authorities: readonly Authority[];
+  readonly solvers: readonly ChallengeSolver[];
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly roots: readonly X509Certificate[] | undefined;
+  readonly health: AuthorityHealth;
+  /** The limit that leaves no room for another order of these names. */
+  fullLine(authority: string, names: readonly string[]): Promise<BudgetLine | undefined>;
+  tell(event: KeeperEvent): void;
+}
+
+/** One wanted certificate and its life: loaded, ordered, checked, renewed. It has no timer: `delay` says when to `tend`. */
+export class TendedCertificate {
+  readonly names: readonly string[];
+  wanted: WantedCertificate;
+  /** Ordered when it is not there. */
+  isNeeded: boolean;
+  readonly #house: Household;
+  readonly #stored: StoredCertificate;
+  #certificate: Certificate | undefined;
+  #life: LifeRecord;
+  #running: { readonly urgency: Urgency; readonly work: Promise<void> } | undefined;
+  #isOrdering = false;
+  /** Monotonic: a limit or the store says so. */
+  #holdUntil = 0;
+  #observed = 0;
+
+  constructor(wanted: WantedCertificate, house: Household) {
+    this.#stored = new StoredCertificate(wanted.names, house.store, house.log);
+    this.names = wanted.names;
+    this.wanted = wanted;
+    this.isNeeded = wanted.when === "ahead";
+    this.#house = house;
+    this.#life = { version: 1, names: wanted.names, attempts: [] };
+  }
+
+  get id(): string {
+    return this.#stored.id;
+  }
+
+  get certificate(): Certificate | undefined {
+    return this.#certificate;
+  }
+
+  get attempts(): readonly Attempt[] {
+    return this.#life.attempts;
+  }
+
+  get isRunning(): boolean {
+    return this.#running !== undefined;
+  }
+
+  /** Has this much life left by our clock. */
+  isValid(leastLife: number = 0): boolean {
+    return this.#certificate !== undefined && this.#certificate.notAfter - this.#house.clock.wall() > leastLife;
+  }
+
+  /** What is in the store, of this process or of another. */
+  async load(): Promise<void> {
+    const { clock, random } = this.#house;
+    const certificate = await this.#stored.read(this.#certificate);
+    const life = await this.#stored.readLife();
+    this.#observed = clock.wall();
+    if (certificate === undefined) {
+      this.#life = { ...life, serial: undefined, renewal: undefined };
+      this.#install(undefined);
+      return;
+    }
+    const serial = serialOf(certificate.chain);
+    if (serial !== life.serial || life.renewal === undefined) {
+      // Saved by a process that ended before it wrote the rest, or put there by hand.
+      const last = life.attempts.at(-1);
+      const issued = last?.outcome === "begun" ? { ...last, outcome: "issued" } : undefined;
+      this.#life = {
+        ...life,
+        serial,
+        authority: issued?.authority ?? life.authority,
+        renewal: firstRenewal(certificate, clock.wall(), random),
+        attempts: issued === undefined ? life.attempts : [...life.attempts.slice(0, -1), issued],
+      };
+    } else this.#life = life;
+    if (this.#certificate?.chain !== certificate.chain) this.#install(certificate);
+    await this.#stored.deleteOrderOf(certificate);
+  }
+
+  /** Ms until there is something to do; Infinity when nothing is. */
+  get delay(): number {
+    const { clock } = this.#house;
+    const now = clock.wall();
+    const due = this.isValid()
+      ? Math.min(this.#askAt(now), this.#renewAt(now))
+      : this.isNeeded
+        ? this.#turn().at
+        : Infinity;
+    return Math.max(0, due - now, this.#holdUntil - clock.now());
+  }
+
+  /**
+   * Does what there is to do, under a lock of all who share the store; callers share the run.
+   * @throws {Fault} why there is no (new) certificate
+   */
+  async tend(urgency: Urgency, signal: AbortSignal): Promise<void> {
+    while (this.#running !== undefined) {
+      if (RANK[this.#running.urgency] >= RANK[urgency]) return this.#running.work;
+      await this.#running.work.catch(() => undefined);
+    }
+    const work = this.#underLock(urgency, signal).then(
+      () => {
+        this.#running = undefined;
+      },
+      (error: unknown) => {
+        this.#running = undefined;
+        // Whatever it was: not again at once.
+        if (this.delay === 0) this.#holdUntil = this.#house.clock.now() + PAUSE_MS;
+        throw error;
+      },
+    );
+    this.#running = { urgency, work };
+    return work;
+  }
+
+  async revoke(signal: AbortSignal): Promise<void> {
+    const { authorities, log } = this.#house;
+    await this.#locked(signal, async (lease, limited) => {
+      await this.load();
+      const certificate = this.#certificate;
+      if (certificate === undefined) return;
+      const authority = authorities.find(({ id }) => id === this.#life.authority) ?? authorities[0]!;
+      await authority.revoke(certificate.chain, certificate.key, limited);
+      await this.#stored.delete(lease);
+      this.#life = { ...this.#life, serial: undefined, renewal: undefined };
+      await this.#stored.writeLife(this.#life, lease);
+      this.#install(undefined);
+      log.info("certs.revoked", { names: this.names, authority: authority.id });
+    });
+  }
+
+  status(): CertificateStatus {
+    const certificate = this.#certificate;
+    const now = this.#house.clock.wall();
+    const failure = failuresOf(this.#life.attempts).findLast(({ outcome }) => outcome !== "begun");
+    const state = this.isValid()
+      ? "valid"
+      : this.#isOrdering
+        ? "ordering"
+        : certificate !== undefined
+          ? "expired"
+          : failure !== undefined
+            ? "waiting"
+            : "none";
+    const { at, authority, outcome: code = "", message = "" } = failure ?? { at: 0, authority: "" };
+    const isLate = failure !== undefined && (!this.isValid() || this.#renewAt(now) > this.#life.renewal!.at);
+    return {
+      id: this.id,
+      names: this.names,
+      state,
+      ...(certificate === undefined
+        ? {}
+        : {
+            notBefore: certificate.notBefore,
+            notAfter: certificate.notAfter,
+            serial: this.#life.serial!,
+            ...(this.#life.authority === undefined ? {} : { authority: this.#life.authority }),
+            renewAt: this.#life.renewal!.at,
+          }),
+      ...(isLate ? { nextAttempt: now + this.delay } : {}),
+      ...(failure === undefined ? {} : { lastFailure: { at, authority, code, message } }),
+      observed: this.#observed,
+    };
+  }
+
+  async #underLock(urgency: Urgency, signal: AbortSignal): Promise<void> {
+    const { clock } = this.#house;
+    const before = this.#life.serial;
+    await this.#locked(signal, async (lease, limited) => {
+      await this.load();
+      const isReplaced = this.#life.serial !== before && this.isValid();
+      if (this.isValid() && this.#askAt(clock.wall()) <= clock.wall()) await this.#ask(lease, limited);
+      const isDue = !this.isValid() || this.#renewAt(clock.wall()) <= clock.wall();
+      // Another gateway may have done it while we waited for the lock.
+      if (isDue || (urgency !== "due" && !isReplaced)) await this.#order(urgency, lease, limited);
+    });
+  }
+
+  async #locked(signal: AbortSignal, work: (lease: Lease, signal: AbortSignal) => Promise<void>): Promise<void> {
+    const { store, clock } = this.#house;
+    try {
+      const lease = await store.lock(`certificate-${this.id}`, signal);
+      try {
+        await work(lease, AbortSignal.any([signal, lease.lost]));
+      } finally {
+        await lease.release();
+      }
+    } catch (error) {
+      const isStore = error instanceof Fault && /^CERT_(?:STORE|LEASE)_/.test(error.code);
+      if (isStore) this.#holdUntil = clock.now() + PAUSE_MS;
+      throw error;
+    }
+  }
+
+  async #ask(lease: Lease, signal: AbortSignal): Promise<void> {
+    const { authorities, clock, random, log } = this.#house;
+    const authority = authorities.find(({ id }) => id === this.#life.authority);
+    const certificate = this.#certificate!;
+    const answer = await authority?.renewalWindow(certificate.chain, signal).catch((error: unknown) => {
+      signal.throwIfAborted();
+      log.debug("certs.renewal_window_failed", { names: this.names, error: messageOf(error) });
+      return undefined;
+    });
+    const renewal = renewalAfter(this.#life.renewal!, certificate, answer, clock.wall(), random);
+    this.#house.tell({ kind: "asked", names: this.names, renewAt: renewal.at });
+    this.#life = { ...this.#life, renewal };
+    await this.#stored.writeLife(this.#life, lease);
+  }
+
+  async #order(urgency: Urgency, lease: Lease, signal: AbortSignal): Promise<void> {
+    const { authorities, clock, random, log, health, solvers } = this.#house;
+    const stored = this.#stored;
+    const authority = await this.#chooseAuthority(urgency);
+    const isRenewal = this.#certificate !== undefined && this.#life.authority === authority.id;
+    const begun: Attempt = {
+      at: clock.wall(),
+      authority: authority.id,
+      outcome: "begun",
+      ...(isRenewal && this.#life.renewal?.window !== undefined ? { replaces: true } : {}),
+    };
+    const attempts = [...recent(this.#life.attempts, clock.wall()), begun];
+    this.#life = { ...this.#life, attempts };
+    await this.#stored.writeLife(this.#life, lease);
+    this.#house.tell({ kind: "ordering", names: this.names, authority: authority.id });
+    this.#isOrdering = true;
+    try {
+      const certificate = await authority.issue(
+        {
+          names: this.names,
+          solvers,
+          progress: (await stored.readOrder(authority.id)) ?? { key: await newCertificateKey(this.wanted.keyType) },
+          save: (progress) => stored.writeOrder(authority.id, progress, lease),
+          ...(isRenewal ? { replaces: this.#certificate!.chain } : {}),
+          ...(this.wanted.profile === undefined ? {} : { profile: this.wanted.profile }),
+        },
+        signal,
+      );
+      await this.#takeOver(certificate, authority.id, lease);
+      health.worked(authority.id);
+    } catch (thrown) {
+      // The process ends, or another gateway goes on: what was begun stays begun.
+      if (signal.aborted) throw thrown;
+      const fault = thrown instanceof Fault ? thrown : unexpected(this.names, thrown);
+      const retryAfter = (fault as { retryAfter?: number }).retryAfter;
+      health.failed(authority.id, fault.code, retryAfter, clock.now());
+      const { code, message } = fault;
+      const ids = authorities.map(({ id }) => id);
+      const attempt = failed(attempts, ids, { code, message, retryAfter }, clock.wall(), random);
+      this.#life = { ...this.#life, attempts: [...attempts.slice(0, -1), attempt] };
+      const next = new Date(clock.wall() + this.delay).toISOString();
+      log.warn("certs.order_failed", { names: this.names, authority: authority.id, code, error: message, next });
+      this.#house.tell({ kind: "failed", names: this.names, authority: authority.id, fault });
+      // What cannot be written stays in memory; the `begun` on the disk counts as a failure too.
+      await this.#stored
+        .writeLife(this.#life, lease)
+        .catch((error: unknown) => log.error("certs.store", { error: messageOf(error) }));
+      throw fault;
+    } finally {
+      this.#isOrdering = false;
+    }
+  }
+
+  /** Old or new, never in between: the new one serves once it was read back from the store and found good. */
+  async #takeOver(issued: Certificate, authority: string, lease: Lease): Promise<void> {
+    const { clock, random, log, roots } = this.#house;
+    const expected = { names: this.names, now: clock.wall(), roots };
+    let certificate: Certificate;
+    try {
+      certificate = checkedCertificate(issued.chain, issued.key, expected);
+    } catch (error) {
+      await this.#stored.deleteOrder(lease); // asking for it again would give the same
+      throw error;
+    }
+    certificate = await this.#stored.write(certificate, expected, lease);
+    const attempts = this.#life.attempts;
+    this.#life = {
+      ...this.#life,
+      serial: serialOf(certificate.chain),
+      authority,
+      renewal: firstRenewal(certificate, clock.wall(), random),
+      attempts: [...attempts.slice(0, -1), { ...attempts.at(-1)!, outcome: "issued" }],
+    };
+    this.#install(certificate);
+    await this.#stored.writeLife(this.#life, lease);
+    await this.#stored.deleteOrder(lease);
+    const { notAfter } = certificate;
+    this.#house.tell({ kind: "issued", names: this.names, authority });
+    log.info("certs.issued", { names: this.names, authority, notAfter: new Date(notAfter).toISOString() });
+  }
+
+  #install(certificate: Certificate | undefined): void {
+    this.#certificate = certificate;
+    if (certificate !== undefined) this.#house.tell({ kind: "installed", names: this.names, certificate });
+  }
+
+  /** The first whose turn it is and whose limits leave room. */
+  async #chooseAuthority(urgency: Urgency): Promise<Authority> {
+    const { authorities, clock } = this.#house;
+    const now = clock.wall();
+    const turn = this.#turn();
+    const failures = failuresOf(this.#life.attempts);
+    const notBefore = urgency === "by-hand" ? blockedUntil(failures, turn.authority, now) : turn.at;
+    if (notBefore > now)
+      throw new WaitingFault(this.names, notBefore, failures.at(-1)?.message ?? "it was interrupted");
+    const first = authorities.find(({ id }) => id === turn.authority)!;
+    let full: BudgetLine | undefined;
+    for (const authority of [first, ...authorities.filter((other) => other !== first)]) {
+      const isCounted = authority.id !== this.#life.authority || this.#life.renewal?.window === undefined;
+      const line = isCounted ? await this.#house.fullLine(authority.id, this.names) : undefined;
+      if (line === undefined) return authority;
+      if (full === undefined || line.freeAt! < full.freeAt!) full = line;
+    }
+    this.#holdUntil = clock.now() + Math.max(0, full!.freeAt! - now);
+    const { limit, subject = "the account", allowed } = full!;
+    throw new WaitingFault(
+      this.names,
+      full!.freeAt!,
+      `"${full!.authority}" allows ${allowed} (${limit}) for ${subject}`,
+    );
+  }
+
+  #turn(): { readonly authority: string; readonly at: number } {
+    const { authorities, clock, health } = this.#house;
+    const ids = authorities.map(({ id }) => id);
+    return nextTurn(this.#life.attempts, ids, health.resting(clock.now()), clock.wall());
+  }
+
+  #renewAt(now: number): number {
+    const certificate = this.#certificate!;
+    const renewal = this.#life.renewal!;
+    const last = this.#life.attempts.findLast(({ outcome }) => outcome === "issued");
+    const soonest =
+      last === undefined ? 0 : last.at + Math.min(SHORTEST_RENEWAL_MS, Math.max(0, certificate.notAfter - last.at) / 3);
+    const at = Math.max(renewal.at, this.#turn().at, soonest > now + DAY_MS ? 0 : soonest);
+    if (at > now || at >= usualMoment(certificate, () => new Uint8Array(6))) return at;
+    const issued = this.#life.attempts.filter(
+      (one) => one.outcome === "issued" && one.at > now - DAY_MS && one.at <= now,
+    );
+    return issued.length < EARLY_RENEWALS_PER_DAY ? at : issued.at(-EARLY_RENEWALS_PER_DAY)!.at + DAY_MS;
+  }
+
+  #askAt(now: number): number {
+    const { askAt }: Renewal = this.#life.renewal!;
+    return askAt > now + 1.1 * DAY_MS ? now : askAt; // written by a clock that was ahead
+  }
+}
+
+const RANK: Record<Urgency, number> = { due: 0, early: 1, "by-hand": 2 };
+
+function unexpected(names: readonly string[], cause: unknown): Fault {
+  return new Fault("CERT_ORDER_FAILED", `Cannot get a certificate for "${names[0]}": ${messageOf(cause)}`, { cause });
+}

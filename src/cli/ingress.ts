@@ -1,0 +1,102 @@
+import path from "node:path";
+import { parseArgs } from "node:util";
+import { parseAddress } from "../base/address.ts";
+import { directoryStore } from "../base/directory-store.ts";
+import { Fault } from "../base/fault.ts";
+import { memoryStore } from "../base/store.ts";
+import type { RelayListener } from "../server/relay.ts";
+import { readAuthKey } from "./auth-key.ts";
+import { exitOnCrash } from "./crash.ts";
+import type { CliIo } from "./io.ts";
+import { programLog } from "./program-log.ts";
+
+/** What visitors who are here may still take after a termination signal; a second signal ends at once. */
+const DRAIN_MS = 30_000;
+
+const USAGE = `sallyport ingress: Funnel's public end, a node that brings visitors to the nodes they ask for
+
+  --login-server URL    the coordination server
+  --auth-key file:PATH  a key to join with; also $TS_AUTHKEY, or "-" for standard input
+  --hostname NAME       the node's name            (default: ingress)
+  --state DIR           keys; "mem:" keeps nothing
+  --address IP          where visitors come in     (default: every address of this machine)
+  --ports A,B           for TLS                    (default: 443,8443,10000)
+  --http-port PORT      sends plain HTTP on to HTTPS, for public names alone; 0: not at all  (default: 80)
+  --port PORT           UDP port of the tunnel     (default: any)
+  --udp ffi|dgram       how UDP is spoken          (default: the fastest that works here)
+  --log LEVEL           debug, info, warn or error (default: info)
+
+The server's policy makes the node an ingress: "nodeAttrs": [{"target": ["tag:ingress"], "attr": ["sallyport.dev/ingress"]}]
+`;
+
+/** `sallyport ingress`: a relay in the foreground, until it is told to end. */
+export async function ingress(args: readonly string[], io: CliIo): Promise<number> {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      ...{ "login-server": { type: "string" }, "auth-key": { type: "string" }, hostname: { type: "string" } },
+      ...{ state: { type: "string" }, address: { type: "string" }, ports: { type: "string" } },
+      ...{
+        "http-port": { type: "string" },
+        port: { type: "string" },
+        udp: { type: "string" },
+        log: { type: "string" },
+      },
+      help: { type: "boolean", short: "h" },
+    },
+  });
+  if (values.help === true) {
+    io.stdout(USAGE);
+    return 0;
+  }
+  const { "login-server": controlUrl, udp } = values;
+  if (controlUrl === undefined) {
+    throw new Fault("CLI_USAGE", "Cannot relay without a coordination server: wanted --login-server URL", {
+      hint: "For example --login-server https://mesh.example.com",
+    });
+  }
+  if (udp !== undefined && udp !== "ffi" && udp !== "dgram") {
+    throw new Fault("CLI_USAGE", `Cannot speak UDP by "${udp}": wanted ffi or dgram`);
+  }
+  const log = programLog(values.log);
+  exitOnCrash(log);
+  const state = values.state ?? path.join(io.env["HOME"] ?? ".", ".local", "state", "sallyport-ingress");
+  const store = state === "mem:" ? memoryStore() : await directoryStore(state, log);
+  const authKey = await readAuthKey(values["auth-key"], io);
+  const { Relay } = await import("../server/relay.ts");
+  await using stack = new AsyncDisposableStack();
+  const relay = await Relay.open({
+    controlUrl,
+    store,
+    log,
+    hostname: values.hostname ?? "ingress",
+    port: Number(values.port ?? 0),
+    listeners: listenersOf(values.address ?? "::", values.ports ?? "443,8443,10000", values["http-port"] ?? "80"),
+    ...(udp === undefined ? {} : { udp }),
+    ...(authKey === undefined ? {} : { authKey }),
+    onAuthUrl: (url) => io.stderr(`\nTo authenticate, visit:\n\n\t${url}\n\n`),
+  });
+  stack.defer(() => relay.close());
+  log.info("ingress.started", { controlUrl, ports: relay.ports });
+  if (!io.signal.aborted) {
+    await new Promise<void>((resolve) => io.signal.addEventListener("abort", () => resolve(), { once: true }));
+  }
+  log.info("ingress.draining", { visitors: relay.ingress.open });
+  await relay.drain(DRAIN_MS);
+  return 0;
+}
+
+/** @throws {Fault} CLI_USAGE */
+export function listenersOf(address: string, ports: string, plain: string): readonly RelayListener[] {
+  if (parseAddress(address) === undefined) {
+    throw new Fault("CLI_USAGE", `Cannot take visitors at "${address}": wanted an IP address`);
+  }
+  const secure = ports.split(",").map((text) => ({ address, port: portOf(text) }));
+  return plain === "0" ? secure : [...secure, { address, port: portOf(plain), isPlain: true }];
+}
+
+function portOf(text: string): number {
+  const port = /^\d{1,5}$/.test(text) ? Number(text) : 0;
+  if (port > 0 && port <= 65_535) return port;
+  throw new Fault("CLI_USAGE", `Cannot take visitors on port "${text}": wanted 1 to 65535`);
+}

@@ -1,0 +1,102 @@
+import type { HttpHandler, ServeConfig, TcpPortHandler, WebServerConfig } from "../wire/serve-config.ts";
+import type { Target } from "./endpoints.ts";
+import type { Endpoint, Mount, MountRules, Mounts, ServicesConfig } from "./services.ts";
+
+const HTTPS_PORT = 443;
+
+/** What the node itself serves, as the document that the proxy and the local admin interface know. */
+export function nodeServeConfig(config: ServicesConfig, name: string): ServeConfig {
+  const ports: Record<string, TcpPortHandler> = {};
+  const web: Record<string, WebServerConfig> = {};
+  const funnel: Record<string, boolean> = {};
+  for (const one of config.node) {
+    for (let port = one.ports.first; port <= one.ports.last; port += 1) {
+      const offset = port - one.ports.first;
+      if (one.listen === "https" || one.listen === "http") {
+        ports[port] = one.listen === "https" ? { HTTPS: true } : { HTTP: true };
+        for (const [host, mounts] of sitesOf(one, name))
+          web[`${host}:${port}`] = { Handlers: handlers(mounts, offset) };
+      } else {
+        ports[port] = {
+          TCPForward: forward(one.mounts.get("/")?.target, offset),
+          ...(one.listen === "tls-terminated-tcp" ? { TerminateTLS: one.hosts.keys().next().value ?? name } : {}),
+          ...(one.proxyProtocol > 0 ? { ProxyProtocol: one.proxyProtocol } : {}),
+        };
+      }
+      if (one.redirectHttp) {
+        ports[80] = { HTTP: true };
+        for (const [host] of sitesOf(one, name))
+          web[`${host}:80`] = { Handlers: { "/": { Redirect: https(host, port) } } };
+      }
+      if (one.funnel) funnel[`${name}:${port}`] = true;
+    }
+  }
+  return {
+    ...(Object.keys(ports).length > 0 ? { TCP: ports } : {}),
+    ...(Object.keys(web).length > 0 ? { Web: web } : {}),
+    ...(Object.keys(funnel).length > 0 ? { AllowFunnel: funnel } : {}),
+  };
+}
+
+/** By name: the node's own, where it has content, and the operator's. */
+function sitesOf(endpoint: Endpoint, name: string): readonly (readonly [host: string, mounts: Mounts])[] {
+  return [...(endpoint.mounts.size > 0 ? [[name, endpoint.mounts] as const] : []), ...endpoint.hosts];
+}
+
+/** Method and body stay what they are (RFC 9110 section 15.4.9). */
+function https(host: string, port: number): string {
+  // biome-ignore-start lint/suspicious/noTemplateCurlyInString: upstream's placeholders are spelled so
+  const name = host.startsWith("*.") ? "${HOST}" : host;
+  return `308:https://${name}${port === HTTPS_PORT ? "" : `:${port}`}\${REQUEST_URI}`;
+  // biome-ignore-end lint/suspicious/noTemplateCurlyInString: as above
+}
+
+function handlers(mounts: Mounts, offset: number): Readonly<Record<string, HttpHandler>> {
+  return Object.fromEntries([...mounts].map(([mount, to]) => [mount, handler(to, offset)]));
+}
+
+function handler(mount: Mount, offset: number): HttpHandler {
+  const { target, acceptAppCaps } = mount;
+  const accepted = acceptAppCaps.length > 0 ? { AcceptAppCaps: acceptAppCaps } : {};
+  switch (target.kind) {
+    case "proxy":
+      return { Proxy: target.url, ...accepted };
+    case "ports":
+      return { Proxy: `${target.scheme}://${target.host}:${target.first + offset}`, ...accepted };
+    case "socket":
+      return { Proxy: `unix:${target.path}`, ...accepted };
+    case "path":
+      return { Path: target.path };
+    case "text":
+      return { Text: target.text };
+    case "redirect":
+      return { Redirect: target.value };
+    case "tun":
+      return {};
+  }
+}
+
+function forward(target: Target | undefined, offset: number): string {
+  if (target?.kind === "ports") return `${target.host}:${target.first + offset}`;
+  return target?.kind === "socket" ? `unix:${target.path}` : "";
+}
+
+export interface Place {
+  readonly port: number;
+  /** As it was asked for, in lower case. */
+  readonly name: string;
+  readonly mount: string;
+}
+
+/** The rules of one mount of the node's own. */
+export function mountRules(config: ServicesConfig, { port, name, mount }: Place): MountRules | undefined {
+  const endpoint = config.node.find(({ ports }) => ports.first <= port && port <= ports.last);
+  const wildcard = `*${name.slice(name.indexOf("."))}`;
+  return (endpoint?.hosts.get(name) ?? endpoint?.hosts.get(wildcard) ?? endpoint?.mounts)?.get(mount)?.rules;
+}
+
+/** Names of the operator's own that are served with TLS, in the order of the file. */
+export function servedHosts(config: ServicesConfig): readonly string[] {
+  const tls = config.node.filter(({ listen }) => listen === "https" || listen === "tls-terminated-tcp");
+  return [...new Set(tls.flatMap(({ hosts }) => [...hosts.keys()]))];
+}

@@ -1,0 +1,149 @@
+import { expect, test } from "vitest";
+import { peersOf, type Rig, start } from "../../test/suites/coordination-rig.ts";
+import { parseAddress } from "../base/address.ts";
+import { AddressSet, parseRanges } from "../wire/address-set.ts";
+import { capabilitiesOf } from "../wire/capabilities.ts";
+import { applyMapResponse } from "../wire/map-apply.ts";
+import type { NetworkMap } from "../wire/network-map.ts";
+import type { MapResponse } from "../wire/tailcfg.ts";
+import { compilePolicy } from "./policy/policy.ts";
+
+const INGRESS = "https://tailscale.com/cap/ingress";
+const PORTS = "https://tailscale.com/cap/funnel-ports?ports=443,8443,10000";
+const NAMES = "sallyport.dev/public-names";
+
+/** Everybody may reach everybody; `tag:relay` relays, Ada's nodes may be public. */
+const POLICY = compilePolicy(`{
+  "tagOwners": { "tag:relay": ["ada@example.com"] },
+  "acls": [{ "action": "accept", "src": ["*"], "dst": ["*:*"] }],
+  "nodeAttrs": [
+    { "target": ["tag:relay"], "attr": ["sallyport.dev/ingress"] },
+    { "target": ["ada@example.com"], "attr": ["funnel"] },
+  ],
+}`);
+
+const RELAY = 1;
+const WEB = 2;
+const LAPTOP = 3;
+const BOB = 4;
+const online = (hostinfo: object) => ({
+  Hostname: "web",
+  Services: [{ Proto: "peerapi4", Port: 40_000 }],
+  ...hostinfo,
+});
+
+async function world(): Promise<Rig> {
+  const rig = await start({ policy: POLICY });
+  await rig.join(RELAY, "ada@example.com", { Hostinfo: { Hostname: "relay", RequestTags: ["tag:relay"] } });
+  await rig.join(WEB, "ada@example.com", { Hostinfo: { Hostname: "web" } });
+  await rig.join(LAPTOP, "ada@example.com", { Hostinfo: { Hostname: "laptop" } });
+  await rig.join(BOB, "bob@example.com", { Hostinfo: { Hostname: "bob" } });
+  expect(rig.coordinator.nodes().find(({ name }) => name === "relay")?.tags).toEqual(["tag:relay"]);
+  return rig;
+}
+
+/** What node `seed` knows after all that it was sent. */
+async function follow(rig: Rig, seed: number): Promise<() => Promise<NetworkMap>> {
+  const stream = await rig.poll(seed);
+  let map: NetworkMap | undefined;
+  return async () => {
+    await rig.settle(300);
+    for (const message of stream.take()) map = applyMapResponse(map, message as MapResponse, "2026-01-01T00:00:00Z");
+    return map!;
+  };
+}
+
+const namesOf = (map: NetworkMap): string[] =>
+  [...map.peers.values()].map(({ Name }) => Name.split(".")[0]!).toSorted();
+const named = (map: NetworkMap, name: string) =>
+  [...map.peers.values()].find(({ Name }) => Name.startsWith(`${name}.`));
+
+test("a relay and a node that wants visitors learn of each other, and nobody else of the relay", async () => {
+  const rig = await world();
+  const [relay, web, laptop, bob] = await Promise.all([RELAY, WEB, LAPTOP, BOB].map((seed) => follow(rig, seed)));
+  expect(namesOf(await relay!())).toEqual([]);
+  expect(namesOf(await web!())).toEqual(["bob", "laptop"]);
+
+  await rig.lite(WEB, { Hostinfo: online({ IngressEnabled: true }) });
+  const seen = await relay!();
+  expect(namesOf(seen)).toEqual(["web"]);
+  expect(named(seen, "web")).toMatchObject({
+    CapMap: { [NAMES]: [{ name: "web.tail.test", ports: [443, 8443, 10000] }] },
+    Hostinfo: { Services: [{ Proto: "peerapi4", Port: 40_000 }] },
+  });
+  const own = await web!();
+  expect(namesOf(own)).toEqual(["bob", "laptop", "relay"]);
+  expect(named(own, "relay")?.UnsignedPeerAPIOnly).toBe(true);
+  expect(own.users.get(named(own, "relay")!.User)?.LoginName).toBe("tagged-devices");
+  expect(namesOf(await laptop!())).toEqual(["bob", "web"]);
+  expect(namesOf(await bob!())).toEqual(["laptop", "web"]);
+  expect(JSON.stringify([(await laptop!()).peers.get(2), (await bob!()).peers.get(2)])).not.toContain(NAMES);
+});
+
+test("FN-11 all that a relay may do with a node is to deliver", async () => {
+  const rig = await world();
+  const web = await follow(rig, WEB);
+  const relay = await follow(rig, RELAY);
+  await rig.lite(WEB, { Hostinfo: online({ IngressEnabled: true }) });
+  const map = await web();
+  const addresses = (name: string): string[] => named(map, name)!.Addresses.map((text) => text.split("/")[0]!);
+  const mine = map.self.Addresses.map((text) => text.split("/")[0]!);
+  const reachesPorts = (address: string): boolean =>
+    map.packetFilter.some(
+      ({ DstPorts, SrcIPs }) =>
+        (DstPorts ?? []).length > 0 &&
+        SrcIPs.some((text) => new AddressSet(parseRanges(text) ?? []).has(parseAddress(address)!)),
+    );
+  for (const [i, address] of addresses("relay").entries()) {
+    expect(reachesPorts(address)).toBe(false);
+    expect(Object.keys(capabilitiesOf(map.packetFilter, address, mine[i]!))).toEqual([INGRESS]);
+  }
+  for (const [i, address] of addresses("laptop").entries()) {
+    expect(reachesPorts(address)).toBe(true);
+    expect(Object.keys(capabilitiesOf(map.packetFilter, address, mine[i]!))).toEqual([]);
+  }
+  expect((await relay()).packetFilter).toEqual([]);
+});
+
+test("off is told at once; a node that only may want visitors is known and has no name", async () => {
+  const rig = await world();
+  const relay = await follow(rig, RELAY);
+  await rig.lite(WEB, { Hostinfo: online({ IngressEnabled: true }) });
+  expect(named(await relay(), "web")?.CapMap?.[NAMES]).toHaveLength(1);
+  await rig.lite(WEB, { Hostinfo: online({ WireIngress: true }) });
+  expect(named(await relay(), "web")?.CapMap?.[NAMES]).toEqual([]);
+  await rig.lite(WEB, { Hostinfo: online({}) });
+  expect(namesOf(await relay())).toEqual([]);
+});
+
+test("FN-14 a node that the policy does not give `funnel` is not public, whatever it says", async () => {
+  const rig = await world();
+  const relay = await follow(rig, RELAY);
+  const bob = await follow(rig, BOB);
+  await rig.lite(BOB, { Hostinfo: { Hostname: "bob", IngressEnabled: true } });
+  expect(namesOf(await relay())).toEqual([]);
+  expect(Object.keys((await bob()).self.CapMap ?? {})).not.toContain(PORTS);
+  await rig.coordinator.setPolicy(compilePolicy(""), "", "root"); // nobody relays, nobody is public
+  await rig.lite(WEB, { Hostinfo: online({ IngressEnabled: true }) });
+  expect(namesOf(await bob())).toEqual(["laptop", "relay", "web"]);
+});
+
+test("`funnel` comes with the ports that relays listen on", async () => {
+  const rig = await world();
+  const web = await follow(rig, WEB);
+  const capMap = (await web()).self.CapMap ?? {};
+  expect(capMap).toHaveProperty("funnel", null);
+  expect(Object.keys(capMap)).toContain(PORTS);
+});
+
+test("a relay that comes later is told of everybody who waits for one", async () => {
+  const rig = await start({ policy: POLICY });
+  await rig.join(WEB, "ada@example.com", { Hostinfo: online({ IngressEnabled: true }) });
+  const web = await rig.poll(WEB);
+  expect(peersOf(web.take())).toEqual([]);
+  await rig.join(RELAY, "ada@example.com", { Hostinfo: { Hostname: "relay", RequestTags: ["tag:relay"] } });
+  await rig.settle(300);
+  expect(peersOf(web.take()).map(({ Name }) => Name)).toEqual(["relay.tail.test."]);
+  const relay = await follow(rig, RELAY);
+  expect(namesOf(await relay())).toEqual(["web"]);
+});

@@ -1,0 +1,49 @@
+import type { Socket } from "node:net";
+import type { Clock } from "../base/clock.ts";
+import { type ClientHello, HelloReader, type HelloRefusal } from "../wire/client-hello.ts";
+
+/** Held of a visitor who has not been told apart yet. A hello is at most half of it. */
+const MOST_HELD_BYTES = 128 * 1024;
+
+export interface HelloStage {
+  readonly clock: Clock;
+  readonly limitMs: number;
+  /** The socket is paused; `held` is all that came. */
+  readonly done: (hello: ClientHello, held: readonly Buffer[]) => void;
+  /** No hello came: something else did, the time is over, or the visitor is gone (`undefined`). */
+  readonly failed: (refusal: HelloRefusal | undefined) => void;
+}
+
+/** Reads a visitor's first message without answering it. The result gives up on him, saying nothing. */
+export function readHello(socket: Socket, { clock, limitMs, done, failed }: HelloStage): () => void {
+  const reader = new HelloReader();
+  const held: Buffer[] = [];
+  let heldBytes = 0;
+  const leave = (): void => {
+    cancel();
+    socket.off("data", onData);
+    socket.off("end", onGone);
+    socket.off("close", onGone);
+  };
+  const onData = (chunk: Buffer): void => {
+    held.push(chunk);
+    heldBytes += chunk.length;
+    const answer = heldBytes > MOST_HELD_BYTES ? TOO_MUCH : reader.push(chunk);
+    if (answer === undefined) return;
+    leave();
+    if ("alert" in answer) return void failed(answer);
+    socket.pause();
+    done(answer, held);
+  };
+  const onGone = (): void => {
+    leave();
+    failed(undefined);
+  };
+  const cancel = clock.at(clock.now() + limitMs, onGone);
+  socket.on("data", onData);
+  socket.once("end", onGone);
+  socket.once("close", onGone);
+  return leave;
+}
+
+const TOO_MUCH: HelloRefusal = { alert: 50, found: "too many bytes" };

@@ -1,0 +1,294 @@
+import { createServer, type Server, type Socket } from "node:net";
+import { type AddressPort, formatAddress, parseAddress, prefixContains } from "../base/address.ts";
+import { Fault } from "../base/fault.ts";
+import { ALERT, alertRecord, type ClientHello, type HelloRefusal } from "../wire/client-hello.ts";
+import { deliver } from "./delivery.ts";
+import { type Gauge, Gauges, Rate, visitorKey } from "./gauges.ts";
+import { readHello } from "./hello-stage.ts";
+import { INGRESS_LIMITS, type IngressEvent, type IngressLimits, type IngressOptions } from "./options.ts";
+import { foldName, type NameRules, type PublicName } from "./public-names.ts";
+import { answerPlainHttp } from "./redirect.ts";
+
+/** Who was refused may still be sending: so long we read on, for the alert not to be lost to a reset. */
+const LINGER_MS = 1000;
+const MOST_NAMES = 65_536;
+
+export interface ListenOptions {
+  readonly publicPort?: number;
+  /** For HTTP without TLS, which is only ever sent on to HTTPS. */
+  readonly isPlain?: boolean;
+}
+
+/** A visitor who has not been told apart yet. */
+interface Pending {
+  readonly socket: Socket;
+  readonly leave: () => void;
+}
+
+/**
+ * The public end of Funnel: reads whom a visitor's TLS hello asks for, and brings him to that node's peerapi. It ends no
+ * TLS and holds no key. Whoever asks for what is not public learns nothing, not even by time (FN-3).
+ */
+export class Ingress {
+  readonly #options: IngressOptions;
+  readonly #limits: IngressLimits;
+  readonly #servers: Set<Server> = new Set();
+  readonly #sockets: Set<Socket> = new Set();
+  readonly #pending: Set<Pending> = new Set();
+  readonly #visitors: Gauges;
+  /** By name, and by name and visitor. */
+  readonly #names: Gauges;
+  #redirects = new Rate();
+  #isClosed = false;
+  readonly counts: Record<IngressEvent, number> = {
+    delivered: 0,
+    unknown_name: 0,
+    away: 0,
+    no_hello: 0,
+    over_limit: 0,
+    own_name: 0,
+    redirected: 0,
+  };
+
+  constructor(options: IngressOptions) {
+    this.#options = options;
+    this.#limits = { ...INGRESS_LIMITS, ...options.limits };
+    this.#visitors = new Gauges(2 * this.#limits.open);
+    this.#names = new Gauges(MOST_NAMES);
+  }
+
+  get open(): number {
+    return this.#sockets.size;
+  }
+
+  get pending(): number {
+    return this.#pending.size;
+  }
+
+  /** Gives the port. `publicPort`: what visitors see, where something in front of us sends them on. */
+  listen(port: number, address: string, { publicPort, isPlain = false }: ListenOptions = {}): Promise<number> {
+    const server = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, (socket) => {
+      if (isPlain) this.acceptPlain(socket);
+      else this.accept(socket, publicPort ?? portOf(server));
+    });
+    return new Promise((resolve, reject) => {
+      server.once("error", (error: Error) =>
+        reject(
+          new Fault("INGRESS_LISTEN", `Cannot listen on "${address}:${port}": ${error.message}`, { cause: error }),
+        ),
+      );
+      server.listen(port, address, () => {
+        this.#servers.add(server);
+        resolve(portOf(server));
+      });
+    });
+  }
+
+  /** A visitor on public `port`. */
+  accept(socket: Socket, port: number): void {
+    const visitor = this.#admit(socket);
+    if (visitor === undefined) return;
+    const gauge = this.#visitors.of(visitorKey(visitor.address));
+    const { clock } = this.#options;
+    const { visitorPending, visitorOpen, visitorConnectionsPerSecond, pending, helloMs } = this.#limits;
+    const isTooMany = gauge.pending >= visitorPending || gauge.open >= visitorOpen;
+    if (isTooMany || !gauge.rate.take(visitorConnectionsPerSecond, clock.now())) {
+      this.counts.over_limit++;
+      return void socket.resetAndDestroy();
+    }
+    if (this.#pending.size >= pending) this.#dropOldest();
+    gauge.open++;
+    gauge.pending++;
+    socket.once("close", () => void gauge.open--);
+    const settled = (): void => {
+      if (this.#pending.delete(waiting)) gauge.pending--;
+    };
+    const waiting: Pending = {
+      socket,
+      leave: readHello(socket, {
+        clock,
+        limitMs: helloMs,
+        done: (hello, held) => {
+          settled();
+          this.#route(socket, { visitor, gauge, port, hello, held });
+        },
+        failed: (refusal) => {
+          settled();
+          this.#noHello(socket, refusal);
+        },
+      }),
+    };
+    this.#pending.add(waiting);
+    socket.once("close", settled);
+  }
+
+  /** A visitor on the port for plain HTTP. */
+  acceptPlain(socket: Socket): void {
+    const visitor = this.#admit(socket);
+    if (visitor === undefined) return;
+    const { clock, names } = this.#options;
+    if (!this.#redirects.take(this.#limits.nameConnectionsPerSecond, clock.now())) return void socket.destroy();
+    answerPlainHttp(socket, {
+      clock,
+      limitMs: this.#limits.helloMs,
+      isPublic: (name) => {
+        const isExact = names().find(name, 443)?.name === name;
+        if (isExact) this.counts.redirected++;
+        return isExact;
+      },
+    });
+  }
+
+  /** Undefined: there is no room for him, or he is gone already. */
+  #admit(socket: Socket): AddressPort | undefined {
+    socket.on("error", () => socket.destroy()); // always followed by "close", where everything is taken back
+    const bytes = parseAddress(socket.remoteAddress ?? "");
+    if (this.#isClosed || bytes === undefined || this.#sockets.size >= this.#limits.open) {
+      socket.resetAndDestroy();
+      return undefined;
+    }
+    this.#sockets.add(socket);
+    socket.once("close", () => this.#sockets.delete(socket));
+    return { address: formatAddress(bytes), port: socket.remotePort ?? 0 };
+  }
+
+  #dropOldest(): void {
+    const [oldest] = this.#pending;
+    if (oldest === undefined) return;
+    this.counts.over_limit++;
+    oldest.leave();
+    oldest.socket.resetAndDestroy();
+  }
+
+  #noHello(socket: Socket, refusal: HelloRefusal | undefined): void {
+    this.counts.no_hello++;
+    if (refusal === undefined) socket.destroy();
+    else this.#refuse(socket, refusal.alert);
+  }
+
+  #route(socket: Socket, visit: Visit): void {
+    const { own, names } = this.#options;
+    const { hello, held, port, visitor } = visit;
+    if (own?.has(hello.serverName) === true) {
+      this.counts.own_name++;
+      this.#sockets.delete(socket);
+      for (const chunk of held.toReversed()) socket.unshift(chunk);
+      return void own.accept(socket);
+    }
+    const found = names().find(hello.serverName, port);
+    if (found === undefined || !isWelcome(found.rules, visitor)) {
+      this.counts.unknown_name++;
+      return void this.#refuse(socket, ALERT.unrecognizedName);
+    }
+    if (found.peerApi === undefined) {
+      this.counts.away++;
+      return void this.#refuse(socket, ALERT.internalError);
+    }
+    const gauges = this.#roomAt(found, visit);
+    if (gauges === undefined) {
+      this.counts.over_limit++;
+      return void this.#refuse(socket, ALERT.internalError);
+    }
+    for (const gauge of gauges) gauge.open++;
+    socket.once("close", () => {
+      for (const gauge of gauges) gauge.open--;
+    });
+    this.#deliver(socket, visit, found, found.peerApi);
+  }
+
+  /** The gauges of the name, and of this visitor at it; undefined: one of them is full. */
+  #roomAt({ name, rules = {} }: PublicName, { gauge }: Visit): readonly Gauge[] | undefined {
+    const now = this.#options.clock.now();
+    const whole = this.#names.of(name);
+    const single = this.#names.of(`${name} ${gauge.key}`);
+    const { nameOpen, nameConnectionsPerSecond, visitorOpen, visitorConnectionsPerSecond } = this.#limits;
+    if (whole.open >= least(rules.concurrent, nameOpen)) return undefined;
+    if (single.open >= least(rules.visitorConcurrent, visitorOpen)) return undefined;
+    // The visitor's first: who asks too often must not use up what the name has for others (FN-10).
+    if (!single.rate.take(least(rules.visitorConnectionsPerSecond, visitorConnectionsPerSecond), now)) return undefined;
+    if (!whole.rate.take(least(rules.connectionsPerSecond, nameConnectionsPerSecond), now)) return undefined;
+    return [whole, single];
+  }
+
+  #deliver(socket: Socket, { visitor, port, hello, held }: Visit, found: PublicName, peerApi: AddressPort): void {
+    const { clock, dial, log } = this.#options;
+    const name = foldName(hello.serverName ?? "") ?? "";
+    deliver({
+      socket,
+      held,
+      visitor,
+      target: `${name}:${port}`,
+      peerApi,
+      dial,
+      clock,
+      limitMs: this.#limits.answerMs,
+      bytesPerSecond: least(found.rules?.bytesPerSecond, this.#limits.bytesPerSecond),
+      opened: () => void this.counts.delivered++,
+      failed: (status) => {
+        log.debug("ingress.not_delivered", { name, port, status });
+        const isPrivate = status === 403 || status === 404;
+        this.counts[isPrivate ? "unknown_name" : "away"]++;
+        this.#refuse(socket, isPrivate ? ALERT.unrecognizedName : ALERT.internalError);
+      },
+    });
+  }
+
+  /** The alert, and the end; what still comes is not looked at. */
+  #refuse(socket: Socket, alert: number): void {
+    if (socket.destroyed) return;
+    socket.end(alertRecord(alert));
+    socket.resume();
+    const { clock } = this.#options;
+    const cancel = clock.at(clock.now() + LINGER_MS, () => void socket.destroy());
+    socket.once("end", () => void socket.destroySoon());
+    socket.once("close", cancel);
+  }
+
+  /** No new visitors; those who are here stay, at most `limitMs`. */
+  async drain(limitMs: number): Promise<void> {
+    this.#stopListening();
+    const { clock } = this.#options;
+    const end = clock.now() + limitMs;
+    while (this.#sockets.size > 0 && clock.now() < end) {
+      await new Promise<void>((resolve) => clock.at(Math.min(end, clock.now() + DRAIN_LOOK_MS), resolve));
+    }
+  }
+
+  #stopListening(): void {
+    this.#isClosed = true;
+    for (const server of this.#servers) server.close();
+    this.#servers.clear();
+  }
+
+  close(): void {
+    this.#stopListening();
+    for (const socket of this.#sockets) socket.resetAndDestroy();
+  }
+}
+
+const DRAIN_LOOK_MS = 100;
+
+interface Visit {
+  readonly visitor: AddressPort;
+  readonly gauge: Gauge;
+  readonly port: number;
+  readonly hello: ClientHello;
+  readonly held: readonly Buffer[];
+}
+
+function isWelcome(rules: NameRules | undefined, { address }: AddressPort): boolean {
+  const { allow, deny } = rules ?? {};
+  if (allow === undefined && deny === undefined) return true;
+  const bytes = parseAddress(address)!;
+  if (deny?.some((prefix) => prefixContains(prefix, bytes)) === true) return false;
+  return allow === undefined || allow.some((prefix) => prefixContains(prefix, bytes));
+}
+
+function least(own: number | undefined, most: number): number {
+  return own === undefined ? most : Math.min(own, most);
+}
+
+function portOf(server: Server): number {
+  const place = server.address();
+  return typeof place === "object" && place !== null ? place.port : 0;
+}

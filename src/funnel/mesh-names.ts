@@ -1,0 +1,35 @@
+import { type AddressPort, parseAddress } from "../base/address.ts";
+import { publicNameClaims } from "../wire/funnel.ts";
+import type { NetworkMap } from "../wire/network-map.ts";
+import type { Node } from "../wire/tailcfg.ts";
+import type { PublicName } from "./public-names.ts";
+
+/** Every name that the server says is public, by the nodes that have them. */
+export function publicNamesOf(map: NetworkMap): readonly PublicName[] {
+  const own = map.self.Addresses.map(addressOf);
+  return [...map.peers.values()].flatMap((node) =>
+    publicNameClaims(node.CapMap).map(({ name, ports }) => ({
+      name,
+      ports: new Set(ports),
+      owner: node.StableID,
+      peerApi: peerApiOf(node, own),
+    })),
+  );
+}
+
+/** Where the node takes deliveries, over a family that both of us have; none while it is known to be away. */
+function peerApiOf(node: Node, own: readonly string[]): AddressPort | undefined {
+  if (node.Online === false || node.Expired === true) return undefined;
+  for (const [proto, bytes] of [
+    ["peerapi4", 4],
+    ["peerapi6", 16],
+  ] as const) {
+    const isOfFamily = (address: string): boolean => parseAddress(address)?.length === bytes;
+    const address = node.Addresses.map(addressOf).find(isOfFamily);
+    const port = node.Hostinfo?.Services?.find(({ Proto }) => Proto === proto)?.Port;
+    if (address !== undefined && port !== undefined && own.some(isOfFamily)) return { address, port };
+  }
+  return undefined;
+}
+
+const addressOf = (prefix: string): string => prefix.split("/")[0] ?? "";

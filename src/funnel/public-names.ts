@@ -1,0 +1,87 @@
+import type { AddressPort, Prefix } from "../base/address.ts";
+
+/** What whoever owns a public name asks of every ingress. Absent: the ingress's own limits alone count. */
+export interface NameRules {
+  /** Visitors from elsewhere are as unknown as the name is to them. */
+  readonly allow?: readonly Prefix[];
+  readonly deny?: readonly Prefix[];
+  readonly connectionsPerSecond?: number;
+  readonly concurrent?: number;
+  /** Of one visitor: an IPv4 address, or an IPv6 /64. */
+  readonly visitorConnectionsPerSecond?: number;
+  readonly visitorConcurrent?: number;
+  /** Of one connection, in each direction. */
+  readonly bytesPerSecond?: number;
+}
+
+/** A name that strangers may ask for, and the node that it belongs to. */
+export interface PublicName {
+  /** Lower case, no dot at its end; `*.example.org` stands for every name with one label more. */
+  readonly name: string;
+  readonly ports: ReadonlySet<number>;
+  /** Stable id: who holds a name keeps it. */
+  readonly owner: string;
+  /** The node's peerapi; undefined: it has none that we could reach. */
+  readonly peerApi: AddressPort | undefined;
+  readonly rules?: NameRules;
+}
+
+const LONGEST_NAME = 253;
+const LABEL = /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/;
+
+/** The form that names are compared in; `undefined` for an address, or text that is no host name (TL-2). */
+export function foldName(text: string): string | undefined {
+  const folded = text.replace(/[A-Z]/g, (letter) => letter.toLowerCase()).replace(/\.$/, "");
+  if (folded.length > LONGEST_NAME) return undefined;
+  const labels = folded.split(".");
+  if (!labels.every((label) => LABEL.test(label))) return undefined;
+  return /^\d+$/.test(labels.at(-1) ?? "") ? undefined : folded; // 10.1.2.3
+}
+
+/** Every public name, each with one owner. */
+export class NameTable {
+  readonly #exact: Map<string, PublicName> = new Map();
+  /** By what stands behind `*.`. */
+  readonly #wildcards: Map<string, PublicName> = new Map();
+  /** Claims that were not granted: the name has an owner (FN-14). */
+  readonly conflicts: readonly PublicName[];
+
+  /** The first claim of a name holds; who held it in `before` and still claims it was first. */
+  constructor(claims: Iterable<PublicName>, before?: NameTable) {
+    const conflicts: PublicName[] = [];
+    for (const claim of claims) {
+      const isWildcard = claim.name.startsWith("*.");
+      const name = foldName(isWildcard ? claim.name.slice(2) : claim.name);
+      if (name === undefined) continue;
+      const table = isWildcard ? this.#wildcards : this.#exact;
+      const held = table.get(name);
+      const earlier = before?.owner(name, isWildcard);
+      if (held === undefined) table.set(name, claim);
+      else if (held.owner !== claim.owner && earlier === claim.owner) {
+        conflicts.push(held);
+        table.set(name, claim);
+      } else if (held.owner !== claim.owner) conflicts.push(claim);
+    }
+    this.conflicts = conflicts;
+  }
+
+  owner(name: string, isWildcard: boolean): string | undefined {
+    return (isWildcard ? this.#wildcards : this.#exact).get(name)?.owner;
+  }
+
+  /** Whose `name` is on `port`; the exact name comes before a wildcard. */
+  find(name: string | undefined, port: number): PublicName | undefined {
+    const found = this.named(name);
+    return found?.ports.has(port) === true ? found : undefined;
+  }
+
+  named(text: string | undefined): PublicName | undefined {
+    const name = text === undefined ? undefined : foldName(text);
+    if (name === undefined) return undefined;
+    return this.#exact.get(name) ?? this.#wildcards.get(name.slice(name.indexOf(".") + 1));
+  }
+
+  get size(): number {
+    return this.#exact.size + this.#wildcards.size;
+  }
+}

@@ -1,0 +1,142 @@
+import { describe, expect, test } from "vitest";
+import { certificatePlan, type PlanFacts } from "./certificate-plan.ts";
+
+const OWN = "gw.tail.test";
+
+function facts(members: Partial<PlanFacts> = {}): PlanFacts {
+  return {
+    settings: {},
+    ownName: OWN,
+    certDomains: [],
+    ownWildcard: false,
+    served: [OWN],
+    hasFile: () => false,
+    ...members,
+  };
+}
+
+const DNS = { type: "exec", command: ["hook"] } as const;
+
+const table: readonly [what: string, given: Partial<PlanFacts>, wanted: unknown, internal: readonly string[]][] = [
+  ["no server that answers challenges: the local CA", {}, [], [OWN]],
+  ["before the first map", { ownName: "", served: [] }, [], []],
+  ["a server that does", { certDomains: [OWN] }, [{ names: [OWN], when: "ahead" }], []],
+  ["not served, but it may be asked for", { certDomains: [OWN], served: [] }, [{ names: [OWN], when: "needed" }], []],
+  ["told to stay inside", { certDomains: [OWN], settings: { authority: "internal" } }, [], [OWN]],
+  [
+    "one name is to stay inside",
+    { certDomains: [OWN], settings: { names: { [OWN]: { authority: "internal" } } } },
+    [],
+    [OWN],
+  ],
+  [
+    "a domain of the operator's with a way to prove it",
+    { served: ["app.example.com"], settings: { challenges: [DNS] } },
+    [{ names: ["app.example.com"], when: "ahead" }],
+    [],
+  ],
+  ["a domain without", { served: ["app.example.com"] }, [], ["app.example.com"]],
+  [
+    "a way that is for another domain",
+    { served: ["app.example.com"], settings: { challenges: [{ ...DNS, for: ["example.org", "ample.com"] }] } },
+    [],
+    ["app.example.com"],
+  ],
+  ["a way for everything is not for names of the mesh", { settings: { challenges: [DNS] } }, [], [OWN]],
+  [
+    "unless it says so",
+    { settings: { challenges: [{ ...DNS, for: ["Tail.test"] }] } },
+    [{ names: [OWN], when: "ahead" }],
+    [],
+  ],
+  [
+    "another node's name",
+    { served: ["other.tail.test"], certDomains: [OWN] },
+    [{ names: [OWN], when: "needed" }],
+    ["other.tail.test"],
+  ],
+  [
+    "a wildcard below our name, allowed",
+    { served: [`*.${OWN}`], certDomains: [OWN], ownWildcard: true },
+    [
+      { names: [`*.${OWN}`], when: "ahead" },
+      { names: [OWN], when: "needed" },
+    ],
+    [],
+  ],
+  [
+    "a wildcard below our name, not allowed",
+    { served: [`*.${OWN}`], certDomains: [OWN] },
+    [{ names: [OWN], when: "needed" }],
+    [`*.${OWN}`],
+  ],
+  [
+    "a wildcard of the whole mesh",
+    { served: ["*.tail.test"], certDomains: [OWN], ownWildcard: true, settings: { challenges: [DNS] } },
+    [{ names: [OWN], when: "needed" }],
+    ["*.tail.test"],
+  ],
+  [
+    "a wildcard needs DNS",
+    { served: ["*.example.com"], settings: { challenges: [{ type: "http-01" }, { type: "tls-alpn-01" }] } },
+    [],
+    ["*.example.com"],
+  ],
+  [
+    "wildcard first: names below it do not become public",
+    {
+      served: ["a.example.com", "b.example.com", "example.com", "c.d.example.com"],
+      settings: { challenges: [DNS], wildcards: ["example.com"] },
+    },
+    [
+      { names: ["*.example.com", "example.com"], when: "ahead" },
+      { names: ["c.d.example.com"], when: "ahead" },
+    ],
+    [],
+  ],
+  [
+    "several names in one certificate, with its own key type",
+    {
+      served: ["www.example.com", "example.com"],
+      settings: {
+        challenges: [DNS],
+        names: { "Example.com": { with: ["WWW.example.com"], keyType: "rsa", profile: "shortlived" } },
+      },
+    },
+    [{ names: ["example.com", "www.example.com"], when: "ahead", keyType: "rsa", profile: "shortlived" }],
+    [],
+  ],
+  [
+    "a certificate for others to present",
+    { served: [], settings: { challenges: [DNS], names: { "mail.example.com": { when: "ahead" } }, keyType: "rsa" } },
+    [{ names: ["mail.example.com"], when: "ahead", keyType: "rsa" }],
+    [],
+  ],
+  [
+    "the operator's own file comes first",
+    { served: ["app.example.com"], settings: { challenges: [DNS] }, hasFile: (name) => name === "app.example.com" },
+    [],
+    [],
+  ],
+];
+
+describe("which certificate a name gets", () => {
+  test.each(table)("%s", (_, given, wanted, internal) => {
+    const plan = certificatePlan(facts(given));
+    expect(plan.wanted).toEqual(wanted);
+    expect([...plan.internal]).toEqual(internal);
+  });
+});
+
+test("what becomes public is what is ordered without being asked, and nothing else", () => {
+  const settings = { challenges: [DNS], wildcards: ["example.com"] };
+  const plan = certificatePlan(facts({ settings, served: [OWN, "a.example.com"], certDomains: [OWN] }));
+  expect(plan.published).toEqual(["*.example.com", "example.com", OWN]);
+  expect(certificatePlan(facts({ settings: { authority: "internal" } })).published).toEqual([]);
+});
+
+test("a domain that cannot be proved is said to be so; the mesh's own name needs no word", () => {
+  expect(certificatePlan(facts({ served: [OWN, "app.example.com"] })).unprovable).toEqual(["app.example.com"]);
+  const internal = facts({ served: ["app.example.com"], settings: { authority: "internal" } });
+  expect(certificatePlan(internal).unprovable).toEqual([]);
+});

@@ -1,0 +1,134 @@
+import { isIP } from "node:net";
+import type * as OpenId from "openid-client";
+import { Fault, messageOf } from "../base/fault.ts";
+
+export interface OidcClientOptions {
+  /** `https://id.example.com`. */
+  readonly issuer: string;
+  readonly clientId: string;
+  readonly clientSecret: string;
+  /** @default "openid email profile" */
+  readonly scope?: string;
+  /** A claim that is asked of userinfo when the ID token has it not, beside `email`. */
+  readonly wantedClaim?: string;
+}
+
+/** What must come back with the answer, kept by us: none of it is ever sent to the browser but as a digest or nonce. */
+export interface OidcAttempt {
+  readonly url: URL;
+  readonly redirectUri: string;
+  readonly state: string;
+  readonly nonce: string;
+  readonly codeVerifier: string;
+}
+
+/** Whom a provider has proved. */
+export interface OidcPerson {
+  readonly issuer: string;
+  readonly subject: string;
+  /** A mail address that the provider has verified. */
+  readonly mail: string | undefined;
+  readonly displayName?: string;
+  readonly profilePicture?: string;
+  /** Everything that it says, of the ID token and, where that lacks what is wanted, of userinfo. */
+  readonly claims: Readonly<Record<string, unknown>>;
+}
+
+/** Signing in at an OpenID Connect provider: code flow with PKCE, state and nonce (OpenID Connect Core §3.1). */
+export class OidcClient {
+  readonly #options: OidcClientOptions;
+  #ready: Promise<{ readonly oidc: typeof OpenId; readonly configuration: OpenId.Configuration }> | undefined;
+
+  constructor(options: OidcClientOptions) {
+    this.#options = options;
+  }
+
+  /** @throws {Fault} OIDC_UNREACHABLE */
+  async begin(redirectUri: string): Promise<OidcAttempt> {
+    const { oidc, configuration } = await this.#discovered();
+    const [state, nonce, codeVerifier] = [oidc.randomState(), oidc.randomNonce(), oidc.randomPKCECodeVerifier()];
+    const url = oidc.buildAuthorizationUrl(configuration, {
+      redirect_uri: redirectUri,
+      scope: this.#options.scope ?? "openid email profile",
+      code_challenge: await oidc.calculatePKCECodeChallenge(codeVerifier),
+      code_challenge_method: "S256",
+      state,
+      nonce,
+    });
+    return { url, redirectUri, state, nonce, codeVerifier };
+  }
+
+  /** @throws {Fault} OIDC_REFUSED when the answer is not the one to `attempt`, or proves nobody */
+  async finish(query: string, { redirectUri, state, nonce, codeVerifier }: OidcAttempt): Promise<OidcPerson> {
+    const { oidc, configuration } = await this.#discovered();
+    try {
+      const answer = new URL(redirectUri);
+      answer.search = query;
+      const tokens = await oidc.authorizationCodeGrant(configuration, answer, {
+        pkceCodeVerifier: codeVerifier,
+        expectedState: state,
+        expectedNonce: nonce,
+        idTokenExpected: true,
+      });
+      const proved = tokens.claims()!;
+      const { wantedClaim = "email" } = this.#options;
+      const told =
+        proved["email"] === undefined || proved[wantedClaim] === undefined
+          ? { ...proved, ...(await oidc.fetchUserInfo(configuration, tokens.access_token, proved.sub)) }
+          : proved;
+      return personOf(proved.iss, proved.sub, told);
+    } catch (thrown) {
+      throw new Fault("OIDC_REFUSED", `Cannot sign in at "${this.#options.issuer}": ${messageOf(thrown)}`, {
+        cause: thrown,
+        hint: "Start again.",
+      });
+    }
+  }
+
+  /** Asked for when it is first needed, and again after a failure: we start without the provider. */
+  async #discovered(): Promise<{ readonly oidc: typeof OpenId; readonly configuration: OpenId.Configuration }> {
+    const { issuer, clientId, clientSecret } = this.#options;
+    this.#ready ??= (async () => {
+      const oidc = await import("openid-client");
+      const url = new URL(issuer);
+      const isLocal = isLoopback(url.hostname);
+      const options = isLocal ? { execute: [oidc.allowInsecureRequests] } : {};
+      return { oidc, configuration: await oidc.discovery(url, clientId, clientSecret, undefined, options) };
+    })();
+    try {
+      return await this.#ready;
+    } catch (thrown) {
+      this.#ready = undefined;
+      throw new Fault("OIDC_UNREACHABLE", `Cannot ask the provider "${issuer}": ${messageOf(thrown)}`, {
+        cause: thrown,
+        hint: "Look whether its /.well-known/openid-configuration can be read from here.",
+      });
+    }
+  }
+}
+
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "[::1]" || (isIP(host) === 4 && host.startsWith("127."));
+}
+
+/** `email_verified` counts only as the boolean: some providers send text, and "false" is a true text (matrix CS-5). */
+export function personOf(issuer: string, subject: string, claims: Readonly<Record<string, unknown>>): OidcPerson {
+  const { email, email_verified: isVerified, name, picture } = claims;
+  return {
+    issuer,
+    subject,
+    mail: typeof email === "string" && isVerified === true ? email : undefined,
+    ...(typeof name === "string" && name !== "" ? { displayName: name } : {}),
+    ...(typeof picture === "string" && /^https:\/\/[^\s"'<>]{1,1000}$/.test(picture)
+      ? { profilePicture: picture }
+      : {}),
+    claims,
+  };
+}
+
+/** Is this mail address in one of these domains? Compared whole: `example.com` is not in `com`. */
+export function isInDomains(mail: string, domains: readonly string[]): boolean {
+  const at = mail.lastIndexOf("@");
+  const domain = mail.slice(at + 1).toLowerCase();
+  return at > 0 && domains.some((allowed) => allowed.toLowerCase() === domain);
+}

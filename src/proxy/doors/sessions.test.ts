@@ -1,0 +1,73 @@
+import { expect, test } from "vitest";
+import { FakeClock } from "../../base/clock.ts";
+import { Sessions } from "./sessions.ts";
+
+const LIFE = { idleMs: 60_000, longestMs: 600_000 };
+const GUEST = { issuer: "urn:sallyport:door:friends", subject: "password" };
+
+function started(clock: FakeClock = new FakeClock()) {
+  const sessions = new Sessions(clock);
+  return { clock, sessions, token: sessions.start("friends", GUEST, "192.0.2.1", LIFE) };
+}
+
+test("a session is found by its token at its own door, and by nothing else", () => {
+  const { sessions, token } = started();
+  expect(token).toMatch(/^[\w-]{43}$/);
+  expect(sessions.find("friends", token)?.guest).toEqual(GUEST);
+  expect(sessions.find("staff", token)).toBeUndefined();
+  expect(sessions.find("friends", `${token.slice(1)}A`)).toBeUndefined();
+  const [shown] = sessions.list();
+  expect(sessions.find("friends", shown!.id), "what is shown of it lets nobody in").toBeUndefined();
+  expect(JSON.stringify(shown)).not.toContain(token);
+});
+
+test("it ends when nothing comes for its idle time, and after its longest time whatever comes", () => {
+  const { clock, sessions, token } = started();
+  clock.advance(59_000);
+  expect(sessions.find("friends", token)).toBeDefined();
+  clock.advance(60_001);
+  expect(sessions.find("friends", token)).toBeUndefined();
+  const busy = sessions.start("friends", GUEST, "192.0.2.1", LIFE);
+  for (let at = 0; at < 590_000; at += 10_000) {
+    clock.advance(10_000);
+    expect(sessions.find("friends", busy), `after ${at}`).toBeDefined();
+  }
+  clock.advance(10_001);
+  expect(sessions.find("friends", busy)).toBeUndefined();
+});
+
+test("an open connection keeps it from being idle, and is cut within 5 s of its end", () => {
+  const { clock, sessions, token } = started();
+  let cutAt = -1;
+  sessions.find("friends", token)?.cuts.add(() => {
+    cutAt = clock.now();
+  });
+  clock.advance(599_000);
+  expect([cutAt, sessions.list().length]).toEqual([-1, 1]);
+  clock.advance(6000);
+  expect(cutAt).toBeGreaterThan(599_999);
+  expect(cutAt).toBeLessThanOrEqual(605_000);
+  expect([sessions.list().length, clock.next]).toEqual([0, Infinity]);
+});
+
+test("V10 who is revoked is cut at once, and nobody else", () => {
+  const { sessions } = started();
+  const cut: string[] = [];
+  for (const subject of ["a", "b", "c"]) {
+    const token = sessions.start("friends", { ...GUEST, subject }, "192.0.2.1", LIFE);
+    sessions.find("friends", token)?.cuts.add(() => cut.push(subject));
+  }
+  expect(sessions.revoke(({ subject }) => subject === "b")).toBe(1);
+  expect(cut).toEqual(["b"]);
+  expect(sessions.list().map(({ subject }) => subject)).toEqual(["password", "a", "c"]);
+});
+
+test("four thousand guests of one door; the one least recently seen makes room", () => {
+  const { sessions, token } = started();
+  const second = sessions.start("friends", { ...GUEST, subject: "second" }, "192.0.2.1", LIFE);
+  for (let i = 0; i < 4094; i++) sessions.start("friends", GUEST, "192.0.2.1", LIFE);
+  expect(sessions.find("friends", token)).toBeDefined();
+  sessions.start("friends", GUEST, "192.0.2.1", LIFE);
+  expect([sessions.find("friends", token) !== undefined, sessions.find("friends", second)]).toEqual([true, undefined]);
+  expect(sessions.list()).toHaveLength(4096);
+});

@@ -1,0 +1,179 @@
+import { randomBytes } from "node:crypto";
+import type { Clock } from "../../base/clock.ts";
+import { tokenDigest } from "./secret-hash.ts";
+
+/** Who passed a door, as the door knows it. */
+export interface Guest {
+  readonly issuer: string;
+  readonly subject: string;
+  /** A mail address that the issuer has verified. */
+  readonly mail?: string;
+  readonly displayName?: string;
+  readonly profilePicture?: string;
+  /** The link that let the guest in. */
+  readonly link?: string;
+}
+
+export interface SessionLife {
+  /** Without a request or an open connection. */
+  readonly idleMs: number;
+  /** In total. */
+  readonly longestMs: number;
+}
+
+interface Session {
+  readonly id: string;
+  readonly door: string;
+  readonly guest: Guest;
+  readonly address: string;
+  readonly startedWall: number;
+  readonly endsAt: number;
+  readonly idleMs: number;
+  idleAt: number;
+  /** Ends what is under way with it. */
+  readonly cuts: Set<() => void>;
+}
+
+/** What may be shown of a session: nothing that could be used in its place. */
+export interface SessionRecord {
+  readonly id: string;
+  readonly door: string;
+  readonly issuer: string;
+  readonly subject: string;
+  readonly name?: string;
+  readonly link?: string;
+  readonly address: string;
+  /** Unix ms. */
+  readonly startedAt: number;
+  readonly connections: number;
+}
+
+const MOST_OF_A_DOOR = 4096;
+const ID_CHARACTERS = 16;
+const SWEEP_MS = 2000;
+
+/**
+ * Who is inside, by door. A browser holds a random name for its session and nothing else; here only the name's digest is
+ * kept. What ends a session also ends what it has open, within `SWEEP_MS`.
+ */
+export class Sessions {
+  readonly #clock: Clock;
+  /** By digest; of each door those used longest ago first. */
+  readonly #doors: Map<string, Map<string, Session>> = new Map();
+  #isSweeping = false;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** The token that names it. */
+  start(door: string, guest: Guest, address: string, { idleMs, longestMs }: SessionLife): string {
+    const token = randomBytes(32).toString("base64url");
+    const digest = tokenDigest(token);
+    const now = this.#clock.now();
+    const own = this.#doors.get(door) ?? new Map<string, Session>();
+    this.#doors.set(door, own);
+    if (own.size >= MOST_OF_A_DOOR) this.#end(own, own.keys().next().value!);
+    own.set(digest, {
+      id: digest.slice(0, ID_CHARACTERS),
+      door,
+      guest,
+      address,
+      startedWall: this.#clock.wall(),
+      endsAt: now + longestMs,
+      idleMs,
+      idleAt: now + idleMs,
+      cuts: new Set(),
+    });
+    this.#sweepLater();
+    return token;
+  }
+
+  find(door: string, token: string): HeldSession | undefined {
+    const own = this.#doors.get(door);
+    const digest = tokenDigest(token);
+    const session = own?.get(digest);
+    if (own === undefined || session === undefined) return undefined;
+    const now = this.#clock.now();
+    if (isOver(session, now)) {
+      this.#end(own, digest);
+      return undefined;
+    }
+    session.idleAt = now + session.idleMs;
+    own.delete(digest);
+    own.set(digest, session);
+    return session;
+  }
+
+  /** The one that a browser gives back. */
+  leave(door: string, token: string): void {
+    const own = this.#doors.get(door);
+    if (own !== undefined) this.#end(own, tokenDigest(token));
+  }
+
+  /** Ends those that `isMeant`; how many there were. */
+  revoke(isMeant: (session: SessionRecord) => boolean): number {
+    let ended = 0;
+    for (const own of this.#doors.values()) {
+      for (const [digest, session] of own) {
+        if (!isMeant(recordOf(session))) continue;
+        this.#end(own, digest);
+        ended++;
+      }
+    }
+    return ended;
+  }
+
+  list(): readonly SessionRecord[] {
+    const now = this.#clock.now();
+    const all = [...this.#doors.values()].flatMap((own) => [...own.values()]);
+    return all.filter((session) => !isOver(session, now)).map(recordOf);
+  }
+
+  #end(own: Map<string, Session>, digest: string): void {
+    const session = own.get(digest);
+    own.delete(digest);
+    for (const cut of session?.cuts ?? []) cut();
+  }
+
+  #sweepLater(): void {
+    if (this.#isSweeping) return;
+    this.#isSweeping = true;
+    this.#clock.at(this.#clock.now() + SWEEP_MS, () => {
+      this.#isSweeping = false;
+      this.#sweep();
+      if (this.#doors.size > 0) this.#sweepLater();
+    });
+  }
+
+  #sweep(): void {
+    const now = this.#clock.now();
+    for (const [door, own] of this.#doors) {
+      for (const [digest, session] of own) {
+        if (session.cuts.size > 0) session.idleAt = now + session.idleMs; // something is open: not idle
+        if (isOver(session, now)) this.#end(own, digest);
+      }
+      if (own.size === 0) this.#doors.delete(door);
+    }
+  }
+}
+
+/** A session that a request came with; whatever it opens is to be put into `cuts` while it is open. */
+export type HeldSession = Pick<Session, "guest" | "cuts">;
+
+const isOver = ({ endsAt, idleAt }: Session, now: number): boolean => now >= endsAt || now >= idleAt;
+
+function recordOf({ id, door, guest, address, startedWall, cuts }: Session): SessionRecord {
+  const { issuer, subject, displayName: name, link } = guest;
+  return {
+    id,
+    door,
+    issuer,
+    subject,
+    ...(name === undefined ? {} : { name }),
+    ...(link === undefined ? {} : { link }),
+    address,
+    startedAt: startedWall,
+    connections: cuts.size,
+  };
+}

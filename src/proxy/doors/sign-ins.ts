@@ -1,0 +1,61 @@
+import { randomBytes } from "node:crypto";
+import type { Clock } from "../../base/clock.ts";
+import type { OidcAttempt } from "../../identity/oidc-client.ts";
+import { visitorNetwork } from "./guess-limits.ts";
+import { tokenDigest } from "./secret-hash.ts";
+
+const LIFE_MS = 10 * 60_000;
+const MOST = 4096;
+const MOST_OF_A_VISITOR = 8;
+
+/** A visitor on the way to a provider and back. */
+export interface SignIn {
+  readonly door: string;
+  readonly to: string;
+  readonly attempt: OidcAttempt;
+}
+
+interface Kept extends SignIn {
+  readonly network: string;
+  readonly until: number;
+}
+
+/** By the secret in the visitor's cookie; an answer counts once. */
+export class SignIns {
+  readonly #clock: Clock;
+  readonly #kept: Map<string, Kept> = new Map();
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  get isFull(): boolean {
+    this.#prune();
+    return this.#kept.size >= MOST;
+  }
+
+  begin(signIn: SignIn, address: string): string {
+    const network = visitorNetwork(address);
+    const own = [...this.#kept].filter(([, kept]) => kept.network === network);
+    if (own.length >= MOST_OF_A_VISITOR) this.#kept.delete(own[0]![0]); // the oldest
+    const secret = randomBytes(32).toString("base64url");
+    this.#kept.set(tokenDigest(secret), { ...signIn, network, until: this.#clock.now() + LIFE_MS });
+    return secret;
+  }
+
+  take(secret: string): SignIn | undefined {
+    this.#prune();
+    const digest = tokenDigest(secret);
+    const found = this.#kept.get(digest);
+    this.#kept.delete(digest);
+    return found;
+  }
+
+  #prune(): void {
+    const now = this.#clock.now();
+    for (const [digest, { until }] of this.#kept) {
+      if (until > now) break; // in order of time
+      this.#kept.delete(digest);
+    }
+  }
+}

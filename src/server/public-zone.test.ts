@@ -1,0 +1,128 @@
+import { createSocket } from "node:dgram";
+import { connect, type Socket } from "node:net";
+import { type DecodedPacket, decode, encode } from "dns-packet";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { FakeClock } from "../base/clock.ts";
+import { silentLog } from "../base/log.ts";
+import { addressRecord } from "../certs/zone/records.ts";
+import { openPublicZone, type PublicZone, type PublicZoneOptions } from "./public-zone.ts";
+
+const around = {
+  baseDomain: "Tail.mesh.example",
+  isPublic: (name: string) => ["web.tail.mesh.example", "db.tail.mesh.example"].includes(name),
+  clock: new FakeClock(),
+  log: silentLog,
+};
+const options: PublicZoneOptions = {
+  ...{ zone: "Mesh.example.", nameServer: "ns1.mesh.example", address: "127.0.0.1", port: 0 },
+  records: (name) => (name === "app.mesh.example" ? [addressRecord("203.0.113.9", 60)!] : undefined),
+};
+
+type Answer = DecodedPacket & { readonly rcode?: string };
+const query = (name: string, type: string): Buffer =>
+  encode({ type: "query", id: 7, questions: [{ name, type: type as "A" }] });
+const gist = ({ rcode, answers, authorities }: Answer): unknown[] => [
+  rcode,
+  ...answers!.map((record) => ("data" in record ? String(record.data) : "")),
+  ...authorities!.map(({ type }) => type),
+];
+
+function overUdp(port: number, message: Uint8Array): Promise<Answer> {
+  const socket = createSocket("udp4");
+  return new Promise((resolve, reject) => {
+    socket.on("error", reject);
+    socket.on("message", (answer: Uint8Array) => {
+      socket.close();
+      resolve(decode(Buffer.from(answer)) as Answer);
+    });
+    socket.send(message, port, "127.0.0.1");
+  });
+}
+
+const framed = (message: Uint8Array): Buffer => Buffer.concat([Buffer.from([0, message.length]), message]);
+
+/** Reads the next framed message. */
+function nextAnswer(socket: Socket): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    let text = Buffer.alloc(0);
+    socket.on("error", reject);
+    socket.on("data", (chunk: Uint8Array) => {
+      text = Buffer.concat([text, chunk]);
+      if (text.length < 2 || text.length < 2 + text.readUInt16BE(0)) return;
+      socket.removeAllListeners("data");
+      resolve(decode(text.subarray(2)) as Answer);
+    });
+  });
+}
+
+describe("the public zone of a server", () => {
+  let zone: PublicZone;
+  beforeEach(async () => {
+    zone = await openPublicZone(options, around);
+  });
+  afterEach(() => zone.close());
+
+  test.each<[string, string, unknown[]]>([
+    ["mesh.example", "NS", ["NOERROR", "ns1.mesh.example"]],
+    ["ns1.mesh.example", "A", ["NOERROR", "127.0.0.1"]],
+    ["tail.mesh.example", "A", ["NOERROR", "SOA"]],
+    ["web.tail.mesh.example", "CAA", ["NOERROR", "SOA"]],
+    ["_acme-challenge.web.tail.mesh.example", "TXT", ["NOERROR", "first", "second"]],
+    ["_acme-challenge.db.tail.mesh.example", "TXT", ["NOERROR", "SOA"]],
+    ["_acme-challenge.tail.mesh.example", "TXT", ["NXDOMAIN", "SOA"]],
+    ["_acme-challenge.secret.tail.mesh.example", "TXT", ["NXDOMAIN", "SOA"]],
+    ["secret.tail.mesh.example", "A", ["NXDOMAIN", "SOA"]],
+    ["app.mesh.example", "A", ["NOERROR", "203.0.113.9"]],
+    ["example", "A", ["REFUSED"]],
+  ])("DN-9 over UDP and TCP: %s %s", async (name, type, wanted) => {
+    for (const value of ["first", "second"]) zone.challenges.set("_acme-challenge.web.tail.mesh.example", value);
+    expect(gist(await overUdp(zone.port, query(name, type)))).toEqual(wanted);
+    const socket = connect(zone.port, "127.0.0.1");
+    const answer = nextAnswer(socket);
+    socket.write(framed(query(name, type)));
+    expect(gist(await answer)).toEqual(wanted);
+    socket.destroy();
+  });
+
+  test("DN-9 one address holds sixteen connections, and new ones when those are gone", async () => {
+    const open = () =>
+      new Promise<{ socket: Socket; isServed: boolean }>((resolve) => {
+        const socket = connect(zone.port, "127.0.0.1");
+        socket.on("error", () => {});
+        socket.on("close", () => resolve({ socket, isServed: false }));
+        nextAnswer(socket).then(
+          () => resolve({ socket, isServed: true }),
+          () => resolve({ socket, isServed: false }),
+        );
+        socket.write(framed(query("mesh.example", "NS")));
+      });
+    const held: Socket[] = [];
+    for (let i = 0; i < 16; i++) {
+      const { socket, isServed } = await open();
+      expect(isServed).toBe(true);
+      held.push(socket);
+    }
+    expect((await open()).isServed).toBe(false);
+    const gone = new Promise<void>((resolve) => held[0]!.on("close", () => resolve()));
+    held[0]!.end();
+    await gone;
+    const again = await open();
+    expect(again.isServed).toBe(true);
+    for (const socket of [...held, again.socket]) socket.destroy();
+  });
+});
+
+describe("a zone that cannot be", () => {
+  test.each<[string, Partial<PublicZoneOptions>, string]>([
+    ["the nodes are elsewhere", { zone: "other.example" }, "ZONE_DOMAIN"],
+    ["the nodes are only nearly inside", { zone: "esh.example" }, "ZONE_DOMAIN"],
+    ["no name", { zone: "not a name" }, "ZONE_NAME"],
+    ["a single label", { zone: "example" }, "ZONE_NAME"],
+    ["an address for a name server", { nameServer: "192.0.2.1" }, "ZONE_NAME"],
+    ["a name server inside without an address", { address: "0.0.0.0" }, "ZONE_NAME_SERVER"],
+    ["an address that is none", { nameServerAddresses: ["here"] }, "ZONE_NAME_SERVER"],
+    ["an address that is not ours", { address: "192.0.2.77", nameServer: "ns.other.example" }, "ZONE_LISTEN"],
+  ])("%s", async (_name, more, code) => {
+    await expect(openPublicZone({ ...options, ...more }, around)).rejects.toMatchObject({ code });
+  });
+});

@@ -1,0 +1,99 @@
+import { isIP } from "node:net";
+import type { Clock } from "../base/clock.ts";
+import { Fault } from "../base/fault.ts";
+import type { Log } from "../base/log.ts";
+import { ChallengeRecords } from "../certs/zone/challenge-records.ts";
+import { nodeRecords } from "../certs/zone/node-records.ts";
+import { addressRecord, allRecords, fixedRecords, type RecordSource, type ZoneRecord } from "../certs/zone/records.ts";
+import { Zone } from "../certs/zone/zone.ts";
+import { encodeName } from "../wire/dns.ts";
+import { openZoneListeners } from "./zone-listeners.ts";
+
+const ADDRESS_TTL_S = 300;
+
+/** The one zone that the world's DNS delegates to this server. */
+export interface PublicZoneOptions {
+  /** The tailnet's base domain, or a name above it. */
+  readonly zone: string;
+  /** Where to answer. */
+  readonly address: string;
+  /** @default 53 */
+  readonly port?: number;
+  /** This server's name in the NS record of the parent zone. */
+  readonly nameServer: string;
+  /** Its public addresses, wanted where its name is inside the zone. @default `address` where that is one */
+  readonly nameServerAddresses?: readonly string[];
+  /** What else is in the zone, such as the addresses of an ingress. */
+  readonly records?: RecordSource;
+}
+
+export interface PublicZone {
+  readonly port: number;
+  readonly challenges: ChallengeRecords;
+  close(): Promise<void>;
+}
+
+interface Surroundings {
+  readonly baseDomain: string;
+  readonly isPublic: (name: string) => boolean;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** @throws {Fault} ZONE_… */
+export async function openPublicZone(options: PublicZoneOptions, around: Surroundings): Promise<PublicZone> {
+  const { address, port = 53, records = () => undefined } = options;
+  const zone = nameOr(options.zone, "zone");
+  const nameServer = nameOr(options.nameServer, "name server");
+  const baseDomain = around.baseDomain.toLowerCase();
+  if (baseDomain !== zone && !baseDomain.endsWith(`.${zone}`)) {
+    throw new Fault(
+      "ZONE_DOMAIN",
+      `Cannot answer for "${zone}": the nodes' domain is "${baseDomain}", wanted it inside`,
+      {
+        hint: "Give --domain the zone itself or a name below it.",
+      },
+    );
+  }
+  const challenges = new ChallengeRecords(around.clock);
+  const served = new Zone({
+    zone,
+    nameServers: [nameServer],
+    serial: () => Math.floor(around.clock.wall() / 1000) >>> 0,
+    records: allRecords(
+      nodeRecords({ zone, baseDomain, isPublic: around.isPublic, challenges }),
+      fixedRecords(nameServerRecords(zone, nameServer, options)),
+      records,
+    ),
+  });
+  const { clock, log } = around;
+  const listeners = await openZoneListeners({ zone: served, address, port, clock, log });
+  return { port: listeners.port, challenges, close: () => listeners.close() };
+}
+
+/** A name server inside the zone that it serves is found by the parent's glue, which resolvers check here. */
+function nameServerRecords(
+  zone: string,
+  nameServer: string,
+  { address, nameServerAddresses }: PublicZoneOptions,
+): ReadonlyMap<string, readonly ZoneRecord[]> {
+  if (nameServer !== zone && !nameServer.endsWith(`.${zone}`)) return new Map();
+  const isAny = address === "0.0.0.0" || address === "::";
+  const addresses = nameServerAddresses ?? (isAny ? [] : [address]);
+  const records = addresses.map((text) => addressRecord(text, ADDRESS_TTL_S));
+  if (records.length === 0 || records.includes(undefined)) {
+    throw new Fault(
+      "ZONE_NAME_SERVER",
+      `Cannot answer for "${zone}": no address of its name server "${nameServer}", wanted one`,
+      { hint: `Give --dns-ns ${nameServer}=203.0.113.5 with the public address of this machine.` },
+    );
+  }
+  return new Map([[nameServer, records.filter((record) => record !== undefined)]]);
+}
+
+function nameOr(text: string, what: string): string {
+  const name = text.toLowerCase().replace(/\.$/, "");
+  const fits = /^(?:[a-z0-9_-]+\.)+[a-z0-9-]+$/.test(name) && encodeName(name) !== undefined && isIP(name) === 0;
+  if (fits) return name;
+  throw new Fault("ZONE_NAME", `Cannot use "${text}" as ${what}: wanted a DNS name such as mesh.example.com`);
+}

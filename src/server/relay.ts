@@ -1,0 +1,90 @@
+import { type Clock, systemClock } from "../base/clock.ts";
+import { type Log, silentLog } from "../base/log.ts";
+import { Ingress } from "../funnel/ingress.ts";
+import { publicNamesOf } from "../funnel/mesh-names.ts";
+import type { IngressLimits, OwnNames } from "../funnel/options.ts";
+import { NameTable } from "../funnel/public-names.ts";
+import { MeshNode, type MeshNodeOptions } from "../mesh/node.ts";
+import { RELAY_ATTRIBUTE } from "../wire/funnel.ts";
+
+/** Where visitors come in. */
+export interface RelayListener {
+  readonly address: string;
+  /** 0 = any. */
+  readonly port: number;
+  /** What visitors see, where something in front of us sends them on. @default `port` */
+  readonly publicPort?: number;
+  /** HTTP without TLS, which is only ever sent on to HTTPS. */
+  readonly isPlain?: boolean;
+}
+
+export interface RelayOptions extends MeshNodeOptions {
+  readonly listeners: readonly RelayListener[];
+  readonly own?: OwnNames;
+  readonly limits?: Partial<IngressLimits>;
+}
+
+/** Funnel's public end as a node of the mesh: it knows every public name by its map stream, and keeps nothing but its keys. */
+export class Relay {
+  readonly node: MeshNode;
+  readonly ingress: Ingress;
+  /** Of the listeners, in their order. */
+  readonly ports: readonly number[];
+  #names: NameTable = new NameTable([]);
+
+  private constructor(node: MeshNode, ingress: (names: () => NameTable) => Ingress, ports: number[], log: Log) {
+    this.node = node;
+    this.ports = ports;
+    this.ingress = ingress(() => this.#names);
+    node.onMap((map) => {
+      const before = this.#names;
+      this.#names = new NameTable(publicNamesOf(map), before);
+      const { size, conflicts } = this.#names;
+      if (size !== before.size) log.info("relay.names", { count: size });
+      for (const { name, owner } of conflicts) log.warn("relay.name_taken", { name, refused: owner });
+      if (!(RELAY_ATTRIBUTE in (map.self.CapMap ?? {})) && size === 0) log.debug("relay.not_appointed", {});
+    });
+  }
+
+  /** @throws {Fault} INGRESS_LISTEN */
+  static async open(options: RelayOptions): Promise<Relay> {
+    const clock: Clock = options.clock ?? systemClock;
+    const log = (options.log ?? silentLog).with("relay");
+    const node = await MeshNode.open(options);
+    await using failure = new AsyncDisposableStack();
+    failure.defer(() => node.close());
+    const ports: number[] = [];
+    const { own, limits } = options;
+    const ingress = (names: () => NameTable): Ingress =>
+      new Ingress({
+        names,
+        dial: (target, signal) => node.dial(target, { signal }),
+        clock,
+        log,
+        ...(own === undefined ? {} : { own }),
+        ...(limits === undefined ? {} : { limits }),
+      });
+    const relay = new Relay(node, ingress, ports, log);
+    failure.defer(() => relay.ingress.close());
+    for (const { address, port, publicPort, isPlain = false } of options.listeners) {
+      const how = { isPlain, ...(publicPort === undefined ? {} : { publicPort }) };
+      ports.push(await relay.ingress.listen(port, address, how));
+    }
+    failure.move();
+    return relay;
+  }
+
+  get names(): NameTable {
+    return this.#names;
+  }
+
+  /** No new visitors; those who are here stay, at most `limitMs`. */
+  drain(limitMs: number): Promise<void> {
+    return this.ingress.drain(limitMs);
+  }
+
+  async close(): Promise<void> {
+    this.ingress.close();
+    await this.node.close();
+  }
+}

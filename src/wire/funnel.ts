@@ -1,0 +1,57 @@
+import type { CapMap } from "./tailcfg.ts";
+
+/** The peer capability without which nobody may deliver visitors to a node (upstream `tailcfg.PeerCapabilityIngress`). */
+export const INGRESS_CAPABILITY: string = "https://tailscale.com/cap/ingress";
+/** The node attribute of a node that may have a public name (upstream `tailcfg.NodeAttrFunnel`). */
+export const FUNNEL_ATTRIBUTE: string = "funnel";
+/** The whole key says which ports may be public: `…?ports=443,8080-8090` (upstream `tailcfg.CapabilityFunnelPorts`). */
+export const FUNNEL_PORTS: string = "https://tailscale.com/cap/funnel-ports";
+
+/** Ours: the node attribute, given by policy, that makes a node an ingress. */
+export const RELAY_ATTRIBUTE: string = "sallyport.dev/ingress";
+/** Ours: what an ingress is told of a peer, in the peer's `CapMap`: the names that visitors may ask for. */
+export const PUBLIC_NAMES: string = "sallyport.dev/public-names";
+
+/** One value of `PUBLIC_NAMES`. */
+export interface PublicNameClaim {
+  /** Lower case, without a dot at its end. */
+  readonly name: string;
+  readonly ports: readonly number[];
+}
+
+const MOST_CLAIMS = 256;
+const MOST_PORTS = 64;
+
+/** A peer's public names, without what is not of their form: the server is believed, but never more than is there. */
+export function publicNameClaims(capMap: CapMap | undefined): readonly PublicNameClaim[] {
+  const values = (capMap !== undefined && Object.hasOwn(capMap, PUBLIC_NAMES) ? capMap[PUBLIC_NAMES] : undefined) ?? [];
+  return values.slice(0, MOST_CLAIMS).flatMap((value) => {
+    if (typeof value !== "object" || value === null || !("name" in value) || !("ports" in value)) return [];
+    const { name, ports } = value;
+    if (typeof name !== "string" || !Array.isArray(ports)) return [];
+    return [{ name, ports: ports.slice(0, MOST_PORTS).filter(isPort) }];
+  });
+}
+
+const isPort = (value: unknown): value is number =>
+  Number.isInteger(value) && Number(value) > 0 && Number(value) < 65536;
+
+/** The key that allows these ports. */
+export function funnelPortsKey(ports: readonly number[]): string {
+  return `${FUNNEL_PORTS}?ports=${ports.join()}`;
+}
+
+/** Which ports a node may make public (upstream `ipn/serve.go:CheckFunnelPort`): the first key of the form counts. */
+export function isFunnelPort(capMap: CapMap | undefined, port: number): boolean {
+  const prefix = `${FUNNEL_PORTS}?ports=`;
+  const key = Object.keys(capMap ?? {}).find((name) => name.startsWith(prefix));
+  if (key === undefined) return false;
+  return key
+    .slice(prefix.length)
+    .split(",")
+    .some((part) => {
+      const [first = "", last = first, more] = part.split("-");
+      if (more !== undefined || !/^\d{1,5}$/.test(first) || !/^\d{1,5}$/.test(last)) return false;
+      return Number(first) <= port && port <= Number(last);
+    });
+}

@@ -1,0 +1,66 @@
+import { expect, test } from "vitest";
+import { funnelPortsKey, isFunnelPort, PUBLIC_NAMES, publicNameClaims } from "./funnel.ts";
+import { IngressAnswerReader } from "./ingress.ts";
+
+const answerTo = (text: string, segment: number) => {
+  const reader = new IngressAnswerReader();
+  const bytes = Buffer.from(text, "latin1");
+  for (let at = 0; at < bytes.length; at += segment) {
+    const answer = reader.push(bytes.subarray(at, at + segment));
+    if (answer !== undefined)
+      return { ...answer, rest: Buffer.concat([answer.rest, bytes.subarray(at + segment)]).toString() };
+  }
+  return undefined;
+};
+
+test.each<readonly [string, number | undefined, string]>([
+  ["HTTP/1.1 101 Switching Protocols\r\n\r\n", 101, ""],
+  ["HTTP/1.1 101 Switching Protocols\r\n\r\nbytes\r\n\r\n", 101, "bytes\r\n\r\n"],
+  ["HTTP/1.1 101 \r\nUpgrade: x\r\n\r\n", 101, ""],
+  ["HTTP/1.1 403 Forbidden\r\nContent-Length: 7\r\n\r\ndenied\n", 403, "denied\n"],
+  ["HTTP/1.1 101 Switching Protocols\r\n", undefined, ""],
+  ["HTTP/2 101\r\n\r\n", 0, ""],
+  ["HTTP/1.1 1011 x\r\n\r\n", 0, ""],
+  ["garbage\r\n\r\n", 0, ""],
+])("a node's answer however it is cut: %j", (text, status, rest) => {
+  for (let segment = 1; segment <= text.length; segment++) {
+    const answer = answerTo(text, segment);
+    expect(answer?.status).toBe(status);
+    if (status !== undefined && status > 0) expect(answer?.rest).toBe(rest);
+  }
+});
+
+test("an answer without an end is given up", () => {
+  expect(answerTo("x".repeat(100_000), 1000)).toMatchObject({ status: 0 });
+});
+
+test.each([
+  ["443,8443,10000", 8443, true],
+  ["443,8080-8090,8443,", 8083, true],
+  ["443,8080-8090,8443,", 8321, false],
+  ["443-", 443, false],
+  ["1-65535-", 443, false],
+  ["", 443, false],
+])("FN-6 funnel-ports %j, port %i: %s", (list, port, isAllowed) => {
+  expect(isFunnelPort({ funnel: null, [`https://tailscale.com/cap/funnel-ports?ports=${list}`]: null }, port)).toBe(
+    isAllowed,
+  );
+});
+
+test("no key of the form, or another parameter: no port at all", () => {
+  expect(isFunnelPort({}, 443)).toBe(false);
+  expect(isFunnelPort({ "https://tailscale.com/cap/funnel-ports?port=443": null }, 443)).toBe(false);
+  expect(isFunnelPort({ [funnelPortsKey([443, 8443])]: null }, 8443)).toBe(true);
+});
+
+test("claims of names lose what is not of their form", () => {
+  const values = [
+    { name: "box.tail.test", ports: [443, 0, 70_000, "8443", 8443] },
+    { name: 5, ports: [443] },
+    { name: "x", ports: "443" },
+    ...[null, 7, "box.tail.test"],
+  ];
+  expect(publicNameClaims({ [PUBLIC_NAMES]: values })).toEqual([{ name: "box.tail.test", ports: [443, 8443] }]);
+  expect(publicNameClaims(undefined)).toEqual([]);
+  expect(publicNameClaims({ [PUBLIC_NAMES]: null })).toEqual([]);
+});

@@ -1,0 +1,76 @@
+import { type AddressPort, formatAddressPort } from "../base/address.ts";
+
+// The words between an ingress and the peerapi of the node behind it (serve-and-funnel sheet 5.4, upstream
+// `ipn/ipnlocal/serve.go:handleServeIngress`): one request without a body, a bare 101, then the visitor's bytes.
+
+export const INGRESS_PATH: string = "/v0/ingress";
+export const SOURCE_FIELD: string = "Tailscale-Ingress-Src";
+export const TARGET_FIELD: string = "Tailscale-Ingress-Target";
+export const ACCEPTED: string = "HTTP/1.1 101 Switching Protocols\r\n\r\n";
+
+export interface IngressRequest {
+  /** The visitor. */
+  readonly source: AddressPort;
+  /** `name:port`, as the visitor asked for it. */
+  readonly target: string;
+  /** The node's peerapi, which it must be addressed as. */
+  readonly peerApi: AddressPort;
+}
+
+export function encodeIngressRequest({ source, target, peerApi }: IngressRequest): Uint8Array {
+  return Buffer.from(
+    `POST ${INGRESS_PATH} HTTP/1.1\r\nHost: ${formatAddressPort(peerApi)}\r\n` +
+      `${SOURCE_FIELD}: ${formatAddressPort(source)}\r\n${TARGET_FIELD}: ${target}\r\nContent-Length: 0\r\n\r\n`,
+  );
+}
+
+const LONGEST_ANSWER = 8 * 1024;
+
+export interface IngressAnswer {
+  readonly status: number;
+  /** What followed the head: the node's first bytes to the visitor. */
+  readonly rest: Uint8Array;
+}
+
+/** The head of a node's answer, in parts of any size. Status 0: that was no HTTP. */
+export class IngressAnswerReader {
+  #head = "";
+
+  /** `undefined`: more bytes are needed. */
+  push(view: Uint8Array): IngressAnswer | undefined {
+    const before = this.#head.length;
+    this.#head += Buffer.from(view).toString("latin1", 0, LONGEST_ANSWER);
+    const end = this.#head.indexOf("\r\n\r\n", Math.max(0, before - 3));
+    if (end < 0) return this.#head.length >= LONGEST_ANSWER ? NO_HTTP : undefined;
+    const status = /^HTTP\/1\.[01] ([1-5]\d\d)[ \r]/.exec(this.#head)?.[1];
+    if (status === undefined) return NO_HTTP;
+    return { status: Number(status), rest: view.subarray(end + 4 - before) };
+  }
+}
+
+const NO_HTTP: IngressAnswer = { status: 0, rest: new Uint8Array() };
+
+const MOST_FIELDS = 100;
+
+/** The head of a request to a peerapi, by names in lower case. */
+export interface PeerApiHead {
+  readonly method: string;
+  readonly path: string;
+  /** Each value of a field that came more than once. */
+  readonly fields: ReadonlyMap<string, readonly string[]>;
+}
+
+/** Up to the empty line, which is not part of `text`. `undefined`: not HTTP/1.1 to the letter. */
+export function readPeerApiHead(text: string): PeerApiHead | undefined {
+  const [first = "", ...lines] = text.split("\r\n");
+  const [, method, path] = /^([A-Z]{1,16}) ([!-~]+) HTTP\/1\.1$/.exec(first) ?? [];
+  if (method === undefined || path === undefined || lines.length > MOST_FIELDS) return undefined;
+  const fields = new Map<string, string[]>();
+  for (const line of lines) {
+    const [, name, value] = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~]*?)[ \t]*$/.exec(line) ?? [];
+    if (name === undefined || value === undefined) return undefined;
+    const key = name.toLowerCase();
+    fields.set(key, [...(fields.get(key) ?? []), value]);
+  }
+  return { method, path, fields };
+}

@@ -1,0 +1,220 @@
+import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { createServer, type IncomingMessage } from "node:http";
+import net, { type AddressInfo } from "node:net";
+import tls from "node:tls";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { silentLog } from "../src/base/log.ts";
+import { memoryStore } from "../src/base/store.ts";
+import { MemoryCoordinationStore } from "../src/coordination/store/memory-store.ts";
+import { Gateway } from "../src/gateway/gateway.ts";
+import { Relay } from "../src/server/relay.ts";
+import { Server } from "../src/server/server.ts";
+import type { ServeConfig } from "../src/wire/serve-config.ts";
+import { makeHello } from "./suites/client-hellos.ts";
+
+const WAIT = { timeout: 30_000, interval: 10 };
+const NAME = "web.tail.test";
+const UNRECOGNIZED = "15030300020270";
+const INTERNAL = "15030300020250";
+
+const POLICY = `{
+  "tagOwners": { "tag:relay": [], "tag:web": [] },
+  "acls": [{ "action": "accept", "src": ["*"], "dst": ["*:*"] }],
+  "nodeAttrs": [
+    { "target": ["tag:relay"], "attr": ["sallyport.dev/ingress"] },
+    { "target": ["tag:web"], "attr": ["funnel"] },
+  ],
+}`;
+
+/** Server, relay and gateway of one mesh on loopback, and a backend that says what it was asked. */
+const closers: (() => unknown)[] = [];
+let gateway: Gateway;
+let relay: Relay;
+let httpPort: number;
+let tcpPort: number;
+const sockets = new Set<net.Socket>();
+const kept = memoryStore();
+const disk = {
+  isFull: false,
+  get: kept.get,
+  delete: kept.delete,
+  async set(name: string, value: Uint8Array): Promise<void> {
+    if (this.isFull) throw new Error("disk full");
+    await kept.set(name, value);
+  },
+};
+
+beforeAll(async () => {
+  const http = createServer((request: IncomingMessage, response) => response.end(JSON.stringify(request.headers)));
+  httpPort = await listening(http);
+  const tcp = net.createServer((socket) => {
+    sockets.add(socket);
+    socket.on("error", () => undefined).once("close", () => sockets.delete(socket));
+    socket.pipe(socket);
+  });
+  tcpPort = await listening(tcp);
+  const server = await Server.open({
+    store: new MemoryCoordinationStore(),
+    state: memoryStore(),
+    baseDomain: "tail.test",
+    policy: POLICY,
+  });
+  closers.push(() => server.close());
+  const common = { controlUrl: server.url, localAddresses: () => ["127.0.0.1"], log: silentLog };
+  const key = async (tag: string) => (await server.coordinator.createAuthKey({ tags: [tag] }, "test")).key;
+  relay = await Relay.open({
+    ...common,
+    authKey: await key("tag:relay"),
+    hostname: "relay",
+    store: memoryStore(),
+    listeners: [
+      { address: "127.0.0.1", port: 0, publicPort: 443 },
+      { address: "127.0.0.1", port: 0, publicPort: 8443 },
+    ],
+  });
+  closers.push(() => relay.close());
+  gateway = await Gateway.open({
+    ...common,
+    authKey: await key("tag:web"),
+    hostname: "web",
+    store: disk,
+    allowsLoopbackVisitors: true,
+  });
+  closers.push(() => gateway.close());
+  await Promise.all([relay.node.ready(), gateway.node.ready()]);
+}, 60_000);
+
+afterAll(async () => {
+  for (const close of closers.reverse()) await close();
+});
+
+async function listening(server: net.Server): Promise<number> {
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  closers.push(() => server.close());
+  return (server.address() as AddressInfo).port;
+}
+
+const config = (AllowFunnel: Record<string, boolean>): ServeConfig => ({
+  TCP: { 443: { HTTPS: true }, 8443: { TCPForward: `127.0.0.1:${tcpPort}` } },
+  Web: { [`${NAME}:443`]: { Handlers: { "/": { Proxy: `http://127.0.0.1:${httpPort}` } } } },
+  AllowFunnel,
+});
+
+async function publish(): Promise<void> {
+  await gateway.setServeConfig(config({ [`${NAME}:443`]: true, [`${NAME}:8443`]: true }));
+  await expect.poll(() => relay.names.find(NAME, 443)?.peerApi !== undefined, WAIT).toBe(true);
+}
+
+/** What a visitor hears who says only hello. */
+async function hello(name: string, port: number = relay.ports[0]!): Promise<string> {
+  const socket = net.connect(port, "127.0.0.1");
+  onTestFinished(() => void socket.destroy());
+  socket.on("error", () => undefined);
+  socket.write(makeHello({ name }));
+  let heard = Buffer.alloc(0);
+  socket.on("data", (chunk: Buffer) => {
+    heard = Buffer.concat([heard, chunk]);
+  });
+  await closing(socket);
+  return heard.toString("hex");
+}
+
+const closing = (socket: net.Socket): Promise<void> => new Promise((resolve) => socket.once("close", () => resolve()));
+
+async function raw(): Promise<{ socket: net.Socket; heard: () => Buffer }> {
+  const socket = net.connect(relay.ports[1]!, "127.0.0.1");
+  onTestFinished(() => void socket.destroy());
+  socket.on("error", () => undefined);
+  const heard: Buffer[] = [];
+  let length = 0;
+  socket.on("data", (chunk: Buffer) => {
+    heard.push(chunk);
+    length += chunk.length;
+  });
+  const first = makeHello({ name: NAME });
+  socket.write(first);
+  await expect.poll(() => length, WAIT).toBe(first.length);
+  return { socket, heard: () => Buffer.concat(heard).subarray(first.length) };
+}
+
+async function secureVisit(): Promise<tls.TLSSocket> {
+  const ca = await gateway.certificates.authority();
+  const socket = tls.connect({ host: "127.0.0.1", port: relay.ports[0]!, servername: NAME, ca });
+  onTestFinished(() => void socket.destroy());
+  socket.on("error", () => undefined);
+  await once(socket, "secureConnect");
+  return socket;
+}
+
+describe("a visitor from the Internet", () => {
+  test("nothing is public until somebody says so", async () => {
+    expect(await hello(NAME)).toBe(UNRECOGNIZED);
+  });
+
+  test("reaches the backend through relay and mesh, with TLS that ends at the gateway, as nobody", async () => {
+    await publish();
+    const socket = await secureVisit();
+    socket.write(
+      `GET / HTTP/1.1\r\nHost: ${NAME}\r\nTailscale-User-Login: root@example.com\r\nConnection: close\r\n\r\n`,
+    );
+    let text = "";
+    for await (const chunk of socket) text += String(chunk);
+    expect(text).toMatch(/^HTTP\/1\.1 200 OK/);
+    const headers = JSON.parse(text.slice(text.indexOf("{"))) as Record<string, string>;
+    expect(headers).toMatchObject({
+      "tailscale-funnel-request": "?1",
+      "sallyport-caller-kind": "anonymous",
+      "x-forwarded-for": "127.0.0.1",
+      host: NAME,
+    });
+    expect(Object.keys(headers).filter((name) => name.startsWith("tailscale-user"))).toEqual([]);
+  });
+
+  test.each([1, 1000, 100_000, 3_000_000])("FN-1 %i bytes there and back are the same bytes", async (size) => {
+    await publish();
+    const { socket, heard } = await raw();
+    const sent = randomBytes(size);
+    socket.end(sent);
+    await once(socket, "end");
+    expect(createHash("sha256").update(heard()).digest("hex")).toBe(createHash("sha256").update(sent).digest("hex"));
+  });
+
+  test("FN-6 a port that is not public", async () => {
+    await gateway.setServeConfig(config({ [`${NAME}:443`]: true }));
+    expect(await hello(NAME, relay.ports[1])).toBe(UNRECOGNIZED);
+  });
+
+  test("FN-8 off cuts who is there, and refuses who comes", async () => {
+    await publish();
+    const visits = await Promise.all(Array.from({ length: 20 }, raw));
+    expect(sockets.size).toBe(20);
+    const gone = Promise.all(visits.map(({ socket }) => closing(socket)));
+    await gateway.setServeConfig({});
+    await gone;
+    await expect.poll(() => sockets.size, WAIT).toBe(0);
+    expect(await hello(NAME)).toBe(UNRECOGNIZED);
+  });
+
+  test("FN-8 off counts although it cannot be written down", async () => {
+    await publish();
+    const { socket } = await raw();
+    const gone = closing(socket);
+    disk.isFull = true;
+    onTestFinished(() => {
+      disk.isFull = false;
+    });
+    await expect(gateway.setServeConfig({})).rejects.toThrow("disk full");
+    await gone;
+    expect(await hello(NAME)).toBe(UNRECOGNIZED);
+  });
+
+  test("FN-3 a node that is away", async () => {
+    await publish();
+    gateway.node.pause();
+    await expect.poll(() => hello(NAME), { timeout: 60_000, interval: 100 }).toBe(INTERNAL);
+    gateway.node.resume();
+    await expect.poll(() => hello(NAME), { timeout: 60_000, interval: 100 }).not.toBe(INTERNAL);
+  }, 130_000);
+});

@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 
 const root = path.resolve(import.meta.dirname, "..");
 
-test("the demo's tour holds from end to end: two people, a forged header, a tagged machine", {
+test("the demo's tour holds from end to end: two people, a forged header, a tagged machine, a stranger", {
   timeout: 60_000,
 }, () => {
   const { status, stdout } = spawnSync(

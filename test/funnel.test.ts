@@ -4,6 +4,7 @@ import { createServer, type IncomingMessage } from "node:http";
 import net, { type AddressInfo } from "node:net";
 import tls from "node:tls";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { asDuplex } from "../src/base/duplex.ts";
 import { silentLog } from "../src/base/log.ts";
 import { memoryStore } from "../src/base/store.ts";
 import { MemoryCoordinationStore } from "../src/coordination/store/memory-store.ts";
@@ -23,7 +24,7 @@ const POLICY = `{
   "acls": [{ "action": "accept", "src": ["*"], "dst": ["*:*"] }],
   "nodeAttrs": [
     { "target": ["tag:relay"], "attr": ["sallyport.dev/ingress"] },
-    { "target": ["tag:web"], "attr": ["funnel"] },
+    { "target": ["tag:web"], "attr": ["funnel"], "app": { "sallyport.dev/domains": [{ "names": ["demo.example.org"] }] } },
   ],
 }`;
 
@@ -123,7 +124,7 @@ async function hello(name: string, port: number = relay.ports[0]!): Promise<stri
 
 const closing = (socket: net.Socket): Promise<void> => new Promise((resolve) => socket.once("close", () => resolve()));
 
-async function raw(): Promise<{ socket: net.Socket; heard: () => Buffer }> {
+async function raw(name: string = NAME): Promise<{ socket: net.Socket; heard: () => Buffer }> {
   const socket = net.connect(relay.ports[1]!, "127.0.0.1");
   onTestFinished(() => void socket.destroy());
   socket.on("error", () => undefined);
@@ -133,7 +134,7 @@ async function raw(): Promise<{ socket: net.Socket; heard: () => Buffer }> {
     heard.push(chunk);
     length += chunk.length;
   });
-  const first = makeHello({ name: NAME });
+  const first = makeHello({ name });
   socket.write(first);
   await expect.poll(() => length, WAIT).toBe(first.length);
   return { socket, heard: () => Buffer.concat(heard).subarray(first.length) };
@@ -181,9 +182,58 @@ describe("a visitor from the Internet", () => {
     expect(createHash("sha256").update(heard()).digest("hex")).toBe(createHash("sha256").update(sent).digest("hex"));
   });
 
+  test("a visitor who says hello and ends is answered", async () => {
+    await publish();
+    const socket = net.connect(relay.ports[1]!, "127.0.0.1");
+    onTestFinished(() => void socket.destroy());
+    const sent = makeHello({ name: NAME });
+    socket.end(sent);
+    let heard = "";
+    for await (const chunk of socket) heard += (chunk as Buffer).toString("hex");
+    expect(heard).toBe(sent.toString("hex"));
+  });
+
+  test("a domain of one's own that the policy grants", async () => {
+    const own = "demo.example.org";
+    await publish();
+    expect(await hello(own, relay.ports[1])).toBe(UNRECOGNIZED); // routed here, and not public by our configuration
+    await gateway.setServeConfig(config({ [`${own}:8443`]: true }));
+    await expect.poll(() => relay.names.find(own, 8443)?.peerApi !== undefined, WAIT).toBe(true);
+    const { socket, heard } = await raw(own);
+    socket.end("hello from outside");
+    await once(socket, "end");
+    expect(heard().toString()).toBe("hello from outside");
+    expect(await hello(NAME, relay.ports[1])).toBe(UNRECOGNIZED);
+  });
+
   test("FN-6 a port that is not public", async () => {
     await gateway.setServeConfig(config({ [`${NAME}:443`]: true }));
     expect(await hello(NAME, relay.ports[1])).toBe(UNRECOGNIZED);
+  });
+
+  test("FN-11 the relay reaches the peerapi and nothing else, whatever the policy lets everybody do", async () => {
+    await publish();
+    const address = gateway.node.addresses[0]!;
+    const reached: number[] = [];
+    const giveUp = new AbortController();
+    const dropped = (): number => gateway.node.counters["filter"]?.["dropped"] ?? 0;
+    const before = dropped();
+    const ports = [1, 22, 53, 80, 443, 3000, 5252, 8443, 10_000, httpPort, tcpPort];
+    const dials = ports.map((port) =>
+      relay.node.dial({ address, port }, { signal: giveUp.signal }).then(
+        () => void reached.push(port),
+        () => undefined,
+      ),
+    );
+    await expect.poll(() => dropped() - before, WAIT).toBeGreaterThanOrEqual(ports.length);
+    giveUp.abort();
+    await Promise.all(dials);
+    expect(reached).toEqual([]);
+    const peerApi = relay.names.find(NAME, 443)!.peerApi!;
+    const conn = asDuplex(await relay.node.dial(peerApi));
+    onTestFinished(() => void conn.destroy());
+    conn.write("GET /v0/metrics HTTP/1.1\r\nHost: peer\r\nConnection: close\r\n\r\n");
+    expect(String((await once(conn, "data"))[0])).toMatch(/^HTTP\/1\.1 404 /);
   });
 
   test("FN-8 off cuts who is there, and refuses who comes", async () => {

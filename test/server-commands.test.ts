@@ -4,6 +4,9 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { text } from "node:stream/consumers";
 import { afterAll, expect, test } from "vitest";
+import { dnsClient } from "../src/certs/challenges/dns-client.ts";
+import { RECORD } from "../src/wire/dns.ts";
+import { readTarget } from "../src/wire/dns-data.ts";
 import { type Running, sallyport, startSallyport } from "./real/processes.ts";
 
 const scratch = mkdtempSync(path.join(tmpdir(), "sp-"));
@@ -51,4 +54,15 @@ test("backup while the server runs, restore after a loss, as a person types them
   for (const key of ["noise.key", "derp.key"]) expect(existsSync(path.join(state, key))).toBe(true);
   expect(JSON.parse(await get("/healthz"))).toEqual({ status: "ok", problems: [] });
   expect(await get("/metrics")).toMatch(/^sallyport_users 1$/m);
+});
+
+test("DN-9 --dns-zone answers for the zone", { timeout: 90_000 }, async () => {
+  const where = ["server", "--state", `${scratch}/zone`, ...ports];
+  const zone = ["--dns-zone", "Mesh.example.", "--dns-ns", "ns1.mesh.example=203.0.113.5", "--dns-listen"];
+  const running = await startSallyport([...where, ...zone, "127.0.0.1:0"], "server.started");
+  const port = /"zone.started"/.test(running.log()) ? /"port":(\d+),"msg":"zone.started"/.exec(running.log())?.[1] : "";
+  const lookup = dnsClient({ servers: [`127.0.0.1:${port}`] });
+  const { answers } = await lookup.ask("mesh.example", RECORD.NS, { signal: AbortSignal.timeout(30_000) });
+  expect(answers.map(({ data }) => readTarget(data))).toEqual(["ns1.mesh.example"]);
+  await running.kill();
 });

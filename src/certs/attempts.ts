@@ -8,6 +8,8 @@ const DELAYS_MS: readonly number[] = [MINUTE_MS, 10 * MINUTE_MS, 100 * MINUTE_MS
 const FAILURES_PER_AUTHORITY = 3;
 const HISTORY_MS = 7 * DAY_MS;
 const MOST_ATTEMPTS = 200;
+/** Of gateways that share a store. */
+const CLOCK_SKEW_MS = 10 * MINUTE_MS;
 const LONGEST_RETRY_AFTER_MS = HISTORY_MS;
 
 /** One attempt to get one certificate; times are Unix ms. */
@@ -53,11 +55,8 @@ export function nextTurn(
   const isInterrupted = (attempt: Attempt): boolean => attempt.outcome === "begun";
   if (isInterrupted(last) && failures.filter(isInterrupted).length === 1) return { authority: last.authority, at: 0 };
   const authority = choose(failures, authorities, resting, now);
-  const blocked = blockedUntil(failures, authority, now);
-  return {
-    authority,
-    at: Math.max(inTime(last, last.retryAt ?? last.at + delayAfter(failures, authorities), now), blocked),
-  };
+  const blocked = blockedUntil(failures, authority);
+  return { authority, at: Math.max(last.retryAt ?? last.at + delayAfter(failures, authorities), blocked) };
 }
 
 /** The attempt that `begun` came to. */
@@ -94,7 +93,7 @@ function choose(
   resting: ReadonlySet<string>,
   now: number,
 ): string {
-  const awake = authorities.filter((id) => !resting.has(id) && blockedUntil(failures, id, now) <= now);
+  const awake = authorities.filter((id) => !resting.has(id) && blockedUntil(failures, id) <= now);
   const able = awake.length > 0 ? awake : authorities;
   const of = (id: string): readonly Attempt[] => failures.filter(({ authority }) => authority === id);
   const lastAt = (id: string): number => of(id).at(-1)?.at ?? 0;
@@ -115,14 +114,28 @@ function delayAfter(failures: readonly Attempt[], authorities: readonly string[]
 }
 
 /** 0 when the CA did not ask to be left alone. */
-export function blockedUntil(failures: readonly Attempt[], authority: string, now: number): number {
+export function blockedUntil(failures: readonly Attempt[], authority: string): number {
   const times = failures
     .filter((failure) => failure.authority === authority && failure.blockedUntil !== undefined)
-    .map((failure) => inTime(failure, failure.blockedUntil!, now));
+    .map((failure) => failure.blockedUntil!);
   return Math.max(0, ...times);
 }
 
-/** A clock that was set back must not make a wait of a minute one of a month. */
-function inTime(attempt: Attempt, until: number, now: number): number {
-  return attempt.at > now ? Math.min(until, now + (until - attempt.at)) : until;
+/**
+ * What a clock wrote that was ahead, as if it were of now: a wait of a minute must not become one of a month. The same
+ * attempts when there is nothing of the kind.
+ */
+export function broughtBack(attempts: readonly Attempt[], now: number): readonly Attempt[] {
+  if (!attempts.some(({ at }) => at > now + CLOCK_SKEW_MS)) return attempts;
+  return attempts.map((attempt) => {
+    const ahead = attempt.at - now;
+    if (ahead <= CLOCK_SKEW_MS) return attempt;
+    const { retryAt, blockedUntil: blocked } = attempt;
+    return {
+      ...attempt,
+      at: now,
+      ...(retryAt === undefined ? {} : { retryAt: retryAt - ahead }),
+      ...(blocked === undefined ? {} : { blockedUntil: blocked - ahead }),
+    };
+  });
 }

@@ -1,7 +1,7 @@
 const FAILURES_UNTIL_REST = 3;
 const REST_MS = 3_600_000;
 /** What says something about the CA, not about the name. */
-const OF_THE_AUTHORITY = /^CERT_ORDER_(?:UNREACHABLE|RATE_LIMITED|NONSENSE|TIMEOUT)$/;
+const OF_THE_AUTHORITY = /^CERT_(?:ACCOUNT_\w+|ORDER_(?:UNREACHABLE|RATE_LIMITED|NONSENSE|TIMEOUT))$/;
 
 /** Which CAs are better left alone for now, learnt from orders for all names: the thousandth need not fail three times too. */
 export class AuthorityHealth {

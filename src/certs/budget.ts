@@ -114,7 +114,8 @@ function usesOf(
   { outcome, replaces }: Attempt,
 ): readonly { limit: keyof RateLimits; subject?: string }[] {
   // RFC 9773 section 5: an order that names what it replaces is not counted.
-  if (outcome === "issued") {
+  // What is under way may become a certificate.
+  if (outcome === "issued" || outcome === "begun") {
     if (replaces) return [];
     const domains = [...new Set(names.map(registeredDomain))];
     return [
@@ -123,7 +124,7 @@ function usesOf(
       ...domains.map((subject) => ({ limit: "certificatesPerDomainWeek", subject }) as const),
     ];
   }
-  const isRefusal = /^CERT_ORDER_(?!UNREACHABLE|RATE_LIMITED|TIMEOUT|NONSENSE)/.test(outcome);
+  const isRefusal = /^CERT_ORDER_(?:INVALID|UNPROVED)$/.test(outcome);
   const failures = isRefusal ? names.map((subject) => ({ limit: "failuresPerNameHour", subject }) as const) : [];
   return replaces ? failures : [{ limit: "ordersPerThreeHours" }, ...failures];
 }

@@ -11,6 +11,9 @@ const CLOCK_SKEW_MS = 10 * 60_000;
 const SERVER_AUTH = "1.3.6.1.5.5.7.3.1";
 const BLOCK = /-----BEGIN ([A-Z0-9 ]{1,40})-----[A-Za-z0-9+/=\s]*-----END \1-----/g;
 
+/** It is asked for every hour, and costs as much as a signature. */
+const serials = new WeakMap<Certificate, string>();
+
 export interface Expected {
   /** That the leaf must have, each literally; absent: whichever it has. */
   readonly names?: readonly string[];
@@ -81,8 +84,13 @@ export function namesOf(leaf: X509Certificate): readonly string[] {
 }
 
 /** Hex, lower case, as `openssl x509 -serial` and the CA's pages show it. */
-export function serialOf(chain: string): string {
-  return new X509Certificate(chain).serialNumber.toLowerCase();
+export function serialOf(certificate: Certificate): string {
+  let serial = serials.get(certificate);
+  if (serial === undefined) {
+    serial = new X509Certificate(certificate.chain).serialNumber.toLowerCase();
+    serials.set(certificate, serial);
+  }
+  return serial;
 }
 
 /** PEM of one kind only: a private key in a chain would be sent to every client. */

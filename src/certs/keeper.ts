@@ -6,8 +6,12 @@ import type { Authority } from "./acme/authority.ts";
 import type { BudgetLine, RateLimits } from "./budget.ts";
 import type { Certificate } from "./certificate.ts";
 import type { KeyType } from "./certificate-key.ts";
+import type { CertificateStatus } from "./certificate-status.ts";
 import type { ChallengeSolver } from "./challenges/challenge.ts";
 import type { CertificateStore } from "./store/certificate-store.ts";
+
+export type { BudgetLine, RateLimits } from "./budget.ts";
+export type { CertificateState, CertificateStatus } from "./certificate-status.ts";
 
 /** One certificate that is to exist. */
 export interface WantedCertificate {
@@ -34,40 +38,6 @@ export interface KeeperOptions {
   readonly roots?: readonly string[];
   /** What a CA allows, by its `id`; undefined: not known, nothing is counted. Absent: those of Let's Encrypt for every CA. */
   readonly limits?: (authority: string) => RateLimits | undefined;
-}
-
-export type CertificateState =
-  /** Not ordered yet. */
-  | "none"
-  | "ordering"
-  /** There, and valid by our clock; it may be in renewal. */
-  | "valid"
-  /** Not there; the last attempt failed and the next is at `nextAttempt`. */
-  | "waiting"
-  /** There, past its end, and nothing newer could be had. */
-  | "expired";
-
-/** What was observed of one wanted certificate; times are Unix ms. */
-export interface CertificateStatus {
-  readonly id: string;
-  readonly names: readonly string[];
-  readonly state: CertificateState;
-  readonly notBefore?: number;
-  readonly notAfter?: number;
-  /** Hex, as the CA's pages show it. */
-  readonly serial?: string;
-  /** Which CA issued it. */
-  readonly authority?: string;
-  readonly renewAt?: number;
-  readonly nextAttempt?: number;
-  readonly lastFailure?: {
-    readonly at: number;
-    readonly authority: string;
-    readonly code: string;
-    readonly message: string;
-  };
-  /** When all of this was last looked at. */
-  readonly observed: number;
 }
 
 export interface KeeperCounts {

@@ -4,9 +4,9 @@ import { AuthorityHealth } from "./authority-health.ts";
 import { type BudgetLine, budgetOf, fullLine, letsEncryptLimits, type NameHistory, type RateLimits } from "./budget.ts";
 import type { Certificate } from "./certificate.ts";
 import { parseBundle } from "./certificate-checks.ts";
+import type { CertificateStatus } from "./certificate-status.ts";
 import type {
   CertificateKeeper,
-  CertificateStatus,
   KeeperCounts,
   KeeperEvent,
   KeeperOptions,
@@ -14,7 +14,7 @@ import type {
   WantedCertificate,
 } from "./keeper.ts";
 import { certificateId, parseLife } from "./life-record.ts";
-import { orAbort } from "./store/turns.ts";
+import { orAbort, Turns } from "./store/turns.ts";
 import { type Household, TendedCertificate, type Urgency } from "./tended-certificate.ts";
 import { checkedNames, foldedName, wildcardAbove } from "./wanted-names.ts";
 
@@ -60,6 +60,7 @@ class Keeper implements CertificateKeeper {
       ...options,
       roots: options.roots?.map(readRoot),
       health: new AuthorityHealth(),
+      turns: new Turns(),
       fullLine: (authority, names) => this.#fullLine(authority, names),
       tell: (event) => this.#tell(event),
     };
@@ -126,6 +127,7 @@ class Keeper implements CertificateKeeper {
 
   async revoke(name: string, { signal }: { readonly signal?: AbortSignal } = {}): Promise<void> {
     const work = this.#of(name).revoke(this.#closing.signal);
+    this.#keep(work.catch(() => undefined));
     await (signal === undefined ? work : orAbort(work, signal));
     await this.look();
   }
@@ -179,11 +181,10 @@ class Keeper implements CertificateKeeper {
       const { delay } = one;
       if (delay > 0) next = Math.min(next, delay);
       else if (this.#background.size < MOST_AT_ONCE) {
-        const work = this.#run(one, "due", undefined).catch((error: unknown) =>
+        this.#run(one, "due", undefined).catch((error: unknown) =>
           // Orders that failed have their own line.
           log.debug("certs.not_tended", { names: one.names, ...wordsOf(error) }),
         );
-        this.#keep(work);
       }
     }
     this.#cancelLook = clock.at(clock.now() + Math.max(next, 1), () => void this.look());
@@ -199,6 +200,7 @@ class Keeper implements CertificateKeeper {
 
   async #run(one: TendedCertificate, urgency: Urgency, signal: AbortSignal | undefined): Promise<void> {
     const work = one.tend(urgency, this.#closing.signal);
+    this.#keep(work.catch(() => undefined));
     // Who asked may stop waiting; the order goes on.
     await (signal === undefined ? work : orAbort(work, signal));
   }

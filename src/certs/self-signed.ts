@@ -2,6 +2,7 @@ import "reflect-metadata";
 import { createHash, webcrypto } from "node:crypto";
 import * as x509 from "@peculiar/x509";
 
+const ECDSA = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
 const DAY_MS = 86_400_000;
 const LIFETIME_DAYS = 3650; // it is pinned by its digest, not by trust in a name
 
@@ -15,14 +16,13 @@ export interface PinnedCertificate {
 /** A self-signed certificate for `name` (host name or address), to be pinned by its SHA-256 (`sha256-raw:` in DERP maps). */
 export async function createSelfSigned(name: string, wall: number): Promise<PinnedCertificate> {
   x509.cryptoProvider.set(webcrypto as unknown as Crypto);
-  const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
-  const keys = await webcrypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
+  const keys = await webcrypto.subtle.generateKey(ECDSA, true, ["sign", "verify"]);
   const isAddress = /^[\d.]+$|:/.test(name);
   const certificate = await x509.X509CertificateGenerator.createSelfSigned({
     name: [{ CN: [name] }],
     notBefore: new Date(wall - DAY_MS),
     notAfter: new Date(wall + LIFETIME_DAYS * DAY_MS),
-    signingAlgorithm: algorithm,
+    signingAlgorithm: ECDSA,
     keys,
     extensions: [
       new x509.BasicConstraintsExtension(false, undefined, true),
@@ -30,11 +30,35 @@ export async function createSelfSigned(name: string, wall: number): Promise<Pinn
       new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth]),
     ],
   });
-  const pkcs8 = Buffer.from(await webcrypto.subtle.exportKey("pkcs8", keys.privateKey));
-  return {
-    key: `-----BEGIN PRIVATE KEY-----\n${pkcs8.toString("base64").replace(/.{1,64}/g, "$&\n")}-----END PRIVATE KEY-----\n`,
-    certificate: `${certificate.toString("pem")}\n`,
-  };
+  return { key: await keyPem(keys.privateKey), certificate: `${certificate.toString("pem")}\n` };
+}
+
+/** For a client that is known by this very certificate; `name` is for people who look at it. Times in Unix ms. */
+export async function createClientCertificate(
+  name: string,
+  notAfter: number,
+  wall: number,
+): Promise<PinnedCertificate> {
+  x509.cryptoProvider.set(webcrypto as unknown as Crypto);
+  const keys = await webcrypto.subtle.generateKey(ECDSA, true, ["sign", "verify"]);
+  const certificate = await x509.X509CertificateGenerator.createSelfSigned({
+    name: [{ CN: [name] }],
+    notBefore: new Date(wall - DAY_MS),
+    notAfter: new Date(notAfter),
+    signingAlgorithm: ECDSA,
+    keys,
+    extensions: [
+      new x509.BasicConstraintsExtension(false, undefined, true),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
+      new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.clientAuth]),
+    ],
+  });
+  return { key: await keyPem(keys.privateKey), certificate: `${certificate.toString("pem")}\n` };
+}
+
+async function keyPem(key: webcrypto.CryptoKey): Promise<string> {
+  const pkcs8 = Buffer.from(await webcrypto.subtle.exportKey("pkcs8", key)).toString("base64");
+  return `-----BEGIN PRIVATE KEY-----\n${pkcs8.replace(/.{1,64}/g, "$&\n")}-----END PRIVATE KEY-----\n`;
 }
 
 /** SHA-256 of the DER bytes of a PEM certificate, hex. */

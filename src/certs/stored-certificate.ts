@@ -6,12 +6,18 @@ import { type Expected, encodeBundle, parseBundle } from "./certificate-checks.t
 import { certificateId, encodeRecord, type LifeRecord, parseLife, parseOrder } from "./life-record.ts";
 import type { CertificateStore, Lease } from "./store/certificate-store.ts";
 
+export interface Stored {
+  readonly certificate: Certificate | undefined;
+  readonly life: LifeRecord;
+}
+
 /** What stands in the store about one certificate: itself, its life, its order under way. */
 export class StoredCertificate {
   readonly id: string;
   readonly #names: readonly string[];
   readonly #store: CertificateStore;
   readonly #log: Log;
+  #last: { readonly bytes: Uint8Array; readonly certificate: Certificate } | undefined;
 
   constructor(names: readonly string[], store: CertificateStore, log: Log) {
     this.id = certificateId(names);
@@ -20,12 +26,20 @@ export class StoredCertificate {
     this.#log = log;
   }
 
-  /** Damaged: the one before it, loudly, else `known`. */
-  async read(known: Certificate | undefined): Promise<Certificate | undefined> {
+  async readAll(known: Certificate | undefined): Promise<Stored> {
+    const certificate = await this.#read(known);
+    return { certificate, life: await this.#readLife() };
+  }
+
+  /** Damaged: what is known, else the one before it, loudly. */
+  async #read(known: Certificate | undefined): Promise<Certificate | undefined> {
     const bytes = await this.#store.read(this.#path("certificates"));
     if (bytes === undefined) return undefined;
+    if (this.#last !== undefined && Buffer.compare(bytes, this.#last.bytes) === 0) return this.#last.certificate;
     try {
-      return parseBundle(bytes, { names: this.#names });
+      const certificate = parseBundle(bytes, { names: this.#names });
+      this.#last = { bytes, certificate };
+      return certificate;
     } catch (error) {
       this.#log.error("certs.damaged", { path: this.#path("certificates"), error: messageOf(error) });
     }
@@ -49,7 +63,7 @@ export class StoredCertificate {
   }
 
   /** History that cannot be read is not worth stopping for. */
-  async readLife(): Promise<LifeRecord> {
+  async #readLife(): Promise<LifeRecord> {
     const path = this.#path("life");
     const bytes = await this.#store.read(path);
     const life = bytes === undefined ? undefined : parseLife(bytes);

@@ -4,27 +4,27 @@ import { Fault, messageOf } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 import type { Random } from "../base/random.ts";
 import type { Authority } from "./acme/authority.ts";
-import { type Attempt, blockedUntil, failed, failuresOf, nextTurn, recent } from "./attempts.ts";
+import { type Attempt, blockedUntil, broughtBack, failed, failuresOf, nextTurn, recent } from "./attempts.ts";
 import type { AuthorityHealth } from "./authority-health.ts";
 import type { BudgetLine } from "./budget.ts";
 import type { Certificate } from "./certificate.ts";
 import { checkedCertificate, serialOf } from "./certificate-checks.ts";
 import { newCertificateKey } from "./certificate-key.ts";
+import { type CertificateStatus, statusOf } from "./certificate-status.ts";
 import type { ChallengeSolver } from "./challenges/challenge.ts";
-import type { CertificateStatus, KeeperEvent, WantedCertificate } from "./keeper.ts";
+import { askAt, renewAt } from "./due-times.ts";
+import type { KeeperEvent, WantedCertificate } from "./keeper.ts";
 import type { LifeRecord } from "./life-record.ts";
-import { firstRenewal, type Renewal, renewalAfter, usualMoment } from "./renewal-time.ts";
+import { firstRenewal, renewalAfter } from "./renewal-time.ts";
 import type { CertificateStore, Lease } from "./store/certificate-store.ts";
-import { StoredCertificate } from "./stored-certificate.ts";
+import type { Turns } from "./store/turns.ts";
+import { type Stored, StoredCertificate } from "./stored-certificate.ts";
 import { WaitingFault } from "./waiting-fault.ts";
 
-const DAY_MS = 86_400_000;
 /** After the store failed, or this program. */
 const PAUSE_MS = 60_000;
-/** A CA that gives certificates which are due at once does not get an order a second. */
-const SHORTEST_RENEWAL_MS = 3_600_000;
-/** A CA may want a certificate replaced before its time, but not twice in a day, time and again. */
-const EARLY_RENEWALS_PER_DAY = 2;
+/** A limit may be freer than it looked: orders under way that come to nothing. */
+const LONGEST_HOLD_MS = 3_600_000;
 
 /** `due`: when its time has come. `early`: before that. `by-hand`: whatever the back-off says. */
 export type Urgency = "due" | "early" | "by-hand";
@@ -39,6 +39,7 @@ export interface Household {
   readonly log: Log;
   readonly roots: readonly X509Certificate[] | undefined;
   readonly health: AuthorityHealth;
+  readonly turns: Turns;
   /** The limit that leaves no room for another order of these names. */
   fullLine(authority: string, names: readonly string[]): Promise<BudgetLine | undefined>;
   tell(event: KeeperEvent): void;
@@ -56,6 +57,9 @@ export class TendedCertificate {
   #life: LifeRecord;
   #running: { readonly urgency: Urgency; readonly work: Promise<void> } | undefined;
   #isOrdering = false;
+  /** Under the lock of all who share the store; each time a round. */
+  #isLocked = false;
+  #round = 0;
   /** Monotonic: a limit or the store says so. */
   #holdUntil = 0;
   #observed = 0;
@@ -90,18 +94,23 @@ export class TendedCertificate {
     return this.#certificate !== undefined && this.#certificate.notAfter - this.#house.clock.wall() > leastLife;
   }
 
-  /** What is in the store, of this process or of another. */
+  /** What is in the store, of this process or of another; not while this one changes it. */
   async load(): Promise<void> {
+    const round = this.#round;
+    const stored = await this.#stored.readAll(this.#certificate);
+    if (round === this.#round && !this.#isLocked) this.#apply(stored);
+  }
+
+  #apply({ certificate, life }: Stored): void {
     const { clock, random } = this.#house;
-    const certificate = await this.#stored.read(this.#certificate);
-    const life = await this.#stored.readLife();
     this.#observed = clock.wall();
     if (certificate === undefined) {
       this.#life = { ...life, serial: undefined, renewal: undefined };
       this.#install(undefined);
       return;
     }
-    const serial = serialOf(certificate.chain);
+    this.isNeeded = true; // what was obtained once is kept alive
+    const serial = serialOf(certificate);
     if (serial !== life.serial || life.renewal === undefined) {
       // Saved by a process that ended before it wrote the rest, or put there by hand.
       const last = life.attempts.at(-1);
@@ -115,15 +124,15 @@ export class TendedCertificate {
       };
     } else this.#life = life;
     if (this.#certificate?.chain !== certificate.chain) this.#install(certificate);
-    await this.#stored.deleteOrderOf(certificate);
   }
 
   /** Ms until there is something to do; Infinity when nothing is. */
   get delay(): number {
     const { clock } = this.#house;
     const now = clock.wall();
+    if (broughtBack(this.#life.attempts, now) !== this.#life.attempts) return 0;
     const due = this.isValid()
-      ? Math.min(this.#askAt(now), this.#renewAt(now))
+      ? Math.min(askAt(this.#life, now), this.#renewAt(now))
       : this.isNeeded
         ? this.#turn().at
         : Infinity;
@@ -157,7 +166,6 @@ export class TendedCertificate {
   async revoke(signal: AbortSignal): Promise<void> {
     const { authorities, log } = this.#house;
     await this.#locked(signal, async (lease, limited) => {
-      await this.load();
       const certificate = this.#certificate;
       if (certificate === undefined) return;
       const authority = authorities.find(({ id }) => id === this.#life.authority) ?? authorities[0]!;
@@ -166,52 +174,37 @@ export class TendedCertificate {
       this.#life = { ...this.#life, serial: undefined, renewal: undefined };
       await this.#stored.writeLife(this.#life, lease);
       this.#install(undefined);
+      this.isNeeded = this.wanted.when === "ahead";
       log.info("certs.revoked", { names: this.names, authority: authority.id });
     });
   }
 
   status(): CertificateStatus {
-    const certificate = this.#certificate;
     const now = this.#house.clock.wall();
-    const failure = failuresOf(this.#life.attempts).findLast(({ outcome }) => outcome !== "begun");
-    const state = this.isValid()
-      ? "valid"
-      : this.#isOrdering
-        ? "ordering"
-        : certificate !== undefined
-          ? "expired"
-          : failure !== undefined
-            ? "waiting"
-            : "none";
-    const { at, authority, outcome: code = "", message = "" } = failure ?? { at: 0, authority: "" };
-    const isLate = failure !== undefined && (!this.isValid() || this.#renewAt(now) > this.#life.renewal!.at);
-    return {
+    return statusOf({
       id: this.id,
-      names: this.names,
-      state,
-      ...(certificate === undefined
-        ? {}
-        : {
-            notBefore: certificate.notBefore,
-            notAfter: certificate.notAfter,
-            serial: this.#life.serial!,
-            ...(this.#life.authority === undefined ? {} : { authority: this.#life.authority }),
-            renewAt: this.#life.renewal!.at,
-          }),
-      ...(isLate ? { nextAttempt: now + this.delay } : {}),
-      ...(failure === undefined ? {} : { lastFailure: { at, authority, code, message } }),
+      life: this.#life,
+      certificate: this.#certificate,
+      isOrdering: this.#isOrdering,
+      nextAttempt: this.isValid() ? this.#renewAt(now) : now + this.delay,
       observed: this.#observed,
-    };
+      now,
+    });
   }
 
   async #underLock(urgency: Urgency, signal: AbortSignal): Promise<void> {
     const { clock } = this.#house;
     const before = this.#life.serial;
     await this.#locked(signal, async (lease, limited) => {
-      await this.load();
+      if (this.#certificate !== undefined) await this.#stored.deleteOrderOf(this.#certificate);
+      const attempts = broughtBack(this.#life.attempts, clock.wall());
+      if (attempts !== this.#life.attempts) {
+        this.#life = { ...this.#life, attempts };
+        await this.#stored.writeLife(this.#life, lease);
+      }
       const isReplaced = this.#life.serial !== before && this.isValid();
-      if (this.isValid() && this.#askAt(clock.wall()) <= clock.wall()) await this.#ask(lease, limited);
-      const isDue = !this.isValid() || this.#renewAt(clock.wall()) <= clock.wall();
+      if (this.isValid() && askAt(this.#life, clock.wall()) <= clock.wall()) await this.#ask(lease, limited);
+      const isDue = this.isValid() ? this.#renewAt(clock.wall()) <= clock.wall() : this.isNeeded;
       // Another gateway may have done it while we waited for the lock.
       if (isDue || (urgency !== "due" && !isReplaced)) await this.#order(urgency, lease, limited);
     });
@@ -221,9 +214,13 @@ export class TendedCertificate {
     const { store, clock } = this.#house;
     try {
       const lease = await store.lock(`certificate-${this.id}`, signal);
+      this.#isLocked = true;
+      this.#round++;
       try {
+        this.#apply(await this.#stored.readAll(this.#certificate));
         await work(lease, AbortSignal.any([signal, lease.lost]));
       } finally {
+        this.#isLocked = false;
         await lease.release();
       }
     } catch (error) {
@@ -251,16 +248,9 @@ export class TendedCertificate {
   async #order(urgency: Urgency, lease: Lease, signal: AbortSignal): Promise<void> {
     const { authorities, clock, random, log, health, solvers } = this.#house;
     const stored = this.#stored;
-    const authority = await this.#chooseAuthority(urgency);
+    const authority = await this.#begin(urgency, signal);
+    const attempts = this.#life.attempts;
     const isRenewal = this.#certificate !== undefined && this.#life.authority === authority.id;
-    const begun: Attempt = {
-      at: clock.wall(),
-      authority: authority.id,
-      outcome: "begun",
-      ...(isRenewal && this.#life.renewal?.window !== undefined ? { replaces: true } : {}),
-    };
-    const attempts = [...recent(this.#life.attempts, clock.wall()), begun];
-    this.#life = { ...this.#life, attempts };
     await this.#stored.writeLife(this.#life, lease);
     this.#house.tell({ kind: "ordering", names: this.names, authority: authority.id });
     this.#isOrdering = true;
@@ -282,23 +272,54 @@ export class TendedCertificate {
       // The process ends, or another gateway goes on: what was begun stays begun.
       if (signal.aborted) throw thrown;
       const fault = thrown instanceof Fault ? thrown : unexpected(this.names, thrown);
-      const retryAfter = (fault as { retryAfter?: number }).retryAfter;
+      const { retryAfter, problem = "" } = fault as { retryAfter?: number; problem?: string };
       health.failed(authority.id, fault.code, retryAfter, clock.now());
       const { code, message } = fault;
       const ids = authorities.map(({ id }) => id);
       const attempt = failed(attempts, ids, { code, message, retryAfter }, clock.wall(), random);
       this.#life = { ...this.#life, attempts: [...attempts.slice(0, -1), attempt] };
-      const next = new Date(clock.wall() + this.delay).toISOString();
-      log.warn("certs.order_failed", { names: this.names, authority: authority.id, code, error: message, next });
+      const nextInSeconds = Math.round(this.delay / 1000);
+      log.warn("certs.order_failed", {
+        names: this.names,
+        authority: authority.id,
+        code,
+        error: message,
+        nextInSeconds,
+      });
       this.#house.tell({ kind: "failed", names: this.names, authority: authority.id, fault });
-      // What cannot be written stays in memory; the `begun` on the disk counts as a failure too.
-      await this.#stored
-        .writeLife(this.#life, lease)
-        .catch((error: unknown) => log.error("certs.store", { error: messageOf(error) }));
+      try {
+        // The key is no good; the next attempt makes another.
+        if (/^bad(?:CSR|PublicKey)$/.test(problem)) await stored.deleteOrder(lease);
+        await stored.writeLife(this.#life, lease);
+      } catch (error) {
+        // It stays in memory; the `begun` on the disk counts as a failure too.
+        log.error("certs.store", { error: messageOf(error) });
+      }
       throw fault;
     } finally {
       this.#isOrdering = false;
     }
+  }
+
+  /** Whose turn it is, and that it was; one certificate after another, or each would take the last of a limit. */
+  async #begin(urgency: Urgency, signal: AbortSignal): Promise<Authority> {
+    const { clock, turns } = this.#house;
+    const end = await turns.take("begin", signal);
+    try {
+      const authority = await this.#chooseAuthority(urgency);
+      const replaces = this.#isUncounted(authority.id) ? { replaces: true as const } : {};
+      const begun: Attempt = { at: clock.wall(), authority: authority.id, outcome: "begun", ...replaces };
+      this.#life = { ...this.#life, attempts: [...recent(this.#life.attempts, clock.wall()), begun] };
+      return authority;
+    } finally {
+      end();
+    }
+  }
+
+  /** RFC 9773 section 5: a CA that knows what is replaced does not count it. */
+  #isUncounted(authority: string): boolean {
+    const { authority: issuer, renewal } = this.#life;
+    return this.#certificate !== undefined && issuer === authority && renewal?.window !== undefined;
   }
 
   /** Old or new, never in between: the new one serves once it was read back from the store and found good. */
@@ -316,7 +337,7 @@ export class TendedCertificate {
     const attempts = this.#life.attempts;
     this.#life = {
       ...this.#life,
-      serial: serialOf(certificate.chain),
+      serial: serialOf(certificate),
       authority,
       renewal: firstRenewal(certificate, clock.wall(), random),
       attempts: [...attempts.slice(0, -1), { ...attempts.at(-1)!, outcome: "issued" }],
@@ -340,18 +361,18 @@ export class TendedCertificate {
     const now = clock.wall();
     const turn = this.#turn();
     const failures = failuresOf(this.#life.attempts);
-    const notBefore = urgency === "by-hand" ? blockedUntil(failures, turn.authority, now) : turn.at;
+    const notBefore = urgency === "by-hand" ? blockedUntil(failures, turn.authority) : turn.at;
     if (notBefore > now)
       throw new WaitingFault(this.names, notBefore, failures.at(-1)?.message ?? "it was interrupted");
     const first = authorities.find(({ id }) => id === turn.authority)!;
     let full: BudgetLine | undefined;
     for (const authority of [first, ...authorities.filter((other) => other !== first)]) {
-      const isCounted = authority.id !== this.#life.authority || this.#life.renewal?.window === undefined;
-      const line = isCounted ? await this.#house.fullLine(authority.id, this.names) : undefined;
+      const isFree = this.#isUncounted(authority.id);
+      const line = isFree ? undefined : await this.#house.fullLine(authority.id, this.names);
       if (line === undefined) return authority;
       if (full === undefined || line.freeAt! < full.freeAt!) full = line;
     }
-    this.#holdUntil = clock.now() + Math.max(0, full!.freeAt! - now);
+    this.#holdUntil = clock.now() + Math.min(Math.max(0, full!.freeAt! - now), LONGEST_HOLD_MS);
     const { limit, subject = "the account", allowed } = full!;
     throw new WaitingFault(
       this.names,
@@ -367,22 +388,7 @@ export class TendedCertificate {
   }
 
   #renewAt(now: number): number {
-    const certificate = this.#certificate!;
-    const renewal = this.#life.renewal!;
-    const last = this.#life.attempts.findLast(({ outcome }) => outcome === "issued");
-    const soonest =
-      last === undefined ? 0 : last.at + Math.min(SHORTEST_RENEWAL_MS, Math.max(0, certificate.notAfter - last.at) / 3);
-    const at = Math.max(renewal.at, this.#turn().at, soonest > now + DAY_MS ? 0 : soonest);
-    if (at > now || at >= usualMoment(certificate, () => new Uint8Array(6))) return at;
-    const issued = this.#life.attempts.filter(
-      (one) => one.outcome === "issued" && one.at > now - DAY_MS && one.at <= now,
-    );
-    return issued.length < EARLY_RENEWALS_PER_DAY ? at : issued.at(-EARLY_RENEWALS_PER_DAY)!.at + DAY_MS;
-  }
-
-  #askAt(now: number): number {
-    const { askAt }: Renewal = this.#life.renewal!;
-    return askAt > now + 1.1 * DAY_MS ? now : askAt; // written by a clock that was ahead
+    return renewAt(this.#life, this.#certificate!, this.#turn().at, now);
   }
 }
 

@@ -33,28 +33,13 @@ export function wildcardAbove(name: string): string | undefined {
   return dot <= 0 ? undefined : `*${name.slice(dot)}`;
 }
 
-export interface WildcardRules {
-  /** The node's own name. */
-  readonly ownName: string;
-  /** Of all names of the mesh, such as `tail1.ts.net`. */
-  readonly suffix: string;
-  /** The policy names this gateway for names of the whole mesh. */
-  readonly isSuffixAllowed: boolean;
-}
-
 /**
- * Why a wildcard must not be ordered: within the mesh it would speak for nodes of others, so it may only stand below the
- * node's own name. Domains outside the mesh are the operator's affair.
+ * Would this wildcard speak for nodes of others? Within the mesh only what is below the node's own name does not. Domains
+ * outside the mesh are the operator's affair.
  */
-export function wildcardRefusal(name: string, rules: WildcardRules): Fault | undefined {
-  if (!name.startsWith("*.")) return undefined;
-  const [base, own, suffix] = [name.slice(2), rules.ownName, rules.suffix].map(foldedName) as [string, string, string];
+export function isWildcardOfOthers(name: string, mesh: { readonly ownName: string; readonly suffix: string }): boolean {
+  if (!name.startsWith("*.") || mesh.suffix === "") return false;
+  const [base, own, suffix] = [name.slice(2), mesh.ownName, mesh.suffix].map(foldedName) as [string, string, string];
   const isBelow = (inner: string, outer: string): boolean => inner === outer || inner.endsWith(`.${outer}`);
-  // A wildcard of what is above the mesh covers it too: `*.ts.net` for the mesh `tail1.ts.net`.
-  const speaksForMesh = isBelow(base, suffix) || isBelow(suffix, base);
-  if (!speaksForMesh || (isBelow(base, own) && own !== suffix)) return undefined;
-  if (rules.isSuffixAllowed && isBelow(base, suffix)) return undefined;
-  return new Fault("CERT_WILDCARD", `Cannot order "${name}": it stands for names of other nodes`, {
-    hint: `Ask for "*.${own}", or let the policy name this gateway for the whole mesh.`,
-  });
+  return isBelow(base, suffix) && !(isBelow(base, own) && own !== suffix);
 }

@@ -65,6 +65,11 @@ const revoke = command("revoke <name>", [1, 1], async ([name = ""], io, client) 
   io.stdout(`Revoked the certificate for ${terminalText(name)}\n`);
 });
 
+const rollKey = command("roll-key <ca>", [1, 1], async ([authority = ""], io, client) => {
+  await client.rollAccountKey(authority);
+  io.stdout(`The account at ${terminalText(authority)} has a new key\n`);
+});
+
 const exported = command("export <name> <dir>", [2, 2], async ([name = "", folder = ""], io, client) => {
   const { key, chain } = await client.certificatePair(name, 0);
   await mkdir(folder, { recursive: true, mode: 0o700 });
@@ -115,6 +120,7 @@ export const certificateCommands: Readonly<Record<string, Run>> = {
   list,
   renew,
   revoke,
+  "roll-key": rollKey,
   export: exported,
   budget,
   doctor,

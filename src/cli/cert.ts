@@ -1,3 +1,4 @@
+import { systemRandom } from "../base/random.ts";
 import type { CertificateStatus } from "../certs/keeper.ts";
 import { certificateCommands } from "./cert-commands.ts";
 import { writeIfChanged } from "./cert-files.ts";
@@ -14,12 +15,14 @@ USAGE
   sallyport cert renew <name>         a new one now
   sallyport cert revoke <name>        tell the CA not to stand for it any longer
   sallyport cert export <name> <dir>  key and chain as files for another program
+  sallyport cert roll-key <ca>        a new key for our account there
   sallyport cert budget [--json]      what the CAs still allow
   sallyport cert doctor [<name>]      DNS records that keep others from getting one
 
 FLAGS
   --cert-file FILE         chain, "-" for standard output (default: NAME.crt, unless --key-file is given)
-  --key-file FILE          key, "-" for standard output   (default: NAME.key, unless --cert-file is given)
+  --key-file FILE          key, "-" for standard output; PKCS #12 with an empty password where it ends in .p12 or .pfx
+                            (default: NAME.key, unless --cert-file is given)
   --min-validity DURATION  renew if less is left, such as 720h
 `;
 const flags = { "cert-file": textFlag(), "key-file": textFlag(), "min-validity": durationFlag(0) };
@@ -55,11 +58,21 @@ export async function cert(args: readonly string[], io: CliIo, client: LocalClie
       say(`${isNew ? "Wrote public cert to" : "Public cert unchanged at"} ${terminalText(certFile)}\n`);
   }
   if (keyFile !== "") {
-    const isNew = await writeIfChanged(keyFile, pair.key, 0o600, io);
+    const isNew = await writeIfChanged(keyFile, await keyContent(keyFile, pair), 0o600, io);
     if (keyFile !== "-")
       say(`${isNew ? "Wrote private key to" : "Private key unchanged at"} ${terminalText(keyFile)}\n`);
   }
   return 0;
+}
+
+/** PKCS #12 by the name of the file, with an empty password, as upstream has it. */
+async function keyContent(
+  file: string,
+  pair: { readonly key: string; readonly chain: string },
+): Promise<string | Uint8Array> {
+  if (!/\.(?:p12|pfx)$/.test(file)) return pair.key;
+  const { pkcs12Of } = await import("../certs/pkcs12.ts");
+  return pkcs12Of(pair, systemRandom);
 }
 
 /** Before it is ordered for the first time: that cannot be taken back. */

@@ -1,7 +1,9 @@
+import { X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { createServer, type Server as HttpServer, type IncomingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { styleText } from "node:util";
 import { messageOf } from "../base/fault.ts";
 import { createLog } from "../base/log.ts";
@@ -12,7 +14,9 @@ import { MemoryCoordinationStore } from "../coordination/store/memory-store.ts";
 import { Gateway } from "../gateway/gateway.ts";
 import { type MeshFetch, meshFetch } from "../mesh/fetch.ts";
 import { MeshNode } from "../mesh/node.ts";
+import { Relay } from "../server/relay.ts";
 import { Server } from "../server/server.ts";
+import { findPebble, startDemoCa } from "./demo-ca.ts";
 import type { CliIo } from "./io.ts";
 
 const CAPABILITY = "example.com/cap/app";
@@ -24,13 +28,18 @@ const JOIN_TIMEOUT_MS = 20_000;
 const policy = (gateway: string): string => `// The demo's policy: who reaches the app, and what each may do there.
 {
   "hosts": { "app": "${gateway}" },
-  "tagOwners": { "tag:ci": ["alice@example.com"], "tag:gate": ["alice@example.com"] },
+  "tagOwners": { "tag:ci": ["alice@example.com"], "tag:gate": ["alice@example.com"], "tag:ingress": ["alice@example.com"] },
   "grants": [
     { "src": ["alice@example.com"], "dst": ["app"], "ip": ["tcp:443"],
       "app": { "${CAPABILITY}": [${JSON.stringify(ALICE_MAY)}] } },
     { "src": ["bob@example.com"], "dst": ["app"], "ip": ["tcp:443"],
       "app": { "${CAPABILITY}": [${JSON.stringify(BOB_MAY)}] } },
     { "src": ["tag:ci"], "dst": ["app"], "ip": ["tcp:443"] },
+  ],
+  // Who relays visitors from the Internet, and who may have some.
+  "nodeAttrs": [
+    { "target": ["tag:ingress"], "attr": ["sallyport.dev/ingress"] },
+    { "target": ["tag:gate"], "attr": ["funnel"] },
   ],
 }
 `;
@@ -76,14 +85,24 @@ export async function demo(words: readonly string[], io: CliIo): Promise<number>
     const backendPort = (backend.address() as AddressInfo).port;
     out(`  backend       http://127.0.0.1:${backendPort} (answers with the headers it received)`);
 
+    const pebble = findPebble(io.env["PATH"]);
     const server = await Server.open({
       store: new MemoryCoordinationStore(),
       state: memoryStore(),
       baseDomain: "demo.test",
+      // The server answers a CA's questions about its nodes' names.
+      ...(pebble === undefined
+        ? {}
+        : { publicZone: { zone: "demo.test", nameServer: "ns1.demo.test", address: "127.0.0.1", port: 0 } }),
       log,
     });
     closers.push(() => server.close());
     out(`  server        ${server.url} (coordination, DERP, STUN)`);
+    const ca = pebble === undefined ? undefined : await startDemoCa(pebble, `127.0.0.1:${server.publicZone!.port}`);
+    closers.push(() => ca?.close());
+    out(
+      `  certificates  ${ca === undefined ? "of the gateway's local CA" : `by ACME from a test CA, ${ca.directory}`}`,
+    );
     const { coordinator } = server;
     await coordinator.createUser({ login: "alice@example.com", displayName: "Alice Architect" }, "demo");
     await coordinator.createUser({ login: "bob@example.com", displayName: "Bob Builder" }, "demo");
@@ -102,6 +121,11 @@ export async function demo(words: readonly string[], io: CliIo): Promise<number>
       authKey: gatewayKey,
       hostname: "app",
       store: memoryStore(),
+      allowsLoopbackVisitors: true, // here even the Internet is on loopback
+      certificates:
+        ca === undefined
+          ? { authority: "internal" }
+          : { authority: { directory: ca.directory, caBundle: ca.caBundle } },
       log: log.with("gateway"),
     });
     closers.push(() => gateway.close());
@@ -111,6 +135,11 @@ export async function demo(words: readonly string[], io: CliIo): Promise<number>
     const address = gateway.node.addresses[0]!;
     out(`  gateway       https://${gateway.name} (${address})`);
     await server.setPolicy(policy(address), "demo");
+    const certificate = new X509Certificate((await gateway.certificates.certificate(gateway.name)).chain);
+    out(
+      `  certificate   ${certificate.subjectAltName?.replace("DNS:", "")}, by ${certificate.issuer.replace("CN=", "")}`,
+    );
+    const trusted = ca?.root ?? (await gateway.certificates.authority());
 
     const person = async (hostname: string, options: { user?: string; tags?: string[] }) => {
       const node = await MeshNode.open({
@@ -122,7 +151,7 @@ export async function demo(words: readonly string[], io: CliIo): Promise<number>
       });
       closers.push(() => node.close());
       await node.ready(signal);
-      const web = meshFetch({ dial: (to, how) => node.dial(to, how), ca: await gateway.certificates.authority() });
+      const web = meshFetch({ dial: (to, how) => node.dial(to, how), ca: trusted });
       closers.push(() => web.close());
       out(`  ${hostname.padEnd(13)} ${node.addresses[0]}`);
       return { node, fetch: web.fetch };
@@ -183,6 +212,27 @@ export async function demo(words: readonly string[], io: CliIo): Promise<number>
       tagged,
     );
 
+    title("5. A stranger calls from the Internet, through a relay that cannot read it");
+    const relay = await Relay.open({
+      ...common,
+      authKey: await key({ tags: ["tag:ingress"] }),
+      hostname: "ingress",
+      store: memoryStore(),
+      log: log.with("ingress"),
+      listeners: [{ address: "127.0.0.1", port: 0, publicPort: 443 }],
+    });
+    closers.push(() => relay.close());
+    const visit = await visitor(relay.ports[0]!, gateway.name, trusted);
+    check("nothing is public that nobody made public", (await visit()) === undefined);
+    const AllowFunnel = { [`${gateway.name}:443`]: true };
+    await gateway.setServeConfig({ ...nodeServeConfig(declared, gateway.name), AllowFunnel });
+    const isOpen = await within(JOIN_TIMEOUT_MS, async () => (await visit()) === 200);
+    const stranger = seen.at(-1)?.headers ?? {};
+    show(stranger);
+    check("the visitor arrived", isOpen);
+    check("as a visitor", stranger["tailscale-funnel-request"] === "?1", stranger);
+    check("and as nobody, whatever he claims", stranger["tailscale-user-login"] === undefined, stranger);
+
     const { path: way, latencyMs } = await alice.node.ping(gateway.name);
     title("The path");
     check(`alice reaches the gateway by ${way} in ${latencyMs.toFixed(1)} ms`, true);
@@ -205,6 +255,28 @@ export async function demo(words: readonly string[], io: CliIo): Promise<number>
   }
   for (const close of closers.reverse()) await close();
   return failures === 0 ? 0 : 1;
+}
+
+/** Asks as a stranger would who claims to be Alice: the status, or nothing where TLS is refused. */
+async function visitor(port: number, name: string, ca: string): Promise<() => Promise<number | undefined>> {
+  const { get } = await import("node:https");
+  const headers = { Host: name, "Tailscale-User-Login": "alice@example.com" };
+  return () =>
+    new Promise((resolve) => {
+      const asked = get({ host: "127.0.0.1", port, servername: name, ca, headers, agent: false }, (response) => {
+        response.resume().on("end", () => resolve(response.statusCode));
+      });
+      asked.on("error", () => resolve(undefined));
+    });
+}
+
+async function within(ms: number, isSo: () => Promise<boolean>): Promise<boolean> {
+  const end = performance.now() + ms;
+  while (performance.now() < end) {
+    if (await isSo()) return true;
+    await sleep(50);
+  }
+  return false;
 }
 
 const MOST_SHOWN = 160;

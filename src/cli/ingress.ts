@@ -22,6 +22,7 @@ const USAGE = `sallyport ingress: Funnel's public end, a node that brings visito
   --address IP          where visitors come in     (default: every address of this machine)
   --ports A,B           for TLS                    (default: 443,8443,10000)
   --http-port PORT      sends plain HTTP on to HTTPS, for public names alone; 0: not at all  (default: 80)
+  --trust-hostinfo      nodes are public by their own word: for Headscale, which has none (docs/funnel.md)
   --port PORT           UDP port of the tunnel     (default: any)
   --udp ffi|dgram       how UDP is spoken          (default: the fastest that works here)
   --log LEVEL           debug, info, warn or error (default: info)
@@ -42,6 +43,7 @@ export async function ingress(args: readonly string[], io: CliIo): Promise<numbe
         udp: { type: "string" },
         log: { type: "string" },
       },
+      "trust-hostinfo": { type: "boolean" },
       help: { type: "boolean", short: "h" },
     },
   });
@@ -65,13 +67,15 @@ export async function ingress(args: readonly string[], io: CliIo): Promise<numbe
   const authKey = await readAuthKey(values["auth-key"], io);
   const { Relay } = await import("../server/relay.ts");
   await using stack = new AsyncDisposableStack();
+  const ports = values.ports ?? "443,8443,10000";
   const relay = await Relay.open({
     controlUrl,
     store,
     log,
     hostname: values.hostname ?? "ingress",
     port: Number(values.port ?? 0),
-    listeners: listenersOf(values.address ?? "::", values.ports ?? "443,8443,10000", values["http-port"] ?? "80"),
+    listeners: listenersOf(values.address ?? "::", ports, values["http-port"] ?? "80"),
+    ...(values["trust-hostinfo"] === true ? { hostinfoPorts: ports.split(",").map(Number) } : {}),
     ...(udp === undefined ? {} : { udp }),
     ...(authKey === undefined ? {} : { authKey }),
     onAuthUrl: (url) => io.stderr(`\nTo authenticate, visit:\n\n\t${url}\n\n`),

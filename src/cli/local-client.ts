@@ -1,6 +1,7 @@
 import { type IncomingMessage, request } from "node:http";
 import { StringDecoder } from "node:string_decoder";
 import { decodeServeConfig, encodeServeConfig } from "../config/serve-document.ts";
+import type { ClientCertificate, DoorsDocument, Invitation } from "../gateway/door-admin.ts";
 import type {
   IpnStatus,
   MaskedPrefs,
@@ -108,6 +109,32 @@ export class LocalClient {
     }
   }
 
+  async doors(): Promise<DoorsDocument> {
+    return (await this.#json("GET", "doors")) as DoorsDocument;
+  }
+
+  async invite(door: string, name: string, seconds: number, isMany: boolean): Promise<Invitation> {
+    const query = new URLSearchParams({ door, name, seconds: String(seconds), many: String(isMany) });
+    return (await this.#json("POST", `doors/invite?${query}`)) as Invitation;
+  }
+
+  async inspect(port: number): Promise<string> {
+    return String(((await this.#json("POST", `inspector?port=${port}`)) as { url: unknown }).url);
+  }
+
+  async stopInspecting(): Promise<void> {
+    await this.#json("POST", "inspector/off");
+  }
+
+  async certifyGuest(door: string, name: string, seconds: number): Promise<ClientCertificate> {
+    const query = new URLSearchParams({ door, name, seconds: String(seconds) });
+    return (await this.#json("POST", `doors/certify?${query}`)) as ClientCertificate;
+  }
+
+  async revokeGuest(id: string): Promise<void> {
+    await this.#json("POST", `doors/revoke?id=${encodeURIComponent(id)}`);
+  }
+
   certificates(): Promise<unknown> {
     return this.#json("GET", "certificates");
   }
@@ -122,6 +149,10 @@ export class LocalClient {
 
   async revokeCertificate(name: string): Promise<void> {
     await this.#json("POST", `certificates/revoke?name=${encodeURIComponent(name)}`);
+  }
+
+  async rollAccountKey(authority: string): Promise<void> {
+    await this.#json("POST", `certificates/roll-key?name=${encodeURIComponent(authority)}`);
   }
 
   async certificateAdvice(name: string): Promise<string> {

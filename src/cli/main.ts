@@ -20,6 +20,8 @@ const clientCommands: Readonly<Record<string, () => Promise<ClientCommand>>> = {
   up: async () => (await import("./connection.ts")).up,
   down: async () => (await import("./connection.ts")).down,
   logout: async () => (await import("./connection.ts")).logout,
+  inspect: async () => (await import("./inspect.ts")).inspect,
+  doors: async () => (await import("./doors.ts")).doors,
   set: async () => (await import("./set.ts")).set,
   netcheck: async () => (await import("./netcheck.ts")).netcheck,
   bugreport: async () => (await import("./bugreport.ts")).bugreport,

@@ -30,7 +30,9 @@ export async function policy(args: readonly string[], io: CliIo): Promise<number
     return 0;
   }
   if (file === undefined || rest.length > 0) throw new CliExit(USAGE, 2);
-  const text = await readFile(file, "utf8");
+  const text = await readFile(file, "utf8").catch((thrown: NodeJS.ErrnoException) => {
+    throw new CliExit(`Cannot read "${file}": ${thrown.code ?? thrown.message}, wanted a policy file`, 2);
+  });
   try {
     return answerTo(text, file, io, { verb, source, target, ...values });
   } catch (thrown) {

@@ -5,11 +5,14 @@ import { Fault, messageOf } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 import { memoryStore } from "../base/store.ts";
 import { authorityOf, type CertificatesConfig, pathsOfKeys } from "../config/certificates.ts";
-import { mountRules, nodeServeConfig } from "../config/node-serve-config.ts";
+import { filesOfDoors } from "../config/doors.ts";
+import { advertisedServices, mountRules, nodeServeConfig, type Place } from "../config/node-serve-config.ts";
 import { readServices, type ServicesConfig } from "../config/services.ts";
 import { GatewayAdmin } from "../gateway/admin.ts";
+import { openDoors } from "../gateway/doors.ts";
 import { Gateway } from "../gateway/gateway.ts";
 import { openLocalApi } from "../gateway/localapi/index.ts";
+import type { Door } from "../proxy/doors/door.ts";
 import { readAuthKey } from "./auth-key.ts";
 import { exitOnCrash } from "./crash.ts";
 import type { CliIo } from "./io.ts";
@@ -33,6 +36,7 @@ const USAGE = `sallyport run: a gateway that joins a mesh and serves
   --port PORT           UDP port of the tunnel      (default: any)
   --trust-ingress A,B   tags and node keys that may deliver Funnel visitors, where the server cannot say so (Headscale)
   --udp ffi|dgram       how UDP is spoken           (default: the fastest that works here)
+  --inspect             keep the last requests and print an address where they can be looked at (docs/inspector.md)
   --log LEVEL           debug, info, warn or error  (default: info)
 `;
 
@@ -52,6 +56,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       port: { type: "string" },
       "trust-ingress": { type: "string" },
       udp: { type: "string" },
+      inspect: { type: "boolean" },
       log: { type: "string" },
       help: { type: "boolean", short: "h" },
     },
@@ -79,7 +84,10 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   const settingsOf = (file: CertificatesConfig): CertificatesConfig =>
     authority === undefined ? file : { ...file, authority };
   // A bad file is told before anything is joined.
-  const certificates = settingsOf(values.config === undefined ? {} : (await readServices(values.config)).certificates);
+  const declared = values.config === undefined ? undefined : await readServices(values.config);
+  const certificates = settingsOf(declared?.certificates ?? {});
+  const doorsOf: DoorsOf = ({ doors }) =>
+    openDoors(doors, io.env, (secret) => log.warn("doors.secret_readable", { file: secret, wanted: "mode 0600" }));
   await using stack = new AsyncDisposableStack();
   const socketPath = values.socket ?? defaultSocketPath(io.env);
   const keyFile = values["auth-key"]?.startsWith("file:") === true ? [values["auth-key"].slice("file:".length)] : [];
@@ -96,7 +104,11 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       ...(values.config === undefined ? [] : [values.config]),
       ...keyFile,
       ...pathsOfKeys(certificates),
+      ...filesOfDoors(declared?.doors ?? {}),
     ],
+    ...(declared === undefined
+      ? {}
+      : { doors: await doorsOf(declared), rulesOf: (place: Place) => mountRules(declared, place) }),
     certificates,
     ...(state === "mem:" ? {} : { certificateFolder: path.join(state, "certs") }),
     ...(authKey === undefined ? {} : { authKey }),
@@ -107,7 +119,9 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   const backend = new GatewayAdmin(gateway);
   const localApi = await openLocalApi({ socketPath, backend, log });
   stack.defer(() => localApi.close());
-  if (values.config !== undefined) stack.defer(await declareServices(gateway, values.config, settingsOf, log));
+  if (values.config !== undefined)
+    stack.defer(await declareServices(gateway, values.config, { settingsOf, doorsOf }, log));
+  if (values.inspect === true) io.stderr(`\nRequests, in one browser: ${await gateway.inspection.invite()}\n\n`);
   log.info("gateway.started", { controlUrl, socketPath, ...gateway.node.means });
   await ended(io.signal);
   log.info("gateway.draining");
@@ -115,11 +129,13 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   return 0;
 }
 
+type DoorsOf = (services: ServicesConfig) => Promise<readonly Door[]>;
+
 /** What the file says is served, and again after SIGHUP; a file that has become bad changes nothing (CF-2). */
 async function declareServices(
   gateway: Gateway,
   file: string,
-  settingsOf: (file: CertificatesConfig) => CertificatesConfig,
+  { settingsOf, doorsOf }: { settingsOf: (file: CertificatesConfig) => CertificatesConfig; doorsOf: DoorsOf },
   log: Log,
 ): Promise<() => void> {
   const read = async (): Promise<ServicesConfig> => {
@@ -132,11 +148,17 @@ async function declareServices(
     for (const warning of services.warnings) log.warn("config.warning", { file, warning });
   };
   const declare = (): void =>
-    gateway.declare(nodeServeConfig(services, gateway.name), (place) => mountRules(services, place));
+    gateway.declare(
+      nodeServeConfig(services, gateway.name),
+      (place) => mountRules(services, place),
+      advertisedServices(services),
+    );
   const reload = (): void => {
-    read().then(
-      (next) => {
+    const opened = read().then(async (next) => [next, await doorsOf(next)] as const);
+    opened.then(
+      ([next, doors]) => {
         services = next;
+        gateway.gatekeeper.setDoors(doors); // before the mounts that they guard
         gateway.certificates.configure(settingsOf(next.certificates));
         declare();
         log.info("config.reloaded", { file });

@@ -1,4 +1,5 @@
 import { byUtf8 } from "../config/serve-document.ts";
+import { publicNameClaims } from "../wire/funnel.ts";
 import type { IpnStatus } from "../wire/ipn.ts";
 import type { HttpHandler, ServeConfig, TcpPortHandler, WebServerConfig } from "../wire/serve-config.ts";
 import type { ServeChange } from "./serve-args.ts";
@@ -156,6 +157,20 @@ export function funnelWarnings(config: ServeConfig): readonly string[] {
   return Object.entries(config.AllowFunnel ?? {})
     .filter(([key, isOn]) => isOn && config.TCP?.[splitKey(key).port] === undefined)
     .map(([key]) => `Warning: funnel=on for ${terminalText(key)}, but no serve config`);
+}
+
+/** Public by our configuration, but no visitor is brought here: where the network says which names it routes to us (FN-9). */
+export function unroutedWarnings(config: ServeConfig, status: IpnStatus): readonly string[] {
+  const routed = publicNameClaims(status.Self.CapMap);
+  if (routed.length === 0) return []; // another server, or it has not heard of us yet
+  const isRouted = ({ host, port }: { host: string; port: string }): boolean =>
+    routed.some(({ name, ports }) => name === host && ports.includes(Number(port)));
+  return Object.entries(config.AllowFunnel ?? {})
+    .filter(([key, isOn]) => isOn && !isRouted(splitKey(key)))
+    .map(
+      ([key]) =>
+        `Warning: visitors of ${terminalText(key)} are not brought here: the network's policy gives it to nobody or to another node`,
+    );
 }
 
 function splitKey(key: string): { readonly host: string; readonly port: string } {

@@ -8,7 +8,7 @@ import { AnswerRefusal, type LocalClient } from "./local-client.ts";
 import { stateRefusal } from "./node-state.ts";
 import { parseServeArgs, type ServeChange, tryHelp } from "./serve-args.ts";
 import { applyOff, applySet, type KindOfPath, mountsToRemove, withoutFunnel } from "./serve-change.ts";
-import { funnelWarnings, nodeName, statusText, successMessage } from "./serve-text.ts";
+import { funnelWarnings, nodeName, statusText, successMessage, unroutedWarnings } from "./serve-text.ts";
 import { terminalLines, terminalText } from "./terminal-text.ts";
 import { serveUsage } from "./usage.ts";
 
@@ -56,7 +56,7 @@ async function printStatus(asJson: boolean, io: CliIo, client: LocalClient): Pro
   }
   const status = await client.status({ peers: false });
   io.stdout(statusText(config, status));
-  for (const warning of funnelWarnings(config)) io.stderr(`${warning}\n`);
+  for (const warning of [...funnelWarnings(config), ...unroutedWarnings(config, status)]) io.stderr(`${warning}\n`);
   return 0;
 }
 

@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import type { NodeView } from "../coordination/coordinator.ts";
 import type { LogEntry, User } from "../coordination/records.ts";
+import type { ServiceView } from "../coordination/services.ts";
 import { CliExit, type CliIo } from "./io.ts";
 import type { ServerClient } from "./server-client.ts";
 import type { ServerValues } from "./server-flags.ts";
@@ -10,6 +11,7 @@ import {
   nodeLine,
   nodeTable,
   type OwnedKey,
+  serviceTable,
   userLine,
   userTable,
   type WaitingLogin,
@@ -135,6 +137,18 @@ const COMMANDS: Readonly<Record<string, AdminCommand>> = {
     words: [2, 2],
     call: (_, [node, name]) => aboutNode("nodes.rename", { node, name }),
   },
+  "nodes release": {
+    usage: "NAME",
+    words: [1, 1],
+    call: (_, [name]) => ({
+      verb: "nodes.release",
+      args: { name },
+      shown: ({ isReleased }: { readonly isReleased: boolean }) =>
+        isReleased
+          ? `Anybody may have ${terminalText(name ?? "")} now.\n`
+          : `${terminalText(name ?? "")} does not rest.\n`,
+    }),
+  },
   "nodes tag": {
     usage: "NODE tag:a,tag:b",
     words: [2, 2],
@@ -149,6 +163,35 @@ const COMMANDS: Readonly<Record<string, AdminCommand>> = {
     usage: "NODE 10.1.0.0/24,0.0.0.0/0|none",
     words: [2, 2],
     call: (_, [node, routes]) => aboutNode("nodes.routes", { node, routes: routes === "none" ? [] : list(routes) }),
+  },
+  "services list": {
+    usage: "",
+    words: [0, 0],
+    call: () => ({ verb: "services.list", shown: (services: readonly ServiceView[]) => serviceTable(services) }),
+  },
+  "services create": {
+    usage: "svc:NAME",
+    words: [1, 1],
+    call: (_, [name]) => ({
+      verb: "services.create",
+      args: { name },
+      shown: ({ ipv4, ipv6 }: ServiceView) => `${terminalText(name!)} has the addresses ${ipv4} and ${ipv6}.\n`,
+    }),
+  },
+  "services delete": {
+    usage: "svc:NAME",
+    words: [1, 1],
+    call: (_, [name]) => gone("services.delete", { name }, name),
+  },
+  "services approve": {
+    usage: "svc:NAME NODE",
+    words: [2, 2],
+    call: (_, [name, node]) => aboutNode("services.approve", { name, node }),
+  },
+  "services revoke": {
+    usage: "svc:NAME NODE",
+    words: [2, 2],
+    call: (_, [name, node]) => aboutNode("services.approve", { name, node, isApproved: false }),
   },
   "policy get": {
     usage: "",

@@ -1,5 +1,6 @@
 import type { AuthKeyView, NodeView } from "../coordination/coordinator.ts";
 import type { LogEntry, User } from "../coordination/records.ts";
+import type { ServiceView } from "../coordination/services.ts";
 import type { Hostinfo } from "../wire/tailcfg.ts";
 import { table } from "./table.ts";
 import { terminalText } from "./terminal-text.ts";
@@ -99,6 +100,19 @@ export function waitingTable(logins: readonly WaitingLogin[]): string {
       hostinfo.OS ?? "-",
       nodeKey.slice(-16),
       minute(created),
+    ]),
+  );
+}
+
+export function serviceTable(services: readonly ServiceView[]): string {
+  const word = (isApproved: boolean, isActive: boolean): string =>
+    isApproved ? (isActive ? "" : " (away)") : " (needs approval)";
+  return table(
+    ["NAME", "ADDRESS", "HOSTS"],
+    services.map(({ name, ipv4, hosts }) => [
+      name,
+      ipv4 === "" ? "not created" : ipv4,
+      hosts.map(({ node, isApproved, isActive }) => `${node}${word(isApproved, isActive)}`).join(", ") || "-",
     ]),
   );
 }

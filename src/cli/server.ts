@@ -1,9 +1,6 @@
 import { readFile } from "node:fs/promises";
-import { isIPv6 } from "node:net";
 import path from "node:path";
-import { parseAddressPort } from "../base/address.ts";
 import type { OidcOptions } from "../server/oidc-provider.ts";
-import type { PublicZoneOptions } from "../server/public-zone.ts";
 import { exitOnCrash } from "./crash.ts";
 import { CliExit, type CliIo } from "./io.ts";
 import { programLog } from "./program-log.ts";
@@ -12,25 +9,31 @@ import { backup, restore } from "./server-backup.ts";
 import { ServerClient } from "./server-client.ts";
 import { dns } from "./server-dns.ts";
 import { parseServerArgs, type ServerValues } from "./server-flags.ts";
+import { ingressOf } from "./server-ingress.ts";
 import { wireGuard } from "./server-wireguard.ts";
+import { publicZoneOf } from "./server-zone.ts";
 
 const USAGE = `sallyport server: coordination, DERP and STUN in one process
 
   sallyport server [--state DIR] [--address IP] [--port N] [--derp-port N] [--stun-port N]
                    [--url URL] [--domain NAME] [--policy FILE] [--log LEVEL]
-                   [--dns-zone ZONE --dns-ns NAME[=IP,IP] [--dns-listen IP[:PORT]]]
+                   [--dns-zone ZONE --dns-ns NAME[=IP,IP] [--dns-listen IP[:PORT]] [--dns-caa VALUE]]
+                   [--https-listen [IP:]443 [--cert-authority CA] [--cert-authority-bundle FILE] [--acme-http 80]]
+                   [--ingress-ports 443,8443 [--ingress-address IP] [--ingress-http-port 80]
+                    [--tls-cert FILE --tls-key FILE]] [--ingress-addresses IP,IP]
                    [--oidc-issuer URL --oidc-client-id ID --oidc-client-secret file:PATH [--oidc-domains a.com,b.org]]
   sallyport server users list | create LOGIN [--name TEXT] [--picture URL] [--role ROLE] | set LOGIN … | delete LOGIN
                          | role LOGIN owner|admin|it-admin|network-admin|billing-admin|auditor|member
   sallyport server keys list | create [--user LOGIN] [--tags tag:a,tag:b] [--reusable] [--ephemeral] [--expiry 12h]
                         [--preapproved] | expire ID
   sallyport server nodes list | waiting | approve ID --user LOGIN | reject ID | expire NODE | delete NODE
-                         | rename NODE NAME | tag NODE tag:a,tag:b | assign NODE --user LOGIN
+                         | rename NODE NAME | release NAME | tag NODE tag:a,tag:b | assign NODE --user LOGIN
                          | routes NODE 10.1.0.0/24,0.0.0.0/0 | attr NODE custom:tier=prod custom:old=
                          | approval on|off (do new devices need one?) | approve NODE
   sallyport server wireguard list | remove NODE
                              | add NAME --user LOGIN --gateway NODE [--gateway NODE] [--public-key KEY]
                                    [--endpoint NODE=HOST:PORT] [--expiry 180d]
+  sallyport server services list | create svc:NAME | delete svc:NAME | approve svc:NAME NODE | revoke svc:NAME NODE
   sallyport server dns show | nameservers 1.1.1.1,9.9.9.9|none | override on|off | search a.example,b.example|none
                        | split DOMAIN 10.0.0.53|none|off | record add NAME ADDRESS | record remove NAME [ADDRESS]
                        | magic on|off
@@ -73,13 +76,17 @@ async function serve(values: ServerValues, state: string, socketPath: string, io
   const { SqliteCoordinationStore } = await import("../coordination/store/sqlite-store.ts");
   const { Server } = await import("../server/server.ts");
   const { openAdminApi } = await import("../server/admin-api.ts");
+  const { ownCertificateOf } = await import("./server-certificate.ts");
   const log = programLog(values.log);
   exitOnCrash(log);
   await using stack = new AsyncDisposableStack();
+  const certificate = await ownCertificateOf(values, path.join(state, "certs"), log.with("certificates"));
+  stack.defer(async () => certificate?.close());
+  const { publicZone: zone } = publicZoneOf(values);
   const running = await Server.open({
     state: await directoryStore(state, log),
     store: await SqliteCoordinationStore.open(path.join(state, "server.db")),
-    baseDomain: values.domain ?? "mesh.internal",
+    baseDomain: values.domain ?? values["dns-zone"]?.toLowerCase().replace(/\.$/, "") ?? "mesh.internal",
     port: Number(values.port ?? 8080),
     derpPort: Number(values["derp-port"] ?? 8443),
     stunPort: Number(values["stun-port"] ?? 3478),
@@ -87,7 +94,9 @@ async function serve(values: ServerValues, state: string, socketPath: string, io
     ...(values.address === undefined ? {} : { address: values.address }),
     ...(values.url === undefined ? {} : { serverUrl: values.url }),
     ...(values.policy === undefined ? {} : { policy: await readFile(values.policy, "utf8") }),
-    ...publicZoneOf(values),
+    ...(zone === undefined ? {} : { publicZone: { ...zone, ...(certificate && { records: certificate.records }) } }),
+    ...(certificate === undefined ? {} : { https: certificate.https }),
+    ...(await ingressOf(values)),
     ...(await oidcOf(values)),
   }).catch(async (thrown: unknown) => {
     throw values.policy === undefined ? thrown : (await import("./policy.ts")).placed(thrown, values.policy);
@@ -95,30 +104,14 @@ async function serve(values: ServerValues, state: string, socketPath: string, io
   stack.defer(() => running.close());
   const admin = await openAdminApi({ socketPath, server: running, log: log.with("admin") });
   stack.defer(() => admin.close());
+  await certificate?.start();
+  const { publicZone } = running;
+  if (publicZone !== undefined) log.info("zone.started", { zone: values["dns-zone"], port: publicZone.port });
   log.info("server.started", { url: running.url, socketPath });
   if (!io.signal.aborted) {
     await new Promise<void>((resolve) => io.signal.addEventListener("abort", () => resolve(), { once: true }));
   }
   return 0;
-}
-
-function publicZoneOf(values: ServerValues): { publicZone?: PublicZoneOptions } {
-  const { "dns-zone": zone, "dns-listen": listen = values.address ?? "127.0.0.1", "dns-ns": server } = values;
-  if (zone === undefined) {
-    if (server === undefined && values["dns-listen"] === undefined) return {};
-    throw new CliExit("Cannot use --dns-ns or --dns-listen alone: wanted --dns-zone ZONE", 2);
-  }
-  const at = parseAddressPort(listen) ?? parseAddressPort(`${isIPv6(listen) ? `[${listen}]` : listen}:53`);
-  const [nameServer = "", addresses] = server?.split("=") ?? [];
-  if (at === undefined) throw new CliExit(`Cannot use --dns-listen "${listen}": wanted IP or IP:PORT`, 2);
-  if (nameServer === "")
-    throw new CliExit("Cannot use --dns-zone: wanted --dns-ns NAME, as in the zone's NS record", 2);
-  return {
-    publicZone: {
-      ...{ zone, nameServer, ...at },
-      ...(addresses === undefined ? {} : { nameServerAddresses: addresses.split(",") }),
-    },
-  };
 }
 
 /** The secret comes from a file: process arguments are public. */

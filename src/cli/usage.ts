@@ -9,6 +9,8 @@ COMMANDS
   serve     Serve a local server, files or text to the mesh
   funnel    Serve to the internet
   status    Show this node, its peers and their state
+  inspect   Look at the last requests on a local page
+  doors     Show doors before what is served, invite guests, end sessions
   whois     Show who is behind an address of the mesh
   whoami    Show what others see of this node
   ping      Ping a node and show the path

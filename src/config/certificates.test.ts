@@ -44,6 +44,18 @@ describe("names of the operator's own", () => {
     ]);
   });
 
+  test("what is open to the Internet is open under each name, wildcards too", () => {
+    const funnel = (text: string): readonly string[] =>
+      Object.keys(nodeServeConfig(endpoint(`"tcp:443":{"funnel":true,${text}}`), NAME).AllowFunnel ?? {});
+    expect(funnel(`"target":"text:x","hosts":["a.example.com","*.b.example.com"]`)).toEqual([
+      "gw.tail.test:443",
+      "a.example.com:443",
+      "*.b.example.com:443",
+    ]);
+    expect(funnel(`"hosts":{"a.example.com":"text:x"}`)).toEqual(["a.example.com:443"]);
+    expect(funnel(`"target":"text:x"`)).toEqual(["gw.tail.test:443"]);
+  });
+
   test("TLS that ends here for TCP may be for one such name", () => {
     const config = endpoint(
       `"tcp:5432":{"listen":"tls-terminated-tcp","target":"tcp://localhost:5432","hosts":["db.example.com"]}`,
@@ -132,7 +144,7 @@ test("a whole section", () => {
     wildcards: ["apps.example.com"],
     keyType: "ecdsa",
     resolvers: ["9.9.9.9", "[2620:fe::fe]:53"],
-    files: ["/etc/certs", "/etc/one.pem"],
+    files: ["/etc/certs", { certificate: "/etc/one.crt", key: "/etc/one.key" }],
     store: "postgres://gate@db.example.com/certs",
   };
   expect(read(`"certificates":${JSON.stringify(certificates)}`).certificates).toEqual(certificates);

@@ -35,7 +35,8 @@ export function pathsOfKeys({
   files = [],
   store,
 }: CertificatesConfig): readonly string[] {
-  const places: (string | undefined)[] = [store, ...files];
+  const places: (string | undefined)[] = [store];
+  for (const one of files) places.push(...(typeof one === "string" ? [one] : Object.values(one)));
   for (const one of [authority, second]) if (typeof one === "object") places.push(one.externalAccount?.hmacKey);
   for (const one of challenges) places.push(...Object.values(one).filter((value) => typeof value === "string"));
   return places.flatMap((place) => {
@@ -145,7 +146,9 @@ export const certificatesSchema: z.ZodType<CertificatesConfig> = z.strictObject(
     .array(z.string().regex(/^[0-9a-f.:[\]]+$/i, "found no IP address"))
     .min(1)
     .optional(),
-  files: z.array(absolutePath).optional(),
+  files: z
+    .array(z.union([absolutePath, z.strictObject({ certificate: absolutePath, key: absolutePath.optional() })]))
+    .optional(),
   store: z
     .string()
     .regex(/^(?:\/|file:\/|env:[A-Za-z_]|postgres(?:ql)?:\/\/)/, "found no folder and no PostgreSQL address")
@@ -208,6 +211,12 @@ interface ZoneApi {
   readonly api?: string | undefined;
 }
 
+export interface CertificateFiles {
+  readonly certificate: string;
+  /** Absent = in the same file. */
+  readonly key?: string | undefined;
+}
+
 export interface NamedCertificate {
   readonly with?: readonly string[] | undefined;
   readonly authority?: "internal" | undefined;
@@ -232,8 +241,8 @@ export interface CertificatesConfig {
   readonly keyType?: "ecdsa" | "rsa" | undefined;
   /** Recursive resolvers that see public DNS; absent = those of this machine. */
   readonly resolvers?: readonly string[] | undefined;
-  /** Certificates of the operator's own: PEM files and folders. */
-  readonly files?: readonly string[] | undefined;
+  /** Certificates of the operator's own: folders, and pairs of PEM files. */
+  readonly files?: readonly (string | CertificateFiles)[] | undefined;
   /** A folder, a PostgreSQL address, or where such an address is written. */
   readonly store?: string | undefined;
 }

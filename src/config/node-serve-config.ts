@@ -6,10 +6,28 @@ const HTTPS_PORT = 443;
 
 /** What the node itself serves, as the document that the proxy and the local admin interface know. */
 export function nodeServeConfig(config: ServicesConfig, name: string): ServeConfig {
+  const suffix = name.slice(name.indexOf(".") + 1);
+  const services = [...config.services].flatMap(([service, { endpoints }]) => {
+    if (endpoints === "tun") return [];
+    const { AllowFunnel: _, ...own } = listeners(endpoints, `${service.slice("svc:".length)}.${suffix}`);
+    return [[service, own] as const];
+  });
+  const own = listeners(config.node, name);
+  return services.length === 0 ? own : { ...own, Services: Object.fromEntries(services) };
+}
+
+/** Names of the services that are to be hosted. */
+export function advertisedServices({ services }: ServicesConfig): readonly string[] {
+  return [...services].flatMap(([name, { endpoints, advertised }]) =>
+    advertised && endpoints !== "tun" ? [name] : [],
+  );
+}
+
+function listeners(endpoints: readonly Endpoint[], name: string): ServeConfig {
   const ports: Record<string, TcpPortHandler> = {};
   const web: Record<string, WebServerConfig> = {};
   const funnel: Record<string, boolean> = {};
-  for (const one of config.node) {
+  for (const one of endpoints) {
     for (let port = one.ports.first; port <= one.ports.last; port += 1) {
       const offset = port - one.ports.first;
       if (one.listen === "https" || one.listen === "http") {
@@ -28,7 +46,7 @@ export function nodeServeConfig(config: ServicesConfig, name: string): ServeConf
         for (const [host] of sitesOf(one, name))
           web[`${host}:80`] = { Handlers: { "/": { Redirect: https(host, port) } } };
       }
-      if (one.funnel) funnel[`${name}:${port}`] = true;
+      if (one.funnel) for (const host of publicHosts(one, name)) funnel[`${host}:${port}`] = true;
     }
   }
   return {
@@ -41,6 +59,12 @@ export function nodeServeConfig(config: ServicesConfig, name: string): ServeConf
 /** By name: the node's own, where it has content, and the operator's. */
 function sitesOf(endpoint: Endpoint, name: string): readonly (readonly [host: string, mounts: Mounts])[] {
   return [...(endpoint.mounts.size > 0 ? [[name, endpoint.mounts] as const] : []), ...endpoint.hosts];
+}
+
+/** What visitors from the Internet may ask for: each name, or wildcard, that something is served under. */
+function publicHosts(endpoint: Endpoint, name: string): readonly string[] {
+  const hosts = [...endpoint.hosts.keys()];
+  return endpoint.mounts.size > 0 || hosts.length === 0 ? [name, ...hosts] : hosts;
 }
 
 /** Method and body stay what they are (RFC 9110 section 15.4.9). */
@@ -92,7 +116,9 @@ export interface Place {
 export function mountRules(config: ServicesConfig, { port, name, mount }: Place): MountRules | undefined {
   const endpoint = config.node.find(({ ports }) => ports.first <= port && port <= ports.last);
   const wildcard = `*${name.slice(name.indexOf("."))}`;
-  return (endpoint?.hosts.get(name) ?? endpoint?.hosts.get(wildcard) ?? endpoint?.mounts)?.get(mount)?.rules;
+  const mounts = endpoint?.hosts.get(name) ?? endpoint?.hosts.get(wildcard) ?? endpoint?.mounts;
+  const door = endpoint?.door; // what was mounted beside the file by a command is behind it, too
+  return mounts?.get(mount)?.rules ?? (door === undefined ? undefined : { door });
 }
 
 /** Names of the operator's own that are served with TLS, in the order of the file. */

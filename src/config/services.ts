@@ -3,7 +3,11 @@ import { z } from "zod";
 import { Fault, messageOf } from "../base/fault.ts";
 import { type Hujson, parseHujson } from "../base/hujson.ts";
 import { type CertificatesConfig, certificatesSchema, isCertificateName } from "./certificates.ts";
+import { checkDoors, type DoorsConfig, doorsSchema } from "./doors.ts";
 import { parseSource, parseTarget, type SourcePorts, type Target } from "./endpoints.ts";
+import { type GivenRules, inherited, type MountRules, rulesOf, rulesSchema } from "./mount-rules.ts";
+
+export type { MountRules } from "./mount-rules.ts";
 
 /** The one version of the format (upstream `ipn/conffile/serveconf.go`). */
 const VERSION = "0.0.1";
@@ -11,14 +15,6 @@ const MAX_PORTS = 1024;
 const LISTED = "docs/services-file.md lists every member";
 
 const caps = z.array(z.string());
-const LARGEST_BODY_BYTES = 2 ** 40;
-/** What a mount asks beyond upstream's configuration. */
-const rulesSchema = {
-  crossSite: z.enum(["pass", "deny"]).optional(),
-  otherNames: z.array(z.string().regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/, "found no header name")).optional(),
-  onOtherName: z.enum(["drop", "reject"]).optional(),
-  bodyBytes: z.number().int().min(0).max(LARGEST_BODY_BYTES).optional(),
-};
 const mountSchema = z.union([
   z.string(),
   z.strictObject({ target: z.string(), acceptAppCaps: caps.optional(), ...rulesSchema }),
@@ -44,6 +40,7 @@ const endpointSchema = z.strictObject({
 const fileSchema = z.strictObject({
   version: z.literal(VERSION),
   certificates: certificatesSchema.optional(),
+  doors: doorsSchema.optional(),
   node: z.strictObject({ endpoints: z.record(z.string(), z.union([z.string(), endpointSchema])) }).optional(),
   services: z
     .record(
@@ -55,18 +52,6 @@ const fileSchema = z.strictObject({
 
 type Listen = "https" | "http" | "tcp" | "tls-terminated-tcp";
 type Path = readonly (string | number)[];
-
-/** What becomes of requests that a mount would rather not see; absent = as upstream. */
-export interface MountRules {
-  /** Requests that another site's page makes with the caller's identity. */
-  readonly crossSite?: "pass" | "deny";
-  /** Header names with other characters than letters, digits and dashes that may pass. */
-  readonly otherNames?: readonly string[];
-  /** What becomes of a request with any other such name. */
-  readonly onOtherName?: "drop" | "reject";
-  /** Longest body of a request. */
-  readonly bodyBytes?: number;
-}
 
 export interface Mount {
   readonly target: Target;
@@ -86,6 +71,8 @@ export interface Endpoint {
   readonly hosts: ReadonlyMap<string, Mounts>;
   /** Plain HTTP on port 80 leads here. */
   readonly redirectHttp: boolean;
+  /** The door before whatever is mounted here by other means than the file, too. */
+  readonly door?: string;
   readonly proxyProtocol: number;
   readonly funnel: boolean;
 }
@@ -94,7 +81,8 @@ export interface Endpoint {
 export interface ServicesConfig {
   readonly node: readonly Endpoint[];
   readonly certificates: CertificatesConfig;
-  /** `svc:` entries: checked, and waiting for an address that only the network's administrator can give. */
+  readonly doors: DoorsConfig;
+  /** `svc:` entries: hosted once the network's administrator has given them addresses. */
   readonly services: ReadonlyMap<
     string,
     { readonly endpoints: readonly Endpoint[] | "tun"; readonly advertised: boolean }
@@ -141,11 +129,16 @@ export function parseServices(text: string, file: string): ServicesConfig {
       endpoints: endpoints(service.endpoints, path, fail, warnings),
       advertised: service.advertised ?? true,
     });
-    warnings.push(`${name} waits for an address: an administrator of the network approves services`);
+    if (found.get(name)?.endpoints === "tun")
+      warnings.push(`${name} is left out: TUN is for hosts with a kernel interface`);
   }
-  const { certificates = {} } = read.data;
+  const { certificates = {}, doors = {} } = read.data;
   checkCertificates(certificates, fail);
-  return { node: nodeEndpoints, services: found, certificates, warnings };
+  const raws = Object.entries(node?.endpoints ?? {}).map(
+    ([key, raw], i) => [key, raw, nodeEndpoints[i]!.listen] as const,
+  );
+  warnings.push(...checkDoors(doors, raws, fail));
+  return { node: nodeEndpoints, services: found, certificates, doors, warnings };
 }
 
 /** `svc:` and one DNS label (upstream `tailcfg.ServiceName.Validate`). */
@@ -188,6 +181,7 @@ function nearest(issues: readonly z.core.$ZodIssue[], base: Path): [path: Path, 
     const object = branches.find((branch) => branch[0]?.code !== "invalid_type" || branch[0].path.length > 0);
     return nearest(object ?? branches[0] ?? [], path);
   }
+  if (issue.code === "invalid_key") return [path, issue.issues[0]?.message ?? issue.message];
   if (issue.code === "unrecognized_keys") {
     const key = issue.keys[0] ?? "";
     return [[...path, key], `found unknown member "${key}"`, LISTED];
@@ -244,7 +238,8 @@ function endpoint(ports: SourcePorts, value: RawEndpoint, at: Path, fail: Fail, 
     const mounts = new Map([["/", { target: only, acceptAppCaps: [], rules: {} }]]);
     return { ports, listen: impliedListener(only), mounts, hosts: NO_HOSTS, redirectHttp: false, ...PLAIN };
   }
-  const content = (given: RawContent, where: Path): Mounts => contentOf(given, where, target, fail);
+  const content = (given: RawContent, where: Path): Mounts =>
+    contentOf({ ...inherited(value as GivenRules), ...given }, where, target, fail);
   const mounts = content(value, at);
   const hosts = new Map<string, Mounts>();
   for (const [host, one] of hostsOf(value.hosts)) {
@@ -279,9 +274,11 @@ function endpoint(ports: SourcePorts, value: RawEndpoint, at: Path, fail: Fail, 
     fail([...at, "acceptAppCaps"], "found capabilities on a TCP listener, which has no headers");
   }
   const funnel = value.funnel ?? false;
-  if (funnel) warnings.push(`${at.map(String).join(" / ")}: open to the internet, without login`);
+  const isGuarded = [mounts, ...hosts.values()].every((own) => [...own.values()].every(({ rules }) => rules.door));
+  if (funnel && !isGuarded) warnings.push(`${at.map(String).join(" / ")}: open to the internet, without login`);
   const redirectHttp = value.redirectHttp ?? false;
-  return { ports, listen, mounts, hosts, redirectHttp, proxyProtocol: value.proxyProtocol ?? 0, funnel };
+  const door = typeof value.door === "string" ? { door: value.door } : {};
+  return { ports, listen, mounts, hosts, redirectHttp, ...door, proxyProtocol: value.proxyProtocol ?? 0, funnel };
 }
 
 const NO_HOSTS: ReadonlyMap<string, Mounts> = new Map();
@@ -303,7 +300,7 @@ function hostsOf(hosts: RawHosts): readonly RawHost[] {
 
 function contentOf(value: RawContent, at: Path, target: (text: string, where: Path) => Target, fail: Fail): Mounts {
   const mounts = new Map<string, Mount>();
-  const add = (mount: string, text: string, given: MountRules & AcceptedCaps, where: Path): void => {
+  const add = (mount: string, text: string, given: GivenRules & AcceptedCaps, where: Path): void => {
     const { acceptAppCaps = [] } = given;
     const read = target(text, where);
     if (acceptAppCaps.length > 0 && !["proxy", "ports", "socket"].includes(read.kind)) {
@@ -316,14 +313,15 @@ function contentOf(value: RawContent, at: Path, target: (text: string, where: Pa
     mounts.set(mount, { target: read, acceptAppCaps, rules: rulesOf(given) });
   };
   const { target: root } = value;
-  if (root !== undefined) add("/", root, value as MountRules & AcceptedCaps, [...at, "target"]);
+  if (root !== undefined) add("/", root, value as GivenRules & AcceptedCaps, [...at, "target"]);
   else if (value.acceptAppCaps !== undefined) fail([...at, "acceptAppCaps"], "found no target that it could belong to");
   for (const [mount, one] of Object.entries(value.mounts ?? {})) {
     const where = [...at, "mounts", mount];
     if (!isMountPoint(mount)) fail(where, `found mount point "${mount}", wanted a clean path that begins with /`);
     if (mounts.has(mount)) fail(where, `found a second target for ${mount}`);
-    if (typeof one === "string") add(mount, one, {}, where);
-    else add(mount, one.target, one as MountRules & AcceptedCaps, [...where, "target"]);
+    const own = inherited(value as GivenRules);
+    if (typeof one === "string") add(mount, one, own, where);
+    else add(mount, one.target, { ...own, ...(one as GivenRules & AcceptedCaps) }, [...where, "target"]);
   }
   return mounts;
 }
@@ -355,15 +353,6 @@ function checkCertificates(given: CertificatesConfig, fail: Fail): void {
 
 interface AcceptedCaps {
   readonly acceptAppCaps?: readonly string[];
-}
-
-function rulesOf({ crossSite, otherNames, onOtherName, bodyBytes }: MountRules): MountRules {
-  return {
-    ...(crossSite === undefined ? {} : { crossSite }),
-    ...(otherNames === undefined ? {} : { otherNames }),
-    ...(onOtherName === undefined ? {} : { onOtherName }),
-    ...(bodyBytes === undefined ? {} : { bodyBytes }),
-  };
 }
 
 /** What upstream's table says a bare target creates: `http` means plain HTTP on the source port too. */

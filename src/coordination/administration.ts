@@ -1,5 +1,6 @@
 import { Fault } from "../base/fault.ts";
 import { mintAuthKey } from "./auth-keys.ts";
+import { isResting, ownerKey } from "./certificate-names.ts";
 import type { Core } from "./core.ts";
 import { isRoute } from "./hostinfo.ts";
 import { isLabel, isTag } from "./names.ts";
@@ -174,7 +175,11 @@ export function renameNode(core: Core, which: number | string, name: string, by:
     const holder = core.ledger.nodeByName(name);
     if (holder !== undefined && holder.id !== node.id)
       throw bad("rename a node to", name, "another node has it", "a free name");
-    if (core.name(name, node) !== name) throw bad("rename a node to", name, "a DNS record has it", "a free name");
+    if (core.name(name, node) !== name) {
+      const rests = isResting(core.ledger, name, ownerKey(node), core.wall);
+      const found = rests ? "a certificate of its last owner may still be good" : "a DNS record has it";
+      throw bad("rename a node to", name, found, "a free name");
+    }
     return { ...node, name, nameFixed: true };
   });
 }

@@ -272,6 +272,8 @@ describe("maps", () => {
     await coordinator.deleteNode(2, "root");
     await settle(250);
     expect(one.take()).toMatchObject([{ PeersRemoved: [2] }]);
+    // A stock client that is only answered 404 from now on would go on as if it were logged in.
+    expect(two.take().at(-1)).toMatchObject({ Node: { ID: 2, Expired: true } });
     expect(two.ended).toBe(true);
     expect(coordinator.policySource()).toBe("{ }");
     expect((await coordinator.adminLog()).map(({ action }) => action).slice(0, 4)).toEqual([

@@ -1,7 +1,9 @@
+import { parseAddressPort } from "../base/address.ts";
 import type { MapRequest, RegisterRequest, RegisterResponse } from "../wire/tailcfg.ts";
 import type { NewAuthKey, NewUser } from "./administration.ts";
 import * as administration from "./administration.ts";
 import { type AttributeUpdate, setAttributes } from "./attributes.ts";
+import { isCertificateName, releaseName } from "./certificate-names.ts";
 import type { ControlHandler, MapSink } from "./control-handler.ts";
 import { type CoordinatorOptions, Core } from "./core.ts";
 import { approveNode, needsApproval, setDeviceApproval } from "./device-approval.ts";
@@ -13,6 +15,7 @@ import type { PendingLogin } from "./pending-logins.ts";
 import type { PolicyEngine, PolicyNode } from "./policy-engine.ts";
 import type { AuthKey, NodeRecord, User } from "./records.ts";
 import { Registration } from "./registration.ts";
+import { approveHost, createService, deleteService, listServices, type Service, type ServiceView } from "./services.ts";
 import { type SignIn, signIn } from "./sign-in.ts";
 import type { LogQuery, StoredLogEntry } from "./store/coordination-store.ts";
 import type { WireGuardMember, WireGuardMemberRequest } from "./wireguard-members.ts";
@@ -67,6 +70,25 @@ export class Coordinator implements ControlHandler {
   /** @throws {Fault} COORDINATION_SIGN_IN */
   async signIn(who: SignIn, mayJoin: (mail: string) => boolean): Promise<User> {
     return signIn(this.#core, who, mayJoin);
+  }
+
+  /** This node relays Funnel's visitors, whatever the policy says: it is the server's own. */
+  appointRelay(nodeKey: string): void {
+    if (this.#core.views.appointedRelay === nodeKey) return;
+    this.#core.views.appointedRelay = nodeKey;
+    this.#core.streams.touchAll();
+  }
+
+  /** May visitors from the Internet ask for this name? */
+  isPublicName(name: string): boolean {
+    return this.#core.views.ingresses().publicNames.has(name);
+  }
+
+  /** Addresses of Funnel's relays that are here, as far as they know them themselves. */
+  relayAddresses(): readonly string[] {
+    const here = [...this.#core.views.ingresses().relays.values()].filter(({ id }) => this.#core.isOnline(id));
+    const places = here.flatMap(({ endpoints }) => endpoints.map((endpoint) => parseAddressPort(endpoint)?.address));
+    return [...new Set(places.filter((address) => address !== undefined))];
   }
 
   users(): readonly User[] {
@@ -184,6 +206,25 @@ export class Coordinator implements ControlHandler {
     return [...this.#core.views.policyNodes().values()];
   }
 
+  /** Each with who hosts it, or would if somebody approved. */
+  services(): readonly ServiceView[] {
+    return listServices(this.#core);
+  }
+
+  /** @throws {Fault} COORDINATION_SERVICE */
+  async createService(name: string, by: string): Promise<Service> {
+    return createService(this.#core, name, by);
+  }
+
+  async deleteService(name: string, by: string): Promise<void> {
+    return deleteService(this.#core, name, by);
+  }
+
+  /** May the node host it? Also before it says that it does. */
+  async approveHost(name: string, node: number | string, isApproved: boolean, by: string): Promise<NodeView> {
+    return this.#view(await approveHost(this.#core, name, node, isApproved, by));
+  }
+
   dnsSettings(): DnsSettings {
     return dnsSettingsOf(this.#core.ledger);
   }
@@ -229,10 +270,14 @@ export class Coordinator implements ControlHandler {
     return !this.#core.isExpired(node);
   }
 
-  /** Is this the whole name of a node that may have a certificate? */
+  /** Is this the whole name of a node or service that may have a certificate? */
   mayHaveCertificate(name: string): boolean {
-    const node = this.#core.named(name);
-    return node !== undefined && node.gateways === undefined && this.#core.options.setTxt !== undefined;
+    return this.#core.options.setTxt !== undefined && isCertificateName(this.#core, name);
+  }
+
+  /** Lets anybody have a name that rests. False: it does not. */
+  async releaseName(label: string, by: string): Promise<boolean> {
+    return releaseName(this.#core, label, by);
   }
 
   /** Ends the streams and closes the store. */

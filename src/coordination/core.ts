@@ -4,6 +4,7 @@ import type { Log } from "../base/log.ts";
 import type { Random } from "../base/random.ts";
 import type { DerpMap } from "../wire/tailcfg.ts";
 import { ADDRESS_REST_MS, addressPair, allocateOffset, POOL_SIZE } from "./address-pool.ts";
+import { isResting, ownerKey } from "./certificate-names.ts";
 import { dnsSettingsOf } from "./dns-settings.ts";
 import { Ledger } from "./ledger.ts";
 import { MapStreams } from "./map-streams.ts";
@@ -198,14 +199,16 @@ export class Core {
     };
   }
 
-  /** A free name for `hostname`; `own` keeps what it has where that still fits. */
-  name(hostname: string | undefined, own?: NodeRecord): string {
+  /** A free name for `hostname`; `own` keeps what it has where that still fits. `owner`: of a node that is yet to come. */
+  name(hostname: string | undefined, own?: NodeRecord, owner?: string): string {
     const wanted = sanitizeName(hostname ?? "");
     const records = new Set(dnsSettingsOf(this.ledger).records.map((record) => record.name));
     const services = servicesOf(this.ledger);
     return freeName(wanted, (name) => {
       const holder = this.ledger.nodeByName(name);
       if (holder !== undefined && holder.id !== own?.id) return true;
+      const wanting = owner ?? (own === undefined ? undefined : ownerKey(own));
+      if (holder === undefined && isResting(this.ledger, name, wanting, this.wall)) return true;
       return services.has(`svc:${name}`) || records.has(`${name}.${this.options.baseDomain}`);
     });
   }
@@ -224,12 +227,15 @@ export class Core {
 
   /** Only inside `exclusive`. */
   async delete(node: NodeRecord, by: string, action: string): Promise<void> {
+    const farewell = this.streams.has(node.id) ? this.views.self({ ...node, expires: this.wall }) : undefined;
     await this.ledger.commit([...this.deletion(node), this.entry(by, action, `node:${node.id}`, node.name)]);
     this.#online.delete(node.id);
     this.#offlineAt.delete(node.id);
     this.#vanishAt.delete(node.id);
     this.#expired.delete(node.id);
     this.retire(node.nodeKey);
+    // Before the end: clients that are only told 404 afterwards go on for ever as if they were logged in.
+    if (farewell !== undefined) this.streams.send(node.id, { Node: farewell });
     this.streams.end(node.id);
     this.streams.touchAll();
   }

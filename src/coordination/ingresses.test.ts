@@ -147,3 +147,64 @@ test("a relay that comes later is told of everybody who waits for one", async ()
   const relay = await follow(rig, RELAY);
   expect(namesOf(await relay())).toEqual(["web"]);
 });
+
+const DOMAINS = (grants: Readonly<Record<string, readonly string[]>>): string => `{
+  "tagOwners": { "tag:relay": ["ada@example.com"] },
+  "acls": [{ "action": "accept", "src": ["*"], "dst": ["*:*"] }],
+  "nodeAttrs": [
+    { "target": ["tag:relay"], "attr": ["sallyport.dev/ingress"] },
+    { "target": ["*"], "attr": ["funnel"] },
+    ${Object.entries(grants)
+      .map(
+        ([who, names]) =>
+          `{ "target": ["${who}"], "app": { "sallyport.dev/domains": [{ "names": ${JSON.stringify(names)} }] } },`,
+      )
+      .join("\n    ")}
+  ],
+}`;
+
+test("FN-14 an own domain that the policy grants to two has one holder, whatever comes after", async () => {
+  const rig = await world();
+  const grant = async (grants: Readonly<Record<string, readonly string[]>>): Promise<void> => {
+    const source = DOMAINS(grants);
+    await rig.coordinator.setPolicy(compilePolicy(source), source, "root");
+  };
+  const relay = await follow(rig, RELAY);
+  const bob = await follow(rig, BOB);
+  const web = await follow(rig, WEB);
+  const own = async (name: string): Promise<string[]> => {
+    const claims = (named(await relay(), name)?.CapMap?.[NAMES] ?? []) as { name: string }[];
+    return claims.map((claim) => claim.name);
+  };
+  const both = {
+    "ada@example.com": ["demo.example.org"],
+    "bob@example.com": ["demo.example.org", "*.shop.example.org"],
+  };
+  await grant(both);
+  await rig.lite(BOB, { Hostinfo: { Hostname: "bob", IngressEnabled: true } });
+  expect(await own("bob")).toEqual(["bob.tail.test", "demo.example.org", "*.shop.example.org"]);
+  await rig.lite(WEB, { Hostinfo: online({ IngressEnabled: true }) }); // an older node, but bob was first
+  expect(await own("web")).toEqual(["web.tail.test"]);
+  expect((await web()).self.CapMap?.[NAMES]).toEqual([{ name: "web.tail.test", ports: [443, 8443, 10000] }]);
+  expect((await bob()).self.CapMap?.[NAMES]).toHaveLength(3);
+  for (let i = 0; i < 20; i++) {
+    await rig.lite(LAPTOP, { Hostinfo: { Hostname: "laptop", IngressEnabled: i % 2 === 0 } });
+    await grant(i % 3 === 0 ? both : { ...both, "tag:relay": ["x.example.org"] });
+    expect(await own("bob")).toContain("demo.example.org");
+    expect(await own("web")).toEqual(["web.tail.test"]);
+  }
+  await grant({ "ada@example.com": ["demo.example.org"] });
+  expect(await own("bob")).toEqual(["bob.tail.test"]);
+  expect(await own("web")).toEqual(["web.tail.test", "demo.example.org"]);
+});
+
+test("FN-14 no grant makes a name of the mesh somebody else's", async () => {
+  const rig = await world();
+  const source = DOMAINS({
+    "bob@example.com": ["web.tail.test", "*.tail.test", "tail.test", "x.web.tail.test", "10.0.0.1"],
+  });
+  await rig.coordinator.setPolicy(compilePolicy(source), source, "root");
+  const relay = await follow(rig, RELAY);
+  await rig.lite(BOB, { Hostinfo: { Hostname: "bob", IngressEnabled: true } });
+  expect(named(await relay(), "bob")?.CapMap?.[NAMES]).toEqual([{ name: "bob.tail.test", ports: [443, 8443, 10000] }]);
+});

@@ -2,6 +2,7 @@ import { type AddressRange, formatRange, joinedRanges, parseRanges } from "../wi
 import {
   FUNNEL_ATTRIBUTE,
   funnelPortsKey,
+  grantedDomains,
   INGRESS_CAPABILITY,
   PUBLIC_NAMES,
   type PublicNameClaim,
@@ -20,7 +21,11 @@ export interface IngressFacts {
   readonly attributesOf: (node: NodeRecord) => CapMap;
   readonly baseDomain: string;
   readonly ports: readonly number[];
+  /** A relay by the server's own word, whatever the policy says. */
+  readonly isAppointed?: (node: NodeRecord) => boolean;
   readonly wall: number;
+  /** What was so until now: who holds a domain keeps it. */
+  readonly before?: Ingresses;
 }
 
 /**
@@ -37,21 +42,43 @@ export class Ingresses {
   readonly #addresses: readonly string[];
   readonly #holes: readonly AddressRange[];
   readonly #shown: WeakMap<Node, Node> = new WeakMap();
+  /** Own domain → the node that holds it. */
+  readonly #holders: Map<string, number> = new Map();
+  #names: ReadonlySet<string> | undefined;
 
   constructor(facts: IngressFacts) {
     this.#facts = facts;
     const relays = new Map<number, NodeRecord>();
     const wired = new Map<number, NodeRecord>();
+    const granted: [name: string, id: number][] = [];
     for (const node of facts.nodes) {
       if (node.gateways !== undefined || node.isUnapproved === true || isExpired(node, facts.wall)) continue;
       const attributes = facts.attributesOf(node);
-      if (RELAY_ATTRIBUTE in attributes) relays.set(node.id, node);
-      else if (FUNNEL_ATTRIBUTE in attributes && wishOf(node.hostinfo) !== undefined) wired.set(node.id, node);
+      if (RELAY_ATTRIBUTE in attributes || facts.isAppointed?.(node) === true) relays.set(node.id, node);
+      else if (FUNNEL_ATTRIBUTE in attributes && wishOf(node.hostinfo) !== undefined) {
+        wired.set(node.id, node);
+        for (const name of grantedDomains(attributes)) granted.push([name, node.id]);
+      }
     }
+    this.#assign(granted, facts);
     this.relays = relays;
     this.wired = wired;
     this.#addresses = [...relays.values()].flatMap(({ ipv4, ipv6 }) => [ipv4, ipv6]);
     this.#holes = this.#addresses.flatMap((text) => parseRanges(text) ?? []);
+  }
+
+  /** One holder each (FN-14): who has it, else who asked first. Nobody gets a name of the mesh itself. */
+  #assign(granted: readonly [name: string, id: number][], { baseDomain, before }: IngressFacts): void {
+    const holders = this.#holders;
+    const isOfMesh = (name: string): boolean => `.${name.replace(/^\*\./, "")}`.endsWith(`.${baseDomain}`);
+    const isHeld = ([name, id]: readonly [string, number]): boolean => before?.holds(id, name) === true;
+    for (const [name, id] of [...granted.filter(isHeld), ...granted]) {
+      if (!isOfMesh(name) && !holders.has(name)) holders.set(name, id);
+    }
+  }
+
+  holds(id: number, name: string): boolean {
+    return this.#holders.get(name) === id;
   }
 
   isRelay({ id }: NodeRecord): boolean {
@@ -81,12 +108,15 @@ export class Ingresses {
   /** The names under which `node` is public now. */
   claimsOf(node: NodeRecord): readonly PublicNameClaim[] {
     if (!this.wired.has(node.id) || wishOf(node.hostinfo) !== "on") return [];
-    return [{ name: nameOf(node, this.#facts.baseDomain), ports: this.#facts.ports }];
+    const { baseDomain, ports } = this.#facts;
+    const own = [...this.#holders].flatMap(([name, id]) => (id === node.id ? [{ name, ports }] : []));
+    return [{ name: nameOf(node, baseDomain), ports }, ...own];
   }
 
   /** Every public name of the mesh, for its public zone. */
-  publicNames(): readonly string[] {
-    return [...this.wired.values()].flatMap((node) => this.claimsOf(node).map(({ name }) => name));
+  get publicNames(): ReadonlySet<string> {
+    this.#names ??= new Set([...this.wired.values()].flatMap((node) => this.claimsOf(node).map(({ name }) => name)));
+    return this.#names;
   }
 
   /** The policy's rules for `node` without the relays among their sources, and the one right that they have. */
@@ -110,10 +140,12 @@ export class Ingresses {
     });
   }
 
-  /** What the policy's `funnel` stands for on the wire (control-protocol §6.2). */
-  attributes(attributes: CapMap): CapMap {
+  /** What the policy's `funnel` stands for on the wire (control-protocol §6.2), and which names lead to the node. */
+  attributes(attributes: CapMap, id: number): CapMap {
     if (!(FUNNEL_ATTRIBUTE in attributes)) return attributes;
-    return { ...attributes, [funnelPortsKey(this.#facts.ports)]: null };
+    const node = this.wired.get(id);
+    const names = node === undefined ? {} : { [PUBLIC_NAMES]: this.claimsOf(node) };
+    return { ...attributes, [funnelPortsKey(this.#facts.ports)]: null, ...names };
   }
 }
 

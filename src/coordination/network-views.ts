@@ -1,4 +1,5 @@
-import type { CapMap, DerpMap, DnsConfig, FilterRule, Node, SshRule, UserProfile } from "../wire/tailcfg.ts";
+import type { CapMap, DerpMap, DnsConfig, DnsRecord, FilterRule, Node, SshRule, UserProfile } from "../wire/tailcfg.ts";
+import { certificateNames } from "./certificate-names.ts";
 import { type DnsSettings, dnsSettingsOf, sharedDnsConfig } from "./dns-settings.ts";
 import { FUNNEL_PORTS, Ingresses } from "./ingresses.ts";
 import type { Ledger } from "./ledger.ts";
@@ -7,7 +8,6 @@ import {
   capabilities,
   isExitRoute,
   isExpired,
-  nameOf,
   ownerOf,
   peerView,
   policyNode,
@@ -18,6 +18,8 @@ import {
 } from "./node-view.ts";
 import type { PolicyEngine, PolicyNode } from "./policy-engine.ts";
 import type { NodeRecord, User } from "./records.ts";
+import { RouteElection } from "./route-election.ts";
+import { asPrefix, hostedBy, prefixesOf, type Service, servicesOf } from "./services.ts";
 
 export interface ViewsOptions {
   readonly ledger: Ledger;
@@ -45,6 +47,12 @@ interface CachedPeer {
   readonly partial: Map<string, Node>;
 }
 
+interface CachedSubject {
+  readonly user: User | undefined;
+  readonly services: ReadonlyMap<string, Service>;
+  readonly subject: PolicyNode;
+}
+
 const NO_ROUTES: readonly string[] = [];
 
 /** What each node should know, from the ledger and the policy. Pure but for its caches. */
@@ -53,19 +61,17 @@ export class NetworkViews {
   #policy: PolicyEngine;
   #policyNodes: ReadonlyMap<number, PolicyNode> | undefined;
   #all: readonly PolicyNode[] = [];
-  #ingresses!: Ingresses;
+  #ingresses!: Ingresses; // from the first look at the nodes on
+  /** The node key of the server's own relay. */
+  appointedRelay: string | undefined;
   #round = 0;
   #members: readonly NodeRecord[] = [];
-  readonly #subjects: WeakMap<NodeRecord, { readonly user: User | undefined; readonly subject: PolicyNode }> =
-    new WeakMap();
+  readonly #subjects: WeakMap<NodeRecord, CachedSubject> = new WeakMap();
   readonly #peers: Map<number, CachedPeer> = new Map();
   readonly #filters: Map<number, readonly FilterRule[]> = new Map();
   readonly #capMaps: Map<number, CapMap> = new Map();
-  /** Subnet route → the node that carries it. It stays where it is while that node is there. */
-  readonly #primaries: Map<string, number> = new Map();
-  #routesOf: ReadonlyMap<number, readonly string[]> = new Map();
-  /** Subnet route that several nodes serve → those, the one that carries it first. */
-  #lines: ReadonlyMap<string, readonly number[]> = new Map();
+  /** Of subnet routes, and of the addresses of services. */
+  readonly #election: RouteElection = new RouteElection();
   #dns: { readonly settings: DnsSettings; readonly config: DnsConfig } | undefined;
 
   constructor(policy: PolicyEngine, options: ViewsOptions) {
@@ -98,30 +104,11 @@ export class NetworkViews {
     const candidates = new Map<string, NodeRecord[]>();
     for (const node of ledger.nodes.values()) {
       if (isExpired(node, wall())) continue;
-      for (const route of servedRoutes(node)) {
-        if (!isExitRoute(route)) candidates.set(route, [...(candidates.get(route) ?? []), node]);
-      }
+      const hosted = Object.values(hostedBy(node, servicesOf(ledger))).flatMap(prefixesOf);
+      const routes = servedRoutes(node).filter((route) => !isExitRoute(route));
+      for (const route of [...routes, ...hosted]) candidates.set(route, [...(candidates.get(route) ?? []), node]);
     }
-    const before = this.#routesOf;
-    const after = new Map<number, string[]>();
-    const lines = new Map<string, readonly number[]>();
-    for (const route of this.#primaries.keys()) if (!candidates.has(route)) this.#primaries.delete(route);
-    for (const [route, nodes] of candidates) {
-      const held = nodes.find(({ id }) => id === this.#primaries.get(route));
-      const online = nodes.filter(({ id }) => isOnline(id)).toSorted((a, b) => a.id - b.id);
-      const chosen = held !== undefined && (isOnline(held.id) || online.length === 0) ? held : (online[0] ?? nodes[0]!);
-      this.#primaries.set(route, chosen.id);
-      after.set(chosen.id, [...(after.get(chosen.id) ?? []), route].toSorted());
-      if (nodes.length > 1) lines.set(route, inLine(chosen, online, nodes));
-    }
-    const touched = [...new Set([...before.keys(), ...after.keys()])];
-    const changed = new Set(touched.filter((id) => String(before.get(id)) !== String(after.get(id))));
-    for (const [route, line] of lines) {
-      if (String(this.#lines.get(route)) !== String(line)) for (const id of line) changed.add(id);
-    }
-    this.#routesOf = after;
-    this.#lines = lines;
-    return [...changed];
+    return this.#election.elect(candidates, isOnline);
   }
 
   policyNodes(): ReadonlyMap<number, PolicyNode> {
@@ -145,7 +132,9 @@ export class NetworkViews {
       attributesOf: ({ id }) => this.#policy.attributesFor(subjects.get(id)!, []),
       baseDomain,
       ports: funnelPorts,
+      isAppointed: ({ nodeKey }) => nodeKey === this.appointedRelay,
       wall: wall(),
+      ...(this.#ingresses === undefined ? {} : { before: this.#ingresses }),
     });
   }
 
@@ -159,9 +148,10 @@ export class NetworkViews {
   #policyNode(node: NodeRecord, users: ReadonlyMap<number, User>): PolicyNode {
     const kept = this.#subjects.get(node);
     const user = node.userId === undefined ? undefined : users.get(node.userId);
-    if (kept !== undefined && kept.user === user) return kept.subject;
-    const subject = policyNode(node, users);
-    this.#subjects.set(node, { user, subject });
+    const services = servicesOf(this.#options.ledger);
+    if (kept !== undefined && kept.user === user && kept.services === services) return kept.subject;
+    const subject = policyNode(node, users, hostedBy(node, services));
+    this.#subjects.set(node, { user, services, subject });
     return subject;
   }
 
@@ -193,7 +183,7 @@ export class NetworkViews {
   #routed(node: NodeRecord, viewer: NodeRecord): Node {
     const cached = this.#cached(node);
     const { primary, exits } = cached;
-    const isStandby = this.#lines.values().some((line) => line.includes(node.id, 1));
+    const isStandby = this.#election.isStandby(node.id);
     if (primary.length + exits.length === 0 && !isStandby) return cached.node;
     const known = new Set(this.#routesFor(viewer, node.id));
     const isKnown = (route: string): boolean => known.has(route);
@@ -215,12 +205,15 @@ export class NetworkViews {
   #routesFor(viewer: NodeRecord, router: number): readonly string[] {
     const nodes = this.policyNodes();
     if (this.#ingresses.isRelay(viewer)) return NO_ROUTES;
-    return this.#policy.routesFor(nodes.get(viewer.id)!, nodes.get(router)!, this.#all);
+    const [from, to] = [nodes.get(viewer.id)!, nodes.get(router)!];
+    const services = this.#policy.servicesFor(from, to, this.#all);
+    const hosted = services.flatMap((name) => (to.services?.[name] ?? []).map(asPrefix));
+    return [...this.#policy.routesFor(from, to, this.#all), ...hosted];
   }
 
   /** `via` keeps `viewer` from the node that carries the route: then the next in line that it may use carries it. */
   #isSteered(route: string, viewer: NodeRecord, node: NodeRecord): boolean {
-    const line = this.#lines.get(route) ?? [];
+    const line = this.#election.lineOf(route);
     if (line[0] === node.id || !line.includes(node.id)) return false;
     return line.find((id) => id === viewer.id || this.#routesFor(viewer, id).includes(route)) === node.id;
   }
@@ -241,7 +234,7 @@ export class NetworkViews {
   #checked(node: NodeRecord, cached: CachedPeer | undefined): CachedPeer {
     const online = this.#options.isOnline(node.id);
     const expired = isExpired(node, this.#options.wall());
-    const primary = this.#routesOf.get(node.id) ?? NO_ROUTES;
+    const primary = this.#election.routesOf(node.id);
     if (
       cached?.record === node &&
       cached.online === online &&
@@ -269,7 +262,8 @@ export class NetworkViews {
       const own = this.policyNodes().get(node.id)!;
       const { certificates } = this.#options;
       const facts = { ssh: this.ssh(node), certificates, roles: own.roles ?? [] };
-      capMap = capabilities(this.#ingresses.attributes(this.#policy.attributesFor(own, this.#all)), facts);
+      const attributes = { ...this.#policy.attributesFor(own, this.#all), ...serviceHost(own) };
+      capMap = capabilities(this.#ingresses.attributes(attributes, node.id), facts);
       this.#capMaps.set(node.id, capMap);
     }
     return capMap;
@@ -307,17 +301,46 @@ export class NetworkViews {
 
   /** The view of `node` whose peers are known already. */
   around(node: NodeRecord, peers: ReadonlyMap<number, Node>, profiles: readonly UserProfile[]): NetworkView {
-    const { baseDomain, domain, derpMap, certificates } = this.#options;
+    const { domain, derpMap } = this.#options;
     return {
       self: this.self(node),
       peers,
       profiles,
       filter: this.filter(node),
       ssh: this.ssh(node),
-      dns: certificates ? withCertDomain(this.#sharedDns(), nameOf(node, baseDomain)) : this.#sharedDns(),
+      dns: this.#dnsFor(node),
       derp: derpMap(),
       domain,
     };
+  }
+
+  #dnsFor(node: NodeRecord): DnsConfig {
+    const { ledger, baseDomain, certificates } = this.#options;
+    const shared = this.#sharedDns();
+    const records = this.#serviceRecords(node);
+    if (!certificates && records.length === 0) return shared;
+    return {
+      ...shared,
+      ...(records.length === 0 ? {} : { ExtraRecords: [...(shared.ExtraRecords ?? []), ...records] }),
+      ...(certificates ? { CertDomains: certificateNames(node, ledger, baseDomain) } : {}),
+    };
+  }
+
+  /** Names of the services that `viewer` hosts or may reach. */
+  #serviceRecords(viewer: NodeRecord): readonly DnsRecord[] {
+    const nodes = this.policyNodes();
+    const own = nodes.get(viewer.id)!;
+    return [...servicesOf(this.#options.ledger).values()].flatMap(({ name, ipv4, ipv6 }) => {
+      const host = nodes.get(this.#election.carrierOf(asPrefix(ipv4)) ?? -1);
+      if (host === undefined || viewer.isUnapproved === true) return [];
+      if (own.services?.[name] === undefined && !this.#policy.servicesFor(own, host, this.#all).includes(name))
+        return [];
+      const Name = `${name.slice("svc:".length)}.${this.#options.baseDomain}`;
+      return [
+        { Name, Type: "A", Value: ipv4 },
+        { Name, Type: "AAAA", Value: ipv6 },
+      ];
+    });
   }
 
   #sharedDns(): DnsConfig {
@@ -333,17 +356,14 @@ export class NetworkViews {
       wall: this.#options.wall(),
       baseDomain: this.#options.baseDomain,
       online: this.#options.isOnline(node.id),
-      primaryRoutes: this.#routesOf.get(node.id) ?? NO_ROUTES,
+      primaryRoutes: this.#election.routesOf(node.id),
+      virtual: new Set(Object.values(hostedBy(node, servicesOf(this.#options.ledger))).flatMap(prefixesOf)),
       exitRoutes: servedRoutes(node).filter(isExitRoute),
     };
   }
 }
 
-function withCertDomain(shared: DnsConfig, name: string): DnsConfig {
-  return { ...shared, CertDomains: [name] };
-}
-
-/** Who carries a route first, then who is there, then the rest. */
-function inLine(chosen: NodeRecord, online: readonly NodeRecord[], all: readonly NodeRecord[]): readonly number[] {
-  return [...new Set([chosen, ...online, ...all].map(({ id }) => id))];
+/** The client takes exactly one value here (control-protocol §6.4). */
+function serviceHost({ services = {} }: PolicyNode): CapMap {
+  return Object.keys(services).length === 0 ? {} : { "service-host": [services] };
 }

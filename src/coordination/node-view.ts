@@ -28,7 +28,12 @@ export function isExpired(node: NodeRecord, wall: number): boolean {
   return node.expires !== undefined && node.expires <= wall;
 }
 
-export function policyNode(node: NodeRecord, users: ReadonlyMap<number, User>): PolicyNode {
+/** `services`: those that it hosts, by name, with their addresses. */
+export function policyNode(
+  node: NodeRecord,
+  users: ReadonlyMap<number, User>,
+  services: Readonly<Record<string, readonly string[]>> = {},
+): PolicyNode {
   return {
     id: node.id,
     user: node.tags.length > 0 || node.userId === undefined ? undefined : users.get(node.userId)?.login,
@@ -38,6 +43,7 @@ export function policyNode(node: NodeRecord, users: ReadonlyMap<number, User>): 
     routes: servedRoutes(node),
     advertisedRoutes: node.hostinfo.RoutableIPs ?? [],
     attributes: { ...node.attributes, ...postureOf(node.hostinfo) },
+    ...(Object.keys(services).length === 0 ? {} : { services }),
   };
 }
 
@@ -63,6 +69,8 @@ export interface ViewContext {
   /** Subnet routes that this node carries for the network just now. */
   readonly primaryRoutes: readonly string[];
   readonly exitRoutes: readonly string[];
+  /** Addresses of services that the node hosts: routed to it, but no subnets of its own. */
+  readonly virtual: ReadonlySet<string>;
 }
 
 export function nameOf(node: NodeRecord, baseDomain: string): string {
@@ -71,7 +79,8 @@ export function nameOf(node: NodeRecord, baseDomain: string): string {
 
 /** A node without what only itself may see. */
 export function peerView(node: NodeRecord, context: ViewContext): Node {
-  const { wall, baseDomain, online, primaryRoutes, exitRoutes } = context;
+  const { wall, baseDomain, online, primaryRoutes, exitRoutes, virtual } = context;
+  const subnets = primaryRoutes.filter((route) => !virtual.has(route));
   const addresses = [`${node.ipv4}/32`, `${node.ipv6}/128`];
   const expired = isExpired(node, wall);
   const wireGuardOnly = node.gateways !== undefined;
@@ -86,7 +95,7 @@ export function peerView(node: NodeRecord, context: ViewContext): Node {
     ...(node.discoKey === undefined ? {} : { DiscoKey: node.discoKey }),
     Addresses: addresses,
     AllowedIPs: [...addresses, ...primaryRoutes, ...exitRoutes],
-    ...(primaryRoutes.length === 0 ? {} : { PrimaryRoutes: primaryRoutes }),
+    ...(subnets.length === 0 ? {} : { PrimaryRoutes: subnets }),
     ...(node.endpoints.length === 0 ? {} : { Endpoints: node.endpoints }),
     ...(node.homeDerp === 0 ? {} : { HomeDERP: node.homeDerp, DERP: `127.3.3.40:${node.homeDerp}` }),
     Hostinfo: peerHostinfo(node.hostinfo),

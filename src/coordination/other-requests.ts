@@ -1,9 +1,9 @@
 import { messageOf } from "../base/fault.ts";
 import { setOwnAttributes } from "./attributes.ts";
+import { certificateNames, noteCertified } from "./certificate-names.ts";
 import type { Core } from "./core.ts";
 import { nodeOf } from "./map-requests.ts";
 import { ANSWER_PATH } from "./node-questions.ts";
-import { nameOf } from "./node-view.ts";
 import type { NodeRecord } from "./records.ts";
 
 interface Answer {
@@ -60,18 +60,21 @@ const ANSWERS: Readonly<Record<string, Answerer>> = {
   "PATCH /machine/set-device-attr": (core, node, { Update }) => setOwnAttributes(core, node, Update),
 };
 
-/** Only the node's own challenge (matrix CS-17): whoever sets it owns the certificate of the name. */
+const CHALLENGE = "_acme-challenge.";
+
+/** Only the node's own challenges (matrix CS-17): whoever sets one owns the certificate of the name. */
 async function setDns(core: Core, node: NodeRecord, members: Readonly<Record<string, unknown>>): Promise<Answer> {
   const { setTxt, baseDomain, log } = core.options;
   if (setTxt === undefined) return { status: 501, body: "Not implemented yet\n" };
   const { Name: name, Type: type, Value: value } = members;
-  const own = `_acme-challenge.${nameOf(node, baseDomain)}`;
+  const own = certificateNames(node, core.ledger, baseDomain).find((one) => name === `${CHALLENGE}${one}`);
   const mayHave = !core.isExpired(node) && "https" in core.views.capMap(node);
-  if (!mayHave || type !== "TXT" || name !== own || typeof value !== "string" || !/^[\w-]{1,255}$/.test(value)) {
+  if (!mayHave || own === undefined || type !== "TXT" || typeof value !== "string" || !/^[\w-]{1,255}$/.test(value)) {
     return { status: 403, body: "only the challenge of the node's own certificate name may be set\n" };
   }
   try {
-    await setTxt(own, value);
+    await noteCertified(core, own.slice(0, -baseDomain.length - 1), node);
+    await setTxt(`${CHALLENGE}${own}`, value);
   } catch (thrown) {
     log.warn("coordination.set_dns_failed", { node: node.id, error: messageOf(thrown) });
     return { status: 502, body: "the record could not be published\n" };

@@ -1,6 +1,7 @@
 import { Fault } from "../base/fault.ts";
 import type { Hostinfo, RegisterRequest, RegisterResponse } from "../wire/tailcfg.ts";
 import { authKeyId, matchesAuthKey, refusalOf } from "./auth-keys.ts";
+import { ownerKey } from "./certificate-names.ts";
 import { type Core, NODE_KEY_EXPIRY_MS } from "./core.ts";
 import { needsApproval } from "./device-approval.ts";
 import { checkedHostinfo, checkedKey, checkedTime, mergedHostinfo } from "./hostinfo.ts";
@@ -280,7 +281,7 @@ export class Registration {
       const roles = user === undefined ? [] : rolesOf(ledger.users.get(userId!));
       const pools = core.views.policy.poolsFor({ id, user, roles, tags, addresses: [], routes: [] });
       const { ipv4, ipv6, changes: poolChanges } = core.addresses(pools);
-      const name = core.name(hostinfo.Hostname);
+      const name = core.name(hostinfo.Hostname, undefined, ownerKey(common));
       node = {
         ...common,
         id,

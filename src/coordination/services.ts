@@ -56,8 +56,12 @@ export function hostedBy(
 }
 
 /** The addresses of a service as routes to its host. */
-export function prefixesOf([ipv4, ipv6]: readonly [string, string]): readonly string[] {
-  return [`${ipv4}/32`, `${ipv6}/128`];
+export function prefixesOf(addresses: readonly [string, string]): readonly string[] {
+  return addresses.map(asPrefix);
+}
+
+export function asPrefix(address: string): string {
+  return `${address}/${address.includes(":") ? 128 : 32}`;
 }
 
 const bad = (what: string, name: string, found: string, wanted: string): Fault =>
@@ -77,10 +81,11 @@ export function createService(core: Core, name: string, by: string): Promise<Ser
     if (!isServiceName(name)) throw bad("create", name, "that is no name for one", "svc: and a host name");
     if (services.has(name)) throw bad("create", name, "it is there", "a new name");
     if (services.size >= MOST) throw bad("create", name, `there are ${MOST}`, "to delete one first");
-    if (core.name(label) !== label) throw bad("create", name, `a node or record is called ${label}`, "a free name");
+    if (core.name(label) !== label)
+      throw bad("create", name, `a node or record is called ${label}, or was and has a certificate`, "a free name");
     const { ipv4, ipv6, changes } = core.addresses();
     const service: Service = { name, ipv4, ipv6, created: core.wall };
-    const hosts = approvedByPolicy(core, service);
+    const hosts = approvedByPolicy(core, name);
     const entry = core.entry(by, "service.create", name, `${ipv4} ${ipv6}`);
     await core.ledger.commit([...changes, kept([...services.values(), service]), ...hosts, entry]);
     core.streams.touchAll();
@@ -89,11 +94,11 @@ export function createService(core: Core, name: string, by: string): Promise<Ser
 }
 
 /** Hosts that have told of it already, and that the policy approves. */
-function approvedByPolicy(core: Core, { name }: Service): readonly Change[] {
-  return [...core.ledger.nodes.values()]
-    .map((node): [NodeRecord, NodeRecord] => [node, withAutoApprovedServices(core, node)])
-    .filter(([before, after]) => after !== before && after.services?.some((service) => service.name === name))
-    .map(([, value]) => ({ put: "node", value }));
+function approvedByPolicy({ ledger, views }: Core, name: string): readonly Change[] {
+  return [...ledger.nodes.values()]
+    .filter(({ services }) => services?.some((service) => service.name === name))
+    .filter((node) => views.policy.autoApprovesService(policyNode(node, ledger.users), name))
+    .map((node): Change => ({ put: "node", value: withApproval(node, name, true) }));
 }
 
 export function deleteService(core: Core, name: string, by: string): Promise<void> {
@@ -110,6 +115,37 @@ export function deleteService(core: Core, name: string, by: string): Promise<voi
     ]);
     core.streams.touchAll();
   });
+}
+
+/** A service as administrators see it. */
+export interface ServiceView extends Service {
+  readonly hosts: readonly ServiceHostView[];
+}
+
+export interface ServiceHostView {
+  readonly node: string;
+  readonly ports: readonly string[];
+  /** The node says that it hosts it now. */
+  readonly isActive: boolean;
+  readonly isApproved: boolean;
+}
+
+/** Also those that nodes say they host and nobody created: without addresses. */
+export function listServices(core: Core): readonly ServiceView[] {
+  const nodes = [...core.ledger.nodes.values()];
+  const told = new Set(nodes.flatMap(({ services = [] }) => services.map(({ name }) => name)));
+  const created = servicesOf(core.ledger);
+  const unknown = [...told].filter((name) => !created.has(name));
+  const nobody = unknown.map((name): Service => ({ name, ipv4: "", ipv6: "", created: 0 }));
+  return [...created.values(), ...nobody].map((service) => ({
+    ...service,
+    hosts: nodes.flatMap((node): ServiceHostView[] => {
+      const hosted = node.services?.find(({ name }) => name === service.name);
+      const isApproved = node.approvedServices?.includes(service.name) === true;
+      if (hosted === undefined && !isApproved) return [];
+      return [{ node: node.name, ports: hosted?.ports ?? [], isActive: hosted?.isActive === true, isApproved }];
+    }),
+  }));
 }
 
 /** May `which` host the service? Also before it says that it does. */

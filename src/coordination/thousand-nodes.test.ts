@@ -136,7 +136,14 @@ test.each([
   ],
   ["a server joins", () => join(NODES + 1), ["PacketFilters", "PeersChanged"], 3000, SERVERS + ENGINEERS],
   ["a laptop joins", () => join(NODES + 2), ["PacketFilters", "PeersChanged"], 3000, undefined],
-  ["a server is deleted", () => coordinator.deleteNode(7, "test"), ["PacketFilters", "PeersRemoved"], 3000, undefined],
+  // `Node`: to the deleted one, that its key has ended.
+  [
+    "a server is deleted",
+    () => coordinator.deleteNode(7, "test"),
+    ["Node", "PacketFilters", "PeersRemoved"],
+    3000,
+    undefined,
+  ],
   ["a laptop's key expires", () => coordinator.expireNode(2, "test"), undefined, 3000, undefined],
   [
     "the policy moves a port",

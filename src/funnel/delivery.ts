@@ -117,6 +117,7 @@ class Flow {
       this.#conn.abort(new Fault("FUNNEL_VISITOR_GONE", "Cannot go on with the visit: the visitor is gone"));
     });
     for (const chunk of held) this.#toNode(chunk);
+    if (socket.readableEnded) this.#conn.end(); // a paused socket still says its end, and only once
     if (first.length > 0) this.toVisitor(first);
     this.#flow();
   }

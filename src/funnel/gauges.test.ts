@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
+import { foldName } from "../wire/host-name.ts";
 import { Gauges, Rate, visitorKey } from "./gauges.ts";
 import { Pace } from "./pace.ts";
-import { foldName } from "./public-names.ts";
 
 test.each([
   ["203.0.113.9", "203.0.113.9"],

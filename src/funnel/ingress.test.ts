@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from "node:crypto";
-import { describe, expect, test } from "vitest";
+import { connect, type Socket } from "node:net";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { browserHello, helloMessage, inRecords, makeHello } from "../../test/suites/client-hellos.ts";
 import { nodeSide, openIngress, publicName, type Visitor, visit } from "../../test/suites/ingress-scene.ts";
 import { parsePrefix } from "../base/address.ts";
@@ -67,6 +68,18 @@ describe("a visit", () => {
     expect(visitor.ending()).toBeUndefined();
     node.deliveries[0]?.conn.end();
     await expect.poll(visitor.ending, WAIT).toBe("end");
+  });
+
+  test("a visitor who has ended before the node answers", async () => {
+    const node = nodeSide({ answer: () => undefined });
+    const { port } = await openIngress([publicName(NAME)], node.dial);
+    const visitor = visit(port, HELLO);
+    visitor.socket.end();
+    await expect.poll(() => node.deliveries.length, WAIT).toBe(1);
+    for (let i = 0; i < 50; i++) await new Promise<void>((resolve) => setImmediate(resolve));
+    node.deliveries[0]!.conn.write(Buffer.from("HTTP/1.1 101 Switching Protocols\r\n\r\n"));
+    await expect.poll(() => node.deliveries[0]!.isEnded(), WAIT).toBe(true);
+    expect(node.deliveries[0]!.bytes().toString("hex")).toBe(HELLO.toString("hex"));
   });
 
   test("FN-13 a node that is cut off resets the visitor, a visitor who is gone is cut at the node", async () => {
@@ -221,6 +234,32 @@ describe("bounds", () => {
     await expect
       .poll(() => crowd.map(({ ending }) => ending()), WAIT)
       .toEqual([...["reset", "reset"], ...[undefined, undefined, undefined]]);
+  });
+
+  test("TL-4 a crowd of slow hellos holds its places and no more, and a true visitor is served meanwhile", async () => {
+    const node = nodeSide();
+    const { port, ingress } = await openIngress([publicName(NAME)], node.dial, {
+      limits: { pending: 200, visitorPending: 20 },
+    });
+    const slow: Socket[] = [];
+    onTestFinished(() => {
+      for (const socket of slow) socket.destroy();
+    });
+    let most = 0;
+    for (let i = 0; i < 1000; i++) {
+      const socket = connect({ port, host: "127.0.0.1", localAddress: `127.0.1.${1 + (i % 40)}` });
+      socket.on("error", () => undefined).write(HELLO.subarray(0, 50));
+      slow.push(socket);
+      most = Math.max(most, ingress.pending);
+      if (i % 100 === 50)
+        await expect.poll(() => ingress.open + ingress.counts.over_limit, WAIT).toBeGreaterThan(i - 50);
+    }
+    const visitor = visit(port, HELLO);
+    await expect.poll(() => node.deliveries.length, WAIT).toBe(1);
+    node.deliveries[0]!.conn.write(Buffer.from("served"));
+    await expect.poll(() => visitor.heard().toString(), WAIT).toBe("served");
+    await expect.poll(() => ingress.counts.over_limit, WAIT).toBeGreaterThanOrEqual(800);
+    expect(Math.max(most, ingress.pending)).toBeLessThanOrEqual(200);
   });
 
   test("FN-10 who asks for one name too often is refused there, and others are served", async () => {

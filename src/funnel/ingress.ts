@@ -2,11 +2,12 @@ import { createServer, type Server, type Socket } from "node:net";
 import { type AddressPort, formatAddress, parseAddress, prefixContains } from "../base/address.ts";
 import { Fault } from "../base/fault.ts";
 import { ALERT, alertRecord, type ClientHello, type HelloRefusal } from "../wire/client-hello.ts";
+import { foldName } from "../wire/host-name.ts";
 import { deliver } from "./delivery.ts";
 import { type Gauge, Gauges, Rate, visitorKey } from "./gauges.ts";
 import { readHello } from "./hello-stage.ts";
 import { INGRESS_LIMITS, type IngressEvent, type IngressLimits, type IngressOptions } from "./options.ts";
-import { foldName, type NameRules, type PublicName } from "./public-names.ts";
+import type { NameRules, PublicName } from "./public-names.ts";
 import { answerPlainHttp } from "./redirect.ts";
 
 /** Who was refused may still be sending: so long we read on, for the alert not to be lost to a reset. */

@@ -4,17 +4,21 @@ import type { NetworkMap } from "../wire/network-map.ts";
 import type { Node } from "../wire/tailcfg.ts";
 import type { PublicName } from "./public-names.ts";
 
-/** Every name that the server says is public, by the nodes that have them. */
-export function publicNamesOf(map: NetworkMap): readonly PublicName[] {
+/**
+ * Every name that the server says is public, by the nodes that have them. `hostinfoPorts`: where the server has no word for
+ * it (Headscale), a node that says of itself that it wants visitors is public under its name, on these ports; it decides
+ * itself what it takes.
+ */
+export function publicNamesOf(map: NetworkMap, hostinfoPorts: readonly number[] = []): readonly PublicName[] {
   const own = map.self.Addresses.map(addressOf);
-  return [...map.peers.values()].flatMap((node) =>
-    publicNameClaims(node.CapMap).map(({ name, ports }) => ({
-      name,
-      ports: new Set(ports),
-      owner: node.StableID,
-      peerApi: peerApiOf(node, own),
-    })),
-  );
+  return [...map.peers.values()].flatMap((node) => {
+    const claims = publicNameClaims(node.CapMap);
+    const isWilling = hostinfoPorts.length > 0 && node.Hostinfo?.IngressEnabled === true;
+    const said = isWilling ? [{ name: node.Name.replace(/\.$/, "").toLowerCase(), ports: hostinfoPorts }] : [];
+    return [...claims, ...said].map(({ name, ports }) => ({
+      ...{ name, ports: new Set(ports), owner: node.StableID, peerApi: peerApiOf(node, own) },
+    }));
+  });
 }
 
 /** Where the node takes deliveries, over a family that both of us have; none while it is known to be away. */

@@ -1,4 +1,5 @@
 import type { AddressPort, Prefix } from "../base/address.ts";
+import { foldName } from "../wire/host-name.ts";
 
 /** What whoever owns a public name asks of every ingress. Absent: the ingress's own limits alone count. */
 export interface NameRules {
@@ -24,18 +25,6 @@ export interface PublicName {
   /** The node's peerapi; undefined: it has none that we could reach. */
   readonly peerApi: AddressPort | undefined;
   readonly rules?: NameRules;
-}
-
-const LONGEST_NAME = 253;
-const LABEL = /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/;
-
-/** The form that names are compared in; `undefined` for an address, or text that is no host name (TL-2). */
-export function foldName(text: string): string | undefined {
-  const folded = text.replace(/[A-Z]/g, (letter) => letter.toLowerCase()).replace(/\.$/, "");
-  if (folded.length > LONGEST_NAME) return undefined;
-  const labels = folded.split(".");
-  if (!labels.every((label) => LABEL.test(label))) return undefined;
-  return /^\d+$/.test(labels.at(-1) ?? "") ? undefined : folded; // 10.1.2.3
 }
 
 /** Every public name, each with one owner. */

@@ -1,6 +1,6 @@
 import type { Socket } from "node:net";
 import type { Clock } from "../base/clock.ts";
-import { foldName } from "./public-names.ts";
+import { foldName } from "../wire/host-name.ts";
 
 const LONGEST_HEAD = 8 * 1024;
 

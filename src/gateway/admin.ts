@@ -25,25 +25,35 @@ import {
 import type { NetworkMap } from "../wire/network-map.ts";
 import type { Node } from "../wire/tailcfg.ts";
 import { bugReport, netcheckDocument, profileDocument } from "./diagnosis.ts";
+import { queryDns } from "./dns-query.ts";
+import { DoorAdmin } from "./door-admin.ts";
 import type { Gateway } from "./gateway.ts";
+import type { Inspection } from "./inspection.ts";
 import type { LocalApiBackend } from "./localapi/index.ts";
 import { gatewayHealth } from "./metrics.ts";
 import { refusalOfPrefs } from "./preferences.ts";
 import { backendState, statusDocument, whoIsDocument } from "./status-document.ts";
 
+/** Upstream `tsconst.HealthWarnableTLSCertPending`. */
+const CERT_PENDING = "tls-cert-pending";
 const PING_KINDS: readonly PingKind[] = ["disco", "TSMP", "ICMP", "peerapi"];
 
 /** The gateway as its local admin interface sees it. */
 export class GatewayAdmin implements LocalApiBackend {
+  readonly doors: DoorAdmin;
+  readonly inspection: Inspection;
   readonly #gateway: Gateway;
   readonly #watchers: Set<(notify: Notify) => void> = new Set();
 
   constructor(gateway: Gateway) {
     this.#gateway = gateway;
+    this.inspection = gateway.inspection;
+    this.doors = new DoorAdmin(gateway.gatekeeper, (door) => gateway.placesBehind(door));
     gateway.node.onState((state) => {
       this.#notify({ State: STATE_NUMBERS[backendState(gateway.node)] });
       if (state.kind === "needs-login" && state.url !== undefined) this.#notify({ BrowseToURL: state.url });
     });
+    gateway.certificates.onWaiting(() => this.#notify({ Health: this.#health() }));
     gateway.node.onMap((map) =>
       this.#notify({ SelfChange: map.self, NetMap: netMap(map), State: STATE_NUMBERS[backendState(gateway.node)] }),
     );
@@ -52,7 +62,11 @@ export class GatewayAdmin implements LocalApiBackend {
   async status({ peers }: { readonly peers: boolean }): Promise<IpnStatus> {
     const document = statusDocument(this.#gateway.node, peers);
     const { certificates } = this.#gateway;
-    return { ...document, Health: [...(document.Health ?? []), ...certificates.problems, ...this.#gateway.warnings] };
+    return {
+      ...document,
+      CertDomains: this.certDomains(),
+      Health: [...(document.Health ?? []), ...certificates.problems, ...this.#gateway.warnings],
+    };
   }
 
   serveConfig(): { config: StoredServeConfig; etag: string } {
@@ -165,6 +179,7 @@ export class GatewayAdmin implements LocalApiBackend {
       ...((mask & NOTIFY.initialState) === 0 ? {} : { State: STATE_NUMBERS[backendState(this.#gateway.node)] }),
       ...((mask & NOTIFY.initialPrefs) === 0 ? {} : { Prefs: this.prefs() }),
       ...((mask & NOTIFY.initialNetMap) === 0 ? {} : { SelfChange: map?.self ?? null, NetMap: netMap(map) }),
+      ...((mask & NOTIFY.initialHealth) === 0 ? {} : { Health: this.#health() }),
       ...((mask & NOTIFY.initialStatus) === 0 ? {} : { InitialStatus: statusDocument(this.#gateway.node, true) }),
     };
     if (Object.keys(first).length > 0) onNotify(first);
@@ -203,6 +218,10 @@ export class GatewayAdmin implements LocalApiBackend {
     return this.#gateway.certificates.revoke(name);
   }
 
+  rollAccountKey(authority: string): Promise<void> {
+    return this.#gateway.certificates.rollAccountKey(authority);
+  }
+
   certificateAdvice(name: string, signal: AbortSignal): Promise<string> {
     return this.#gateway.certificates.advice(name, signal);
   }
@@ -217,6 +236,10 @@ export class GatewayAdmin implements LocalApiBackend {
 
   async jwks(): Promise<unknown> {
     return this.#gateway.assertions.jwks;
+  }
+
+  dnsQuery(name: string, type: string): Promise<Uint8Array | undefined> {
+    return queryDns((...query) => this.#gateway.node.queryDns(...query), name, type);
   }
 
   dnsConfig(): unknown {
@@ -249,6 +272,21 @@ export class GatewayAdmin implements LocalApiBackend {
 
   derpMap(): unknown {
     return this.#gateway.node.map?.derpMap;
+  }
+
+  /** `health.State` with the one warning that upstream's `cert` waits for. */
+  #health(): unknown {
+    const { waiting } = this.#gateway.certificates;
+    if (waiting.length === 0) return { Warnings: null };
+    const domains = waiting.join(", ");
+    const pending = {
+      WarnableCode: CERT_PENDING,
+      Severity: "low",
+      Title: "Fetching TLS certificate",
+      Text: `Fetching TLS certificate via ACME for: ${domains}`,
+      Args: { domains },
+    };
+    return { Warnings: { [CERT_PENDING]: pending } };
   }
 
   #notify(notify: Notify): void {

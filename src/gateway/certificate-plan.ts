@@ -1,4 +1,5 @@
 import type { WantedCertificate } from "../certs/keeper.ts";
+import { isWildcardOfOthers } from "../certs/wanted-names.ts";
 import type { CertificatesConfig, ChallengeConfig } from "../config/certificates.ts";
 import type { ServeConfig } from "../wire/serve-config.ts";
 
@@ -99,6 +100,7 @@ function canProve(name: string, { settings, certDomains, ownName, ownWildcard }:
     return true;
   }
   const suffix = parentOf(ownName);
+  if (isWildcardOfOthers(name, { ownName, suffix })) return false;
   const isOfMesh = suffix !== "" && (base === suffix || base.endsWith(`.${suffix}`));
   return (settings.challenges ?? []).some((challenge) => {
     if (challenge.type === "control" || (isWildcard && !isDns(challenge))) return false;

@@ -10,10 +10,12 @@ import { letsEncryptLimits, type RateLimits } from "../certs/budget.ts";
 import { dnsClient } from "../certs/challenges/dns-client.ts";
 import { secretOf } from "../certs/challenges/providers/secret.ts";
 import { openKeeper } from "../certs/open-keeper.ts";
+import { openOwnFiles } from "../certs/own-files.ts";
 import type { CertificateStore } from "../certs/store/certificate-store.ts";
 import { fileCertificateStore } from "../certs/store/file-store.ts";
 import { memoryCertificateStore } from "../certs/store/memory-store.ts";
 import type { AuthorityConfig, CertificatesConfig } from "../config/certificates.ts";
+import { certificateAdvice } from "./certificate-advice.ts";
 import { type ControlDns, Solvers } from "./certificate-solvers.ts";
 import type { CertificateSources } from "./certificates.ts";
 import { openChallengeListeners } from "./challenge-listeners.ts";
@@ -40,6 +42,9 @@ export async function openCertificateSources(
   await using stack = new AsyncDisposableStack();
   const store = await openStore(settings, options);
   stack.defer(() => store.close());
+  const sources = (settings.files ?? []).map((one) => (typeof one === "string" ? { folder: one } : one));
+  const files = await openOwnFiles(sources, { clock, log });
+  stack.defer(() => files.close());
   const lookup = dnsClient({
     clock,
     random,
@@ -52,13 +57,18 @@ export async function openCertificateSources(
   const keeper = authorities.length === 0 ? undefined : await openKeeper(household);
   stack.defer(async () => keeper?.close());
   stack.defer(sweeping(solvers, clock, log));
+  const closing = new AbortController();
+  stack.defer(() => closing.abort());
   const opened = stack.move();
   return {
     keeper,
-    file: () => undefined,
+    file: (name) => files.certificate(name),
     challengeContext: (name) => solvers.challengeContext(name),
     challengeAnswer: (host, path) => solvers.challengeAnswer(host, path),
-    advice: async () => "",
+    advice: (name, signal) => certificateAdvice(name, { lookup, authorities, solvers: solvers.list }, signal),
+    rollAccountKey: async (id) => authorityOf(id, authorities).rollAccountKey(closing.signal),
+    onFiles: (listener) => files.subscribe(listener),
+    fileList: () => files.list(),
     close: () => opened.disposeAsync(),
   };
 }
@@ -111,6 +121,13 @@ async function openAuthorities(
         });
       }),
   );
+}
+
+function authorityOf(wanted: string, authorities: readonly Authority[]): Authority {
+  const found = authorities.find(({ id }) => id === wanted);
+  if (found !== undefined) return found;
+  const ids = authorities.map(({ id }) => id).join(", ");
+  throw new Fault("CERT_AUTHORITY_UNKNOWN", `Cannot find the CA "${wanted}": this gateway uses ${ids}`);
 }
 
 /** Stable: account, history and budget are kept under it. */

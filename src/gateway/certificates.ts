@@ -6,15 +6,20 @@ import type { Store } from "../base/store.ts";
 import type { BudgetLine } from "../certs/budget.ts";
 import type { Certificate } from "../certs/certificate.ts";
 import type { CertificateKeeper, CertificateStatus, KeeperCounts } from "../certs/keeper.ts";
+import type { OwnFileStatus } from "../certs/own-files.ts";
 import type { CertificatesConfig } from "../config/certificates.ts";
 import { CertificateContexts } from "./certificate-contexts.ts";
 import { LocalCertificates } from "./certificate-local.ts";
 import { type CertificatePlan, certificatePlan, type PlanFacts } from "./certificate-plan.ts";
+import { fileStatus, localStatus, problemOf } from "./certificate-report.ts";
 
 /** Where certificates come from that are not of our own CA. */
 export interface CertificateSources {
   /** The operator's own files. */
   file(name: string): Certificate | undefined;
+  fileList(): readonly OwnFileStatus[];
+  /** After each change of theirs. */
+  onFiles(listener: () => void): void;
   /** Absent where no public CA is configured. */
   readonly keeper: CertificateKeeper | undefined;
   challengeContext(name: string): SecureContext | undefined;
@@ -22,6 +27,8 @@ export interface CertificateSources {
   challengeAnswer(host: string, path: string): string | undefined;
   /** What to put into DNS so that nobody else obtains a certificate for the name (RFC 8659, RFC 8657). */
   advice(name: string, signal: AbortSignal): Promise<string>;
+  /** A new key for our account at the CA with this id. */
+  rollAccountKey(authority: string): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -49,6 +56,9 @@ export class Certificates {
   #sources: { readonly of: CertificatesConfig; readonly is: CertificateSources } | undefined;
   /** Why there are no sources though some are wanted. */
   #trouble: Fault | undefined;
+  /** Names for which somebody waits, and how many do. */
+  readonly #waiting: Map<string, number> = new Map();
+  readonly #waitListeners: Set<() => void> = new Set();
   /** What was asked for last, one after the other. */
   #work: Promise<void> = Promise.resolve();
   #stopRetry: () => void = () => {};
@@ -109,7 +119,9 @@ export class Certificates {
       const needsSources = plan.wanted.length > 0 || (settings.files ?? []).length > 0;
       if (this.#sources !== undefined && this.#sources.of !== settings) await this.#closeSources();
       if (this.#sources === undefined && needsSources) {
-        this.#sources = { of: settings, is: await this.#options.open(settings) };
+        const opened = await this.#options.open(settings);
+        opened.onFiles(() => this.refresh());
+        this.#sources = { of: settings, is: opened };
       }
       await this.#sources?.is.keeper?.want(plan.wanted);
       this.#trouble = undefined;
@@ -177,15 +189,41 @@ export class Certificates {
     const ready = this.#ready(name);
     if (ready !== undefined && (minValidity === 0 || this.#isLocal(ready))) return ready;
     const wanted = this.#wantedName(name);
-    if (wanted !== undefined) {
-      return (await this.#keeperNow()).obtain(wanted, { minValidity });
-    }
+    if (wanted !== undefined) return this.#obtain(wanted, ready === undefined, minValidity);
     const internal =
       this.#internalName(name) ?? (name !== "" && name === this.#options.facts().ownName ? name : undefined);
     if (internal !== undefined) return this.#local.issue(internal);
     throw new Fault("CERT_NAME_UNKNOWN", `Cannot present a certificate for "${name}": this gateway does not serve it`, {
       hint: `Names with certificates: ${this.names.join(", ") || "none"}`,
     });
+  }
+
+  async #obtain(name: string, isMissing: boolean, minValidity: number): Promise<Certificate> {
+    const keeper = await this.#keeperNow();
+    if (!isMissing) return keeper.obtain(name, { minValidity });
+    this.#wait(name, 1);
+    try {
+      return await keeper.obtain(name, { minValidity });
+    } finally {
+      this.#wait(name, -1);
+    }
+  }
+
+  #wait(name: string, more: 1 | -1): void {
+    const count = (this.#waiting.get(name) ?? 0) + more;
+    if (count === 0) this.#waiting.delete(name);
+    else this.#waiting.set(name, count);
+    if (count === 0 || (count === 1 && more === 1)) for (const listener of this.#waitListeners) listener();
+  }
+
+  /** Names for which somebody waits and no certificate is there, in order. */
+  get waiting(): readonly string[] {
+    return [...this.#waiting.keys()].sort();
+  }
+
+  /** After each change of `waiting`. */
+  onWaiting(listener: () => void): void {
+    this.#waitListeners.add(listener);
   }
 
   #isLocal(certificate: Certificate): boolean {
@@ -209,31 +247,18 @@ export class Certificates {
   /** What was observed of each. */
   list(): readonly CertificateStatus[] {
     const now = this.#options.clock.wall();
-    const local = this.#local.all.map(
-      ({ names, notBefore, notAfter }): CertificateStatus => ({
-        id: names[0] ?? "",
-        names,
-        state: notAfter > now ? "valid" : "expired",
-        notBefore,
-        notAfter,
-        authority: "internal",
-        observed: now,
-      }),
-    );
-    return [...(this.#sources?.is.keeper?.list() ?? []), ...local];
+    return [
+      ...(this.#sources?.is.keeper?.list() ?? []),
+      ...(this.#sources?.is.fileList() ?? []).map((one) => fileStatus(one, now)),
+      ...this.#local.all.map((one) => localStatus(one, now)),
+    ];
   }
 
   /** What is wrong, in words. */
   get problems(): readonly string[] {
     const trouble = this.#trouble === undefined ? [] : [`No public certificates: ${this.#trouble.message}`];
-    const failing = this.list().filter(({ state, lastFailure }) => state !== "valid" && lastFailure !== undefined);
-    return [
-      ...trouble,
-      ...failing.map(({ names, state, lastFailure }) => {
-        const what = state === "expired" ? "The certificate has expired" : "There is no certificate yet";
-        return `${what} for ${names.join(", ")}: ${lastFailure?.message ?? ""}`;
-      }),
-    ];
+    const found = this.list().map(problemOf);
+    return [...trouble, ...found.filter((problem) => problem !== undefined)];
   }
 
   counts(): KeeperCounts | undefined {
@@ -251,6 +276,12 @@ export class Certificates {
 
   async revoke(name: string): Promise<void> {
     return (await this.#keeperOf(name)).revoke(name);
+  }
+
+  /** @throws {Fault} CERT_AUTHORITY_UNKNOWN, and what the CA says */
+  async rollAccountKey(authority: string): Promise<void> {
+    await this.#keeperNow();
+    await this.#sources?.is.rollAccountKey(authority);
   }
 
   async advice(name: string, signal: AbortSignal): Promise<string> {

@@ -59,6 +59,13 @@ test("DN-7 what is no question of usual length is not passed on", async () => {
   expect(await forwarder.forward(Buffer.alloc(1025), "udp", undefined)).toBeUndefined();
 });
 
+test("a resolver that no way leads to is passed over; the gateway goes on", async () => {
+  const server = await udpServer([ANSWER]);
+  const forwarder = new DnsForwarder(() => ["255.255.255.255", server]); // connect(2) refuses a broadcast address
+  expect(await forwarder.forward(QUERY, "udp", undefined)).toEqual(ANSWER);
+  expect(await forwarder.forward(QUERY, "udp", ["255.255.255.255"])).toBeUndefined();
+});
+
 test("who is named for a name is asked, and this machine's own resolver is not told of it", async () => {
   const named = await udpServer([ANSWER]);
   const system = await udpServer([Buffer.concat([ANSWER, Buffer.from("system")])]);

@@ -80,7 +80,8 @@ function askByUdp(query: Uint8Array, address: string, port: number): Promise<Uin
       if (isAnswerTo(query, answer)) done(answer);
     });
     socket.on("error", () => done(undefined));
-    socket.connect(port, address, () => socket.send(query));
+    // Where there is no way to it, the error comes here and nowhere else.
+    socket.connect(port, address, (error?: Error | null) => (error ? done(undefined) : socket.send(query)));
     return () => socket.close();
   });
 }

@@ -15,6 +15,9 @@ import type { MountRules } from "../config/services.ts";
 import { Assertions } from "../identity/assertions.ts";
 import { MapCallers } from "../identity/map-callers.ts";
 import { MeshNode, type MeshNodeOptions } from "../mesh/node.ts";
+import type { Door, DoorEvent } from "../proxy/doors/door.ts";
+import { Gatekeeper } from "../proxy/doors/gatekeeper.ts";
+import { Recorder } from "../proxy/inspector/recorder.ts";
 import type { ProxyOptions } from "../proxy/options.ts";
 import { ReverseProxy } from "../proxy/proxy.ts";
 import { capabilitiesOf } from "../wire/capabilities.ts";
@@ -24,7 +27,9 @@ import { servedNames } from "./certificate-plan.ts";
 import { Certificates } from "./certificates.ts";
 import { DnsForwarder } from "./dns-forwarder.ts";
 import { effectiveConfig } from "./effective-config.ts";
+import { hostedServices, serviceAt, waitingServices } from "./hosted-services.ts";
 import { IngressDoor } from "./ingress-door.ts";
+import { Inspection } from "./inspection.ts";
 import { GatewayMetrics } from "./metrics.ts";
 import { PeerApi } from "./peer-api.ts";
 import { Preferences } from "./preferences.ts";
@@ -48,6 +53,10 @@ export interface GatewayOptions extends Omit<MeshNodeOptions, "store"> {
   readonly certificateFolder?: string;
   /** Files, folders and sockets that must never be served: the state folder, the admin socket, files with keys. */
   readonly protectedPaths?: readonly string[];
+  /** What stands before mounts whose rules name it. */
+  readonly doors?: readonly Door[];
+  /** In force from the first request on, until the first declaration. */
+  readonly rulesOf?: RulesOf;
   /** Tags and node keys of relays that may deliver Funnel visitors, where the server cannot say so (Headscale). */
   readonly trustedIngresses?: readonly string[];
   /** Visitors may come from this machine itself. For demos and tests. @default false */
@@ -62,6 +71,7 @@ interface Kept {
   readonly stored: StoredServeConfig;
   readonly assertions: Assertions;
   readonly preferences: Preferences;
+  readonly gatekeeper: Gatekeeper;
 }
 
 /** A node of the mesh that serves: the node, the proxy and what they need of each other. */
@@ -73,6 +83,8 @@ export class Gateway {
   readonly metrics: GatewayMetrics;
   readonly assertions: Assertions;
   readonly preferences: Preferences;
+  readonly gatekeeper: Gatekeeper;
+  readonly inspection: Inspection;
   readonly #store: Store;
   readonly #log: Log;
   #stored: StoredServeConfig;
@@ -81,15 +93,21 @@ export class Gateway {
   readonly #peerApi: PeerApi;
   readonly #guarded: ProtectedPaths;
   #rulesOf: RulesOf | undefined;
+  #isFileServed = true;
+  /** Services that the file advertises. */
+  #declaredServices: readonly string[] = [];
   #stopReview: () => void = () => {};
 
-  private constructor(options: GatewayOptions, node: MeshNode, { stored, assertions, preferences }: Kept) {
+  private constructor(options: GatewayOptions, node: MeshNode, kept: Kept) {
+    const { stored, assertions, preferences, gatekeeper } = kept;
     const clock: Clock = options.clock ?? systemClock;
     const guarded = new ProtectedPaths(options.protectedPaths ?? []);
     this.#guarded = guarded;
     this.metrics = new GatewayMetrics(node, () => this.certificates);
     this.assertions = assertions;
     this.preferences = preferences;
+    this.gatekeeper = gatekeeper;
+    this.#rulesOf = options.rulesOf;
     this.#store = options.store;
     this.#log = options.log ?? silentLog;
     this.#stored = stored;
@@ -124,10 +142,13 @@ export class Gateway {
       ...(options.certificates === undefined ? {} : { settings: options.certificates }),
     });
     node.certificateOf = (domain) => this.certificates.held(domain);
+    const recorder = new Recorder(clock, () => gatekeeper.doors.map(({ tokenHeader }) => tokenHeader));
+    recorder.isOn = false;
     this.proxy = new ReverseProxy({
       config: () => this.#serveConfig,
       selfName: () => this.name,
       selfAddresses: () => node.addresses,
+      serviceOf: (address) => serviceAt(node.map, address),
       callers: this.callers,
       secureContext: (name) => this.certificates.secureContext(name),
       challengeContext: (name) => this.certificates.challengeContext(name),
@@ -138,9 +159,12 @@ export class Gateway {
       dialBackend: guardedDial(options.dialBackend, guarded),
       answered: (status, seconds) => this.metrics.answered(status, seconds),
       count: (event) => this.metrics.counted(event),
-      rulesOf: ({ service, ...place }) => (service === undefined ? this.#rulesOf?.(place) : undefined),
+      rulesOf: ({ service, ...place }) => (service === undefined ? this.#rulesAt(place) : undefined),
+      gatekeeper,
+      recorder,
       allowPath: (file) => guarded.mayOpen(file),
     });
+    this.inspection = new Inspection(recorder, this.proxy, clock, this.#log.with("inspector"));
     node.onMap((map) => {
       this.callers.setMap(map);
       this.certificates.refresh();
@@ -161,6 +185,7 @@ export class Gateway {
     node.onPeerApi = (conn) => this.#peerApi.accept(conn);
     const review = (): void => {
       this.callers.review(); // a key may run out without a new map
+      this.#ingress.review();
       this.#stopReview = clock.at(clock.now() + REVIEW_EVERY_MS, review);
     };
     review();
@@ -179,12 +204,16 @@ export class Gateway {
       ControlURL: options.controlUrl,
       ...(options.hostname === undefined ? {} : { Hostname: options.hostname }),
     });
+    const { clock = systemClock, log = silentLog, store } = options;
+    const count = (event: DoorEvent): void => gateway.metrics.counted(event);
+    const gatekeeper = await Gatekeeper.open({ clock, log: log.with("doors"), store, count });
+    gatekeeper.setDoors(options.doors ?? []);
     const { Hostname: hostname, WantRunning } = preferences.now;
     const asked = { ...options, isPaused: !WantRunning, ...(hostname === "" ? {} : { hostname }) };
     const node = await openNode(asked);
     await using failure = new AsyncDisposableStack();
     failure.defer(() => node.close());
-    const gateway: Gateway = new Gateway(options, node, { stored, assertions, preferences });
+    const gateway: Gateway = new Gateway(options, node, { stored, assertions, preferences, gatekeeper });
     failure.move();
     return gateway;
   }
@@ -194,6 +223,7 @@ export class Gateway {
     const before = this.preferences.now;
     await this.preferences.set(next);
     if (next.Hostname !== before.Hostname) this.node.tell({ hostname: next.Hostname });
+    this.#advertise();
     if (next.WantRunning && !before.WantRunning) this.node.resume();
     if (!next.WantRunning && before.WantRunning) this.node.pause();
   }
@@ -214,7 +244,7 @@ export class Gateway {
     this.check(config);
     const { Foreground: _, ...lasting } = config ?? {}; // foreground parts end with the process that asked for them
     await this.#store.set(SERVE_CONFIG, Buffer.from(JSON.stringify(lasting)));
-    this.#rulesOf = undefined; // they belong to the file, which is not what is served now
+    this.#isFileServed = false;
     this.#stored = config;
     this.#serveConfig = effectiveConfig(config);
     this.#expose();
@@ -223,15 +253,36 @@ export class Gateway {
   }
 
   /** What a file declares is in force until the next declaration, and is not stored. */
-  declare(config: ServeConfig, rulesOf?: RulesOf): void {
+  declare(config: ServeConfig, rulesOf?: RulesOf, advertised: readonly string[] = []): void {
     this.check(config);
     this.#rulesOf = rulesOf;
+    this.#isFileServed = true;
+    this.#declaredServices = advertised;
+    this.#advertise();
     if (serveConfigEtag(config) === serveConfigEtag(this.#stored)) return;
     this.#stored = config;
     this.#serveConfig = effectiveConfig(config);
     this.#expose();
     this.certificates.refresh();
     this.#warn();
+  }
+
+  /** Rules belong to the file; but no command opens what the file has closed. */
+  #rulesAt(place: Place): MountRules | undefined {
+    const rules = this.#rulesOf?.(place);
+    if (this.#isFileServed || rules?.door === undefined) return this.#isFileServed ? rules : undefined;
+    const { door, guestsAsUsers } = rules;
+    return guestsAsUsers === undefined ? { door } : { door, guestsAsUsers };
+  }
+
+  /** Addresses of the mounts that this door stands before. */
+  placesBehind(door: string): readonly string[] {
+    return Object.entries(this.#serveConfig.Web ?? {}).flatMap(([key, { Handlers }]) => {
+      if (key.startsWith("*")) return []; // nobody can open that
+      const [name, port] = [key.slice(0, key.lastIndexOf(":")), Number(key.slice(key.lastIndexOf(":") + 1))];
+      const mounts = Object.keys(Handlers ?? {}).filter((mount) => this.#rulesAt({ name, port, mount })?.door === door);
+      return mounts.map((mount) => new URL(mount, `https://${name}:${port}`).href);
+    });
   }
 
   /** @throws {Fault} GATEWAY_TARGET_REFUSED */
@@ -257,11 +308,26 @@ export class Gateway {
     this.#ingress.review();
     const wishes = Object.values(this.#serveConfig.AllowFunnel ?? {});
     this.node.tell({ ingress: wishes.length === 0 ? undefined : wishes.includes(true) ? "on" : "off" });
+    this.#advertise();
+  }
+
+  /** The server is told which services are to be hosted here. */
+  #advertise(): void {
+    this.node.tell({ services: hostedServices(this.#serveConfig, this.#advertised) });
+  }
+
+  get #advertised(): readonly string[] {
+    const { Services = {} } = this.#serveConfig;
+    const declared = this.#declaredServices.filter((name) => Object.hasOwn(Services, name));
+    return [...new Set([...declared, ...(this.preferences.now.AdvertiseServices ?? [])])];
   }
 
   /** What the operator should know of what is served, though it is allowed. */
   get warnings(): readonly string[] {
-    return serveWarnings(this.#stored);
+    const waiting = waitingServices(this.node.map, this.#advertised).map(
+      (name) => `${name} waits for an address: an administrator of the network creates and approves services`,
+    );
+    return [...serveWarnings(this.#stored), ...waiting];
   }
 
   /** A mark in the log by which a person finds the moment again (`tailscale bugreport`). */
@@ -273,11 +339,12 @@ export class Gateway {
   }
 
   #warn(): void {
-    for (const warning of this.warnings) this.#log.warn("serve.warning", { warning });
+    for (const warning of serveWarnings(this.#stored)) this.#log.warn("serve.warning", { warning });
   }
 
   async close(): Promise<void> {
     this.#stopReview();
+    await this.inspection.close();
     this.#peerApi.close();
     await this.proxy.close();
     await this.certificates.close();

@@ -42,6 +42,8 @@ interface Scene {
   config: ServeConfig;
   filter: readonly FilterRule[];
   readonly clock: FakeClock;
+  /** As the map has it. */
+  readonly relay: { Online?: boolean };
   readonly door: IngressDoor;
   readonly proxy: ReverseProxy;
   /** A connection to our peerapi from the peer with that key, at that address. */
@@ -95,7 +97,7 @@ async function openScene(more: Partial<IngressDoorOptions> = {}): Promise<Scene>
     onTestFinished(() => void client.destroy());
     return client;
   };
-  return Object.assign(made, { clock, door, proxy, connect, backend });
+  return Object.assign(made, { clock, relay: peers[0]!, door, proxy, connect, backend });
 }
 
 async function openBackend(): Promise<Scene["backend"]> {
@@ -320,6 +322,15 @@ describe("FN-6 only what this node's own configuration makes public", () => {
     expect(answer).toMatch(/^HTTP\/1\.1 403 Forbidden\r\n.*\r\n\r\ndenied\n$/s);
   });
 
+  test("a wildcard is public for one label more, and for nothing else", async () => {
+    const wild = "*.shop.example.org:443";
+    scene.config = { ...scene.config, AllowFunnel: { [wild]: true } };
+    expect(await answerTo(scene.connect(), forTarget("a.shop.example.org:443"))).toBe(ACCEPTED);
+    for (const target of [wild, "shop.example.org:443", "a.b.shop.example.org:443", "a.shop.example.org:8443"]) {
+      expect(await answerTo(scene.connect(), forTarget(target))).toMatch(/^HTTP\/1\.1 403 /);
+    }
+  });
+
   test("nothing configured at all", async () => {
     scene.config = {};
     expect(await answerTo(scene.connect(), request())).toMatch(/^HTTP\/1\.1 403 /);
@@ -457,6 +468,26 @@ describe("FN-8 off is at once", () => {
     raw.resume();
     await expect.poll(() => raw.destroyed, WAIT).toBe(true);
   });
+});
+
+test("FN-13 visitors of a relay that is gone are cut within a minute, those of one that comes back are not", async () => {
+  const client = await enter(forTarget(`${NAME}:8443`));
+  client.resume();
+  client.write(makeHello({ name: NAME }));
+  await expect.poll(() => scene.backend.sockets.length, WAIT).toBe(1);
+  const look = (isOnline: boolean, ms: number): void => {
+    scene.relay.Online = isOnline;
+    for (let i = 0; i < ms; i += 2000) {
+      scene.door.review();
+      scene.clock.advance(2000);
+    }
+  };
+  look(false, 26_000);
+  look(true, 4000);
+  look(false, 26_000);
+  expect(scene.door.open).toBe(1);
+  look(false, 10_000);
+  await expect.poll(() => client.destroyed && scene.backend.sockets[0]!.destroyed, WAIT).toBe(true);
 });
 
 test("FN-10 one relay has so many visitors and no more", async () => {

@@ -4,11 +4,11 @@ import type { Conn, Proof } from "../base/conn.ts";
 import { Fault } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 import type { PeekedConn } from "../base/peeked-conn.ts";
-import { foldName } from "../funnel/public-names.ts";
 import { findTcp } from "../proxy/serve-lookup.ts";
 import { capabilitiesOf } from "../wire/capabilities.ts";
 import { ALERT, alertRecord, HelloReader } from "../wire/client-hello.ts";
 import { INGRESS_CAPABILITY } from "../wire/funnel.ts";
+import { foldName, wildcardOf } from "../wire/host-name.ts";
 import { ACCEPTED, type PeerApiHead, SOURCE_FIELD, TARGET_FIELD } from "../wire/ingress.ts";
 import type { ServeConfig } from "../wire/serve-config.ts";
 import type { FilterRule, Node } from "../wire/tailcfg.ts";
@@ -60,6 +60,8 @@ interface Target {
   readonly port: number;
 }
 
+/** A relay that the server has not heard of for so long is gone, and so are its visitors; a restart of the server is shorter. */
+const RELAY_AWAY_MS = 30_000;
 /** For the alert to arrive before the connection goes. */
 const LINGER_MS = 1000;
 
@@ -76,6 +78,8 @@ export class IngressDoor {
   readonly #limits: IngressDoorLimits;
   readonly #visits: Set<Visit> = new Set();
   readonly #relays: Map<string, { open: number; pending: number }> = new Map();
+  /** Relays that are away, by node key, and since when. */
+  readonly #away: Map<string, number> = new Map();
 
   constructor(options: IngressDoorOptions) {
     this.#options = options;
@@ -164,10 +168,11 @@ export class IngressDoor {
     return this.#isPublic(target) ? target : undefined;
   }
 
-  #isPublic({ text, port }: Target): boolean {
+  #isPublic({ text, name, port }: Target): boolean {
     const config = this.#options.config();
     const { AllowFunnel = {} } = config;
-    if (!Object.hasOwn(AllowFunnel, text) || AllowFunnel[text] !== true) return false;
+    const isOn = (key: string): boolean => Object.hasOwn(AllowFunnel, key) && AllowFunnel[key] === true;
+    if (!isOn(text) && !isOn(`${wildcardOf(name)}:${port}`)) return false;
     const handler = findTcp(config, port);
     // Without TLS there is no name to agree with.
     return handler !== undefined && (handler.HTTPS === true || (handler.TCPForward ?? "") !== "");
@@ -210,13 +215,28 @@ export class IngressDoor {
     };
   }
 
-  /** Cuts whoever is here by a right that is no longer given (FN-8). To be called when configuration or map change. */
+  /**
+   * Cuts whoever is here by a right that is no longer given (FN-8), or through a relay that is gone (FN-13). To be called
+   * when configuration or map change, and now and then.
+   */
   review(): void {
+    for (const nodeKey of this.#away.keys()) if (!this.#relays.has(nodeKey)) this.#away.delete(nodeKey);
     for (const visit of this.#visits) {
-      if (this.#isPublic(visit.target) && this.isRelay(visit.proof)) continue;
+      if (this.#isPublic(visit.target) && this.isRelay(visit.proof) && !this.#isLost(visit.proof)) continue;
       visit.conn.cut(
         new Fault("FUNNEL_OFF", `Cannot keep a visitor of "${visit.target.text}": it is not public any more`),
       );
     }
+  }
+
+  #isLost({ nodeKey, source }: MeshProof): boolean {
+    const now = this.#options.clock.now();
+    if (this.#options.peerByAddress(source.address)?.Online !== false) {
+      this.#away.delete(nodeKey);
+      return false;
+    }
+    const since = this.#away.get(nodeKey) ?? now;
+    this.#away.set(nodeKey, since);
+    return now - since >= RELAY_AWAY_MS;
   }
 }

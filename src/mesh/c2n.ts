@@ -1,4 +1,5 @@
 import type { C2nRequest, C2nResponse } from "./control/control-client.ts";
+import { servicesHash, type VipService } from "./hosted-services.ts";
 
 const json = (body: unknown): C2nResponse => ({
   status: 200,
@@ -23,8 +24,15 @@ export interface C2nCertificates {
   wall(): number;
 }
 
-export function answerC2n({ method, path }: C2nRequest, certificates: C2nCertificates): C2nResponse {
+export function answerC2n(
+  { method, path }: C2nRequest,
+  certificates: C2nCertificates,
+  services: readonly VipService[] = [],
+): C2nResponse {
   const [name = "", query = ""] = path.split("?", 2);
+  if (name === "/vip-services" && method === "GET") {
+    return json({ VIPServices: services, ServicesHash: servicesHash(services) });
+  }
   if (name === "/tls-cert-status" && method === "GET") return certificateStatus(query, certificates);
   const known = Object.hasOwn(ANSWERS, name) ? ANSWERS[name] : undefined;
   if (known === undefined) return text(400, "unknown c2n path\n");

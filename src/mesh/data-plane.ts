@@ -84,6 +84,8 @@ export class DataPlane {
   #nodeKey: Uint8Array;
   #derp: DerpClients;
   #home = 0;
+  /** What the connections of now were admitted by. */
+  #admitted: NetworkMap["packetFilter"] | undefined;
   #cancelExpiry: () => void = () => {};
   #isWakeQueued = false;
   #isClosed = false;
@@ -216,6 +218,11 @@ export class DataPlane {
     this.filter.setRules(rules, [...local.own, ...local.served], capsOf);
     if (local.isDerpMapNew) this.paths.setDerpMap(map.derpMap, this.now());
     this.#applyPeers(map);
+    if (map.packetFilter !== this.#admitted) {
+      this.#admitted = map.packetFilter;
+      const fault = new Fault("MESH_NOT_ADMITTED", "The network's policy admits this connection no more");
+      this.netstack.abortUnless((...opened) => this.filter.admitsTcp(...opened), fault);
+    }
     this.wake();
   }
 

@@ -11,8 +11,9 @@ import type { MapResponse, NetInfo, Node } from "../wire/tailcfg.ts";
 import { answerC2n, type C2nCertificates } from "./c2n.ts";
 import { ControlClient, type ControlState } from "./control/control-client.ts";
 import { DataPlane } from "./data-plane.ts";
-import { MagicDns } from "./dns/magic-dns.ts";
+import { MagicDns, type QueryDns } from "./dns/magic-dns.ts";
 import { healthOf } from "./health.ts";
+import { servicePrefixes } from "./hosted-services.ts";
 import { interfaceAddresses, watchLink } from "./link-watch.ts";
 import { MemberDns, SERVICE_ADDRESS } from "./member-dns.ts";
 import type { MeshNodeOptions } from "./node-options.ts";
@@ -45,6 +46,7 @@ export class MeshNode {
   readonly #memberDns: MemberDns;
   readonly #peerApi: PeerApiDoor;
   readonly #control: ControlClient;
+  readonly queryDns: QueryDns = (...query) => this.#dns.resolve(...query, this.#options.forwardDns);
   readonly setDns: ControlClient["setDns"] = (...record) => this.#control.setDns(...record);
   #map: NetworkMap | undefined;
   #state: ControlState = { kind: "connecting" };
@@ -71,7 +73,7 @@ export class MeshNode {
       netstack: plane.netstack,
       clock: this.#clock,
       peer: (index) => plane.peers.byIndex(index)?.node,
-      answer: (query, transport) => this.#dns.resolve(query, transport, options.forwardDns),
+      answer: this.queryDns,
     });
     this.onSyn = () => undefined;
     const { controlUrl } = options;
@@ -94,7 +96,7 @@ export class MeshNode {
       onServerKey: (key) => {
         keys.rememberServer(controlUrl, key).catch((error: unknown) => this.#log.error("state.unsaved", { error }));
       },
-      onC2n: async (request) => answerC2n(request, this),
+      onC2n: async (request) => answerC2n(request, this, this.#told.services),
       onPing: (wanted) => pingForServer(plane, this.#clock, this.#map?.derpMap, wanted),
       onAuthUrl: (url) => options.onAuthUrl?.(url),
       onMap: (map, response) => this.#applyMap(map, response),
@@ -178,7 +180,8 @@ export class MeshNode {
 
   #setPlane(map: NetworkMap, isDerpMapNew: boolean): void {
     const { rules, prefixes: served } = this.#memberDns;
-    this.#plane.setMap(map, { own: prefixesOf(map.self), served, rules, isDerpMapNew });
+    const answered = [...served, ...servicePrefixes(map.self)];
+    this.#plane.setMap(map, { own: prefixesOf(map.self), served: answered, rules, isDerpMapNew });
     if (this.#isCutOff) this.#plane.cut();
     this.#openPeerApi();
   }
@@ -369,10 +372,9 @@ export class MeshNode {
 
   /** What we ask the server for: a name, visitors from the Internet. */
   tell(wish: Partial<OwnWish>): void {
-    const next = { ...this.#told, ...wish };
-    if (next.hostname === this.#told.hostname && next.ingress === this.#told.ingress) return;
-    this.#told = next;
-    this.#control.update();
+    const before = JSON.stringify(this.#told);
+    this.#told = { ...this.#told, ...wish };
+    if (JSON.stringify(this.#told) !== before) this.#control.update();
   }
 
   /** Leaves the mesh for good: the server is told, and the keys that it knew are forgotten whatever it says. */
@@ -395,6 +397,4 @@ export class MeshNode {
 /** States in which this node is no member, by the server's word or its owner's. */
 const CUT_OFF: ReadonlySet<ControlState["kind"]> = new Set(["expired", "removed", "logged-out", "stopped"]);
 
-function prefixesOf(node: Node): Prefix[] {
-  return node.Addresses.map((text) => parsePrefix(text)).filter((prefix) => prefix !== undefined);
-}
+const prefixesOf = (node: Node): Prefix[] => node.Addresses.flatMap((text) => parsePrefix(text) ?? []);

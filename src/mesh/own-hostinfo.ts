@@ -1,6 +1,7 @@
 import { hostname as systemHostname } from "node:os";
 import type { AddressBytes } from "../base/address.ts";
 import type { Hostinfo, NetInfo } from "../wire/tailcfg.ts";
+import { servicesHash, type VipService } from "./hosted-services.ts";
 import { peerApiPort } from "./peerapi.ts";
 
 /** What is asked of the server, rather than told it. */
@@ -8,6 +9,8 @@ export interface OwnWish {
   readonly hostname: string | undefined;
   /** `on`: some port is public. `off`: none is, but the configuration names some (control-protocol.md 6.3). */
   readonly ingress: "on" | "off" | undefined;
+  /** Services to host, by name. */
+  readonly services?: readonly VipService[];
 }
 
 export interface HostFacts extends OwnWish {
@@ -19,7 +22,8 @@ export interface HostFacts extends OwnWish {
 }
 
 /** What we tell the coordination server about this machine (control-protocol.md 5.5). */
-export function ownHostinfo({ hostname, ingress, tags, backendLogId, netInfo, peerApi }: HostFacts): Hostinfo {
+export function ownHostinfo(facts: HostFacts): Hostinfo {
+  const { hostname, ingress, services = [], tags, backendLogId, netInfo, peerApi } = facts;
   return {
     IPNVersion: "1.80.0-sallyport",
     BackendLogID: backendLogId, // upstream's servers and Headscale refuse a node without one
@@ -33,6 +37,7 @@ export function ownHostinfo({ hostname, ingress, tags, backendLogId, netInfo, pe
     })),
     ...(ingress === "on" ? { IngressEnabled: true } : {}),
     ...(ingress === "off" ? { WireIngress: true } : {}),
+    ...(services.length === 0 ? {} : { ServicesHash: servicesHash(services) }),
     NetInfo: netInfo,
     Userspace: true,
     App: "sallyport",

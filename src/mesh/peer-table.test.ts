@@ -78,6 +78,32 @@ describe("CC-5 what the server says of a peer gives it no more than its own addr
     expect([owner("100.64.0.2"), owner(address)]).toEqual([2, undefined]);
   });
 
+  test.each<[string, string]>([
+    ["another peer's", "100.64.0.3/32"],
+    ["ours", "100.64.0.1/32"],
+    ["one outside of the mesh", "10.1.1.1/32"],
+    ["several at once", "100.64.0.8/31"],
+  ])("an address that is %s is no service's", (_, prefix) => {
+    const address = prefix.split("/")[0]!;
+    const holder = address === "100.64.0.3" ? 3 : undefined;
+    table.apply(mapOf(peer(3), peer(2, { AllowedIPs: ["100.64.0.2/32", prefix] })), 0, WALL);
+    expect([owner("100.64.0.2"), owner(address)]).toEqual([2, holder]);
+  });
+
+  test("the address of a service is its host's, and goes with it to the next one", () => {
+    const [first, second] = [peer(2), peer(3)];
+    const hosting = (node: Node): Node => ({
+      ...node,
+      AllowedIPs: [...node.Addresses, "100.64.0.9/32", "fd7a:115c:a1e0::9/128"],
+    });
+    table.apply(mapOf(hosting(first), second), 0, WALL);
+    expect([owner("100.64.0.9"), owner("fd7a:115c:a1e0::9")]).toEqual([2, 2]);
+    table.apply(mapOf(first, hosting(second)), 0, WALL);
+    expect([owner("100.64.0.9"), owner("100.64.0.2")]).toEqual([3, 2]);
+    table.apply(mapOf(first, second), 0, WALL);
+    expect(owner("100.64.0.9")).toBeUndefined();
+  });
+
   test("a peer with our own key is none", () => {
     table.apply(mapOf(peer(2, { Key: self.Key }), peer(3)), 0, WALL);
     expect([...table.all].map(({ node }) => node.ID)).toEqual([3]);

@@ -1,4 +1,4 @@
-import { type Prefix, parsePrefix } from "../base/address.ts";
+import { type Prefix, parsePrefix, prefixContains } from "../base/address.ts";
 import { toHex } from "../base/bytes.ts";
 import { parseKey } from "../crypto/keys.ts";
 import { keyExpiryMs } from "../wire/map-apply.ts";
@@ -49,6 +49,8 @@ export class PeerTable {
   /** `wall`: the server's time. Gives the instant (same time) at which the next key expires; `Infinity`: none does. */
   apply(map: NetworkMap, now: number, wall: number): number {
     const wanted = new Map<string, Node>();
+    const taken = new Set(map.self.Addresses);
+    for (const { Addresses } of map.peers.values()) for (const address of Addresses) taken.add(address);
     const own = new Set(map.self.Addresses);
     let nextExpiry = Infinity;
     for (const node of map.peers.values()) {
@@ -64,7 +66,7 @@ export class PeerTable {
     for (const [keyHex, node] of wanted) {
       const known = this.#byKey.get(keyHex);
       if (known?.node === node) continue; // untouched by this message
-      this.#set(keyHex, node, own, known, now);
+      this.#set(keyHex, node, allowedPrefixes(node, own, taken), known, now);
     }
     return nextExpiry;
   }
@@ -73,10 +75,9 @@ export class PeerTable {
     for (const entry of [...this.#byKey.values()]) this.#remove(entry);
   }
 
-  #set(keyHex: string, node: Node, own: ReadonlySet<string>, known: PeerEntry | undefined, now: number): void {
+  #set(keyHex: string, node: Node, allowedIps: Prefix[], known: PeerEntry | undefined, now: number): void {
     const { wireguard, paths, filter } = this.#parts;
     const nodeKey = parseKey("nodekey", node.Key)!;
-    const allowedIps = allowedPrefixes(node, own);
     const index = known?.index ?? wireguard.addPeer({ publicKey: nodeKey, allowedIps }, now);
     if (known !== undefined) {
       wireguard.updatePeer(index, { allowedIps });
@@ -128,15 +129,22 @@ function homeDerp(node: Node): number {
   return node.HomeDERP ?? Number(/^127\.3\.3\.40:(\d+)$/.exec(node.DERP ?? "")?.[1] ?? 0);
 }
 
+/** Addresses of the mesh (control-protocol.md 11.6). */
+const MESH = ["100.64.0.0/10", "fd7a:115c:a1e0::/48"].map((text) => parsePrefix(text)!);
+
 /**
- * Without accepted routes only a node's own addresses count (data-plane.md 1.9); what is ours is nobody else's, whatever
- * the server says.
+ * Without accepted routes only a node's own addresses count (data-plane.md 1.9), and those of services that it hosts:
+ * single ones of the mesh that no node has. What is ours is nobody else's, whatever the server says.
  */
-export function allowedPrefixes(node: Node, ours: ReadonlySet<string> = new Set()): Prefix[] {
-  const allowed = node.AllowedIPs ?? node.Addresses;
+export function allowedPrefixes(node: Node, ours: ReadonlySet<string>, taken: ReadonlySet<string>): Prefix[] {
   const own = new Set(node.Addresses);
-  return allowed
-    .filter((text) => own.has(text) && !ours.has(text))
-    .map((text) => parsePrefix(text))
-    .filter((prefix) => prefix !== undefined);
+  return (node.AllowedIPs ?? node.Addresses).flatMap((text) => {
+    const prefix = ours.has(text) ? undefined : parsePrefix(text);
+    if (prefix === undefined) return [];
+    return own.has(text) || (isOfMesh(prefix) && !taken.has(text)) ? [prefix] : [];
+  });
+}
+
+function isOfMesh({ address, bits }: Prefix): boolean {
+  return bits === 8 * address.length && MESH.some((mesh) => prefixContains(mesh, address));
 }

@@ -7,7 +7,9 @@ import type { Log } from "../base/log.ts";
 import type { Assertions } from "../identity/assertions.ts";
 import type { Callers } from "../identity/caller.ts";
 import type { ServeConfig } from "../wire/serve-config.ts";
+import type { DoorEvent } from "./doors/door.ts";
 import type { Gatekeeper } from "./doors/gatekeeper.ts";
+import type { Recorder } from "./inspector/recorder.ts";
 import type { RouteRules } from "./route-rules.ts";
 
 export interface ProxyOptions {
@@ -45,6 +47,8 @@ export interface ProxyOptions {
   }) => RouteRules | undefined;
   /** Stands before the mounts whose rules name a door; without it nobody passes there. */
   readonly gatekeeper?: Gatekeeper;
+  /** Looks on at every request. */
+  readonly recorder?: Recorder;
   /** A request was answered, or its connection ended first: the status, and how long it took. */
   readonly answered?: (status: number, seconds: number) => void;
   /** Called for what should be counted. */
@@ -57,7 +61,13 @@ export interface ProxyOptions {
  * `header_omitted`: a value over the limit was left out. `cross_site`, `body_too_large`: a request was refused.
  * `handshake_refused`: TLS for a name that is not served, or no TLS. `handshake_crowded`: too many handshakes at a time.
  */
-export type ProxyEvent = "header_omitted" | "cross_site" | "body_too_large" | "handshake_refused" | "handshake_crowded";
+export type ProxyEvent =
+  | "header_omitted"
+  | "cross_site"
+  | "body_too_large"
+  | "handshake_refused"
+  | "handshake_crowded"
+  | DoorEvent;
 
 export type BackendPlace = { readonly host: string; readonly port: number } | { readonly path: string };
 

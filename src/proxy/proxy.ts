@@ -156,8 +156,9 @@ export class ReverseProxy {
   }
 
   readonly #handle = (front: Front, request: IncomingMessage, response: ServerResponse, upgrade?: Upgrade): void => {
-    const { answered, clock } = this.#options;
+    const { answered, clock, recorder } = this.#options;
     const startedAt = clock.now();
+    recorder?.watch(front, request, response, upgrade !== undefined);
     this.#answers.add(response);
     if (this.#isClosed) response.shouldKeepAlive = false;
     response.once("close", () => {

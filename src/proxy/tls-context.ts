@@ -29,6 +29,8 @@ export function serverContext({ key, chain }: { readonly key: string; readonly c
     maxVersion: "TLSv1.3",
     ciphers: SUITES,
     secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
+    // OpenSSL refuses to resume a session that might hold a client's certificate without it.
+    sessionIdContext: "sallyport",
     sessionTimeout: CONTEXT_LIFE_MS / 1000,
   });
 }

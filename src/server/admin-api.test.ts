@@ -71,6 +71,16 @@ describe("the server's local socket", () => {
     expect(JSON.parse((await verb("users.create", { login: "" })).body)).toMatchObject({ code: "ADMIN_ARGUMENT" });
   });
 
+  test("a policy's own tests know the roles of users who have no device yet", async () => {
+    await verb("users.create", { login: "carol@example.com", role: "admin" });
+    const source = (wanted: string) => `{
+      "grants": [{"src": ["autogroup:admin"], "dst": ["10.0.0.1"], "ip": ["22"]}],
+      "tests": [{"src": "carol@example.com", "${wanted}": ["10.0.0.1:22"]}]}`;
+    expect((await verb("policy.check", { source: source("accept") })).status).toBe(200);
+    expect((await verb("policy.check", { source: source("deny") })).status).toBe(400);
+    await verb("users.delete", { login: "carol@example.com" });
+  });
+
   test("CS-13 metrics follow the ecosystem's names and hold no name, address or key of anybody", async () => {
     await verb("users.create", { login: "alice@example.com" });
     const key = JSON.parse((await verb("keys.create", { user: "alice@example.com" })).body) as { key: string };

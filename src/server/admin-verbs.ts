@@ -56,6 +56,9 @@ export const ADMIN_VERBS: Readonly<Record<string, AdminVerb>> = {
   "nodes.expire": async ({ coordinator }, args, by) => coordinator.expireNode(which(args), by),
   "nodes.delete": async ({ coordinator }, args, by) => coordinator.deleteNode(which(args), by),
   "nodes.rename": async ({ coordinator }, args, by) => coordinator.renameNode(which(args), word(args, "name"), by),
+  "nodes.release": async ({ coordinator }, args, by) => ({
+    isReleased: await coordinator.releaseName(word(args, "name"), by),
+  }),
   "nodes.tag": async ({ coordinator }, args, by) => coordinator.tagNode(which(args), words(args, "tags"), by),
   "nodes.assign": async ({ coordinator }, args, by) => coordinator.assignNode(which(args), word(args, "user"), by),
   "nodes.routes": async ({ coordinator }, args, by) => coordinator.setRoutes(which(args), words(args, "routes"), by),
@@ -77,6 +80,11 @@ export const ADMIN_VERBS: Readonly<Record<string, AdminVerb>> = {
       by,
     ),
   "wireguard.remove": async ({ coordinator }, args, by) => coordinator.removeWireGuardMember(which(args), by),
+  "services.list": async ({ coordinator }) => coordinator.services(),
+  "services.create": async ({ coordinator }, args, by) => coordinator.createService(word(args, "name"), by),
+  "services.delete": async ({ coordinator }, args, by) => coordinator.deleteService(word(args, "name"), by),
+  "services.approve": async ({ coordinator }, args, by) =>
+    coordinator.approveHost(word(args, "name"), which(args), args["isApproved"] !== false, by),
   "dns.get": async ({ coordinator }) => coordinator.dnsSettings(),
   "dns.set": async ({ coordinator }, args, by) => coordinator.changeDns(dnsChange(args), by),
   "policy.get": async ({ coordinator }) => ({ source: coordinator.policySource() ?? "" }),

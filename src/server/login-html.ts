@@ -41,7 +41,11 @@ export function confirmPage(login: PendingLogin, user: User, token: string): str
   );
 }
 
-export function approvedPage(user: User): string {
+export function approvedPage(user: User, needsApproval: boolean): string {
+  if (needsApproval) {
+    const text = "Whoever runs this network has to approve it before it may use the network. You can close this page.";
+    return page("The device waits", `<p>It belongs to ${escapeHtml(user.login)}. ${text}</p>`);
+  }
   return page("The device is in", `<p>It belongs to ${escapeHtml(user.login)}. You can close this page.</p>`);
 }
 

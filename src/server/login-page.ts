@@ -118,8 +118,8 @@ export class LoginPages {
     }
     const { user } = visit.signedIn;
     this.#forget(request);
-    await coordinator.approveRegistration(visit.loginId, user.id, user.login);
-    send(response, 200, approvedPage(user));
+    const { isUnapproved = false } = await coordinator.approveRegistration(visit.loginId, user.id, user.login);
+    send(response, 200, approvedPage(user, isUnapproved));
   }
 
   #visitOf(request: IncomingMessage): Visit | undefined {

@@ -8,7 +8,8 @@ const NODE_STATES = ["online", "offline", "expired", "wireguard"] as const;
 export class ServerMetrics {
   readonly #registry: Registry = new Registry();
 
-  constructor({ coordinator, endpoint, derp }: Pick<Server, "coordinator" | "endpoint" | "derp">) {
+  constructor(server: Pick<Server, "coordinator" | "endpoint" | "derp" | "publicZone">) {
+    const { coordinator, endpoint, derp, publicZone } = server;
     collectDefaultMetrics({ register: this.#registry });
     this.#nodes(coordinator);
     this.#gauge("sallyport_users", "Users.", () => coordinator.users().length);
@@ -26,6 +27,10 @@ export class ServerMetrics {
     this.#counters("sallyport_map_streams_cut_total", "Map streams that were cut, by reason.", "reason", () => ({
       slow: coordinator.counters.tooSlow,
     }));
+    if (publicZone !== undefined) {
+      const help = "Queries of the public zone, by what became of them.";
+      this.#counters("sallyport_zone_queries_total", help, "result", () => ({ ...publicZone.counters }));
+    }
     this.#counters(
       "sallyport_map_bytes_total",
       "Bytes of maps sent, as they go into the channel.",

@@ -157,6 +157,21 @@ describe("signing in at a provider lets a device in", () => {
     expect(alice).toMatchObject({ displayName: "Alice <b>", identity: { subject: "alice" } });
   });
 
+  test("where new devices need an approval, a sign-in alone lets none in, and the page says so", async () => {
+    await server.coordinator.setDeviceApproval(true, "test");
+    const { start, joined } = await device("phone");
+    const browser = new Browser();
+    const held = joined();
+    const { body } = await confirm(browser, tokenIn((await browser.follow(start)).body));
+    expect(body).toContain("has to approve it");
+    expect(await held).toMatchObject({
+      MachineAuthorized: false,
+      Error: "",
+      Login: { LoginName: "alice@example.com" },
+    });
+    await server.coordinator.setDeviceApproval(false, "test");
+  });
+
   test("a user whom the owner has created is taken over by whoever proves that address first", async () => {
     account = "invited";
     const { start, joined } = await device();

@@ -15,6 +15,7 @@ const around = {
 };
 const options: PublicZoneOptions = {
   ...{ zone: "Mesh.example.", nameServer: "ns1.mesh.example", address: "127.0.0.1", port: 0 },
+  caa: ["letsencrypt.org; validationmethods=dns-01"],
   records: (name) => (name === "app.mesh.example" ? [addressRecord("203.0.113.9", 60)!] : undefined),
 };
 
@@ -23,9 +24,12 @@ const query = (name: string, type: string): Buffer =>
   encode({ type: "query", id: 7, questions: [{ name, type: type as "A" }] });
 const gist = ({ rcode, answers, authorities }: Answer): unknown[] => [
   rcode,
-  ...answers!.map((record) => ("data" in record ? String(record.data) : "")),
+  ...answers!.map((record) => ("data" in record ? dataText(record.data) : "")),
   ...authorities!.map(({ type }) => type),
 ];
+
+const dataText = (data: unknown): string =>
+  typeof data === "object" && data !== null && "value" in data ? String(data.value) : String(data);
 
 function overUdp(port: number, message: Uint8Array): Promise<Answer> {
   const socket = createSocket("udp4");
@@ -67,6 +71,7 @@ describe("the public zone of a server", () => {
     ["ns1.mesh.example", "A", ["NOERROR", "127.0.0.1"]],
     ["tail.mesh.example", "A", ["NOERROR", "SOA"]],
     ["web.tail.mesh.example", "CAA", ["NOERROR", "SOA"]],
+    ["mesh.example", "CAA", ["NOERROR", "letsencrypt.org; validationmethods=dns-01"]],
     ["_acme-challenge.web.tail.mesh.example", "TXT", ["NOERROR", "first", "second"]],
     ["_acme-challenge.db.tail.mesh.example", "TXT", ["NOERROR", "SOA"]],
     ["_acme-challenge.tail.mesh.example", "TXT", ["NXDOMAIN", "SOA"]],
@@ -81,6 +86,7 @@ describe("the public zone of a server", () => {
     const answer = nextAnswer(socket);
     socket.write(framed(query(name, type)));
     expect(gist(await answer)).toEqual(wanted);
+    expect(zone.counters).toEqual({ udp: 1, tcp: 1, limited: 0, dropped: 0 });
     socket.destroy();
   });
 

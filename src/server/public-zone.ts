@@ -4,12 +4,20 @@ import { Fault } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 import { ChallengeRecords } from "../certs/zone/challenge-records.ts";
 import { nodeRecords } from "../certs/zone/node-records.ts";
-import { addressRecord, allRecords, fixedRecords, type RecordSource, type ZoneRecord } from "../certs/zone/records.ts";
+import {
+  addressRecord,
+  allRecords,
+  caaRecord,
+  fixedRecords,
+  type RecordSource,
+  type ZoneRecord,
+} from "../certs/zone/records.ts";
 import { Zone } from "../certs/zone/zone.ts";
 import { encodeName } from "../wire/dns.ts";
-import { openZoneListeners } from "./zone-listeners.ts";
+import { openZoneListeners, type ZoneCounters } from "./zone-listeners.ts";
 
 const ADDRESS_TTL_S = 300;
+const CAA_TTL_S = 300;
 
 /** The one zone that the world's DNS delegates to this server. */
 export interface PublicZoneOptions {
@@ -23,6 +31,8 @@ export interface PublicZoneOptions {
   readonly nameServer: string;
   /** Its public addresses, wanted where its name is inside the zone. @default `address` where that is one */
   readonly nameServerAddresses?: readonly string[];
+  /** Who may issue for names of the zone, in the words of CAA: `letsencrypt.org; validationmethods=dns-01`. @default anybody */
+  readonly caa?: readonly string[];
   /** What else is in the zone, such as the addresses of an ingress. */
   readonly records?: RecordSource;
 }
@@ -30,6 +40,7 @@ export interface PublicZoneOptions {
 export interface PublicZone {
   readonly port: number;
   readonly challenges: ChallengeRecords;
+  readonly counters: Readonly<ZoneCounters>;
   close(): Promise<void>;
 }
 
@@ -55,6 +66,7 @@ export async function openPublicZone(options: PublicZoneOptions, around: Surroun
       },
     );
   }
+  const caa = (options.caa ?? []).map((value) => caaRecord({ isCritical: false, tag: "issue", value }, CAA_TTL_S));
   const challenges = new ChallengeRecords(around.clock);
   const served = new Zone({
     zone,
@@ -62,13 +74,14 @@ export async function openPublicZone(options: PublicZoneOptions, around: Surroun
     serial: () => Math.floor(around.clock.wall() / 1000) >>> 0,
     records: allRecords(
       nodeRecords({ zone, baseDomain, isPublic: around.isPublic, challenges }),
+      fixedRecords(new Map([[zone, caa]])),
       fixedRecords(nameServerRecords(zone, nameServer, options)),
       records,
     ),
   });
   const { clock, log } = around;
   const listeners = await openZoneListeners({ zone: served, address, port, clock, log });
-  return { port: listeners.port, challenges, close: () => listeners.close() };
+  return { port: listeners.port, challenges, counters: listeners.counters, close: () => listeners.close() };
 }
 
 /** A name server inside the zone that it serves is found by the parent's glue, which resolvers check here. */

@@ -7,6 +7,9 @@ import { NameTable } from "../funnel/public-names.ts";
 import { MeshNode, type MeshNodeOptions } from "../mesh/node.ts";
 import { RELAY_ATTRIBUTE } from "../wire/funnel.ts";
 
+/** What the log says of visitors, where there were some. */
+const TELL_EVERY_MS = 60_000;
+
 /** Where visitors come in. */
 export interface RelayListener {
   readonly address: string;
@@ -21,6 +24,8 @@ export interface RelayListener {
 export interface RelayOptions extends MeshNodeOptions {
   readonly listeners: readonly RelayListener[];
   readonly own?: OwnNames;
+  /** Ports on which nodes are public by their own word, where the server has none (Headscale). @default none */
+  readonly hostinfoPorts?: readonly number[];
   readonly limits?: Partial<IngressLimits>;
 }
 
@@ -30,15 +35,22 @@ export class Relay {
   readonly ingress: Ingress;
   /** Of the listeners, in their order. */
   readonly ports: readonly number[];
+  readonly #stopTelling: () => void;
   #names: NameTable = new NameTable([]);
 
-  private constructor(node: MeshNode, ingress: (names: () => NameTable) => Ingress, ports: number[], log: Log) {
+  private constructor(
+    node: MeshNode,
+    ingress: (names: () => NameTable) => Ingress,
+    ports: number[],
+    { log, clock, hostinfoPorts }: { log: Log; clock: Clock; hostinfoPorts: readonly number[] | undefined },
+  ) {
     this.node = node;
     this.ports = ports;
     this.ingress = ingress(() => this.#names);
+    this.#stopTelling = tellCounts(this.ingress, clock, log);
     node.onMap((map) => {
       const before = this.#names;
-      this.#names = new NameTable(publicNamesOf(map), before);
+      this.#names = new NameTable(publicNamesOf(map, hostinfoPorts), before);
       const { size, conflicts } = this.#names;
       if (size !== before.size) log.info("relay.names", { count: size });
       for (const { name, owner } of conflicts) log.warn("relay.name_taken", { name, refused: owner });
@@ -64,7 +76,7 @@ export class Relay {
         ...(own === undefined ? {} : { own }),
         ...(limits === undefined ? {} : { limits }),
       });
-    const relay = new Relay(node, ingress, ports, log);
+    const relay = new Relay(node, ingress, ports, { log, clock, hostinfoPorts: options.hostinfoPorts });
     failure.defer(() => relay.ingress.close());
     for (const { address, port, publicPort, isPlain = false } of options.listeners) {
       const how = { isPlain, ...(publicPort === undefined ? {} : { publicPort }) };
@@ -84,7 +96,24 @@ export class Relay {
   }
 
   async close(): Promise<void> {
+    this.#stopTelling();
     this.ingress.close();
     await this.node.close();
   }
+}
+
+function tellCounts(ingress: Ingress, clock: Clock, log: Log): () => void {
+  let told = JSON.stringify(ingress.counts);
+  let stop = (): void => {};
+  const next = (): void => {
+    stop = clock.at(clock.now() + TELL_EVERY_MS, () => {
+      const counts = JSON.stringify(ingress.counts);
+      if (counts !== told)
+        log.info("ingress.visitors", { open: ingress.open, pending: ingress.pending, ...ingress.counts });
+      told = counts;
+      next();
+    });
+  };
+  next();
+  return () => stop();
 }

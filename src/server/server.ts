@@ -1,13 +1,15 @@
 import { createServer as createHttpServer, type Server as HttpServer } from "node:http";
 import { createServer as createHttpsServer, type Server as HttpsServer } from "node:https";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { Fault, messageOf } from "../base/fault.ts";
 import { type Log, silentLog } from "../base/log.ts";
 import { type Random, systemRandom } from "../base/random.ts";
 import type { Store } from "../base/store.ts";
 import { certificateDigest, createSelfSigned, type PinnedCertificate } from "../certs/self-signed.ts";
+import { allRecords } from "../certs/zone/records.ts";
 import { Coordinator } from "../coordination/coordinator.ts";
+import { rolesOf } from "../coordination/node-view.ts";
 import { compilePolicy, type PolicyContext } from "../coordination/policy/policy.ts";
 import type { CoordinationStore } from "../coordination/store/coordination-store.ts";
 import { ControlEndpoint } from "../coordination/transport/control-endpoint.ts";
@@ -17,7 +19,10 @@ import { openStunServer } from "../derp/stun-server.ts";
 import type { DerpMap } from "../wire/tailcfg.ts";
 import { LoginPages } from "./login-page.ts";
 import { type OidcOptions, OidcProvider } from "./oidc-provider.ts";
+import { type OwnHttpsOptions, openOwnHttps } from "./own-https.ts";
+import { funnelRecords, type OwnRelayOptions, openOwnRelay } from "./own-relay.ts";
 import { openPublicZone, type PublicZone, type PublicZoneOptions } from "./public-zone.ts";
+import type { Relay } from "./relay.ts";
 
 /** Regions 900 to 999 are for private use (tailcfg/derpmap.go). */
 const DERP_REGION = 900;
@@ -51,6 +56,14 @@ export interface ServerOptions {
   readonly oidc?: OidcOptions;
   /** Answers for the nodes' names in public DNS, by which nodes get certificates. @default no certificates */
   readonly publicZone?: PublicZoneOptions;
+  /** Funnel's ports, as nodes are told. @default 443, 8443 and 10000 */
+  readonly funnelPorts?: readonly number[];
+  /** Public addresses of Funnel's relays, for the public zone. */
+  readonly relayAddresses?: readonly string[];
+  /** HTTPS under the server's own name, that of `serverUrl`. @default none: somebody in front has it */
+  readonly https?: OwnHttpsOptions;
+  /** A relay of Funnel in this process. */
+  readonly relay?: OwnRelayOptions;
   readonly log?: Log;
   readonly clock?: Clock;
   readonly random?: Random;
@@ -64,12 +77,13 @@ export class Server {
   readonly derpMap: DerpMap;
   readonly endpoint: ControlEndpoint;
   readonly publicZone: PublicZone | undefined;
+  readonly relay: Relay | undefined;
   readonly #options: ServerOptions;
   readonly #closers: readonly (() => Promise<void> | void)[];
 
   private constructor(
     options: ServerOptions,
-    parts: Pick<Server, "url" | "coordinator" | "derp" | "derpMap" | "endpoint" | "publicZone">,
+    parts: Pick<Server, "url" | "coordinator" | "derp" | "derpMap" | "endpoint" | "publicZone" | "relay">,
     closers: readonly (() => Promise<void> | void)[],
   ) {
     this.#options = options;
@@ -79,6 +93,7 @@ export class Server {
     this.derpMap = parts.derpMap;
     this.endpoint = parts.endpoint;
     this.publicZone = parts.publicZone;
+    this.relay = parts.relay;
     this.#closers = closers;
   }
 
@@ -126,6 +141,7 @@ export class Server {
     const port = await listen(http, options.port ?? 0, address);
     const url = options.serverUrl ?? `http://${address.includes(":") ? `[${address}]` : address}:${port}`;
     let publicZone: PublicZone | undefined;
+    let relay: Relay | undefined;
     const coordinator: Coordinator = await Coordinator.open({
       store: options.store,
       clock,
@@ -135,6 +151,7 @@ export class Server {
       baseDomain: options.baseDomain,
       derpMap: () => derpMap,
       policy: compilePolicy(""),
+      ...(options.funnelPorts === undefined ? {} : { funnelPorts: options.funnelPorts }),
       onKeyRetired: (nodeKey) => derp.disconnect(nodeKey.slice("nodekey:".length)),
       ...(options.publicZone === undefined
         ? {}
@@ -144,12 +161,20 @@ export class Server {
     const source = options.policy ?? coordinator.policySource();
     if (source !== undefined) await coordinator.setPolicy(compilePolicy(source), source, "start");
     if (options.publicZone !== undefined) {
-      publicZone = await openPublicZone(options.publicZone, {
-        baseDomain: options.baseDomain,
-        isPublic: (name) => coordinator.mayHaveCertificate(name),
-        clock,
-        log: log.with("zone"),
-      });
+      const { records = () => undefined } = options.publicZone;
+      const all = allRecords(
+        funnelRecords(() => coordinator, options.relayAddresses ?? []),
+        records,
+      );
+      publicZone = await openPublicZone(
+        { ...options.publicZone, records: all },
+        {
+          baseDomain: options.baseDomain,
+          isPublic: (name) => coordinator.mayHaveCertificate(name),
+          clock,
+          log: log.with("zone"),
+        },
+      );
     }
     const endpoint = new ControlEndpoint({
       privateKey: noiseKey,
@@ -168,8 +193,24 @@ export class Server {
     });
     pages.attach(http); // before the endpoint, which passes on what is not its own
     endpoint.attach(http);
+    const attach = (server: HttpServer): void => {
+      derp.attach(server);
+      pages.attach(server);
+      endpoint.attach(server);
+    };
+    const name = new URL(url).hostname;
+    const https = options.https && (await openOwnHttps(options.https, { name, attach, clock, log: log.with("https") }));
+    if (options.relay !== undefined) {
+      relay = await openOwnRelay(options.relay, {
+        ...{ coordinator, serverUrl: url, address, port, state, clock, log, attach },
+        selfSigned: { key: pinned.key, cert: pinned.certificate },
+        ...(https === undefined ? {} : { accept: https.accept }),
+      });
+    }
 
-    return new Server(options, { url, coordinator, derp, derpMap, endpoint, publicZone }, [
+    return new Server(options, { url, coordinator, derp, derpMap, endpoint, publicZone, relay }, [
+      () => relay?.close(),
+      () => https?.close(),
       () => endpoint.close(),
       () => publicZone?.close(),
       () => coordinator.close(),
@@ -190,7 +231,12 @@ export class Server {
 
   /** What a policy is checked against: the users and nodes of now. */
   policyContext(): PolicyContext {
-    return { users: this.coordinator.users().map(({ login }) => login), nodes: this.coordinator.policyNodes() };
+    const users = this.coordinator.users();
+    return {
+      users: users.map(({ login }) => login),
+      roles: new Map(users.map((user) => [user.login, rolesOf(user)])),
+      nodes: this.coordinator.policyNodes(),
+    };
   }
 
   /**
@@ -256,7 +302,16 @@ async function savedCertificate(state: Store, name: string, clock: Clock): Promi
   return made;
 }
 
+/** Upgraded connections too, of which Node's servers know nothing any more. */
+const connections: WeakMap<HttpServer | HttpsServer, Set<Socket>> = new WeakMap();
+
 function listen(server: HttpServer | HttpsServer, port: number, address: string): Promise<number> {
+  const open = new Set<Socket>();
+  connections.set(server, open);
+  server.on("connection", (socket: Socket) => {
+    open.add(socket);
+    socket.once("close", () => open.delete(socket));
+  });
   return new Promise((resolve, reject) => {
     server.once("error", (error: Error) =>
       reject(new Fault("SERVER_LISTEN", `Cannot listen on "${address}:${port}": ${error.message}`, { cause: error })),
@@ -269,5 +324,7 @@ function closeHttp(server: HttpServer | HttpsServer): Promise<void> {
   return new Promise((resolve) => {
     server.close(() => resolve());
     server.closeAllConnections();
+    // A client that vanished never ends its side.
+    for (const socket of connections.get(server) ?? []) socket.destroySoon();
   });
 }

@@ -12,6 +12,15 @@ const MOST_PER_ADDRESS = 16;
 /** RFC 7766 section 6.2.3 wants a few seconds. */
 const IDLE_MS = 10_000;
 
+/** Queries since the start, by what became of them. */
+export interface ZoneCounters {
+  udp: number;
+  tcp: number;
+  /** Past the share of their network: sent to TCP, or left without an answer. */
+  limited: number;
+  dropped: number;
+}
+
 export interface ZoneListenersOptions {
   readonly zone: Zone;
   readonly address: string;
@@ -23,6 +32,7 @@ export interface ZoneListenersOptions {
 
 export interface ZoneListeners {
   readonly port: number;
+  readonly counters: Readonly<ZoneCounters>;
   close(): Promise<void>;
 }
 
@@ -36,10 +46,12 @@ export async function openZoneListeners(options: ZoneListenersOptions): Promise<
   const tcp = createServer();
   try {
     const taken = await listenOnBoth(udp, tcp, address, port);
-    serveUdp(udp, options);
-    const closeConnections = serveTcp(tcp, options);
+    const counters: ZoneCounters = { udp: 0, tcp: 0, limited: 0, dropped: 0 };
+    serveUdp(udp, options, counters);
+    const closeConnections = serveTcp(tcp, options, counters);
     return {
       port: taken,
+      counters,
       async close() {
         udp.close();
         closeConnections();
@@ -50,9 +62,12 @@ export async function openZoneListeners(options: ZoneListenersOptions): Promise<
     udp.close();
     tcp.close();
     const reason = error instanceof Error ? error.message : String(error);
+    const mayNot = (error as NodeJS.ErrnoException).code === "EACCES";
     throw new Fault("ZONE_LISTEN", `Cannot answer for the zone on "${address}" port ${port}: ${reason}`, {
       cause: error,
-      hint: "Another resolver may hold the port: give the public address itself, such as --dns-listen 203.0.113.5:53.",
+      hint: mayNot
+        ? "Ports below 1024 want root or the capability CAP_NET_BIND_SERVICE."
+        : "Another resolver may hold the port: give the public address itself, such as --dns-listen 203.0.113.5:53.",
     });
   }
 }
@@ -80,10 +95,13 @@ async function listenOnBoth(udp: UdpSocket, tcp: Server, address: string, port: 
   }
 }
 
-function serveUdp(udp: UdpSocket, { zone, clock, log }: ZoneListenersOptions): void {
+const COUNTED = { answer: "udp", "to-tcp": "limited", drop: "dropped" } as const;
+
+function serveUdp(udp: UdpSocket, { zone, clock, log }: ZoneListenersOptions, counters: ZoneCounters): void {
   const rate = new AnswerRate();
   udp.on("message", (message, { address, port }) => {
     const verdict = rate.take(address, clock.now());
+    counters[COUNTED[verdict]]++;
     if (verdict === "drop") return;
     const answer = verdict === "answer" ? zone.answer(message, "udp") : zone.toTcp(message);
     // Port 0 cannot be sent to: it is forged.
@@ -92,7 +110,7 @@ function serveUdp(udp: UdpSocket, { zone, clock, log }: ZoneListenersOptions): v
   udp.on("error", (error) => log.warn("zone.udp_failed", { error: error.message }));
 }
 
-function serveTcp(tcp: Server, { zone, log }: ZoneListenersOptions): () => void {
+function serveTcp(tcp: Server, { zone, log }: ZoneListenersOptions, counters: ZoneCounters): () => void {
   const open = new Set<Socket>();
   const perAddress = new Map<string, number>();
   tcp.on("connection", (socket) => {
@@ -111,7 +129,10 @@ function serveTcp(tcp: Server, { zone, log }: ZoneListenersOptions): () => void 
       if (left === 0) perAddress.delete(address);
       else perAddress.set(address, left);
     });
-    answerQueries(socket, async (query) => zone.answer(query, "tcp"));
+    answerQueries(socket, async (query) => {
+      counters.tcp++;
+      return zone.answer(query, "tcp");
+    });
   });
   tcp.on("error", (error) => log.warn("zone.tcp_failed", { error: error.message }));
   return () => {

@@ -1,3 +1,4 @@
+import { foldPattern } from "./host-name.ts";
 import type { CapMap } from "./tailcfg.ts";
 
 /** The peer capability without which nobody may deliver visitors to a node (upstream `tailcfg.PeerCapabilityIngress`). */
@@ -11,6 +12,9 @@ export const FUNNEL_PORTS: string = "https://tailscale.com/cap/funnel-ports";
 export const RELAY_ATTRIBUTE: string = "sallyport.dev/ingress";
 /** Ours: what an ingress is told of a peer, in the peer's `CapMap`: the names that visitors may ask for. */
 export const PUBLIC_NAMES: string = "sallyport.dev/public-names";
+
+/** Ours: the node attribute whose values `{"names": ["demo.example.org", "*.demo.example.org"]}` grant own domains. */
+export const DOMAINS_ATTRIBUTE: string = "sallyport.dev/domains";
 
 /** One value of `PUBLIC_NAMES`. */
 export interface PublicNameClaim {
@@ -30,6 +34,16 @@ export function publicNameClaims(capMap: CapMap | undefined): readonly PublicNam
     const { name, ports } = value;
     if (typeof name !== "string" || !Array.isArray(ports)) return [];
     return [{ name, ports: ports.slice(0, MOST_PORTS).filter(isPort) }];
+  });
+}
+
+/** The names that these attributes grant, folded; what is no name is left out. */
+export function grantedDomains(attributes: CapMap): readonly string[] {
+  const values = (Object.hasOwn(attributes, DOMAINS_ATTRIBUTE) ? attributes[DOMAINS_ATTRIBUTE] : undefined) ?? [];
+  return values.flatMap((value) => {
+    const names = typeof value === "object" && value !== null && "names" in value ? value.names : undefined;
+    if (!Array.isArray(names)) return [];
+    return names.flatMap((name) => (typeof name === "string" ? (foldPattern(name) ?? []) : []));
   });
 }
 

@@ -22,12 +22,11 @@ type Intermediates = readonly [x509.X509Certificate, x509.X509Certificate];
 export class Issuer {
   /** PEM. */
   readonly root: string;
-  readonly otherRoot: string;
   readonly #key: webcrypto.CryptoKey;
   readonly #intermediates: Intermediates;
 
-  private constructor(roots: readonly [string, string], key: webcrypto.CryptoKey, intermediates: Intermediates) {
-    [this.root, this.otherRoot] = roots;
+  private constructor(root: string, key: webcrypto.CryptoKey, intermediates: Intermediates) {
+    this.root = root;
     this.#key = key;
     this.#intermediates = intermediates;
   }
@@ -59,7 +58,7 @@ export class Issuer {
       return [pem(root), intermediate];
     };
     const [first, second] = [await under("Test root one"), await under("Test root two")];
-    return new Issuer([first[0], second[0]], keys.privateKey, [first[1], second[1]]);
+    return new Issuer(first[0], keys.privateKey, [first[1], second[1]]);
   }
 
   async issue(request: x509.Pkcs10CertificateRequest, notBefore: number, notAfter: number): Promise<Issued> {

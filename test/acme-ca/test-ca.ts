@@ -128,7 +128,8 @@ export class TestCa {
     if (account === undefined) throw problem(400, "accountDoesNotExist", "no such account");
     switch (resource) {
       case "account":
-        if (payload?.["contact"] !== undefined) account.contact = payload["contact"];
+        if (payload !== undefined && payload["contact"] === undefined) throw problem(400, "malformed", "update what?");
+        if (payload !== undefined) account.contact = payload["contact"];
         return { status: 200, body: this.#accountDocument(account) };
       case "keyChange":
         return this.#changeKey(account, payload as unknown as Jws);

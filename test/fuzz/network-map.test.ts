@@ -76,7 +76,7 @@ function digest(map: NetworkMap): void {
   const nodes = [map.self, ...map.peers.values()];
   for (const one of nodes) {
     expect(Number.isNaN(keyExpiryMs(one))).toBe(false);
-    allowedPrefixes(one, new Set(map.self.Addresses));
+    allowedPrefixes(one, new Set(map.self.Addresses), new Set());
     JSON.stringify(one); // as the local interface shows it
   }
   const dns = new MagicDns();

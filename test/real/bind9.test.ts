@@ -1,5 +1,3 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
@@ -12,74 +10,24 @@ import { dnsProvider } from "../../src/certs/challenges/providers/provider.ts";
 import { RECORD } from "../../src/wire/dns.ts";
 import { readText } from "../../src/wire/dns-data.ts";
 import type { TsigAlgorithm } from "../../src/wire/tsig.ts";
-import { findPeer, isRoot, peersOrSkip } from "../peers.ts";
-import { createNamespace, eventually, type Namespace } from "./namespace.ts";
+import { isRoot, peersOrSkip } from "../peers.ts";
+import { BIND_SECRETS, type Bind, startBind } from "./bind.ts";
 
 const peers = peersOrSkip("named", "ip");
-const SECRETS = {
-  GOOD: Buffer.alloc(32, 7).toString("base64"),
-  GOOD512: Buffer.alloc(64, 9).toString("base64"),
-  WRONG: Buffer.alloc(32, 8).toString("base64"),
-};
-
-/** BIND on port 53 of a namespace: the authority of two zones, and asked as a resolver. */
 describe.skipIf(!isRoot || peers.missing !== undefined)(
   `RFC 2136 with BIND${peers.missing ? ` (${peers.missing})` : ""}`,
   () => {
-    const scratch = mkdtempSync(`${tmpdir()}/sp-bind-`);
     const never = new AbortController().signal;
-    let space: Namespace;
-    let log = "";
-
+    let bind: Bind;
     beforeAll(async () => {
-      space = createNamespace();
-      const zone = (name: string, more = ""): void =>
-        writeFileSync(
-          `${scratch}/${name}.zone`,
-          `$TTL 60\n@ SOA ns1.${name}. hostmaster.${name}. 1 3600 600 86400 1\n@ NS ns1\nns1 A ${space.address}\n${more}`,
-        );
-      zone("example.com");
-      zone("led.example", "_acme-challenge.www CNAME proofs.example.com.\n");
-      writeFileSync(
-        `${scratch}/named.conf`,
-        `options {
-  directory "${scratch}"; pid-file none; session-keyfile "${scratch}/session.key";
-  listen-on port 53 { ${space.address}; }; listen-on-v6 { none; };
-  recursion no; dnssec-validation no; allow-query { any; };
-};
-controls { };
-key "good.key" { algorithm hmac-sha256; secret "${SECRETS.GOOD}"; };
-key "good512.key" { algorithm hmac-sha512; secret "${SECRETS.GOOD512}"; };
-key "other.key" { algorithm hmac-sha256; secret "${SECRETS.GOOD}"; };
-zone "example.com" {
-  type primary; file "example.com.zone";
-  update-policy { grant good.key zonesub TXT; grant good512.key zonesub TXT; };
-};
-zone "led.example" { type primary; file "led.example.zone"; };
-`,
-      );
-      const named = space.start(findPeer("named")!, ["-g", "-4", "-c", `${scratch}/named.conf`]);
-      for (const stream of [named.stdout!, named.stderr!]) {
-        stream.on("data", (chunk) => {
-          log = (log + String(chunk)).slice(-20_000);
-        });
-      }
-      try {
-        await eventually("BIND", () => (/ running\n/.test(log) ? true : undefined), 60_000);
-      } catch (error) {
-        throw new Error(`${String(error)}\n${log}`);
-      }
+      bind = await startBind();
     }, 90_000);
+    afterAll(() => bind?.close());
 
-    afterAll(() => {
-      space?.close();
-      rmSync(scratch, { recursive: true, force: true });
-    });
-
-    const lookup = () => dnsClient({ servers: [space.address] });
+    const lookup = () => dnsClient({ servers: [bind.address] });
     interface Key {
       readonly keyName?: string;
-      readonly secret?: keyof typeof SECRETS;
+      readonly secret?: keyof typeof BIND_SECRETS;
       readonly algorithm?: TsigAlgorithm;
       readonly transport?: "udp" | "tcp";
       readonly server?: string;
@@ -88,7 +36,7 @@ zone "led.example" { type primary; file "led.example.zone"; };
       dnsProvider(
         { type: "rfc2136", keyName: "good.key", ...more, secret: `env:${secret}` },
         {
-          ...{ lookup: lookup(), clock: systemClock, random: systemRandom, fetch, env: SECRETS },
+          ...{ lookup: lookup(), clock: systemClock, random: systemRandom, fetch, env: BIND_SECRETS },
           writeFile: async () => {},
         },
       );

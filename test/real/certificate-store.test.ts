@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
+import { type AddressInfo, connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -9,11 +10,13 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { FakeClock, systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { systemRandom } from "../../src/base/random.ts";
+import { openKeeper } from "../../src/certs/open-keeper.ts";
 import { type CertificateStore, STALE_MS } from "../../src/certs/store/certificate-store.ts";
 import { fileCertificateStore } from "../../src/certs/store/file-store.ts";
 import { postgresCertificateStore } from "../../src/certs/store/postgres-store.ts";
 import { peersOrSkip } from "../peers.ts";
 import { certificateStoreSuite } from "../suites/certificate-store.ts";
+import { FakeAuthority, Signer } from "../suites/fake-authority.ts";
 import { POSTGRES_PASSWORD, type PostgresServer, startPostgres } from "./postgres.ts";
 
 const { missing } = peersOrSkip("postgres", "initdb");
@@ -45,6 +48,7 @@ describe.skipIf(missing !== undefined)(`PostgreSQL ${missing ?? ""}`, () => {
   test("gateways that start together make one schema", async () => {
     await empty();
     const stores = await Promise.all(Array.from({ length: 8 }, another));
+    await Promise.all(stores.map((store) => store.list("")));
     await stores[0]!.write("a", bytes("one"));
     for (const store of stores) expect(await store.list("")).toEqual(["a"]);
     await Promise.all(stores.map((store) => store.close()));
@@ -53,9 +57,15 @@ describe.skipIf(missing !== undefined)(`PostgreSQL ${missing ?? ""}`, () => {
 
   test("ST-8 what a newer sallyport wrote is left alone", async () => {
     await empty();
-    await (await another()).close();
+    const before = await another();
+    await before.write("a", bytes("one"));
+    await before.close();
     await admin.query("update sallyport.certificate_schema set version = 2");
-    await expect(another()).rejects.toMatchObject({ code: "CERT_STORE_VERSION" });
+    const store = await another();
+    for (const use of [store.read("a"), store.write("a", bytes("two")), store.lock("a", never)]) {
+      await expect(use).rejects.toMatchObject({ code: "CERT_STORE_VERSION" });
+    }
+    await store.close();
   });
 
   test("the URL is a secret: no error holds its password, in any spelling", async () => {
@@ -65,13 +75,36 @@ describe.skipIf(missing !== undefined)(`PostgreSQL ${missing ?? ""}`, () => {
       `postgresql://house:${wrong}@127.0.0.1:1/postgres`,
       server.url.replace("/postgres?", "/no-such-database?"),
     ]) {
-      const fault = await postgresCertificateStore(url, options).catch((error: unknown) => error);
+      const store = await postgresCertificateStore(url, options); // which asks for nothing yet
+      const fault = await store.read("a").catch((error: unknown) => error);
+      await store.close();
       expect(fault).toMatchObject({ code: "CERT_STORE_FAILED" });
       const { message, stack, cause, hint } = fault as Error & { hint?: string };
       for (const secret of [POSTGRES_PASSWORD, encodeURIComponent(POSTGRES_PASSWORD)]) {
         expect(JSON.stringify([message, stack, cause, hint])).not.toContain(secret);
       }
     }
+  });
+
+  test("a database that is away when the gateway starts: used as soon as it is there", async () => {
+    await empty();
+    const url = new URL(`postgresql://house:${encodeURIComponent(POSTGRES_PASSWORD)}@127.0.0.1/postgres`);
+    const socket = path.join(new URL(server.url).searchParams.get("host")!, ".s.PGSQL.5432");
+    const door = createServer((caller) => caller.pipe(connect(socket)).pipe(caller));
+    door.listen(0, "127.0.0.1");
+    await once(door, "listening");
+    const { port } = door.address() as AddressInfo;
+    door.close();
+    await once(door, "close");
+    url.port = String(port);
+    const store = await postgresCertificateStore(url.href, options);
+    await expect(store.read("a")).rejects.toMatchObject({ code: "CERT_STORE_FAILED" });
+    door.listen(port, "127.0.0.1");
+    await once(door, "listening");
+    await store.write("a", bytes("one"));
+    expect(Buffer.from((await store.read("a"))!).toString()).toBe("one");
+    await store.close();
+    door.close();
   });
 
   test("ST-10 connections that the server ends while it writes: every write lands, once", async () => {
@@ -97,6 +130,11 @@ describe.skipIf(missing !== undefined)(`PostgreSQL ${missing ?? ""}`, () => {
       await breaking;
     }
     await store.close();
+  });
+
+  test("AC-6 ten gateways that share a database, 20 names: 20 orders", async () => {
+    await empty();
+    await shareNames(await Promise.all(Array.from({ length: 10 }, another)));
   });
 
   test("AC-7 a holder that stopped: taken over after 10 s of the database, its late write is refused by the database", async () => {
@@ -137,6 +175,34 @@ describe.skipIf(missing !== undefined)(`PostgreSQL ${missing ?? ""}`, () => {
     await (await waiting).release();
     await Promise.all([store.close(), other.close()]);
   });
+});
+
+/** As many gateways as there are stores start at once; 20 names, one order each. */
+async function shareNames(stores: readonly CertificateStore[]): Promise<void> {
+  const [from, to] = [Date.now() - 86_400_000, Date.now() + 365 * 86_400_000];
+  const signer = await Signer.create("issuer", from, to);
+  const authority = new FakeAuthority("test", systemClock, signer);
+  const names = Array.from({ length: 20 }, (_, i) => `n${i}.example`);
+  const keepers = await Promise.all(
+    stores.map((store) => openKeeper({ ...options, store, authorities: [authority], solvers: [] })),
+  );
+  await Promise.all(keepers.map((keeper) => keeper.want(names.map((name) => ({ names: [name], when: "ahead" })))));
+  await Promise.all(keepers.flatMap((keeper) => names.map((name) => keeper.obtain(name))));
+  expect(authority.issued.map((order) => order.names[0]).sort()).toEqual([...names].sort());
+  for (const keeper of keepers) {
+    for (const name of names) expect(keeper.certificate(name)).toEqual(keepers[0]!.certificate(name));
+  }
+  await Promise.all(keepers.map((keeper) => keeper.close()));
+  await Promise.all(stores.map((store) => store.close()));
+}
+
+test("AC-6 50 gateways that share a folder, 20 names: 20 orders", async () => {
+  const folder = mkdtempSync(path.join(tmpdir(), "sp-shared-"));
+  try {
+    await shareNames(await Promise.all(Array.from({ length: 50 }, () => fileCertificateStore(folder, options))));
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 });
 
 test("AC-7 three holders of locks in files, killed by -9: each is taken over within 30 s", async () => {

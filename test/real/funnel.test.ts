@@ -22,12 +22,18 @@ const POLICY = `{
 /** A backend: every answer says what it was asked; `/events` sends a line whenever it is told to on standard input. */
 const BACKEND = `
 const http = require("node:http");
+let open = 0;
 http.createServer((request, response) => {
+  if (request.url === "/count") return response.end(String(open));
   if (request.url === "/big") return response.end(Buffer.alloc(8 << 20, "x"));
   if (request.url !== "/events") return response.end(JSON.stringify(request.headers) + "\\n");
   response.writeHead(200, { "Content-Type": "text/event-stream" });
   const timer = setInterval(() => response.write("data: tick\\n\\n"), 50);
-  response.on("close", () => clearInterval(timer));
+  open++;
+  response.on("close", () => {
+    open--;
+    clearInterval(timer);
+  });
 }).listen(3000, "127.0.0.1", () => console.log("ready"));
 `;
 
@@ -73,7 +79,7 @@ describe.skipIf(!isRoot || tools.missing !== undefined)(
       writeFileSync(`${scratch}/${name}.ca`, await at(name, "ca"));
     };
 
-    const startRelay = async (space: Space): Promise<Running> =>
+    const startRelay = async (space: Space & { readonly address: string }): Promise<Running> =>
       startSallyport(
         [
           ...[
@@ -83,7 +89,7 @@ describe.skipIf(!isRoot || tools.missing !== undefined)(
             "--auth-key",
             await keyFile("tag:ingress"),
           ],
-          ...["--state", `${scratch}/relay`, "--address", relayAddress, "--log", "debug"],
+          ...["--state", `${scratch}/${space.name}`, "--address", space.address, "--log", "debug"],
         ],
         "ingress.started",
         space,
@@ -205,6 +211,29 @@ describe.skipIf(!isRoot || tools.missing !== undefined)(
           .toSorted(),
       ).toEqual(["api", "ingress"]);
       expect(relay.log()).not.toContain('"level":50');
+    });
+
+    test("FN-13 a relay that is killed: another serves, and the gateway keeps nothing of the dead one's", {
+      timeout: 120_000,
+    }, async () => {
+      const streams = Array.from({ length: 20 }, () =>
+        visitor.start("curl", [
+          ...["-sN", "--cacert", `${scratch}/web.ca`, "--resolve", `web.tail.test:443:${relayAddress}`],
+          "https://web.tail.test/events",
+        ]),
+      );
+      const count = async (): Promise<string> => (await curl("web", "https://web.tail.test/count")).stdout;
+      await expect.poll(count, WAIT).toBe("20");
+      const second = addMachine(internet, 51);
+      closers.push(() => second.close());
+      await startRelay(second);
+      await relay.kill();
+      relayAddress = second.address; // what DNS would say
+      await expect
+        .poll(async () => (await curl("web", "https://web.tail.test/")).code, { timeout: 30_000, interval: 250 })
+        .toBe(0);
+      await expect.poll(count, { timeout: 90_000, interval: 1000 }).toBe("0");
+      for (const stream of streams) stream.kill("SIGKILL");
     });
 
     test("FN-8 off is off within a second, for who is there and for who comes", async () => {

@@ -108,6 +108,14 @@ describe.skipIf(whyNot !== undefined)(`our node on Headscale, among stock nodes$
   });
 
   test.each([
+    ["netcheck", /UDP: true[\s\S]*Nearest DERP: Lab/],
+    ["bugreport", /^\{[\s\S]*"means": \{\s+"udp"[\s\S]*\}\s*$/],
+  ])("`sallyport %s` tells what a person has to know", async (command, wanted) => {
+    const told = async () => (await gw.cli(command)).stdout;
+    await until(command, told, (text) => wanted.test(text));
+  });
+
+  test.each([
     ["HTTP over IPv4", "-4", "http", 80],
     ["HTTPS over IPv4", "-4", "https", 443],
     ["HTTPS over IPv6", "-6", "https", 443],

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer as createHttpServer, type Server } from "node:http";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { createSecureContext, createServer as createTlsServer } from "node:tls";
 import { Agent, fetch } from "undici";
 import { systemClock } from "../../src/base/clock.ts";
@@ -11,8 +12,8 @@ import { HttpChallenges } from "../../src/certs/challenges/http-01.ts";
 import { ACME_TLS, TlsAlpnChallenges } from "../../src/certs/challenges/tls-alpn-01.ts";
 import { LocalCa } from "../../src/certs/local-ca.ts";
 import { findPeer } from "../peers.ts";
-import { eventually } from "./namespace.ts";
 import { freePorts } from "./processes.ts";
+import { txtSolver } from "./txt-solver.ts";
 
 const HOST = "127.0.0.1";
 const KEPT_BYTES = 256 * 1024;
@@ -28,6 +29,8 @@ export interface Pebble {
   readonly directory: string;
   /** PEM of the root of Pebble's own TLS. */
   readonly caBundle: string;
+  /** Of the interface that `txtSolver` writes to. */
+  readonly dnsManagement: string;
   readonly dns: ChallengeSolver;
   readonly http: ChallengeSolver;
   readonly tlsAlpn: ChallengeSolver;
@@ -84,11 +87,14 @@ export async function startPebble(options: PebbleOptions = {}): Promise<Pebble> 
     httpServer(httpChallenges).listen(Number(http), HOST),
     tlsServer(tlsChallenges).listen(Number(tls), HOST),
   ];
-  await eventually("Pebble", () => (log.includes("ACME directory available") ? true : undefined));
-  await eventually("Pebble's DNS", () => (log.includes("Starting management server") ? true : undefined));
+  // What they log, they log before they listen.
+  await answering(`https://${HOST}:${acme}/dir`, dispatcher);
+  await answering(`https://${HOST}:${management}/roots/0`, dispatcher);
+  await answering(`http://${HOST}:${dnsManagement}/`, dispatcher);
   return {
     directory: `https://${HOST}:${acme}/dir`,
     caBundle,
+    dnsManagement: `http://${HOST}:${dnsManagement}`,
     dns: txtSolver(`http://${HOST}:${dnsManagement}`),
     http: httpChallenges.solver,
     tlsAlpn: tlsChallenges.solver,
@@ -103,31 +109,16 @@ export async function startPebble(options: PebbleOptions = {}): Promise<Pebble> 
   };
 }
 
-/** Writes to Pebble's DNS, which can only clear all values of a record: so that is for the last one that goes. */
-function txtSolver(management: string): ChallengeSolver {
-  const shown = new Map<string, number>();
-  const post = async (what: string, body: object): Promise<void> => {
-    const { ok, status } = await fetch(`${management}/${what}`, { method: "POST", body: JSON.stringify(body) });
-    if (!ok) throw new Error(`challtestsrv answered ${status}`);
-  };
-  const count = (record: string, by: number): number => {
-    const left = (shown.get(record) ?? 0) + by;
-    shown.set(record, left);
-    return left;
-  };
-  return {
-    type: "dns-01",
-    canProve: () => true,
-    async present(challenge) {
-      if (challenge.type !== "dns-01") throw new Error(`a ${challenge.type} challenge for DNS`);
-      const host = `${challenge.record}.`;
-      count(host, 1);
-      await post("set-txt", { host, value: challenge.value });
-      return async () => {
-        if (count(host, -1) === 0) await post("clear-txt", { host });
-      };
-    },
-  };
+async function answering(url: string, dispatcher: Agent): Promise<void> {
+  for (let tries = 0; ; tries++) {
+    try {
+      await (await fetch(url, { dispatcher })).text();
+      return;
+    } catch (cause) {
+      if (tries === 300) throw new Error(`Waited in vain for ${url}`, { cause });
+      await sleep(100);
+    }
+  }
 }
 
 function httpServer(challenges: HttpChallenges): Server {

@@ -6,7 +6,14 @@ import { systemRandom } from "../../src/base/random.ts";
 import type { MapSink } from "../../src/coordination/control-handler.ts";
 import { ControlEndpoint } from "../../src/coordination/transport/control-endpoint.ts";
 import { generatePrivateKey } from "../../src/crypto/keys.ts";
-import type { MapRequest, MapResponse, Node, RegisterRequest, RegisterResponse } from "../../src/wire/tailcfg.ts";
+import type {
+  DerpMap,
+  MapRequest,
+  MapResponse,
+  Node,
+  RegisterRequest,
+  RegisterResponse,
+} from "../../src/wire/tailcfg.ts";
 
 const DOMAIN = "tail.test";
 const KEEP_ALIVE_MS = 20_000;
@@ -26,6 +33,8 @@ interface Poll {
 
 /** A coordination server that says to one stock client what a test tells it. */
 export class ScriptedControl {
+  static readonly admits = (): RegisterResponse => ADMITTED;
+
   readonly registers: RegisterRequest[] = [];
   readonly polls: Poll[] = [];
   readonly updates: MapRequest[] = [];
@@ -33,9 +42,12 @@ export class ScriptedControl {
   readonly others: { readonly method: string; readonly path: string; readonly body: unknown }[] = [];
   /** What a new poll gets first. */
   first: (request: MapRequest) => MapResponse = (request) => this.whole(request.NodeKey);
-  /** Status other than 200 for polls and updates. */
-  mapStatus = 200;
-  answerRegister: (request: RegisterRequest) => RegisterResponse | "busy" = () => ADMITTED;
+  /** 404: polls and updates are answered so. */
+  mapStatus: 200 | 404 = 200;
+  /** Polls and updates that were. */
+  refused = 0;
+  derpMap: DerpMap = { Regions: {} };
+  answerRegister: (request: RegisterRequest) => RegisterResponse | "busy" = ScriptedControl.admits;
   answerOther: (path: string) => { readonly status: number; readonly body?: unknown } = () => ({
     status: 200,
     body: {},
@@ -79,6 +91,11 @@ export class ScriptedControl {
     return this.polls.at(-1)?.out.send(message) ?? false;
   }
 
+  /** One message on the newest stream of a node. */
+  sayTo(nodeKey: string, message: MapResponse): boolean {
+    return this.polls.findLast(({ request }) => request.NodeKey === nodeKey)?.out.send(message) ?? false;
+  }
+
   /** Ends the newest stream, as a server does that has nothing more to say. */
   hangUp(): void {
     this.polls.at(-1)?.out.end();
@@ -103,6 +120,7 @@ export class ScriptedControl {
       Online: true,
       MachineAuthorized: true,
       Cap: 130,
+      Hostinfo: {}, // `status` of clients up to 1.90 panics without
       ...more,
     };
   }
@@ -111,7 +129,7 @@ export class ScriptedControl {
   whole(nodeKey: string, more: MapResponse = {}): MapResponse {
     return {
       Node: this.self(nodeKey),
-      DERPMap: { Regions: {} },
+      DERPMap: this.derpMap,
       Domain: DOMAIN,
       UserProfiles: [{ ID: 1, LoginName: "alice@example.com", DisplayName: "Alice" }],
       Peers: [this.peer(2, `nodekey:${"2".repeat(64)}`)],
@@ -122,8 +140,9 @@ export class ScriptedControl {
   }
 
   #map(request: MapRequest, out: MapSink): Promise<void> {
-    if (this.mapStatus !== 200) {
-      return Promise.reject(new Fault(this.mapStatus === 404 ? "COORDINATION_NODE_UNKNOWN" : "X", "refused"));
+    if (this.mapStatus === 404) {
+      this.refused++;
+      return Promise.reject(new Fault("COORDINATION_NODE_UNKNOWN", "node not found"));
     }
     if (request.Stream !== true) {
       this.updates.push(request);

@@ -79,7 +79,9 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
       expect(leaf.issuer).toContain("Pebble");
     });
 
-    test("a wildcard below its name, where its attribute allows it", { timeout: 90_000 }, async () => {
+    test("a wildcard below its name, where its attribute allows it", { timeout: 90_000 }, async ({ skip }) => {
+      const minor = Number(/^1\.(\d+)/.exec(await ok(bob.cli("version")))?.[1]);
+      skip(minor < 100, "this client knows no wildcards");
       await ok(cert(bob, "*.bob.tail.mesh.example"));
       const names = issued("bob-any.bob.tail.mesh.example.crt").subjectAltName;
       expect(names?.split(", ").toSorted()).toEqual(["DNS:*.bob.tail.mesh.example", "DNS:bob.tail.mesh.example"]);

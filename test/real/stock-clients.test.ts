@@ -341,8 +341,9 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
       await admin().approveRegistration(AuthURL.split("/").at(-1)!, "bob@example.com", "test");
       await ok(up);
       expect(recordOf("web")?.user?.login).toBe("bob@example.com");
-      // Deleted while it runs: it is out at once for everybody else, and knows at least that it is offline.
-      await admin().deleteNode(idOf("web"), "test");
+      // Deleted while it runs: it is out at once for everybody else, and is told that it needs a login.
+      const gone = idOf("web");
+      await admin().deleteNode(gone, "test");
       await until(
         "it to be gone",
         () => peerOf(alice, "web"),
@@ -351,7 +352,13 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
       await until(
         "it to notice",
         () => statusOf(web),
-        ({ Self }) => !Self.Online,
+        ({ BackendState }) => BackendState === "NeedsLogin",
+      );
+      await lab.up(web, await key({ user: "bob@example.com", reusable: true }), "--force-reauth");
+      await until(
+        "a new node",
+        async () => recordOf("web"),
+        (node) => node !== undefined && node.id !== gone && node.online,
       );
     });
 

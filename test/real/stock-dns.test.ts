@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { memoryStore } from "../../src/base/store.ts";
 import { MemoryCoordinationStore } from "../../src/coordination/store/memory-store.ts";
 import { Server } from "../../src/server/server.ts";
-import { isRoot, peersOrSkip } from "../peers.ts";
+import { findPeer, isRoot, peersOrSkip } from "../peers.ts";
 import { type Machine, StockMesh, type StockNode, until } from "./stock-mesh.ts";
 
 const peers = peersOrSkip("tailscaled", "tailscale", "ip");
@@ -100,6 +100,27 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
       }
       await change({ removeRecords: [{ name: "db.tail.test" }] }, "test");
       await answers("db.tail.test", "RCodeNameError");
+    });
+
+    test("our own node answers the same to the stock command on its socket", { timeout: 90_000 }, async () => {
+      const { key } = await server.coordinator.createAuthKey({ user: "alice@example.com" }, "test");
+      const ours = await lab.ours("ours", key);
+      const asked = async (name: string, type = "A") =>
+        (await ours.run(findPeer("tailscale")!, `--socket=${ours.scratch}/s.sock`, "dns", "query", name, type)).stdout;
+      const says = (name: string, wanted: string, type = "A") =>
+        until(
+          `${name} to be ${wanted}`,
+          () => asked(name, type),
+          (text) => text.includes(wanted),
+          30_000,
+        );
+      await change({ split: { "corp.example": [corp.ipv4] } }, "test");
+      await change({ addRecords: [{ name: "db.tail.test", value: "10.7.8.9" }] }, "test");
+      await says("host.corp.example", "192.0.2.1");
+      await says("db.tail.test", "10.7.8.9");
+      await says("alice.tail.test", "100.64.0.1");
+      await says("nobody.tail.test", "RCodeNameError");
+      await says("elsewhere.example", "192.0.2.2");
     });
   },
 );

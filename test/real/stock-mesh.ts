@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { DerpMap } from "../../src/wire/tailcfg.ts";
 import { findPeer } from "../peers.ts";
 
 const root = path.resolve(import.meta.dirname, "../..");
@@ -46,6 +47,9 @@ export interface OurNode extends Machine {
   restart(): Promise<void>;
   readonly scratch: string;
 }
+
+/** By this process, in whichever mesh: the kernel takes its time to let a name go. */
+let made = 0;
 
 /** Where Headscale and the relay listen. Clients are told `toldHeadscale`, and 3340 for the relay. */
 export interface StockPorts {
@@ -136,11 +140,19 @@ policy: { mode: file, path: ${D}/policy.hujson }
     await this.headscale("users", "create", "bob", "--display-name", "Bob Example", "--email", "bob@example.com");
   }
 
+  /** Of the relay alone, for a server of the test's own. */
+  get derpMap(): DerpMap {
+    const { address } = this;
+    const at = { HostName: address, IPv4: address, DERPPort: 3340, STUNPort: 3478, InsecureForTests: true };
+    const Nodes = [{ Name: "900a", RegionID: 900, ...at }];
+    return { Regions: { 900: { RegionID: 900, RegionCode: "lab", RegionName: "Lab", Nodes } } };
+  }
+
   startDerper(): void {
     // Not `-dev`, which takes port 3340 of all addresses: other runs share this machine.
     const at = ["-hostname", this.address, "-a", `${this.address}:${this.#ports.derper}`, "-http-port", "-1"];
     const args = [...at, "-stun-port", "3478", "-c", `${this.scratch}/derper.key`];
-    this.#derper = this.#onHost(findPeer("derper")!, args);
+    this.#derper = this.onHost(findPeer("derper")!, args);
   }
 
   stopDerper(): Promise<void> {
@@ -148,7 +160,7 @@ policy: { mode: file, path: ${D}/policy.hujson }
   }
 
   async startHeadscale(): Promise<void> {
-    this.#headscale = this.#onHost(findPeer("headscale")!, ["serve", "-c", `${this.scratch}/hs.yaml`]);
+    this.#headscale = this.onHost(findPeer("headscale")!, ["serve", "-c", `${this.scratch}/hs.yaml`]);
     for (let tries = 0; tries < 200; tries++) {
       const isUp = await fetch(`http://${this.address}:${this.#ports.headscale}/health`).then(
         (response) => response.ok,
@@ -185,7 +197,7 @@ policy: { mode: file, path: ${D}/policy.hujson }
 
   machine(name: string): Machine {
     const ip = (...args: readonly string[]) => execFileSync("ip", args);
-    const number = this.#namespaces.length + 11;
+    const number = 11 + made++;
     const space = `sm${process.pid}-${number}`;
     const outer = `sv${process.pid}-${number}`;
     ip("netns", "add", space);
@@ -269,7 +281,8 @@ policy: { mode: file, path: ${D}/policy.hujson }
     };
   }
 
-  #onHost(command: string, args: readonly string[]): Service {
+  /** A process beside the server, which ends with the mesh. */
+  onHost(command: string, args: readonly string[]): Service {
     return this.#spawn("setpriv", ["--pdeathsig", "KILL", command, ...args]);
   }
 

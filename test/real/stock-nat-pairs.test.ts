@@ -121,6 +121,10 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
       const child = host.start("curl", ["-sS", "--proxy", `http://${PROXY}`, `http://${server}/`]);
       const hash = createHash("sha256");
       const ways: string[] = [];
+      const way = async (): Promise<string> => {
+        const line = (await stock(nat, "status")).stdout.split("\n").find((text) => text.includes(server)) ?? "";
+        return /direct|relay/.exec(line)?.[0] ?? line;
+      };
       let [bytes, last, stallMs, faults] = [0, performance.now(), 0, 0];
       for await (const chunk of child.stdout! as AsyncIterable<Uint8Array>) {
         hash.update(chunk);
@@ -130,14 +134,15 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
         // After a quarter UDP goes, after a half it comes back, and at three quarters all is as it was.
         if (bytes < ((faults + 1) * DOWNLOAD) / 4) continue;
         faults++;
-        const line = (await stock(nat, "status")).stdout.split("\n").find((text) => text.includes(server)) ?? "";
-        ways.push(/direct|relay/.exec(line)?.[0] ?? line);
+        ways.push(await way());
         if (faults === 1) host.blockUdp();
         if (faults === 2) host.healUdp();
         last = performance.now();
       }
       expect(hash.digest("hex")).toBe(largeFileDigest(DOWNLOAD));
-      expect(ways.slice(0, 3)).toEqual(["direct", "relay", "direct"]);
+      expect(ways.slice(0, 2)).toEqual(["direct", "relay"]);
+      // When the stock end tries the direct path again is its own affair; a busy machine gets there after the download.
+      await expect.poll(() => stock(nat, "ping", "-c", "1", server).then(way), { timeout: 30_000 }).toBe("direct");
       expect(stallMs).toBeLessThan(STALL_MS);
     });
   },

@@ -31,6 +31,7 @@ export async function door(more: Partial<Door> = {}): Promise<Door> {
     password,
     pin,
     hasLinks: true,
+    hasCertificates: true,
     tokens: [{ name: "ci", digest: tokenDigest(MACHINE_TOKEN) }],
     tokenHeader: "Sallyport-Door-Token",
     life: { idleMs: 3_600_000, longestMs: 86_400_000 },
@@ -49,10 +50,12 @@ export interface Wish {
   readonly rules?: RouteRules;
   readonly clock?: Clock;
   readonly store?: Store;
+  /** The backend's. */
+  readonly answer?: string;
 }
 
 export async function doorScene(wish: Wish = {}): Promise<DoorScene> {
-  const backend = await recordingBackend();
+  const backend = await recordingBackend(wish.answer);
   const clock = wish.clock ?? systemClock;
   const keeper = await Gatekeeper.open({ clock, log: silentLog, store: wish.store ?? memoryStore() });
   keeper.setDoors([await door(wish.door)]);

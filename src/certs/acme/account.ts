@@ -89,19 +89,22 @@ export class Account {
   async #open(found: AccountRecord | undefined, hold: Hold): Promise<AcmeSession> {
     const { directory, contact = [] } = this.#options;
     const settled = await this.#settled(found, hold);
-    let record = settled?.directory === directory ? settled : undefined;
-    if (record === undefined) {
-      record = { directory, key: await newCertificateKey(), contact: [] };
-      await hold.write(record);
-    }
+    const record = settled?.directory === directory ? settled : await this.#begun(hold);
     const session = await this.#openSession(record.key, record.url, hold.signal);
-    const isNew = record.url === undefined;
-    if (!isNew && record.contact.join() === contact.join()) return session;
+    // A process that ended before it heard the URL may have been heard itself.
+    const isNew = record.url === undefined && (record !== settled || !(await exists(session, hold.signal)));
     const mail = contact.map((address) => `mailto:${address}`);
     if (isNew) await this.#register(session, mail, hold.signal);
-    else await session.updateAccount({ contact: mail }, hold.signal);
+    else if (record.contact.join() !== contact.join()) await session.updateAccount({ contact: mail }, hold.signal);
+    else if (record.url !== undefined) return session;
     await hold.write({ ...record, url: session.accountUrl, contact });
     return session;
+  }
+
+  async #begun(hold: Hold): Promise<AccountRecord> {
+    const record = { directory: this.#options.directory, key: await newCertificateKey(), contact: [] };
+    await hold.write(record);
+    return record;
   }
 
   async #register(session: AcmeSession, contact: string[], signal: AbortSignal): Promise<void> {
@@ -119,7 +122,7 @@ export class Account {
     }
     const payload = { termsOfServiceAgreed: agreeToTerms, ...(contact.length > 0 && { contact }) };
     await session.createAccount(payload, signal);
-    log.info("cert.account", { authority: id, url: session.accountUrl });
+    log.info("certs.account", { authority: id, url: session.accountUrl });
   }
 
   /** What to use in place of `stale`: what another process wrote meanwhile, or a new account where ours is gone. */
@@ -134,7 +137,7 @@ export class Account {
     this.#replaced = this.#replaced.filter((at) => now - at < REPLACED_WITHIN_MS);
     if (this.#replaced.length >= MOST_REPLACED) throw lostAccount(this.#options.id);
     this.#replaced.push(now);
-    this.#options.log.warn("cert.account-lost", { authority: this.#options.id, url: stale.accountUrl });
+    this.#options.log.warn("certs.account_lost", { authority: this.#options.id, url: stale.accountUrl });
     return this.#open(undefined, hold);
   }
 
@@ -142,20 +145,10 @@ export class Account {
   async #settled(record: AccountRecord | undefined, hold: Hold): Promise<AccountRecord | undefined> {
     if (record?.nextKey === undefined) return record;
     const { nextKey, ...rest } = record;
-    const settled = (await this.#isKnown(nextKey, hold.signal)) ? { ...rest, key: nextKey } : rest;
+    const session = await this.#openSession(nextKey, undefined, hold.signal);
+    const settled = (await exists(session, hold.signal)) ? { ...rest, key: nextKey } : rest;
     await hold.write(settled);
     return settled;
-  }
-
-  async #isKnown(key: string, signal: AbortSignal): Promise<boolean> {
-    try {
-      const session = await this.#openSession(key, undefined, signal);
-      await session.createAccount({ onlyReturnExisting: true }, signal);
-      return true;
-    } catch (error) {
-      if (error instanceof AuthorityFault && error.problem === "accountDoesNotExist") return false;
-      throw error;
-    }
   }
 
   async #read(): Promise<AccountRecord | undefined> {
@@ -182,6 +175,17 @@ function isAboutAccount(error: unknown): boolean {
   return (
     error instanceof AuthorityFault && error.code === "CERT_ORDER_REFUSED" && ACCOUNT_PROBLEMS.has(error.problem ?? "")
   );
+}
+
+/** Whether the CA has an account for the key; the session has its URL then. */
+async function exists(session: AcmeSession, signal: AbortSignal): Promise<boolean> {
+  try {
+    await session.createAccount({ onlyReturnExisting: true }, signal);
+    return true;
+  } catch (error) {
+    if (error instanceof AuthorityFault && error.problem === "accountDoesNotExist") return false;
+    throw error;
+  }
 }
 
 async function isGone(session: AcmeSession, signal: AbortSignal): Promise<boolean> {

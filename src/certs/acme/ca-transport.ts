@@ -96,7 +96,7 @@ export class CaTransport {
     }
     return new AuthorityFault("CERT_ORDER_REFUSED", `Cannot go on at "${host}": ${said}`, {
       ...options,
-      hint: problem.type === "userActionRequired" ? "Read the CA's new terms at the address it names." : undefined!,
+      ...(problem.type === "userActionRequired" && { hint: "Read the CA's new terms at the address it names." }),
     });
   }
 
@@ -134,6 +134,7 @@ export class CaTransport {
     return new Agent({
       connections: MOST_CONNECTIONS,
       pipelining: 1,
+      allowH2: false, // every ACME client speaks HTTP/1.1; HTTP/2 gives a hostile CA more to play with
       maxResponseSize: MOST_BYTES,
       keepAliveTimeout: KEEP_ALIVE_MS,
       keepAliveMaxTimeout: KEEP_ALIVE_MS,

@@ -1,4 +1,5 @@
 import type { ServerResponse } from "node:http";
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { authorityAt, never, orderOf, startCa } from "../../../test/acme-ca/customer.ts";
 import { hastyClock } from "../../../test/acme-ca/hasty-clock.ts";
@@ -210,6 +211,50 @@ describe("AC-12 a hostile CA gets a fault out of us and nothing else", () => {
         code: "CERT_ORDER_NONSENSE",
       });
     }
+  });
+});
+
+describe("AC-12 whatever a CA answers", () => {
+  const resources = "directory newNonce newAccount newOrder order authz challenge finalize certificate".split(" ");
+  const answer = fc.record({
+    status: fc.constantFrom(200, 200, 201, 204, 302, 400, 403, 404, 409, 429, 500, 503),
+    headers: fc.record(
+      {
+        "content-type": fc.constantFrom("application/json", "application/problem+json", "text/html"),
+        location: fc.constantFrom("", "/", "http://127.0.0.1/", "https://a.example/", "file:///etc/passwd"),
+        "retry-after": fc.constantFrom("0", "-1", "1e9", "9999999999", "Fri, 31 Dec 9999 23:59:59 GMT"),
+        "replay-nonce": fc.constantFrom("", "a", "@@@", "a".repeat(1000)),
+        link: fc.constantFrom("<>;rel=alternate", '<https://a.example/>;rel="alternate"', ",,,;;;", "<".repeat(500)),
+      },
+      { requiredKeys: [] },
+    ),
+    body: fc.oneof(
+      fc.json(),
+      fc
+        .record({ status: fc.constantFrom("valid", "pending", "ready", "invalid", "x"), url: fc.string() })
+        .map((body) => JSON.stringify(body)),
+      fc.constantFrom("", "null", "[]", "{}", '{"__proto__":{"status":"valid"}}', "-----BEGIN CERTIFICATE-----\n"),
+    ),
+  });
+
+  test("it ends in a certificate or in a fault", { timeout: 120_000 }, async () => {
+    const ca = await startCa();
+    await fc.assert(
+      fc.asyncProperty(
+        fc.constantFrom(...resources),
+        fc.array(answer, { minLength: 1, maxLength: 3 }),
+        async (resource, answers) => {
+          const left = [...answers];
+          ca.instead = (request) => (request.resource === resource ? left.shift() : undefined);
+          const shown = new Shown("dns-01");
+          const outcome = authorityAt(ca).issue(await orderOf(NAME, { solvers: [shown] }), never);
+          const found = await outcome.catch((error: unknown) => error);
+          if (found instanceof Error) expect(found).toBeInstanceOf(Fault);
+          expect(shown.now.size).toBe(0);
+        },
+      ),
+      { numRuns: 50 },
+    );
   });
 });
 

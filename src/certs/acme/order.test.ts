@@ -35,6 +35,7 @@ async function untilIssued(
 describe("an order goes on where it was", () => {
   test.each(["before the CA heard it", "after the CA did it"])(
     "AC-6 the process ends at any request, %s: one account, one order, one key, nothing left in DNS",
+    { timeout: 120_000 },
     async (when) => {
       const ca = await startCa();
       await untilIssued(ca, memoryCertificateStore(), new Shown("dns-01"));
@@ -167,6 +168,16 @@ describe("proofs", () => {
     expect(ca.orders.map(({ status }) => status)).toEqual(["invalid", "invalid", "valid"]);
     expect(order.saved.at(-1)!.url).toBe(ca.orders[2]!.url);
     expect(solvers.map(({ now }) => now.size)).toEqual([0, 0, 0]);
+  });
+
+  test("of two solvers of one kind the second is tried too, and what the CA said last is what the operator reads", async () => {
+    const ca = await startCa({ validate: () => false });
+    const solvers = [new Shown("dns-01"), new Shown("dns-01")];
+    await expect(authorityAt(ca).issue(await orderOf(["a.example.com"], { solvers }), never)).rejects.toMatchObject({
+      code: "CERT_ORDER_UNPROVED",
+    });
+    expect(solvers.map(({ ever }) => ever.length)).toEqual([1, 1]);
+    expect(ca.orders).toHaveLength(2);
   });
 
   test("AC-11 a name that is not proved ends the order, says why, and leaves nothing behind for any name", async () => {

@@ -30,7 +30,8 @@ interface Candidate {
 /** Proves names to a CA, and remembers what it did not believe. */
 export class Proofs {
   readonly #options: ProofOptions;
-  readonly #refused: Set<string> = new Set();
+  /** By name: who was not believed, and what the CA said last. */
+  readonly #refused: Map<string, { readonly solvers: Set<ChallengeSolver>; fault: AuthorityFault }> = new Map();
   #hasOther = false;
 
   constructor(options: ProofOptions) {
@@ -65,18 +66,20 @@ export class Proofs {
     const authorization = await this.#options.session.readAuthorization(url, signal);
     const name = `${authorization.wildcard === true ? "*." : ""}${authorization.identifier.value.toLowerCase()}`;
     if (authorization.status === "valid") return;
-    if (authorization.status !== "pending") throw refusal(name, authorization);
     if (!this.#options.names.includes(name)) {
       // A proof for another name of ours would be worth something to others.
       throw new AuthorityFault("CERT_ORDER_NONSENSE", `Cannot prove "${wordsOf(name)}": nobody ordered it`);
     }
+    if (authorization.status !== "pending") throw refusal(name, authorization);
     const candidates = this.#candidates(name, authorization);
-    if (candidates.length === 0) throw unprovable(name, authorization, this.#options.solvers);
+    if (candidates.length === 0) {
+      throw this.#refused.get(name)?.fault ?? unprovable(name, authorization, this.#options.solvers);
+    }
     for (const [index, candidate] of candidates.entries()) {
       const isLast = index === candidates.length - 1;
       const takeAway = await this.#present(name, candidate, signal).catch((error: unknown) => {
         if (isLast || signal.aborted) throw error;
-        this.#options.log.warn("cert.challenge-failed", {
+        this.#options.log.warn("certs.challenge_failed", {
           name,
           type: candidate.solver.type,
           reason: messageOf(error),
@@ -94,7 +97,7 @@ export class Proofs {
 
   #candidates(name: string, { challenges }: AuthorizationDocument): readonly Candidate[] {
     return this.#options.solvers
-      .filter((solver) => solver.canProve(name) && !this.#refused.has(`${solver.type} ${name}`))
+      .filter((solver) => solver.canProve(name) && this.#refused.get(name)?.solvers.has(solver) !== true)
       .flatMap((solver) => {
         const challenge = challenges.find(({ type }) => type === solver.type);
         return challenge?.url !== undefined && TOKEN.test(challenge.token ?? "") ? [{ solver, challenge }] : [];
@@ -123,9 +126,11 @@ export class Proofs {
       const seen = await session.readAuthorization(url, signal);
       if (seen.status === "valid") return;
       if (seen.status !== "pending") {
-        this.#refused.add(`${solver.type} ${name}`);
+        const fault = refusal(name, seen);
+        const solvers = this.#refused.get(name)?.solvers ?? new Set();
+        this.#refused.set(name, { solvers: solvers.add(solver), fault });
         this.#hasOther ||= hasOther;
-        throw refusal(name, seen);
+        throw fault;
       }
       await polling.wait(seen.retryAfter, signal);
     }
@@ -137,7 +142,7 @@ export class Proofs {
     try {
       await Promise.race([takeAway(), pause(this.#options.clock, TAKE_AWAY_MS, enough.signal)]);
     } catch (error) {
-      this.#options.log.warn("cert.challenge-left", { name, type, reason: messageOf(error) });
+      this.#options.log.warn("certs.challenge_left", { name, type, reason: messageOf(error) });
     } finally {
       enough.abort();
     }

@@ -16,21 +16,27 @@ export interface PostgresCertificateStoreOptions {
   readonly log: Log;
 }
 
+type Prepare = (client: PoolClient) => Promise<void>;
+
 /** Connections to one database, and what is worth trying again there. */
 export class Database {
   readonly #pool: Pool;
   readonly #options: PostgresCertificateStoreOptions;
   readonly #secrets: readonly string[];
+  readonly #prepare: Prepare;
+  #prepared: Promise<void> | undefined;
 
-  private constructor(pool: Pool, options: PostgresCertificateStoreOptions, url: string) {
+  private constructor(pool: Pool, options: PostgresCertificateStoreOptions, url: string, prepare: Prepare) {
     this.#pool = pool;
+    this.#prepare = prepare;
     this.#options = options;
     this.#secrets = secretsOf(url);
     // Of idle connections, as when the server restarts; the next query opens another.
     pool.on("error", (error) => options.log.warn("certs.database_lost", { error: this.#withoutSecrets(error) }));
   }
 
-  static async open(url: string, options: PostgresCertificateStoreOptions): Promise<Database> {
+  /** `prepare` makes the tables; it runs once, before the first statement. */
+  static async open(url: string, options: PostgresCertificateStoreOptions, prepare: Prepare): Promise<Database> {
     const { default: pg } = await import("pg"); // only a gateway that shares its store pays
     const pool = new pg.Pool({
       connectionString: url,
@@ -40,11 +46,12 @@ export class Database {
       allowExitOnIdle: true,
       application_name: "sallyport",
     });
-    return new Database(pool, options, url);
+    return new Database(pool, options, url, prepare);
   }
 
   /** One statement that may be repeated without harm. */
   async rows<Row>(action: string, query: string, values: readonly unknown[]): Promise<Row[]> {
+    await this.#ready();
     return this.#trying(action, async () => (await this.#pool.query(query, [...values])).rows as Row[]);
   }
 
@@ -54,7 +61,16 @@ export class Database {
 
   /** All of it, and again from its beginning; so it too must do no harm when it is repeated. */
   async transaction(action: string, work: (client: PoolClient) => Promise<void>): Promise<void> {
+    await this.#ready();
     await this.#trying(action, () => this.#transaction(work));
+  }
+
+  #ready(): Promise<void> {
+    this.#prepared ??= this.#trying("open", () => this.#transaction(this.#prepare)).catch((error: unknown) => {
+      this.#prepared = undefined;
+      throw error;
+    });
+    return this.#prepared;
   }
 
   async #transaction(work: (client: PoolClient) => Promise<void>): Promise<void> {

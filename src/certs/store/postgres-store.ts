@@ -25,19 +25,14 @@ const SCHEMA = `
 /**
  * A store that gateways of several machines share, in the schema `sallyport` of a PostgreSQL database. Locks are rows that
  * run out by the database's clock and carry a fence; a write under a lock is refused by the database once the lock is gone.
- * The URL is a secret: it is in no message.
+ * It connects with its first call: a database that is away stops no gateway from starting. The URL is a secret: it is in no
+ * message.
  */
 export async function postgresCertificateStore(
   url: string,
   options: PostgresCertificateStoreOptions,
 ): Promise<CertificateStore> {
-  const database = await Database.open(url, options);
-  try {
-    await database.transaction("open", migrate);
-  } catch (error) {
-    await database.close();
-    throw error;
-  }
+  const database = await Database.open(url, options, migrate);
   const turns = new Turns();
   const text = async (path: string, column: "value" | "previous"): Promise<Uint8Array | undefined> => {
     const query = `select ${column} as value from sallyport.certificate_values where path = $1`;

@@ -14,13 +14,14 @@ import { isSameOwner, reachesBySsh } from "./ssh-rules.ts";
 
 export interface BenchContext {
   readonly users?: readonly string[];
+  readonly roles?: ReadonlyMap<string, readonly string[]>;
   readonly nodes?: readonly PolicyNode[];
 }
 
 const TESTABLE_PROTOCOLS = new Set([6, 17, 132]);
 
 /** The nodes of now, and one made up for each known user and each tag that has none: tests are about the policy. */
-export function populated(document: PolicyDocument, { users, nodes = [] }: BenchContext): readonly PolicyNode[] {
+export function populated(document: PolicyDocument, { users, roles, nodes = [] }: BenchContext): readonly PolicyNode[] {
   const logins = new Set([...(users ?? []), ...[...document.names.groups.values()].flat()]);
   for (const grant of document.grants ?? []) {
     for (const selector of [...grant.sources, ...grant.destinations])
@@ -33,7 +34,8 @@ export function populated(document: PolicyDocument, { users, nodes = [] }: Bench
   const add = (user: string | undefined, tags: readonly string[]): void => {
     const number = made.length + 1;
     const addresses = [`100.127.${255 - (number >> 8)}.${number & 255}`, `fd7a:115c:a1e0:ffff::${number.toString(16)}`];
-    made.push({ id: -number, user, tags, addresses, routes: [] });
+    const own = (user === undefined ? undefined : roles?.get(user)) ?? [];
+    made.push({ id: -number, user, roles: own, tags, addresses, routes: [] });
   };
   for (const login of logins) {
     if (!nodes.some((node) => !isTagged(node) && isLogin(login, node.user))) add(login, []);

@@ -15,6 +15,8 @@ import { Visibility } from "./visibility.ts";
 export interface PolicyContext {
   /** Login names of all users. Given, a policy that names another is refused. */
   readonly users?: readonly string[];
+  /** Login name → what that user is in the tailnet. */
+  readonly roles?: ReadonlyMap<string, readonly string[]>;
   /** Mail domains of the tailnet, for `user:*@domain`; those of the users when absent. */
   readonly domains?: readonly string[];
   /** The nodes of now: the policy's own tests are run against them. Users and tags without a node get a made-up one. */

@@ -1,3 +1,4 @@
+import { messageOf } from "../../base/fault.ts";
 import type { LocalApiBackend } from "./backend.ts";
 import { json, only, type Route, refuse, tabbed } from "./routes.ts";
 
@@ -12,6 +13,18 @@ export function createAccountRoutes(backend: LocalApiBackend): ReadonlyMap<strin
   };
   return new Map<string, Route>([
     ["dns-config", only("GET", () => tabbed(backend.dnsConfig?.() ?? {}))],
+    [
+      "dns-query",
+      only("GET", async ({ query }) => {
+        try {
+          const answer = await backend.dnsQuery?.(query.get("name") ?? "", query.get("type") ?? "");
+          if (answer === undefined) return refuse(500, "nobody answers");
+          return json({ Bytes: Buffer.from(answer).toString("base64"), Resolvers: [] });
+        } catch (thrown) {
+          return refuse(400, messageOf(thrown));
+        }
+      }),
+    ],
     ["dns-osconfig", only("GET", () => refuse(500, "getting OS base config is not supported"))],
     ["profiles/", only("GET", () => json(profiles()))],
     ["profiles/current", only("GET", () => json(profiles()[0] ?? {}))],

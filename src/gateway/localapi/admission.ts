@@ -77,10 +77,18 @@ const WRITES: ReadonlyMap<string, string> = new Map([
   ["POST start", "access denied"],
   ["POST login-interactive", "login access denied"],
   ["POST logout", "logout access denied"],
+  ["GET dns-query", "dns-query access denied"], // what somebody asks is nobody else's business
   ["POST bugreport", "bugreport access denied"],
   ["POST id-token", "id-token access denied"],
+  ["GET doors", "doors access denied"], // it says who visits
+  ["POST doors/invite", "doors access denied"],
+  ["POST doors/certify", "doors access denied"],
+  ["POST doors/revoke", "doors access denied"],
+  ["POST inspector", "inspector access denied"], // it shows what others send
+  ["POST inspector/off", "inspector access denied"],
   ["POST certificates/renew", "cert access denied"],
   ["POST certificates/revoke", "cert access denied"],
+  ["POST certificates/roll-key", "cert access denied"],
   ["POST certificates/advice", "cert access denied"],
 ]);
 

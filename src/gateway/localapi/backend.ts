@@ -10,6 +10,8 @@ import type {
   StoredServeConfig,
   WhoIsResponse,
 } from "../../wire/ipn.ts";
+import type { DoorAdmin } from "../door-admin.ts";
+import type { Inspection } from "../inspection.ts";
 
 /** What the local admin interface asks of the gateway. */
 export interface LocalApiBackend {
@@ -49,6 +51,8 @@ export interface LocalApiBackend {
   /** A new one now, whatever the back-off says. */
   renewCertificate?(name: string): Promise<unknown>;
   revokeCertificate?(name: string): Promise<void>;
+  /** A new key for our account at the CA with this id. */
+  rollAccountKey?(authority: string): Promise<void>;
   /** Advice for the DNS records of a name, in words. */
   certificateAdvice?(name: string, signal: AbortSignal): Promise<string>;
   /** A signed statement of this node's identity for `audience`. */
@@ -61,6 +65,8 @@ export interface LocalApiBackend {
   health?(): { readonly isHealthy: boolean; readonly problems: readonly string[] };
   /** Public keys of the signed assertions, a JWK set (RFC 7517). */
   jwks?(): Promise<unknown>;
+  /** The DNS message that answers; undefined where nobody does. @throws {Fault} GATEWAY_DNS_QUERY */
+  dnsQuery?(name: string, type: string): Promise<Uint8Array | undefined>;
   /** `tailcfg.DNSConfig` of the network map. */
   dnsConfig?(): unknown;
   /** `ipn.LoginProfile`; absent before the first login. */
@@ -71,6 +77,10 @@ export interface LocalApiBackend {
   markLog?(note: string): string;
   netcheck?(): NetcheckDocument;
   bugReport?(): unknown;
+  /** Doors before what is served. */
+  readonly doors?: Pick<DoorAdmin, "document" | "invite" | "certify" | "revoke">;
+  /** Looking at requests. */
+  readonly inspection?: Pick<Inspection, "invite" | "close">;
   /** PEM of the local CA's certificate. */
   authority?(): Promise<string>;
   /** `tailcfg.DERPMap`. */

@@ -69,6 +69,7 @@ export function createCertificateRoutes(backend: LocalApiBackend): ReadonlyMap<s
     ],
     ["certificates/renew", named(backend.renewCertificate?.bind(backend))],
     ["certificates/revoke", named(backend.revokeCertificate?.bind(backend))],
+    ["certificates/roll-key", named(backend.rollAccountKey?.bind(backend))],
     ["certificates/advice", named(async (name, { signal }) => backend.certificateAdvice?.(name, signal))],
   ]);
 }

@@ -16,6 +16,8 @@ import {
 } from "./admission.ts";
 import type { LocalApiBackend } from "./backend.ts";
 import { certificate, createCertificateRoutes } from "./certificate-routes.ts";
+import { createDoorRoutes } from "./door-routes.ts";
+import { createInspectionRoutes } from "./inspection-routes.ts";
 import { type PeerCredentials, peerCredentialsReader } from "./peer-credentials.ts";
 import { type Answer, type Call, createOwnRoutes, createRoutes, type Route, refuse } from "./routes.ts";
 import { Watchers } from "./watchers.ts";
@@ -57,6 +59,8 @@ export async function openLocalApi(options: LocalApiOptions): Promise<{ close():
     ...createRoutes(options.backend, watchers),
     ...createAccountRoutes(options.backend),
     ...createCertificateRoutes(options.backend),
+    ...createDoorRoutes(options.backend),
+    ...createInspectionRoutes(options.backend),
   ]);
   const ownRoutes = createOwnRoutes(options.backend);
   const server = createServer({ requireHostHeader: false, keepAliveTimeout: 60_000 }, (request, response) => {

@@ -14,6 +14,9 @@ export type ForwardDns = (
   servers: readonly string[] | undefined,
 ) => Promise<Uint8Array | undefined>;
 
+/** Answers a DNS message as a resolver of the mesh does. */
+export type QueryDns = (query: Uint8Array, transport: "udp" | "tcp") => Promise<Uint8Array | undefined>;
+
 /**
  * Names of the mesh, from the network map: for our own dials (`lookup`) and as an authoritative server (`answer`),
  * in the order of upstream `net/dns/resolver/tsdns.go`. It forwards nothing.

@@ -295,3 +295,32 @@ test("the flow table keeps its order under churn", () => {
     expect(table.size).toBe(model.length);
   }
 });
+
+test("CS-10 an open connection is looked at anew exactly as its first packet was", () => {
+  const filter = new PacketFilter();
+  filter.setRules(
+    [web, { SrcIPs: ["cap:console"], DstPorts: [{ IP: US, Ports: { First: 22, Last: 22 } }] }],
+    local,
+    (peer): CapMap => (peer === 1 ? { console: [] } : {}),
+  );
+  filter.setPeerApi([{ address: parseAddress(US)!, port: 4321 }]);
+  filter.setJailed(2, true);
+  let admitted = 0;
+  for (const [from, to] of [
+    [PEER, US],
+    [PEER6, US6],
+    ["100.64.0.3", US],
+    [PEER, "10.1.2.3"],
+    [PEER, "100.64.0.9"],
+  ] as const) {
+    for (const port of [22, 79, 80, 90, 91, 4321]) {
+      for (const peer of [0, 1, 2]) {
+        const isAdmitted = filter.admitsTcp(peer, parseAddress(from)!, parseAddress(to)!, port);
+        const first = packet({ from, to, protocol: 6, ports: [4000, port] });
+        expect([from, to, port, peer, isAdmitted]).toEqual([from, to, port, peer, passes(filter, first, peer)]);
+        if (isAdmitted) admitted++;
+      }
+    }
+  }
+  expect(admitted).toBeGreaterThan(10);
+});

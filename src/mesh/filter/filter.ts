@@ -120,6 +120,13 @@ export class PacketFilter {
     batch.count = kept;
   }
 
+  /** Would a peer get in that opens a TCP connection now? */
+  admitsTcp(peer: number, source: AddressBytes, destination: AddressBytes, port: number): boolean {
+    const header = this.#header;
+    header.setTcp(source, destination, port);
+    return this.#isLocal(header) && (this.#ruleAdmits(peer, port, true) || this.#isPeerApi());
+  }
+
   /** Remembers the UDP and SCTP flows that we start, so that replies pass. */
   outbound(packet: Uint8Array, _now: number): void {
     const header = this.#header;

@@ -49,6 +49,21 @@ export class Header {
     return false;
   }
 
+  /** As if read from a packet that opens a connection. Both addresses are of one family. */
+  setTcp(source: Uint8Array, destination: Uint8Array, port: number): void {
+    this.version = source.length === 4 ? 4 : 6;
+    this.protocol = PROTOCOL.TCP;
+    this.sourcePort = 0;
+    this.destinationPort = port;
+    this.source.fill(0);
+    this.destination.fill(0);
+    const first = this.version === 4 ? 3 : 0;
+    for (let i = first; i < 4; i++) {
+      this.source[i] = word32(source, 4 * (i - first));
+      this.destination[i] = word32(destination, 4 * (i - first));
+    }
+  }
+
   #readV4(bytes: Uint8Array, at: number, length: number): boolean {
     const header = (bytes[at]! & 15) * 4;
     const total = word16(bytes, at + 2);

@@ -12,7 +12,7 @@ import { IcmpService } from "./icmp-service.ts";
 import { Reassembly } from "./reassembly.ts";
 import { PacketWriter } from "./segment-writer.ts";
 import type { NetstackCounters, StackCore } from "./stack-core.ts";
-import { TcpService } from "./tcp-service.ts";
+import { type Admission, TcpService } from "./tcp-service.ts";
 import { type UdpReceive, UdpService, type UdpSocket } from "./udp-service.ts";
 
 export type { NetstackCounters } from "./stack-core.ts";
@@ -220,6 +220,11 @@ export class Netstack {
   /** Cuts every connection of a peer that is known no more. */
   abortPeer(peer: number, fault: Fault): void {
     this.#tcp.cutPeer(peer, fault);
+  }
+
+  /** Cuts what peers opened and would not be let in with now. */
+  abortUnless(isAdmitted: Admission, fault: Fault): void {
+    this.#tcp.cutUnless(isAdmitted, fault);
   }
 
   /** Connections, closing ones included. */

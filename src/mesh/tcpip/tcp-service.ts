@@ -25,6 +25,9 @@ export interface TcpServiceOptions {
   readonly hasFallback: () => boolean;
 }
 
+/** May a peer open a connection from its address to this one of ours? */
+export type Admission = (peer: number, source: AddressBytes, destination: AddressBytes, port: number) => boolean;
+
 interface Dialing {
   readonly resolve: (conn: Conn) => void;
   readonly reject: (fault: Fault) => void;
@@ -336,6 +339,15 @@ export class TcpService implements ConnectionHost {
 
   cutPeer(peer: number, fault: Fault): void {
     for (const connection of this.#table) if (connection.seenPeer === peer) connection.cut(fault);
+  }
+
+  /** Cuts what peers opened and would not be let in with now. */
+  cutUnless(isAdmitted: Admission, fault: Fault): void {
+    for (const connection of this.#table) {
+      const { isDialed, seenPeer, key } = connection;
+      if (isDialed || seenPeer < 0) continue; // ours, or from ourselves
+      if (!isAdmitted(seenPeer, key.remote, key.local, key.localPort)) connection.cut(fault);
+    }
   }
 
   cutAddress(address: AddressBytes): void {

@@ -1,11 +1,11 @@
 import type { Clock } from "../../base/clock.ts";
 import { Fault } from "../../base/fault.ts";
 import type { Log } from "../../base/log.ts";
-import { type Door, issuerOf, mayEnter } from "./door.ts";
+import { type Door, type DoorEvent, issuerOf, mayEnter } from "./door.ts";
 import { cookieValues, setCookie } from "./door-cookies.ts";
 import { CALLBACK_PATH, doorPage, doorPath, leavePage, linkPage, notePage } from "./door-pages.ts";
 import type { GuessedWay, GuessLimits } from "./guess-limits.ts";
-import type { GuestLinks } from "./guest-links.ts";
+import type { GuestPasses } from "./guest-passes.ts";
 import { localPath } from "./local-path.ts";
 import { SecretChecks } from "./secret-hash.ts";
 import type { Guest, SessionLife, Sessions } from "./sessions.ts";
@@ -16,9 +16,9 @@ export interface DoorRoomsOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly limits: GuessLimits;
-  readonly links: GuestLinks;
+  readonly passes: GuestPasses;
   readonly sessions: Sessions;
-  readonly count?: ((event: "door_throttled" | "door_passed") => void) | undefined;
+  readonly count?: ((event: DoorEvent) => void) | undefined;
 }
 
 const ROOM = /^\/\.sallyport\/door\/([a-z0-9-]{1,32})(?:\/(enter|oidc|leave|link)(?:\/([\w-]{43}))?)?$/;
@@ -109,21 +109,21 @@ export class DoorRooms {
   }
 
   #showLink(visit: Visit, door: Door, token: string, to: string): void {
-    const link = door.hasLinks ? this.#options.links.find(door.name, token) : undefined;
+    const link = door.hasLinks ? this.#options.passes.find(door.name, token) : undefined;
     if (link === undefined) this.#linkIsOver(visit, door);
     else sendPage(visit, 200, linkPage(`${doorPath(door.name)}/link/${token}`, to, link.name));
   }
 
   async #useLink(visit: Visit, door: Door, token: string): Promise<void> {
     const form = await readForm(visit, this.#options.clock);
-    if (!door.hasLinks || this.#options.links.find(door.name, token) === undefined) {
+    if (!door.hasLinks || this.#options.passes.find(door.name, token) === undefined) {
       if (!this.#mustWait(visit, door, "link")) this.#linkIsOver(visit, door);
       return;
     }
-    const link = await this.#options.links.spend(door.name, token);
+    const link = await this.#options.passes.spend(door.name, token);
     if (link === undefined) return this.#linkIsOver(visit, door);
     const subject = `link:${link.name}`;
-    const guest = { issuer: issuerOf(door.name), subject, displayName: link.name, link: link.id };
+    const guest = { issuer: issuerOf(door.name), subject, displayName: link.name, pass: link.id };
     const untilExpiry = Math.max(1, link.expiresAt - this.#options.clock.wall());
     const longestMs = link.isOnce ? door.life.longestMs : Math.min(door.life.longestMs, untilExpiry);
     this.#letIn(visit, door, guest, localPath(form.get("to")), { ...door.life, longestMs });

@@ -1,6 +1,7 @@
 import { timingSafeEqual } from "node:crypto";
 import { isInDomains, type OidcClient, type OidcPerson } from "../../identity/oidc-client.ts";
 import { foldName } from "../../identity/reserved.ts";
+import { DOOR_PATHS } from "./local-path.ts";
 import { type SecretHash, tokenDigest } from "./secret-hash.ts";
 import type { SessionLife } from "./sessions.ts";
 
@@ -14,12 +15,17 @@ export interface Door {
   readonly password?: SecretHash;
   readonly pin?: SecretHash;
   readonly hasLinks: boolean;
+  /** Guests may be let in by client certificates that the gateway has made. */
+  readonly hasCertificates: boolean;
   readonly tokens: readonly DoorToken[];
   /** The field that a machine's token comes in; in `Authorization` it is a bearer token. */
   readonly tokenHeader: string;
   readonly oidc?: DoorOidc;
   readonly life: SessionLife;
 }
+
+/** What is counted: requests that a door has answered, guesses that came too early, visitors who came in. */
+export type DoorEvent = "door_refused" | "door_throttled" | "door_passed";
 
 export interface DoorToken {
   /** Of the machine. */
@@ -81,14 +87,15 @@ export function tokenNamed(tokens: readonly DoorToken[], presented: string): Doo
 
 /**
  * Takes the doors' tokens out of a request's fields (ID-20): a field of their own wholly, under every spelling that folds
- * into it; `Authorization` only when it holds a token, as it may be meant for the backend.
+ * into it; `Authorization` only when it holds a token, as it may be meant for the backend. A link may stand in `Referer`.
  */
 export function dropTokens(raw: string[], { tokenHeader, tokens }: Door): void {
-  if (tokens.length === 0) return;
-  const folded = foldName(tokenHeader);
+  const header = tokens.length === 0 ? undefined : foldName(tokenHeader);
   for (let i = 0; i < raw.length; ) {
-    const isTokens = foldName(raw[i]!) === folded && !raw[i]!.startsWith(":");
-    if (isTokens && (folded !== "authorization" || holdsToken(raw[i + 1]!, tokens))) raw.splice(i, 2);
+    const [name, value] = [foldName(raw[i]!), raw[i + 1]!];
+    const isTokens = name === header && (name !== "authorization" || holdsToken(value, tokens));
+    const isOurs = isTokens || (name === "referer" && value.includes(DOOR_PATHS));
+    if (isOurs && !raw[i]!.startsWith(":")) raw.splice(i, 2);
     else i += 2;
   }
 }

@@ -296,7 +296,7 @@ describe("links", () => {
   test("are looked at without being used, used once by a POST, and then are over", async () => {
     const store = memoryStore();
     const scene = await stage({ store });
-    const { token } = await scene.keeper.links.create({
+    const { token } = await scene.keeper.passes.create({
       door: "friends",
       name: "Carol <3",
       lifeMs: 60_000,
@@ -322,13 +322,27 @@ describe("links", () => {
     expect((await ask(restarted, path, { form: {} })).status).toBe(404);
   });
 
+  test("ID-20 its address does not go on to the backend as where one came from", async () => {
+    const scene = await stage();
+    const { token } = await scene.keeper.passes.create({ door: "friends", name: "C", lifeMs: 60_000, isOnce: false });
+    const path = `/.sallyport/door/friends/link/${token}`;
+    const passed = await ask(scene, path, { form: {} });
+    expect(passed.headers["referrer-policy"]).toBe("no-referrer");
+    const cookie = cookieOf(passed);
+    await ask(scene, "/", { headers: { cookie, referer: ORIGIN + path } });
+    await ask(scene, "/", { headers: { cookie, referer: `${ORIGIN}/a` } });
+    const [first, second] = scene.backend.requests;
+    expect(first).not.toContain(token);
+    expect(second).toContain(`referer: ${ORIGIN}/a`);
+  });
+
   test("one that is taken back ends what it let in", async () => {
     const scene = await stage();
-    const made = await scene.keeper.links.create({ door: "friends", name: "Carol", lifeMs: 60_000, isOnce: false });
+    const made = await scene.keeper.passes.create({ door: "friends", name: "Carol", lifeMs: 60_000, isOnce: false });
     const path = `/.sallyport/door/friends/link/${made.token}`;
     const cookies = [cookieOf(await ask(scene, path, { form: {} })), cookieOf(await ask(scene, path, { form: {} }))];
     const other = await enter(scene);
-    expect(await scene.keeper.removeLink(made.link.id)).toBe(true);
+    expect(await scene.keeper.removePass(made.link.id)).toBe(true);
     for (const cookie of cookies) expect((await ask(scene, "/", { headers: { cookie } })).status).toBe(401);
     expect((await ask(scene, "/", { headers: { cookie: other } })).status).toBe(200);
   });
@@ -364,7 +378,27 @@ describe("V10 revoked means cut", () => {
     expect(scene.backend.requests).toHaveLength(2);
   });
 
-  test("WS-8 an open WebSocket and an answer under way end with the session; others go on", async () => {
+  test("V10 an answer that is still coming ends with the session, over HTTP/1 and HTTP/2; the connection's others go on", async () => {
+    const scene = await stage({ answer: "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegin" });
+    const [mine, yours] = [await enter(scene), await enter(scene, { way: "pin", secret: "482913" })];
+    const plain = await secured(scene);
+    const begun = new Promise<void>((resolve) => plain.once("data", () => resolve()));
+    plain.write(`GET / HTTP/1.1\r\nHost: ${GATE}\r\nCookie: ${mine}\r\n\r\n`);
+    await begun;
+    const session = await http2Client(scene);
+    const streams = [mine, yours].map((cookie) => session.request({ ":path": "/", cookie }));
+    for (const stream of streams) {
+      stream.on("error", () => undefined);
+      await new Promise<void>((resolve) => stream.once("data", () => resolve()));
+    }
+    const ended = [plain, streams[0]!].map((one) => new Promise<void>((resolve) => one.once("close", () => resolve())));
+    expect(scene.keeper.sessions.revoke(({ subject }) => subject === "password")).toBe(1);
+    await Promise.all(ended);
+    expect([streams[1]!.closed, session.closed]).toEqual([false, false]);
+    expect(scene.keeper.sessions.list()).toMatchObject([{ subject: "pin", connections: 1 }]);
+  });
+
+  test("WS-8 an open WebSocket ends with the session; another guest's goes on", async () => {
     const scene = await stage();
     const [mine, yours] = [await enter(scene), await enter(scene, { way: "pin", secret: "482913" })];
     const one = await upgraded(scene, `Cookie: ${mine}\r\nOrigin: ${ORIGIN}`);

@@ -3,12 +3,12 @@ import type { Log } from "../../base/log.ts";
 import type { Store } from "../../base/store.ts";
 import type { Caller } from "../../identity/caller.ts";
 import { isCrossSite } from "../route-rules.ts";
-import { type Door, dropTokens, issuerOf, presentedToken, tokenNamed } from "./door.ts";
+import { type Door, type DoorEvent, dropTokens, issuerOf, presentedToken, tokenNamed } from "./door.ts";
 import { cookieValues } from "./door-cookies.ts";
 import { doorPage, doorPath, notePage } from "./door-pages.ts";
 import { DoorRooms } from "./door-rooms.ts";
 import { GuessLimits } from "./guess-limits.ts";
-import { GuestLinks } from "./guest-links.ts";
+import { GuestPasses } from "./guest-passes.ts";
 import { localPath } from "./local-path.ts";
 import { type Guest, type HeldSession, Sessions } from "./sessions.ts";
 import { sendJson, sendNote, sendPage, type Visit, wantsJson, wantsPage } from "./visit.ts";
@@ -19,7 +19,7 @@ export interface GatekeeperOptions {
   /** Links and wrong guesses outlive the process in it. */
   readonly store: Store;
   /** Called for what should be counted. */
-  readonly count?: (event: "door_refused" | "door_throttled" | "door_passed") => void;
+  readonly count?: (event: DoorEvent) => void;
 }
 
 /** What the route asks of its door. */
@@ -35,24 +35,24 @@ export interface DoorRules {
  */
 export class Gatekeeper {
   readonly sessions: Sessions;
-  readonly links: GuestLinks;
+  readonly passes: GuestPasses;
   readonly #options: GatekeeperOptions;
   readonly #limits: GuessLimits;
   readonly #rooms: DoorRooms;
   #doors: ReadonlyMap<string, Door> = new Map();
 
-  private constructor(options: GatekeeperOptions, limits: GuessLimits, links: GuestLinks) {
+  private constructor(options: GatekeeperOptions, limits: GuessLimits, passes: GuestPasses) {
     const { clock, log, count } = options;
     this.#options = options;
     this.#limits = limits;
-    this.links = links;
+    this.passes = passes;
     this.sessions = new Sessions(clock);
-    this.#rooms = new DoorRooms({ clock, log, limits, links, sessions: this.sessions, count });
+    this.#rooms = new DoorRooms({ clock, log, limits, passes, sessions: this.sessions, count });
   }
 
   static async open(options: GatekeeperOptions): Promise<Gatekeeper> {
     const { clock, store } = options;
-    return new Gatekeeper(options, await GuessLimits.open(clock, store), await GuestLinks.open(clock, store));
+    return new Gatekeeper(options, await GuessLimits.open(clock, store), await GuestPasses.open(clock, store));
   }
 
   get doors(): readonly Door[] {
@@ -68,10 +68,10 @@ export class Gatekeeper {
     this.sessions.revoke(({ door }) => names.has(door));
   }
 
-  /** Takes a link back, and ends what it let in. */
-  async removeLink(id: string): Promise<boolean> {
-    const isRemoved = await this.links.remove(id);
-    return this.sessions.revoke(({ link }) => link === id) > 0 || isRemoved;
+  /** Takes a pass back, and ends what it let in. */
+  async removePass(id: string): Promise<boolean> {
+    const isRemoved = await this.passes.remove(id);
+    return this.sessions.revoke(({ pass }) => pass === id) > 0 || isRemoved;
   }
 
   /** A path of the doors' own, on a site where `names` stand; false when it is none of theirs. */

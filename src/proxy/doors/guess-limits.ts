@@ -21,7 +21,7 @@ interface Allowance {
 export type GuessedWay = "password" | "pin" | "link" | "token";
 
 /**
- * A PIN of six digits is guessed with a chance below 1 in 6,900 a day, by all addresses of the world together. Links and
+ * A PIN of six digits is guessed with a chance below 1 in 6,400 a day, by all addresses of the world together. Links and
  * tokens are too long to be guessed: there only noise is kept away, and no crowd can lock anybody out.
  */
 const ALLOWANCES: Readonly<Record<GuessedWay, Allowance>> = {

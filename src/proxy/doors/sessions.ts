@@ -10,8 +10,8 @@ export interface Guest {
   readonly mail?: string;
   readonly displayName?: string;
   readonly profilePicture?: string;
-  /** The link that let the guest in. */
-  readonly link?: string;
+  /** The link or certificate that let the guest in. */
+  readonly pass?: string;
 }
 
 export interface SessionLife {
@@ -41,7 +41,7 @@ export interface SessionRecord {
   readonly issuer: string;
   readonly subject: string;
   readonly name?: string;
-  readonly link?: string;
+  readonly pass?: string;
   readonly address: string;
   /** Unix ms. */
   readonly startedAt: number;
@@ -164,14 +164,14 @@ export type HeldSession = Pick<Session, "guest" | "cuts">;
 const isOver = ({ endsAt, idleAt }: Session, now: number): boolean => now >= endsAt || now >= idleAt;
 
 function recordOf({ id, door, guest, address, startedWall, cuts }: Session): SessionRecord {
-  const { issuer, subject, displayName: name, link } = guest;
+  const { issuer, subject, displayName: name, pass } = guest;
   return {
     id,
     door,
     issuer,
     subject,
     ...(name === undefined ? {} : { name }),
-    ...(link === undefined ? {} : { link }),
+    ...(pass === undefined ? {} : { pass }),
     address,
     startedAt: startedWall,
     connections: cuts.size,

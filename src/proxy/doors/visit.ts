@@ -77,12 +77,12 @@ export function sendJson(visit: Visit, status: number, value: unknown, extra: re
   response.end(request.method === "HEAD" ? undefined : body);
 }
 
-/** On to a page of this site. */
+/** On to another page, which must not learn where one came from: a link's address is a secret. */
 export function sendOn(visit: Visit, to: string, extra: readonly HeaderPair[] = []): void {
   const fields: HeaderPair[] = [
     ["Location", to],
     ["Cache-Control", "no-store"],
-    ["Referrer-Policy", "same-origin"],
+    ["Referrer-Policy", "no-referrer"],
   ];
   writeHead(visit.request, visit.response, 303, [...fields, ...extra, ["Content-Length", "0"]]);
   visit.response.end();

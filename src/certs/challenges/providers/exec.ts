@@ -37,16 +37,14 @@ function run(options: ExecOptions, action: string, record: string, value: string
     );
   const child = spawn(program, args, {
     env: { ...env, SALLYPORT_DNS_ACTION: action, SALLYPORT_DNS_RECORD: record, SALLYPORT_DNS_VALUE: value },
-    stdio: ["ignore", "pipe", "pipe"],
+    stdio: ["ignore", "ignore", "pipe"],
     shell: false,
     detached: true, // the head of a group: what it started goes with it
   });
   let said = "";
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.on("data", (chunk: Uint8Array) => {
-      said = (said + Buffer.from(chunk).toString("utf8")).slice(-KEPT_BYTES);
-    });
-  }
+  child.stderr.on("data", (chunk: Uint8Array) => {
+    said = (said + Buffer.from(chunk).toString("utf8")).slice(-KEPT_BYTES);
+  });
   const kill = (): void => {
     try {
       if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");

@@ -1,16 +1,16 @@
 import { expect, test } from "vitest";
 import { FakeClock } from "../../base/clock.ts";
 import { memoryStore } from "../../base/store.ts";
-import { GuestLinks } from "./guest-links.ts";
+import { GuestPasses } from "./guest-passes.ts";
 
 const HOUR = 3_600_000;
 const WISH = { door: "friends", name: "Carol", lifeMs: HOUR, isOnce: true };
 
 test("a link for once survives a restart unspent, and once spent it stays so", async () => {
   const [clock, store] = [new FakeClock(), memoryStore()];
-  const { token } = await (await GuestLinks.open(clock, store)).create(WISH);
-  expect(Buffer.from((await store.get("door-links.json"))!).toString()).not.toContain(token);
-  const again = await GuestLinks.open(clock, store);
+  const { token } = await (await GuestPasses.open(clock, store)).create(WISH);
+  expect(Buffer.from((await store.get("door-passes.json"))!).toString()).not.toContain(token);
+  const again = await GuestPasses.open(clock, store);
   expect(again.find("friends", token)).toMatchObject({ name: "Carol", isOnce: true });
   expect(again.find("friends", token), "looking spends nothing").toBeDefined();
   const uses = await Promise.all([again.spend("friends", token), again.spend("friends", token)]);
@@ -18,12 +18,12 @@ test("a link for once survives a restart unspent, and once spent it stays so", a
     uses.map((link) => link?.name),
     "two uses side by side",
   ).toEqual(["Carol", undefined]);
-  expect(await (await GuestLinks.open(clock, store)).spend("friends", token)).toBeUndefined();
+  expect(await (await GuestPasses.open(clock, store)).spend("friends", token)).toBeUndefined();
 });
 
 test("one that cannot be marked as spent lets nobody in", async () => {
   const store = memoryStore();
-  const links = await GuestLinks.open(new FakeClock(), store);
+  const links = await GuestPasses.open(new FakeClock(), store);
   const { token } = await links.create(WISH);
   store.set = () => Promise.reject(new Error("disk full"));
   await expect(links.spend("friends", token)).rejects.toThrow("disk full");
@@ -31,7 +31,7 @@ test("one that cannot be marked as spent lets nobody in", async () => {
 
 test("others last until they expire or are taken back, and are for one door", async () => {
   const clock = new FakeClock();
-  const links = await GuestLinks.open(clock, memoryStore());
+  const links = await GuestPasses.open(clock, memoryStore());
   const { token, link } = await links.create({ ...WISH, isOnce: false });
   const other = await links.create({ ...WISH, isOnce: false });
   expect(await links.spend("staff", token)).toBeUndefined();
@@ -53,15 +53,25 @@ test.each([
   [{ lifeMs: Number.NaN }, "last"],
   [{ lifeMs: 400 * 24 * HOUR }, "last"],
 ])("%o is refused", async (wish, why) => {
-  const links = await GuestLinks.open(new FakeClock(), memoryStore());
+  const links = await GuestPasses.open(new FakeClock(), memoryStore());
   await expect(links.create({ ...WISH, ...wish })).rejects.toMatchObject({
-    code: "DOOR_LINK",
+    code: "DOOR_PASS",
     message: expect.stringContaining(why),
   });
 });
 
 test("a damaged record stops the start and says which file", async () => {
   const store = memoryStore();
-  await store.set("door-links.json", Buffer.from("{"));
-  await expect(GuestLinks.open(new FakeClock(), store)).rejects.toMatchObject({ code: "STATE_DAMAGED" });
+  await store.set("door-passes.json", Buffer.from("{"));
+  await expect(GuestPasses.open(new FakeClock(), store)).rejects.toMatchObject({ code: "STATE_DAMAGED" });
+});
+
+test("a certificate is no link, nor the other way round", async () => {
+  const passes = await GuestPasses.open(new FakeClock(), memoryStore());
+  const { token } = await passes.create({ ...WISH, isOnce: false });
+  const digest = "ab".repeat(32);
+  await passes.add({ ...WISH, isOnce: false }, "certificate", digest);
+  expect(passes.holder("friends", digest)?.kind).toBe("certificate");
+  expect(passes.find("friends", token)?.kind).toBe("link");
+  expect([passes.holder("staff", digest), passes.find("friends", digest)]).toEqual([undefined, undefined]);
 });

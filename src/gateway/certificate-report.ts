@@ -1,0 +1,38 @@
+import type { Certificate } from "../certs/certificate.ts";
+import type { CertificateStatus } from "../certs/keeper.ts";
+import type { OwnFileStatus } from "../certs/own-files.ts";
+
+/** What our own CA issued, as the keeper tells of the others; `now`: Unix ms. */
+export function localStatus({ names, notBefore, notAfter }: Certificate, now: number): CertificateStatus {
+  const state = notAfter > now ? "valid" : "expired";
+  return { id: names[0] ?? "", names, state, notBefore, notAfter, authority: "internal", observed: now };
+}
+
+export function fileStatus(
+  { file, names, notBefore, notAfter, problem, observed }: OwnFileStatus,
+  now: number,
+): CertificateStatus {
+  const failure = { at: observed, authority: file, code: "CERT_FILE", message: problem ?? "" };
+  return {
+    id: file,
+    names,
+    state: notAfter === undefined ? "none" : notAfter > now ? "valid" : "expired",
+    authority: "file",
+    observed,
+    ...(notBefore === undefined ? {} : { notBefore }),
+    ...(notAfter === undefined ? {} : { notAfter }),
+    ...(problem === undefined ? {} : { lastFailure: failure }),
+  };
+}
+
+/** In words; a renewal that failed is none as long as the old certificate is good, a file that cannot be used always is. */
+export function problemOf({ names, state, authority, lastFailure }: CertificateStatus): string | undefined {
+  if (lastFailure === undefined || (state === "valid" && authority !== "file")) return undefined;
+  const what =
+    state === "expired"
+      ? "The certificate has expired"
+      : state === "valid"
+        ? "The new certificate is not used"
+        : "There is no certificate yet";
+  return `${what} for ${names.join(", ") || lastFailure.authority}: ${lastFailure.message}`;
+}

@@ -1,0 +1,273 @@
+import { request as httpRequest, type IncomingHttpHeaders } from "node:http";
+import { text } from "node:stream/consumers";
+import { afterEach, describe, expect, test } from "vitest";
+import {
+  closeScenes,
+  GATE,
+  http2Client,
+  onClose,
+  type ProxyScene,
+  proxyScene,
+  read,
+  webConfig,
+} from "../../../test/suites/proxy-scene.ts";
+import { fieldLines, type RecordingBackend, recordingBackend } from "../../../test/suites/recording-backend.ts";
+import { FakeClock, systemClock } from "../../base/clock.ts";
+import type { Caller, Callers } from "../../identity/caller.ts";
+import { MapCallers } from "../../identity/map-callers.ts";
+import { Inspector } from "./inspector.ts";
+import { Recorder } from "./recorder.ts";
+
+afterEach(closeScenes);
+
+interface Stage extends ProxyScene {
+  readonly backend: RecordingBackend;
+  readonly recorder: Recorder;
+  readonly inspector: Inspector;
+  readonly clock: FakeClock;
+}
+
+const PATIENT = { timeout: 20_000, interval: 10 };
+const LONG = "x".repeat(200_000);
+const ALICE: Caller = {
+  kind: "user",
+  nodeKey: "aa",
+  nodeName: "alice",
+  login: "alice@example.com",
+  displayName: "Alice",
+  profilePicture: "",
+  address: "100.64.0.2",
+};
+
+async function stage(answer?: string): Promise<Stage> {
+  const backend = await recordingBackend(answer);
+  const recorder = new Recorder(systemClock, () => ["X-Gate"]);
+  const target = { Proxy: `http://127.0.0.1:${backend.port}` };
+  // Whoever comes with the proof of a peer is Alice; the rest is as it is on a gateway.
+  const others = new MapCallers(() => ({}));
+  const callers: Callers = {
+    of: (proof, now) => (proof.kind === "mesh" ? ALICE : others.of(proof, now)),
+    capabilities: () => undefined,
+    epoch: 0,
+    revoked: () => new AbortController().signal,
+  };
+  const scene = proxyScene(webConfig({ "/": target, "/text": { Text: "hello" } }), { recorder, callers });
+  const clock = new FakeClock();
+  const inspector = await Inspector.open({ recorder, target: scene.proxy, clock });
+  onClose(() => inspector.close());
+  return Object.assign(scene, { backend, recorder, inspector, clock });
+}
+
+async function send({ connect, recorder }: Stage, head: string, body: string = ""): Promise<void> {
+  const before = recorder.list()[0]?.id ?? 0;
+  const client = connect(80);
+  client.resume();
+  client.write(`${head}\r\nHost: ${GATE}\r\n${body === "" ? "" : `Content-Length: ${body.length}\r\n`}\r\n${body}`);
+  const isAnswered = (): boolean => recorder.list().some(({ id, answer }) => id > before && answer !== undefined);
+  await expect.poll(isAnswered, PATIENT).toBe(true);
+  client.destroy();
+}
+
+describe("what is kept", () => {
+  test("SE-1 requests and answers as they were, but for what is secret", async () => {
+    const made = await stage(
+      "HTTP/1.1 200 OK\r\nSet-Cookie: sid=s3cr3t\r\nContent-Type: application/json\r\nContent-Length: 18\r\n\r\n" +
+        '{"token":"s3cr3t"}',
+    );
+    const fields = [
+      "Cookie: a=s3cr3t",
+      "Authorization: Bearer s3cr3t",
+      "X-Gate: s3cr3t",
+      "X-Plain: seen",
+      "Content-Type: application/json",
+    ];
+    await send(made, `POST /a?x=1&api_key=s3cr3t HTTP/1.1\r\n${fields.join("\r\n")}`, '{"password":"s3cr3t","n":1}');
+    expect(made.backend.requests[0], "the backend gets it whole").toContain('{"password":"s3cr3t","n":1}');
+    const [record] = made.recorder.list();
+    expect(record).toMatchObject({
+      method: "POST",
+      target: "/a?x=1&api_key=REDACTED",
+      from: { kind: "mesh", address: "100.64.0.2" },
+      body: { text: '{"password":"REDACTED","n":1}', totalBytes: 27 },
+      answer: { status: 200, body: { text: '{"token":"REDACTED"}', totalBytes: 18 }, isCut: false },
+    });
+    expect(record!.fields).toContainEqual(["X-Plain", "seen"]);
+    expect(JSON.stringify(record)).not.toContain("s3cr3t");
+  });
+
+  test("HTTP/2 too, texts and refusals too, and of what visitors tell a door nothing", async () => {
+    const made = await stage();
+    const session = await http2Client(made);
+    for (const path of ["/text", "/.sallyport/door/friends/link/x", "/%2Esallyport/door/x", "/b"]) {
+      const stream = session.request({ ":path": path });
+      stream.resume();
+      await new Promise<void>((resolve) => stream.once("close", () => resolve()));
+    }
+    await send(made, "GET /../%zz HTTP/1.1");
+    await expect.poll(() => made.recorder.list().every(({ answer }) => answer !== undefined), PATIENT).toBe(true);
+    expect(made.recorder.list().map(({ target, answer, version }) => [target, answer?.status, version])).toEqual([
+      ["/../%zz", 400, "1.1"],
+      ["/b", 200, "2.0"],
+      ["/text", 200, "2.0"],
+    ]);
+  });
+
+  test("of a long body the beginning, of many requests the last hundred", async () => {
+    const made = await stage(`HTTP/1.1 200 OK\r\nContent-Length: ${LONG.length}\r\n\r\n${LONG}`);
+    await send(made, "GET /long HTTP/1.1");
+    const [long] = made.recorder.list();
+    expect([long!.answer!.body.text.length, long!.answer!.body.totalBytes]).toEqual([65_536, 200_000]);
+    const client = made.connect(80);
+    client.resume();
+    for (let i = 0; i < 110; i++) client.write(`GET /text?${i} HTTP/1.1\r\nHost: ${GATE}\r\n\r\n`);
+    await expect.poll(() => made.recorder.list()[0]?.target, PATIENT).toBe("/text?109");
+    expect(made.recorder.list()).toHaveLength(100);
+  });
+
+  test("a body that comes slowly, and an answer that does, go through as they would", async () => {
+    const made = await stage();
+    const client = made.connect(80);
+    const done = read(client, (all) => all.endsWith("ok"));
+    client.write(`PUT /slow HTTP/1.1\r\nHost: ${GATE}\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n`);
+    client.write("3\r\ndef\r\n0\r\n\r\n");
+    expect((await done).text).toContain("200 OK");
+    expect(made.recorder.list()[0]!.body).toEqual({ text: "abcdef", totalBytes: 6 });
+  });
+});
+
+interface Answer {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  readonly body: string;
+}
+
+function open(address: string, init: { method?: string; headers?: Record<string, string> } = {}): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const asked = httpRequest(address, init, (response) => {
+      text(response).then((body) => resolve({ status: response.statusCode!, headers: response.headers, body }), reject);
+    });
+    asked.once("error", reject);
+    asked.end();
+  });
+}
+
+/** A browser that has been let in. */
+async function browser({ inspector }: Stage): Promise<{ cookie: string; origin: string }> {
+  const address = inspector.invite();
+  const { headers } = await open(address);
+  return { cookie: headers["set-cookie"]![0]!.split(";")[0]!, origin: new URL(address).origin };
+}
+
+describe("the pages", () => {
+  test("CF-5 a token opens once, in one browser, within ten minutes", async () => {
+    const made = await stage();
+    const [first, late] = [made.inspector.invite(), made.inspector.invite()];
+    expect(first).toMatch(/^http:\/\/127\.0\.0\.1:\d+\/\?token=[\w-]{43}$/);
+    const entered = await open(first);
+    expect([entered.status, entered.headers.location]).toEqual([303, "/"]);
+    expect(entered.headers["set-cookie"]![0]).toMatch(/HttpOnly; SameSite=Lax$/);
+    expect((await open(first)).status).toBe(403);
+    made.clock.advance(10 * 60_000 + 1);
+    expect((await open(late)).status).toBe(403);
+    expect((await open(new URL("/", first).href)).status).toBe(403);
+    expect((await open(`${new URL("/", first).href}?token=guess`)).status).toBe(403);
+  });
+
+  test("CF-5 under another name, from another site, or without the cookie nothing is shown or done", async () => {
+    const made = await stage();
+    await send(made, "GET /text HTTP/1.1");
+    const { cookie, origin } = await browser(made);
+    const own = await open(origin, { headers: { cookie } });
+    expect([own.status, own.headers["access-control-allow-origin"]]).toEqual([200, undefined]);
+    expect(own.headers["content-security-policy"]).toContain("default-src 'none'");
+    expect(own.body).not.toMatch(/<script|src=|https?:\/\/(?!127)/);
+    const { port } = new URL(origin);
+    for (const host of ["evil.example", `evil.example:${port}`, "127.0.0.1", `127.0.0.1:${port}.`, "localhost"]) {
+      expect((await open(origin, { headers: { cookie, host } })).status, host).toBe(403);
+    }
+    const post = (headers: Record<string, string>) => open(`${origin}/clear`, { method: "POST", headers });
+    for (const headers of [
+      { cookie },
+      { cookie, origin: "https://evil.example" },
+      { cookie, origin: "null" },
+      { origin },
+    ]) {
+      expect((await post(headers as Record<string, string>)).status).toBe(403);
+    }
+    expect(made.recorder.list()).toHaveLength(1);
+    expect((await post({ cookie, origin })).status).toBe(303);
+    expect(made.recorder.list()).toHaveLength(0);
+  });
+
+  test("list, one request, HAR, curl; whatever a stranger sent is text", async () => {
+    const made = await stage();
+    await send(made, 'GET /<script>alert(1)</script>?"><img HTTP/1.1\r\nX-Evil: <script>'.replaceAll("<", "%3C"));
+    await send(made, "POST /text HTTP/1.1\r\nX-Evil: <script>alert(1)</script>", "<script>");
+    const { cookie, origin } = await browser(made);
+    const get = (path: string) => open(origin + path, { headers: { cookie } });
+    for (const path of ["/", "/requests/1", "/requests/2"]) {
+      const { status, body } = await get(path);
+      expect([path, status]).toEqual([path, 200]);
+      expect(body).not.toContain("<script");
+    }
+    expect((await get("/requests/2")).body).toContain("&#60;script&#62;alert(1)");
+    expect((await get("/requests/2/curl")).body).toMatch(
+      /^curl .*--data-raw '<script>' -- http:\/\/gw\.tail\.test\/text\n$/,
+    );
+    expect(JSON.parse((await get("/all.har")).body).log.entries).toHaveLength(2);
+    expect((await get("/requests/1/har")).headers["content-disposition"]).toContain("attachment");
+    for (const path of ["/requests/99", "/requests/x", "/requests/1/replay", "/nothing"]) {
+      expect((await get(path)).status, path).toBe(404);
+    }
+  });
+});
+
+describe("V1 sending again", () => {
+  test.each([80, 443])("what Alice sent comes as from nobody, without what was secret (port %i)", async (port) => {
+    const made = await stage();
+    const forged =
+      "Tailscale-User-Login: root@example.com\r\nSallyport-Caller-Kind: user\r\nX-Forwarded-For: 127.0.0.1";
+    if (port === 80) await send(made, `POST /a?token=t HTTP/1.1\r\nCookie: s=1\r\nX-Plain: seen\r\n${forged}`, "hello");
+    else {
+      const session = await http2Client(made);
+      const stream = session.request({
+        ":path": "/a?token=t",
+        ":method": "POST",
+        cookie: "s=1",
+        "x-plain": "seen",
+        "tailscale-user-login": "root",
+      });
+      stream.resume();
+      stream.end("hello");
+      await new Promise<void>((resolve) => stream.once("close", () => resolve()));
+    }
+    expect(made.backend.requests[0]).toContain("Tailscale-User-Login: alice@example.com");
+    const { cookie, origin } = await browser(made);
+    const again = await open(`${origin}/requests/1/replay`, { method: "POST", headers: { cookie, origin } });
+    expect([again.status, again.headers.location]).toEqual([303, "/requests/2"]);
+    const request = made.backend.requests[1]!;
+    const fields = new Map(fieldLines(request).map(([name, value]) => [name.toLowerCase(), value]));
+    expect(request).toMatch(/^POST \/a\?token=REDACTED HTTP\/1\.1\r\n/);
+    expect(request.endsWith("hello")).toBe(true);
+    expect(fields.get("x-plain")).toBe("seen");
+    expect(fields.get("sallyport-caller-kind")).toBe("anonymous");
+    expect(fields.get("x-forwarded-for")).toBe("192.0.2.1");
+    expect([...fields.keys()].filter((name) => name.startsWith("tailscale-") || name === "cookie")).toEqual([]);
+    expect(made.recorder.find(2)).toMatchObject({ replayOf: 1, from: { kind: "public" }, answer: { status: 200 } });
+  });
+
+  test("what was not kept whole, or is served no more, is not sent", async () => {
+    const made = await stage();
+    await send(made, "POST /a HTTP/1.1", LONG);
+    const { cookie, origin } = await browser(made);
+    const again = () => open(`${origin}/requests/1/replay`, { method: "POST", headers: { cookie, origin } });
+    const refused = await again();
+    expect([refused.status, refused.body.includes("too long")]).toEqual([502, true]);
+    expect(made.backend.requests).toHaveLength(1);
+    made.recorder.clear();
+    await send(made, "GET /a HTTP/1.1");
+    await made.proxy.close();
+    const closed = await open(`${origin}/requests/2/replay`, { method: "POST", headers: { cookie, origin } });
+    expect([closed.status, closed.body.includes("not served")]).toEqual([502, true]);
+  });
+});

@@ -1,0 +1,232 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Clock } from "../../base/clock.ts";
+import type { Proof } from "../../base/conn.ts";
+import type { HeaderPair } from "../../identity/headers.ts";
+import { DOOR_PATHS } from "../doors/local-path.ts";
+import type { Front } from "../options.ts";
+import { redactBody, redactFields, redactTarget } from "./redaction.ts";
+
+const MOST_REQUESTS = 100;
+const LARGEST_BODY_BYTES = 64 * 1024;
+const MOST_BYTES = 16 * 1024 * 1024;
+
+/** One request and its answer, without anything secret. */
+export interface Recorded {
+  readonly id: number;
+  /** Unix ms. */
+  readonly startedAt: number;
+  /** Where it came in. */
+  readonly place: RecordedPlace;
+  /** How it came: through the mesh, through an ingress, or from nobody known. */
+  readonly from: { readonly kind: Proof["kind"]; readonly address: string };
+  readonly isUpgrade: boolean;
+  /** The request of which this is a repetition. */
+  readonly replayOf: number | undefined;
+  readonly method: string;
+  readonly target: string;
+  readonly version: string;
+  readonly fields: readonly HeaderPair[];
+  readonly body: RecordedBody;
+  /** Absent until it is answered. */
+  readonly answer: RecordedAnswer | undefined;
+}
+
+export interface RecordedPlace {
+  readonly port: number;
+  readonly address: string;
+  /** Of TLS. */
+  readonly serverName: string | undefined;
+  /** As the caller named it. */
+  readonly host: string;
+}
+
+export interface RecordedBody {
+  /** Its beginning. */
+  readonly text: string;
+  readonly totalBytes: number;
+}
+
+export interface RecordedAnswer {
+  readonly status: number;
+  readonly fields: readonly HeaderPair[];
+  readonly body: RecordedBody;
+  readonly tookMs: number;
+  /** The connection ended first. */
+  readonly isCut: boolean;
+}
+
+type Growing = { -readonly [K in keyof Recorded]: Recorded[K] };
+
+/** The last requests, in the order in which they came: so many of them, so many bytes, and nothing secret. */
+export class Recorder {
+  readonly #clock: Clock;
+  readonly #secretFields: () => readonly string[];
+  readonly #kept: Map<number, Growing> = new Map();
+  readonly #replays: WeakMap<Proof, number> = new WeakMap();
+  /** Off it keeps nothing and costs nothing. */
+  isOn: boolean = true;
+  #nextId = 1;
+  #bytes = 0;
+
+  /** `secretFields`: further names of fields that are secret here. */
+  constructor(clock: Clock, secretFields: () => readonly string[] = () => []) {
+    this.#clock = clock;
+    this.#secretFields = secretFields;
+  }
+
+  /** The newest first. */
+  list(): readonly Recorded[] {
+    return [...this.#kept.values()].reverse();
+  }
+
+  find(id: number): Recorded | undefined {
+    return this.#kept.get(id);
+  }
+
+  clear(): void {
+    this.#kept.clear();
+    this.#bytes = 0;
+  }
+
+  /** What comes in on a connection with this very proof repeats that request. */
+  willReplay(proof: Proof, id: number): void {
+    this.#replays.set(proof, id);
+  }
+
+  /** Looks on; changes nothing of the request or its answer. What visitors tell a door is not written down. */
+  watch(
+    { proof, port, serverName }: Front,
+    request: IncomingMessage,
+    response: ServerResponse,
+    isUpgrade: boolean,
+  ): void {
+    const target = request.url ?? "/";
+    if (!this.isOn) return;
+    if (decodedPath(target).includes(DOOR_PATHS)) return;
+    const startedAt = this.#clock.now();
+    const secrets = this.#secretFields();
+    const raw = request.rawHeaders.slice(); // the router takes some out
+    const record: Growing = {
+      id: this.#nextId++,
+      startedAt: this.#clock.wall(),
+      place: { port, address: proof.destination.address, serverName, host: hostOf(raw) },
+      from: { kind: proof.kind, address: proof.kind === "ingress" ? proof.visitor.address : proof.source.address },
+      isUpgrade,
+      replayOf: this.#replays.get(proof),
+      method: request.method ?? "GET",
+      target: redactTarget(target),
+      version: request.httpVersion,
+      fields: redactFields(pairsOf(raw), secrets),
+      body: { text: "", totalBytes: 0 },
+      answer: undefined,
+    };
+    this.#kept.set(record.id, record);
+    const sent = new Gathering();
+    const received = new Gathering();
+    tapRequest(request, received);
+    const head = tapAnswer(response, sent);
+    response.once("close", () => {
+      const type = (fields: readonly HeaderPair[]): string =>
+        fields.find(([name]) => name.toLowerCase() === "content-type")?.[1] ?? "";
+      const { status, fields } = head();
+      record.body = received.body(type(record.fields));
+      const answered = redactFields(fields, secrets);
+      record.answer = {
+        status,
+        fields: answered,
+        body: sent.body(type(answered)),
+        tookMs: this.#clock.now() - startedAt,
+        isCut: !response.writableFinished,
+      };
+      if (this.#kept.has(record.id)) this.#bytes += sizeOf(record);
+      this.#makeRoom();
+    });
+    this.#makeRoom();
+  }
+
+  #makeRoom(): void {
+    for (const [id, record] of this.#kept) {
+      if (this.#kept.size <= MOST_REQUESTS && this.#bytes <= MOST_BYTES) break;
+      this.#kept.delete(id);
+      if (record.answer !== undefined) this.#bytes -= sizeOf(record);
+    }
+  }
+}
+
+const sizeOf = ({ body, answer }: Recorded): number => body.text.length + (answer?.body.text.length ?? 0);
+
+/** The beginning of a body. */
+class Gathering {
+  readonly #parts: Buffer[] = [];
+  #kept = 0;
+  #total = 0;
+
+  add(part: unknown, encoding?: unknown): void {
+    if (typeof part !== "string" && !(part instanceof Uint8Array)) return;
+    const known = typeof encoding === "string" && Buffer.isEncoding(encoding) ? encoding : "utf8";
+    const bytes = typeof part === "string" ? Buffer.from(part, known) : part;
+    this.#total += bytes.length;
+    const room = LARGEST_BODY_BYTES - this.#kept;
+    if (room <= 0) return;
+    const kept = Buffer.from(bytes.subarray(0, room)); // a copy: the rest of the slab is not ours to hold
+    this.#kept += kept.length;
+    this.#parts.push(kept);
+  }
+
+  body(type: string): RecordedBody {
+    return { text: redactBody(Buffer.concat(this.#parts).toString("utf8"), type), totalBytes: this.#total };
+  }
+}
+
+/** A listener would start the flow before its reader is there: what is emitted is seen on its way. */
+function tapRequest(request: IncomingMessage, gathering: Gathering): void {
+  const emit = request.emit.bind(request) as (...all: unknown[]) => boolean;
+  request.emit = (...all: unknown[]): boolean => {
+    if (all[0] === "data") gathering.add(all[1], "latin1");
+    return emit(...all);
+  };
+}
+
+function tapAnswer(response: ServerResponse, gathering: Gathering): () => { status: number; fields: HeaderPair[] } {
+  let seen: HeaderPair[] | undefined;
+  const writeHead = response.writeHead.bind(response) as (...all: unknown[]) => ServerResponse;
+  response.writeHead = (...all: unknown[]): ServerResponse => {
+    const fields = all.at(-1);
+    if (Array.isArray(fields)) seen = pairsOf(fields.map(String));
+    else if (typeof fields === "object" && fields !== null)
+      seen = entriesOf(fields as Readonly<Record<string, unknown>>);
+    return writeHead(...all);
+  };
+  const write = response.write.bind(response) as (...all: unknown[]) => boolean;
+  response.write = (...all: unknown[]): boolean => {
+    gathering.add(all[0], all[1]);
+    return write(...all);
+  };
+  const end = response.end.bind(response) as (...all: unknown[]) => ServerResponse;
+  response.end = (...all: unknown[]): ServerResponse => {
+    gathering.add(all[0], all[1]);
+    return end(...all);
+  };
+  return () => ({ status: response.statusCode, fields: seen ?? entriesOf(response.getHeaders()) });
+}
+
+function entriesOf(fields: Readonly<Record<string, unknown>>): HeaderPair[] {
+  return Object.entries(fields).flatMap(([name, value]) =>
+    (Array.isArray(value) ? value : [value]).map((one): HeaderPair => [name, String(one)]),
+  );
+}
+
+function pairsOf(raw: readonly string[]): HeaderPair[] {
+  const pairs: HeaderPair[] = [];
+  for (let i = 0; i < raw.length; i += 2) if (!raw[i]!.startsWith(":")) pairs.push([raw[i]!, raw[i + 1]!]);
+  return pairs;
+}
+
+function hostOf(raw: readonly string[]): string {
+  const at = raw.findIndex((name, i) => i % 2 === 0 && /^(?:host|:authority)$/i.test(name));
+  return at < 0 ? "" : raw[at + 1]!;
+}
+
+function decodedPath(target: string): string {
+  return target.replace(/%([0-9a-f]{2})/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
+}

@@ -1,0 +1,84 @@
+import { createServer as createHttpServer, type Server as HttpServer } from "node:http";
+import net, { type Server, type Socket } from "node:net";
+import type { SecureContext } from "node:tls";
+import type { Clock } from "../base/clock.ts";
+import { Fault } from "../base/fault.ts";
+import type { Log } from "../base/log.ts";
+import { DEFAULT_LIMITS } from "../proxy/options.ts";
+import { TlsFront } from "../proxy/tls-front.ts";
+
+const MOST_CONNECTIONS = 20_000;
+
+export interface OwnHttpsOptions {
+  /** Where to listen; absent = only where an ingress shares its ports. */
+  readonly listen?: { readonly address: string; readonly port: number };
+  /** Of the server's own name. */
+  readonly secureContext: () => SecureContext | Fault | Promise<SecureContext | Fault>;
+  /** While a CA is expected to ask (RFC 8737). */
+  readonly challengeContext: (name: string) => SecureContext | undefined;
+}
+
+interface Surroundings {
+  /** The server's own name, in lower case. */
+  readonly name: string;
+  /** Puts coordination, sign-in and DERP on a server. */
+  readonly attach: (server: HttpServer) => void;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** Coordination, sign-in and DERP over HTTPS, under the server's own name and no other. */
+export interface OwnHttps {
+  /** 0 where it does not listen itself. */
+  readonly port: number;
+  accept(socket: Socket): void;
+  close(): Promise<void>;
+}
+
+/** @throws {Fault} SERVER_LISTEN */
+export async function openOwnHttps(options: OwnHttpsOptions, around: Surroundings): Promise<OwnHttps> {
+  const { name, clock, log } = around;
+  const { listen, secureContext, challengeContext } = options;
+  const http = createHttpServer();
+  around.attach(http);
+  const front = new TlsFront({ clock, log, secureContext, challengeContext }, DEFAULT_LIMITS);
+  const open = new Set<Socket>();
+  const accept = (socket: Socket): void => {
+    open.add(socket);
+    socket.once("close", () => open.delete(socket));
+    socket.on("error", () => socket.destroy());
+    front.accept(socket, proofOf(socket), {
+      known: (asked) => (asked.toLowerCase().replace(/\.$/, "") === name ? name : undefined),
+      protocols: ["http/1.1"], // ts2021 and DERP leave HTTP by an upgrade
+      accept: (secure) => void http.emit("connection", secure),
+    });
+  };
+  const server = listen === undefined ? undefined : await listening(net.createServer(accept), listen);
+  return {
+    port: server === undefined ? 0 : (server.address() as net.AddressInfo).port,
+    accept,
+    close: () =>
+      new Promise((resolve) => {
+        if (server === undefined) resolve();
+        else server.close(() => resolve());
+        for (const socket of open) socket.destroySoon();
+      }),
+  };
+}
+
+function proofOf(socket: Socket) {
+  const { remoteAddress = "", remotePort = 0, localAddress = "", localPort = 0 } = socket;
+  const source = { address: remoteAddress, port: remotePort };
+  return { kind: "public", source, destination: { address: localAddress, port: localPort } } as const;
+}
+
+async function listening(server: Server, { address, port }: { address: string; port: number }): Promise<Server> {
+  server.maxConnections = MOST_CONNECTIONS;
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  server.once("error", (cause) =>
+    reject(new Fault("SERVER_LISTEN", `Cannot listen on "${address}:${port}": ${cause.message}`, { cause })),
+  );
+  server.listen(port, address, resolve);
+  await promise;
+  return server;
+}

@@ -1,0 +1,98 @@
+import type { Server as HttpServer } from "node:http";
+import { createServer } from "node:https";
+import type { Socket } from "node:net";
+import type { Clock } from "../base/clock.ts";
+import type { Log } from "../base/log.ts";
+import type { Store } from "../base/store.ts";
+import { addressRecord, type RecordSource, type ZoneRecord } from "../certs/zone/records.ts";
+import type { Coordinator } from "../coordination/coordinator.ts";
+import { foldName } from "../wire/host-name.ts";
+import { Relay, type RelayListener } from "./relay.ts";
+
+const TAG = "tag:ingress";
+const NAME = "ingress";
+const JOINED = "relay.joined";
+const KEY_LIFE_MS = 10 * 60_000;
+/** Short: an ingress that is gone must not be asked for long. */
+const ADDRESS_TTL_S = 30;
+
+export interface OwnRelayOptions {
+  readonly listeners: readonly RelayListener[];
+  /** For TLS under the server's own name, PEM. @default a self-signed one, which only DERP's clients take */
+  readonly certificate?: { readonly key: string; readonly cert: string };
+}
+
+interface Surroundings {
+  readonly coordinator: Coordinator;
+  /** What clients are told: visitors who ask for its name are not the relay's. */
+  readonly serverUrl: string;
+  /** Where the server listens itself. */
+  readonly address: string;
+  readonly port: number;
+  readonly selfSigned: { readonly key: string; readonly cert: string };
+  /** Puts coordination and DERP on a server. */
+  readonly attach: (server: HttpServer) => void;
+  /** Takes connections for the server's own name, where it has a certificate of its own. */
+  readonly accept?: (socket: Socket) => void;
+  readonly state: Store;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** The server's own ingress, a node like another, which joins by a key that nobody sees. It shares its ports with the server. */
+export async function openOwnRelay(options: OwnRelayOptions, around: Surroundings): Promise<Relay> {
+  const { coordinator, serverUrl, address, port, state, clock, log } = around;
+  const https = createServer(options.certificate ?? around.selfSigned);
+  around.attach(https);
+  const ownName = new URL(serverUrl).hostname;
+  const inside = { "0.0.0.0": "127.0.0.1", "::": "::1" }[address] ?? address;
+  const isKnown = (await state.get(JOINED)) !== undefined;
+  const wanted = { tags: [TAG], expiryMs: KEY_LIFE_MS, preapproved: true };
+  const relay = await Relay.open({
+    controlUrl: `http://${inside.includes(":") ? `[${inside}]` : inside}:${port}`,
+    hostname: NAME,
+    store: below(state, "relay."),
+    listeners: options.listeners,
+    own: {
+      has: (asked) => asked !== undefined && foldName(asked) === ownName,
+      accept: around.accept ?? ((socket: Socket) => void https.emit("connection", socket)),
+    },
+    ...(isKnown ? {} : { authKey: (await coordinator.createAuthKey(wanted, "start")).key }),
+    clock,
+    log,
+  });
+  relay.node.onMap(({ self }) => coordinator.appointRelay(self.Key)); // again with every new key
+  if (!isKnown)
+    void relay.node.ready().then(
+      () => state.set(JOINED, Buffer.from("1")),
+      () => undefined,
+    );
+  return relay;
+}
+
+/** Part of a store, under names of its own. */
+function below(state: Store, prefix: string): Store {
+  return {
+    get: (name) => state.get(prefix + name),
+    set: (name, value) => state.set(prefix + name, value),
+    delete: (name) => state.delete(prefix + name),
+  };
+}
+
+/** Public names lead to the ingresses that are here; to all of them where the server knows none of their addresses. */
+export function funnelRecords(
+  coordinator: () => Pick<Coordinator, "isPublicName" | "relayAddresses">,
+  addresses: readonly string[],
+): RecordSource {
+  const records = new Map<string, ZoneRecord>();
+  for (const address of addresses) {
+    const record = addressRecord(address, ADDRESS_TTL_S);
+    if (record !== undefined) records.set(address, record);
+  }
+  return (name) => {
+    const known = coordinator();
+    if (!known.isPublicName(name)) return undefined;
+    const here = known.relayAddresses().filter((address) => records.has(address));
+    return (here.length > 0 ? here : [...records.keys()]).map((address) => records.get(address)!);
+  };
+}

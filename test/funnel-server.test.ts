@@ -1,0 +1,106 @@
+import { Resolver } from "node:dns/promises";
+import { once } from "node:events";
+import { get } from "node:https";
+import { type AddressInfo, connect, createServer } from "node:net";
+import tls from "node:tls";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { memoryStore } from "../src/base/store.ts";
+import { MemoryCoordinationStore } from "../src/coordination/store/memory-store.ts";
+import { Gateway } from "../src/gateway/gateway.ts";
+import { Server } from "../src/server/server.ts";
+import { makeHello } from "./suites/client-hellos.ts";
+
+const WAIT = { timeout: 30_000, interval: 10 };
+const NAME = "web.mesh.example";
+const OWN = "control.example";
+const closers: (() => unknown)[] = [];
+let server: Server;
+let gateway: Gateway;
+
+/** One process and one port for coordination, DERP and visitors; the policy has no word about who relays. */
+beforeAll(async () => {
+  server = await Server.open({
+    store: new MemoryCoordinationStore(),
+    state: memoryStore(),
+    baseDomain: "mesh.example",
+    serverUrl: `https://${OWN}`,
+    policy: `{ "acls": [], "tagOwners": { "tag:web": [] }, "nodeAttrs": [{ "target": ["tag:web"], "attr": ["funnel"] }] }`,
+    publicZone: { zone: "mesh.example", nameServer: "ns1.example", address: "127.0.0.1", port: 0 },
+    relayAddresses: ["203.0.113.5", "2001:db8::5"],
+    relay: { listeners: [{ address: "127.0.0.1", port: 0, publicPort: 443 }] },
+  });
+  closers.push(() => server.close());
+  gateway = await Gateway.open({
+    controlUrl: `https://${OWN}`,
+    connect: () => secured(OWN),
+    authKey: (await server.coordinator.createAuthKey({ tags: ["tag:web"] }, "test")).key,
+    hostname: "web",
+    store: memoryStore(),
+    localAddresses: () => ["127.0.0.1"],
+    allowsLoopbackVisitors: true,
+  });
+  closers.push(() => gateway.close());
+  await gateway.node.ready();
+}, 60_000);
+
+afterAll(async () => {
+  for (const close of closers.reverse()) await close();
+});
+
+/** TLS through the one public port. */
+async function secured(servername: string): Promise<tls.TLSSocket> {
+  const socket = tls.connect({ host: "127.0.0.1", port: port(), servername, rejectUnauthorized: false });
+  closers.push(() => socket.destroy());
+  await once(socket, "secureConnect");
+  return socket;
+}
+
+const port = (): number => server.relay!.ports[0]!;
+
+test("the server's own name leads to coordination and DERP, over TLS", async () => {
+  const ask = (path: string): Promise<string> =>
+    new Promise((resolve, reject) => {
+      const options = { host: "127.0.0.1", port: port(), path, servername: OWN, rejectUnauthorized: false };
+      get(options, async (response) => {
+        let text = `${response.statusCode} `;
+        for await (const chunk of response) text += String(chunk);
+        resolve(text);
+      }).on("error", reject);
+    });
+  expect(await ask("/key?v=100")).toMatch(/^200 \{.*"publicKey":"mkey:/);
+  expect(await ask("/derp/probe")).toBe("200 ");
+  expect(await ask("/generate_204")).toBe("204 ");
+  expect(await ask("/nothing")).toMatch(/^404 /);
+});
+
+test("every other name leads to the ingress, which is nobody's peer but the node's that wants visitors", async () => {
+  expect(gateway.node.map?.peers.size).toBe(0);
+  const backend = createServer((socket) => void socket.pipe(socket)).listen(0, "127.0.0.1");
+  closers.push(() => backend.close());
+  await once(backend, "listening");
+  const { port: backendPort } = backend.address() as AddressInfo;
+  await gateway.setServeConfig({
+    TCP: { 443: { TCPForward: `127.0.0.1:${backendPort}` } },
+    AllowFunnel: { [`${NAME}:443`]: true },
+  });
+  await expect.poll(() => server.relay!.names.find(NAME, 443)?.peerApi !== undefined, WAIT).toBe(true);
+  const hello = makeHello({ name: NAME });
+  const socket = connect(port(), "127.0.0.1");
+  closers.push(() => socket.destroy());
+  socket.end(hello);
+  const heard: Buffer[] = [];
+  for await (const chunk of socket) heard.push(chunk as Buffer);
+  expect(Buffer.concat(heard).toString("hex")).toBe(hello.toString("hex"));
+  expect([...(gateway.node.map?.peers.values() ?? [])].map(({ Name }) => Name)).toEqual(["ingress.mesh.example."]);
+});
+
+test("the zone answers for public names with the ingress's addresses, and for no other", async () => {
+  const resolver = new Resolver();
+  resolver.setServers([`127.0.0.1:${server.publicZone!.port}`]);
+  expect(await resolver.resolve4(NAME, { ttl: true })).toEqual([{ address: "203.0.113.5", ttl: 30 }]);
+  expect(await resolver.resolve6(NAME)).toEqual(["2001:db8::5"]);
+  const noAddress = async (name: string): Promise<unknown> => resolver.resolve4(name).catch(({ code }) => code);
+  expect(await noAddress("ingress.mesh.example")).toMatch(/^E(NODATA|NOTFOUND)$/);
+  await gateway.setServeConfig({});
+  await expect.poll(() => noAddress(NAME), WAIT).toBe("ENODATA");
+});

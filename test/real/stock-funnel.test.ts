@@ -1,0 +1,147 @@
+import { writeFileSync } from "node:fs";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { memoryStore } from "../../src/base/store.ts";
+import { MemoryCoordinationStore } from "../../src/coordination/store/memory-store.ts";
+import { Relay } from "../../src/server/relay.ts";
+import { Server } from "../../src/server/server.ts";
+import { isRoot, peersOrSkip } from "../peers.ts";
+import { makeHello } from "../suites/client-hellos.ts";
+import { type ReachablePebble, startReachablePebble } from "./reachable-pebble.ts";
+import { type Answer, type Machine, StockMesh, type StockNode, until } from "./stock-mesh.ts";
+
+const peers = peersOrSkip("tailscaled", "tailscale", "pebble", "ip", "curl");
+const NAME = "web.tail.mesh.example";
+
+const BACKEND = `
+require("node:http").createServer((request, response) => response.end(JSON.stringify(request.headers)))
+  .listen(3000, "127.0.0.1", () => console.log("ready"));
+require("node:net").createServer((socket) => socket.on("error", () => undefined).pipe(socket)).listen(4000, "127.0.0.1");
+`;
+
+/** The vendor's words and the vendor's client; server and ingress are ours, and so is the zone that the CA asks. */
+describe.skipIf(!isRoot || peers.missing !== undefined)(
+  `\`tailscale funnel\` on our server${peers.missing ? ` (${peers.missing})` : ""}`,
+  () => {
+    const lab = new StockMesh();
+    let server: Server;
+    let relay: Relay;
+    let pebble: ReachablePebble;
+    let web: StockNode;
+    let visitor: Machine;
+
+    const ok = async (answer: Promise<Answer>): Promise<string> => {
+      const { code, stdout, stderr } = await answer;
+      expect(code, `${stdout}${stderr}`).toBe(0);
+      return stdout;
+    };
+    const visit = (port: number, ...more: readonly string[]): Promise<Answer> =>
+      visitor.run(
+        "curl",
+        ...["-sS", "--max-time", "20", "--cacert", `${lab.scratch}/root.pem`],
+        ...["--resolve", `${NAME}:${port}:${lab.address}`],
+        ...[...more, `https://${NAME}:${port}/`],
+      );
+
+    beforeAll(async () => {
+      lab.openBridge();
+      server = await Server.open({
+        store: new MemoryCoordinationStore(),
+        state: memoryStore(),
+        address: lab.address,
+        port: 8080,
+        baseDomain: "tail.mesh.example",
+        policy: `{
+          "tagOwners": { "tag:ingress": [] },
+          "grants": [{ "src": ["*"], "dst": ["*"], "ip": ["*"] }],
+          "nodeAttrs": [
+            { "target": ["tag:ingress"], "attr": ["sallyport.dev/ingress"] },
+            { "target": ["autogroup:member"], "attr": ["funnel"] },
+          ],
+        }`,
+        publicZone: { zone: "mesh.example", nameServer: "ns1.mesh.example", address: lab.address, port: 0 },
+      });
+      pebble = await startReachablePebble({
+        folder: `${lab.scratch}/pebble`,
+        address: lab.address,
+        dnsServer: `${lab.address}:${server.publicZone!.port}`,
+      });
+      const { coordinator } = server;
+      await coordinator.createUser({ login: "alice@example.com" }, "test");
+      relay = await Relay.open({
+        controlUrl: server.url,
+        authKey: (await coordinator.createAuthKey({ tags: ["tag:ingress"] }, "test")).key,
+        hostname: "ingress",
+        store: memoryStore(),
+        listeners: [443, 8443, 10000].map((port) => ({ address: lab.address, port })),
+      });
+      const env = { TS_DEBUG_ACME_DIRECTORY_URL: pebble.directory, SSL_CERT_FILE: pebble.listenerRoot };
+      web = await lab.stock("web", "userspace", env);
+      await lab.up(web, (await coordinator.createAuthKey({ user: "alice@example.com" }, "test")).key);
+      visitor = lab.machine("visitor");
+      const backend = web.start(process.execPath, ["-e", BACKEND]);
+      await until(
+        "the backend",
+        async () => backend.log(),
+        (log) => log.includes("ready"),
+      );
+      writeFileSync(`${lab.scratch}/root.pem`, await pebble.issuedRoot());
+    }, 90_000);
+
+    afterAll(async () => {
+      lab.close();
+      await pebble?.stop();
+      await relay?.close();
+      await server?.close();
+    });
+
+    test("`tailscale funnel 3000`: a public URL with a trusted certificate, through our ingress", {
+      timeout: 120_000,
+    }, async () => {
+      expect((await visit(443)).stderr).toMatch(/unrecognized name/);
+      const said = await ok(web.cli("funnel", "--bg", "3000"));
+      expect(said).toContain(`Available on the internet:\n\nhttps://${NAME}/\n`);
+      const answer = await until(
+        "a public answer",
+        () => visit(443),
+        ({ code }) => code === 0,
+        90_000,
+      );
+      const headers = JSON.parse(answer.stdout) as Record<string, string>;
+      expect(headers).toMatchObject({ "tailscale-funnel-request": "?1", "x-forwarded-for": visitor.ipv4, host: NAME });
+    });
+
+    test("HTTP/2 by ALPN; a port that is not public is unknown", async () => {
+      const version = await visit(443, "-o", "/dev/null", "-w", "%{http_version}");
+      expect(version.stdout).toBe("2");
+      expect((await visit(8443)).stderr).toMatch(/unrecognized name/);
+    });
+
+    test("`tailscale funnel --tcp`: the visitor's TLS goes through to the backend as it is", async () => {
+      await ok(web.cli("funnel", "--bg", "--tcp=10000", "tcp://127.0.0.1:4000"));
+      // The backend sends back what it is sent: the hello that the ingress has read must be what it gets.
+      const hello = makeHello({ name: NAME }).toString("hex");
+      const script = `const socket = require("node:net").connect(10000, "${lab.address}");
+        socket.end(Buffer.from("${hello}", "hex"));
+        socket.on("data", (bytes) => process.stdout.write(bytes.toString("hex"))).on("error", () => undefined);`;
+      const echo = async (): Promise<string> => (await visitor.run(process.execPath, "-e", script)).stdout;
+      await until("the echo", echo, (text) => text === hello, 60_000);
+    });
+
+    test("`tailscale funnel status` and `off`, and then the name is nobody's", { timeout: 60_000 }, async () => {
+      expect(await ok(web.cli("funnel", "status"))).toContain(`#     - https://${NAME}\n`);
+      await ok(web.cli("funnel", "--https=443", "off"));
+      await until(
+        "the end",
+        () => visit(443),
+        ({ code }) => code !== 0,
+      );
+      await ok(web.cli("funnel", "reset"));
+      const last = await until(
+        "the name to go",
+        () => visit(443),
+        ({ stderr }) => /unrecognized name/.test(stderr),
+      );
+      expect(last.code).toBe(35);
+    });
+  },
+);

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { CertificateForm } from "../../test/suites/fake-authority.ts";
+import { until } from "../../test/suites/fake-time.ts";
 import {
   ahead,
   DAY_MS,
@@ -211,4 +212,32 @@ test("a look at the store that ends after a renewal began takes nothing back", a
   expect(keeper.list()[0]!.notAfter).toBe(renewed.notAfter);
   const used = (await keeper.budget()).find(({ limit }) => limit === "identicalWeek");
   expect(used).toMatchObject({ used: 2 });
+});
+
+test("a look in the middle of a revocation does no harm", async () => {
+  const { store, clock, authority, open, pass } = await keeperScene(29);
+  let held: Promise<void> | undefined;
+  let release = (): void => {};
+  const slow: CertificateStore = {
+    ...store,
+    async write(path, value, lease) {
+      await held;
+      await store.write(path, value, lease);
+    },
+  };
+  const keeper = await open({ store: slow });
+  await keeper.want(ahead(NAME));
+  await pass(HOUR_MS);
+  held = new Promise((resolve) => {
+    release = resolve;
+  });
+  const revoking = keeper.revoke(NAME);
+  await until(() => keeper.certificate(NAME) === undefined);
+  clock.advance(11 * MINUTE_MS);
+  expect(keeper.list()[0]!.state).toBe("none");
+  held = undefined;
+  release();
+  await revoking;
+  await keeper.idle();
+  expect(authority.issued).toHaveLength(2);
 });

@@ -28,7 +28,7 @@ const HISTORY_LIFE_MS = 60_000;
 /** @throws {Fault} CERT_ROOTS, CERT_AUTHORITIES */
 export async function openKeeper(options: KeeperOptions): Promise<CertificateKeeper> {
   const keeper = new Keeper(options);
-  await keeper.look();
+  keeper.look();
   return keeper;
 }
 
@@ -95,7 +95,7 @@ class Keeper implements CertificateKeeper {
       for (const name of one.names) byName.set(name, [...(byName.get(name) ?? []), one]);
     }
     this.#byName = byName;
-    await this.look();
+    this.look();
   }
 
   certificate(serverName: string): Certificate | undefined {
@@ -129,7 +129,7 @@ class Keeper implements CertificateKeeper {
     const work = this.#of(name).revoke(this.#closing.signal);
     this.#keep(work.catch(() => undefined));
     await (signal === undefined ? work : orAbort(work, signal));
-    await this.look();
+    this.look();
   }
 
   list(): readonly CertificateStatus[] {
@@ -166,7 +166,7 @@ class Keeper implements CertificateKeeper {
   }
 
   /** Starts what is due, as much as may run at once, and sets the alarm for the rest. */
-  async look(): Promise<void> {
+  look(): void {
     const { clock, log } = this.#options;
     this.#cancelLook();
     if (this.#closing.signal.aborted) return;
@@ -187,14 +187,14 @@ class Keeper implements CertificateKeeper {
         );
       }
     }
-    this.#cancelLook = clock.at(clock.now() + Math.max(next, 1), () => void this.look());
+    this.#cancelLook = clock.at(clock.now() + Math.max(next, 1), () => this.look());
   }
 
   #keep(work: Promise<void>): void {
     this.#background.add(work);
     void work.then(() => {
       this.#background.delete(work);
-      return this.look();
+      this.look();
     });
   }
 

@@ -3,6 +3,7 @@ import { createHash, webcrypto } from "node:crypto";
 import * as x509 from "@peculiar/x509";
 
 const ECDSA = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
+const MOST_CN = 64; // RFC 5280 appendix A, ub-common-name
 const DAY_MS = 86_400_000;
 const LIFETIME_DAYS = 3650; // it is pinned by its digest, not by trust in a name
 
@@ -42,7 +43,7 @@ export async function createClientCertificate(
   x509.cryptoProvider.set(webcrypto as unknown as Crypto);
   const keys = await webcrypto.subtle.generateKey(ECDSA, true, ["sign", "verify"]);
   const certificate = await x509.X509CertificateGenerator.createSelfSigned({
-    name: [{ CN: [name] }],
+    name: [{ CN: [[...name].slice(0, MOST_CN).join("")] }],
     notBefore: new Date(wall - DAY_MS),
     notAfter: new Date(notAfter),
     signingAlgorithm: ECDSA,

@@ -171,9 +171,9 @@ export class TendedCertificate {
       const authority = authorities.find(({ id }) => id === this.#life.authority) ?? authorities[0]!;
       await authority.revoke(certificate.chain, certificate.key, limited);
       await this.#stored.delete(lease);
+      this.#install(undefined);
       this.#life = { ...this.#life, serial: undefined, renewal: undefined };
       await this.#stored.writeLife(this.#life, lease);
-      this.#install(undefined);
       this.isNeeded = this.wanted.when === "ahead";
       log.info("certs.revoked", { names: this.names, authority: authority.id });
     });

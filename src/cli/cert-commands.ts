@@ -104,9 +104,13 @@ const doctor = command("doctor [<name>]", [0, 1], async ([name], io, client) => 
   for (const one of names) io.stdout(`${terminalText(one)}\n${indented(await client.certificateAdvice(one))}`);
 });
 
+/** What no public CA issued to us. */
+const OURS: readonly string[] = ["internal", "file"];
+
 async function publicNames(client: LocalClient): Promise<readonly string[]> {
   const found = (await client.certificates()) as readonly CertificateStatus[];
-  return found.filter(({ authority }) => authority !== "internal").flatMap(({ names }) => names);
+  const publicOnes = found.filter(({ authority, state }) => state !== "none" && !OURS.includes(authority ?? ""));
+  return [...new Set(publicOnes.flatMap(({ names }) => names))];
 }
 
 function indented(text: string): string {

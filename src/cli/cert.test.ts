@@ -215,7 +215,8 @@ describe("beside it", () => {
     expect((await cert("doctor", NAME)).stdout).toBe(`${NAME}\n  advice for ${NAME}\n  \\u001b[2J\n`);
     list = [
       { id: "a", names: [NAME], state: "valid", authority: "internal", observed: AT },
-      { id: "b", names: ["app.example.com"], state: "none", observed: AT },
+      { id: "b", names: ["app.example.com"], state: "waiting", observed: AT },
+      { id: "c", names: ["*.example.com"], state: "none", observed: AT },
     ];
     expect((await cert("doctor")).stdout).toMatch(/^app\.example\.com\n {2}advice for app\.example\.com\n/);
   });

@@ -4,6 +4,7 @@ import { parseAddress } from "../base/address.ts";
 import { directoryStore } from "../base/directory-store.ts";
 import { Fault } from "../base/fault.ts";
 import { memoryStore } from "../base/store.ts";
+import type { IngressLimits } from "../funnel/options.ts";
 import type { RelayListener } from "../server/relay.ts";
 import { readAuthKey } from "./auth-key.ts";
 import { exitOnCrash } from "./crash.ts";
@@ -22,6 +23,8 @@ const USAGE = `sallyport ingress: Funnel's public end, a node that brings visito
   --address IP          where visitors come in     (default: every address of this machine)
   --ports A,B           for TLS                    (default: 443,8443,10000)
   --http-port PORT      sends plain HTTP on to HTTPS, for public names alone; 0: not at all  (default: 80)
+  --visitor-rate N      connections a second of one visitor  (default: 1000)
+  --name-rate N         connections a second of one name     (default: 5000)
   --trust-hostinfo      nodes are public by their own word: for Headscale, which has none (docs/funnel.md)
   --port PORT           UDP port of the tunnel     (default: any)
   --udp ffi|dgram       how UDP is spoken          (default: the fastest that works here)
@@ -44,6 +47,7 @@ export async function ingress(args: readonly string[], io: CliIo): Promise<numbe
         log: { type: "string" },
       },
       "trust-hostinfo": { type: "boolean" },
+      ...{ "visitor-rate": { type: "string" }, "name-rate": { type: "string" } },
       help: { type: "boolean", short: "h" },
     },
   });
@@ -74,7 +78,11 @@ export async function ingress(args: readonly string[], io: CliIo): Promise<numbe
     log,
     hostname: values.hostname ?? "ingress",
     port: Number(values.port ?? 0),
-    listeners: listenersOf(values.address ?? "::", ports, values["http-port"] ?? "80"),
+    listeners: listenersOf(values.address ?? "", ports, values["http-port"] ?? "80"),
+    limits: {
+      ...rateOf("visitorConnectionsPerSecond", values["visitor-rate"]),
+      ...rateOf("nameConnectionsPerSecond", values["name-rate"]),
+    },
     ...(values["trust-hostinfo"] === true ? { hostinfoPorts: ports.split(",").map(Number) } : {}),
     ...(udp === undefined ? {} : { udp }),
     ...(authKey === undefined ? {} : { authKey }),
@@ -92,11 +100,17 @@ export async function ingress(args: readonly string[], io: CliIo): Promise<numbe
 
 /** @throws {Fault} CLI_USAGE */
 export function listenersOf(address: string, ports: string, plain: string): readonly RelayListener[] {
-  if (parseAddress(address) === undefined) {
+  if (address !== "" && parseAddress(address) === undefined) {
     throw new Fault("CLI_USAGE", `Cannot take visitors at "${address}": wanted an IP address`);
   }
   const secure = ports.split(",").map((text) => ({ address, port: portOf(text) }));
   return plain === "0" ? secure : [...secure, { address, port: portOf(plain), isPlain: true }];
+}
+
+function rateOf(limit: keyof IngressLimits, text: string | undefined): Partial<IngressLimits> {
+  if (text === undefined) return {};
+  if (/^[1-9]\d{0,8}$/.test(text)) return { [limit]: Number(text) };
+  throw new Fault("CLI_USAGE", `Cannot allow "${text}" connections a second: wanted a whole number`);
 }
 
 function portOf(text: string): number {

@@ -1,6 +1,7 @@
 import { isCapabilityName } from "../config/services.ts";
 import { booleanFlag, type Flag, parseFlags, textFlag, unsignedFlag } from "./flags.ts";
 import { CliExit } from "./io.ts";
+import { checkServiceName, type ServiceVerb } from "./serve-service.ts";
 import { cleanMount, cleanPath } from "./serve-target.ts";
 
 export type ServeKind = "https" | "http" | "tcp" | "tls-terminated-tcp";
@@ -9,6 +10,7 @@ export type ServeKind = "https" | "http" | "tcp" | "tls-terminated-tcp";
 export type ServeRequest =
   | { readonly action: "status"; readonly json: boolean }
   | { readonly action: "reset" }
+  | { readonly action: "service"; readonly verb: ServiceVerb; readonly service: string }
   | { readonly action: "usage"; readonly status: number; readonly text?: string }
   | ServeChange;
 
@@ -25,6 +27,8 @@ export interface ServeChange {
   readonly proxyProtocol: number;
   readonly acceptAppCaps: readonly string[];
   readonly yes: boolean;
+  /** `svc:web`: of this service, not of the node. */
+  readonly service?: string;
 }
 
 const capsFlag: Flag<readonly string[]> = {
@@ -50,7 +54,7 @@ const commonFlags = {
   "proxy-protocol": unsignedFlag(),
   yes: booleanFlag(false),
 };
-const serveFlags = { ...commonFlags, http: unsignedFlag(), "accept-app-caps": capsFlag };
+const serveFlags = { ...commonFlags, http: unsignedFlag(), "accept-app-caps": capsFlag, service: textFlag() };
 
 /** The "try --help" error: what went wrong, then where to read. */
 export function tryHelp(command: string, text: string): CliExit {
@@ -67,12 +71,18 @@ export function parseServeArgs(command: "serve" | "funnel", args: readonly strin
   const verb = rest[0]?.toLowerCase();
   if (verb === "status") return parseStatus(rest.slice(1));
   if (verb === "reset") return rest.length > 1 ? { action: "usage", status: 0 } : { action: "reset" };
+  if (!isFunnel && isServiceVerb(verb)) {
+    if (rest.length !== 2) throw tryHelp(command, `error: invalid number of arguments (${rest.length - 1})\n\n`);
+    return { action: "service", verb, service: rest[1]! };
+  }
   const legacy = translateLegacy(command, rest);
   if (legacy !== undefined) throw legacyRefusal(command, legacy);
   if (rest.length === 0) return { action: "usage", status: 0 };
   if (rest.length > 2) throw tryHelp(command, `Error: invalid number of arguments (${rest.length})\n`);
   if (rest.length === 2 && rest[1] !== "off") throw tryHelp(command, "Error: invalid argument format\n");
   const isOff = rest.at(-1) === "off";
+  const service = "service" in values ? String(values.service) : "";
+  if (service !== "") checkServiceName(service);
   const mount = cleanMount(values["set-path"]);
   const { kind, port } = pickListener(command, {
     https: values.https,
@@ -89,7 +99,7 @@ export function parseServeArgs(command: "serve" | "funnel", args: readonly strin
   return {
     action: isOff ? "off" : "set",
     isFunnel,
-    isBackground: values.bg,
+    isBackground: values.bg || service !== "", // a service is never in the foreground, as upstream has it
     kind,
     port,
     mount,
@@ -98,7 +108,12 @@ export function parseServeArgs(command: "serve" | "funnel", args: readonly strin
     proxyProtocol,
     acceptAppCaps: "accept-app-caps" in values ? (values["accept-app-caps"] as readonly string[]) : [],
     yes: values.yes,
+    ...(service === "" ? {} : { service }),
   };
+}
+
+function isServiceVerb(word: string | undefined): word is ServiceVerb {
+  return word === "advertise" || word === "drain" || word === "clear";
 }
 
 function parseStatus(args: readonly string[]): ServeRequest {

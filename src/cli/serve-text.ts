@@ -160,17 +160,20 @@ export function funnelWarnings(config: ServeConfig): readonly string[] {
 }
 
 /** Public by our configuration, but no visitor is brought here: where the network says which names it routes to us (FN-9). */
-export function unroutedWarnings(config: ServeConfig, status: IpnStatus): readonly string[] {
+export function unroutedNames(config: ServeConfig, status: IpnStatus): readonly string[] {
   const routed = publicNameClaims(status.Self.CapMap);
   if (routed.length === 0) return []; // another server, or it has not heard of us yet
   const isRouted = ({ host, port }: { host: string; port: string }): boolean =>
     routed.some(({ name, ports }) => name === host && ports.includes(Number(port)));
-  return Object.entries(config.AllowFunnel ?? {})
-    .filter(([key, isOn]) => isOn && !isRouted(splitKey(key)))
-    .map(
-      ([key]) =>
-        `Warning: visitors of ${terminalText(key)} are not brought here: the network's policy gives it to nobody or to another node`,
-    );
+  const wanted = Object.entries(config.AllowFunnel ?? {}).filter(([, isOn]) => isOn);
+  return wanted.flatMap(([key]) => (isRouted(splitKey(key)) ? [] : [key]));
+}
+
+export function unroutedWarnings(config: ServeConfig, status: IpnStatus): readonly string[] {
+  return unroutedNames(config, status).map(
+    (key) =>
+      `Warning: visitors of ${terminalText(key)} are not brought here: the network's policy gives it to nobody or to another node`,
+  );
 }
 
 function splitKey(key: string): { readonly host: string; readonly port: string } {

@@ -8,6 +8,7 @@ import { AnswerRefusal, type LocalClient } from "./local-client.ts";
 import { stateRefusal } from "./node-state.ts";
 import { parseServeArgs, type ServeChange, tryHelp } from "./serve-args.ts";
 import { applyOff, applySet, type KindOfPath, mountsToRemove, withoutFunnel } from "./serve-change.ts";
+import { actOnService, advertise, applyToService, serviceMessage } from "./serve-service.ts";
 import { funnelWarnings, nodeName, statusText, successMessage, unroutedWarnings } from "./serve-text.ts";
 import { terminalLines, terminalText } from "./terminal-text.ts";
 import { serveUsage } from "./usage.ts";
@@ -16,7 +17,9 @@ export function serve(args: readonly string[], io: CliIo, client: LocalClient): 
   return run("serve", args, io, client);
 }
 
-export function funnel(args: readonly string[], io: CliIo, client: LocalClient): Promise<number> {
+export async function funnel(args: readonly string[], io: CliIo, client: LocalClient): Promise<number> {
+  if (args[0]?.toLowerCase() === "check")
+    return (await import("./funnel-check.ts")).funnelCheck(args.slice(1), io, client);
   return run("funnel", args, io, client);
 }
 
@@ -39,6 +42,8 @@ async function run(
         await client.setServeConfig(withoutFunnel(config ?? {}), etag);
       } else await client.setServeConfig({}, "");
       return 0;
+    case "service":
+      return actOnService(request.verb, request.service, io, client);
     default:
       return change(request, io, client);
   }
@@ -77,6 +82,8 @@ async function change(request: ServeChange, io: CliIo, client: LocalClient): Pro
   if (refusal !== undefined) throw new CliExit(refusal);
   const name = nodeName(status);
   const before = config ?? {};
+  const { service } = request;
+  if (service !== undefined) return changeService({ ...request, service }, before, etag, status, io, client);
   if (request.action === "off") return turnOff(request, before, etag, name, io, client);
   if (request.kind === "https") {
     const answer = await ensureFeature("serve", ["https"], io, client, status);
@@ -94,6 +101,24 @@ async function change(request: ServeChange, io: CliIo, client: LocalClient): Pro
     return 0;
   }
   return serveForeground(request, status, io, client);
+}
+
+async function changeService(
+  request: ServeChange & { readonly service: string },
+  before: ServeConfig,
+  etag: string,
+  status: IpnStatus,
+  io: CliIo,
+  client: LocalClient,
+): Promise<number> {
+  const { service, action } = request;
+  const isSet = action === "set";
+  if (isSet && (status.Self.Tags ?? []).length === 0) throw new CliExit("service hosts must be tagged nodes");
+  const next = explained("serve", () => applyToService(before, request, status, kindOfPath));
+  await save(client, next, etag, io);
+  if (isSet || next.Services?.[service] === undefined) await advertise(client, service, isSet);
+  if (isSet) io.stdout(serviceMessage(service, request, status));
+  return 0;
 }
 
 /** Serves until Ctrl+C: the gateway forgets what hangs on the notification stream when that ends. */

@@ -37,6 +37,7 @@ export async function status(args: readonly string[], io: CliIo, client: LocalCl
   if (refusal !== undefined) throw new CliExit(`${refusal}\n${why}`.trimEnd(), 1, "stdout");
   io.stdout(table(found, values));
   io.stdout(healthText(found));
+  io.stdout(certificatesText(found));
   const { config } = await client.serveConfig();
   const funnel = funnelBlock(config);
   if (funnel !== "") io.stdout(funnel);
@@ -46,6 +47,17 @@ export async function status(args: readonly string[], io: CliIo, client: LocalCl
 function healthText({ Health }: IpnStatus): string {
   if (Health === null || Health === undefined || Health.length === 0) return "";
   return `\n# Health check:\n${Health.map((line) => `#     - ${terminalText(line)}\n`).join("")}`;
+}
+
+/** What was seen, and when: an old look at a store that is gone says so itself. */
+function certificatesText({ Certificates = [] }: IpnStatus): string {
+  if (Certificates.length === 0) return "";
+  const lines = Certificates.map(({ Names, State, Authority, NotAfter, Observed }) => {
+    const until = NotAfter === "" ? "" : ` until ${NotAfter.slice(0, 10)}`;
+    const from = Authority === "" ? "" : ` by ${Authority}`;
+    return `#     - ${Names.join(" ")}: ${State}${until}${from}, seen ${Observed.slice(0, 16)}Z`;
+  });
+  return `\n# Certificates:\n${lines.map((line) => `${terminalText(line)}\n`).join("")}`;
 }
 
 function onlyActive(found: IpnStatus): IpnStatus {

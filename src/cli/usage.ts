@@ -47,7 +47,7 @@ USAGE
   sallyport ${command} [flags] [<target>] off
   sallyport ${command} status [--json]
   sallyport ${command} reset
-
+${command === "funnel" ? "  sallyport funnel check [--help]\n" : ""}${node ? "  sallyport serve advertise|drain|clear svc:NAME\n" : ""}
 <target> is a port (3000), a partial or full URL (localhost:3000, https+insecure://localhost:8443/base), unix:PATH,
 an absolute path of a file or directory, or text:TEXT. With --tcp and --tls-terminated-tcp: a port, tcp://host:port or unix:PATH.
 Flags come before the target.
@@ -59,6 +59,6 @@ ${node ? "  --http PORT                plain HTTP listener\n" : ""}  --tcp PORT 
   --tls-terminated-tcp PORT  end TLS here, forward TCP
   --set-path PATH            mount point of a web target
   --proxy-protocol VERSION   1 or 2, for the TCP types
-${node ? "  --accept-app-caps A,B      capabilities that the backend learns, {domain}/{name}\n" : ""}  --yes                      do not ask before removing several mounts
+${node ? "  --accept-app-caps A,B      capabilities that the backend learns, {domain}/{name}\n  --service svc:NAME         of a service that the network has given addresses; always in the background\n" : ""}  --yes                      do not ask before removing several mounts
 `;
 }

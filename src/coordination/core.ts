@@ -43,6 +43,7 @@ export interface CoordinatorOptions {
 const DAY_MS = 86_400_000;
 export const NODE_KEY_EXPIRY_MS: number = 180 * DAY_MS;
 const OFFLINE_AFTER_MS = 10_000;
+const ASK_AGAIN_MS = 5000;
 const EPHEMERAL_AFTER_MS = 120_000;
 /** Wall time may jump, so no timer trusts it for longer. */
 const LONGEST_NAP_MS = 3_600_000;
@@ -59,6 +60,8 @@ export class Core {
   readonly #offlineAt: Map<number, number> = new Map();
   readonly #vanishAt: Map<number, number> = new Map();
   readonly #expired: Set<number> = new Set();
+  /** Nodes that will be asked again what they host. */
+  readonly #asking: Map<number, () => void> = new Map();
   #cancelSweep: () => void = () => undefined;
   #closed = false;
 
@@ -271,6 +274,7 @@ export class Core {
     if (this.#closed) return;
     this.#closed = true;
     this.#cancelSweep();
+    for (const cancel of this.#asking.values()) cancel();
     this.questions.close();
     this.streams.close();
     await this.ledger.exclusive(() => this.options.store.close());
@@ -285,10 +289,19 @@ export class Core {
     this.streams.touch(id, ...this.#electionFor(id));
   }
 
-  /** Failing, it is asked again when its next stream opens. */
+  /** Who does not answer is asked again after a while, and whenever its stream opens. */
   askAboutServices(id: number): void {
-    learnServices(this, id).catch((thrown: unknown) =>
-      this.options.log.warn("coordination.services_failed", { node: id, error: messageOf(thrown) }),
+    const { clock, log } = this.options;
+    const again = (): void => {
+      this.#asking.delete(id);
+      if (!this.#closed && this.streams.has(id)) this.askAboutServices(id);
+    };
+    learnServices(this, id).then(
+      (isKnown) => {
+        if (isKnown || this.#closed || this.#asking.has(id)) return;
+        this.#asking.set(id, clock.at(clock.now() + ASK_AGAIN_MS, again));
+      },
+      (thrown: unknown) => log.warn("coordination.services_failed", { node: id, error: messageOf(thrown) }),
     );
   }
 

@@ -153,6 +153,21 @@ describe("questions to nodes", () => {
     expect(await reply(new URL(ping!.URL).pathname, { VIPServices: [] }, 3)).toEqual({ status: 200 });
   });
 
+  test("a node that does not answer is asked again while it has a stream", async () => {
+    const { asked, coordinator, lite, reply, settle, streams } = await scene();
+    await lite(3, { Hostinfo: { Hostname: "host-3", ServicesHash: "h1" } });
+    for (let i = 0; i < 36; i++) await settle(1000);
+    expect(asked(3)).toHaveLength(2);
+    await reply(asked(3)[1]!.path, { VIPServices: [WEB] }, 3);
+    for (let i = 0; i < 60; i++) await settle(1000);
+    expect(asked(3)).toHaveLength(2);
+    expect(coordinator.services()).toMatchObject([{ name: "svc:web", hosts: [{ node: "host-3" }] }]);
+    await lite(4, { Hostinfo: { Hostname: "host-4", ServicesHash: "h1" } });
+    streams.get(4)!.hangUp();
+    for (let i = 0; i < 60; i++) await settle(1000);
+    expect(asked(4)).toHaveLength(1);
+  });
+
   test("CS-3 an answer counts once, from the node that was asked, and in time", async () => {
     const { asked, clock, coordinator, lite, reply } = await scene();
     await lite(3, { Hostinfo: { Hostname: "host-3", ServicesHash: "h1" } });

@@ -193,15 +193,18 @@ export function withAutoApprovedServices(
   return added.reduce((after, { name }) => withApproval(after, name, true), node);
 }
 
-/** Asks a node what it hosts, when what it told of itself says that this changed (`ServicesHash`). */
-export async function learnServices(core: Core, nodeId: number): Promise<void> {
+/**
+ * Asks a node what it hosts, when what it told of itself says that this changed (`ServicesHash`). False: it did not
+ * answer, or not in a way that can be understood.
+ */
+export async function learnServices(core: Core, nodeId: number): Promise<boolean> {
   const before = core.ledger.nodes.get(nodeId);
   const hash = before?.hostinfo.ServicesHash ?? "";
-  if (before === undefined || hash === (before.servicesHash ?? "")) return;
+  if (before === undefined || hash === (before.servicesHash ?? "")) return true;
   // Nothing is hosted where there is no hash.
   const answer = hash === "" ? "{}" : await core.questions.ask(nodeId, "/vip-services");
   const services = answer === undefined ? undefined : readServices(answer);
-  if (services === undefined) return;
+  if (services === undefined) return false;
   await core.exclusive(async () => {
     const node = core.ledger.nodes.get(nodeId);
     if (node === undefined || node.nodeKey !== before.nodeKey) return;
@@ -213,6 +216,7 @@ export async function learnServices(core: Core, nodeId: number): Promise<void> {
     };
     await core.replace(withAutoApprovedServices(core, told), undefined, "topology");
   });
+  return true;
 }
 
 /** `{"VIPServices":[{"Name":"svc:web","Ports":["tcp:443"],"Active":true}],…}` */

@@ -23,6 +23,8 @@ export interface ListenOptions {
 /** A visitor who has not been told apart yet. */
 interface Pending {
   readonly socket: Socket;
+  /** He is no longer one. */
+  readonly settled: () => void;
   readonly leave: () => void;
 }
 
@@ -66,19 +68,20 @@ export class Ingress {
     return this.#pending.size;
   }
 
-  /** Gives the port. `publicPort`: what visitors see, where something in front of us sends them on. */
+  /** Gives the port. `address`: empty = all of this machine. `publicPort`: what visitors see, where something in front of us sends them on. */
   listen(port: number, address: string, { publicPort, isPlain = false }: ListenOptions = {}): Promise<number> {
     const server = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, (socket) => {
       if (isPlain) this.acceptPlain(socket);
       else this.accept(socket, publicPort ?? portOf(server));
     });
     return new Promise((resolve, reject) => {
-      server.once("error", (error: Error) =>
-        reject(
-          new Fault("INGRESS_LISTEN", `Cannot listen on "${address}:${port}": ${error.message}`, { cause: error }),
-        ),
-      );
-      server.listen(port, address, () => {
+      server.on("error", (error: Error) => {
+        // Later ones are connections that could not be taken, for want of files: they wait in the kernel.
+        if (this.#servers.has(server)) return this.#options.log.warn("ingress.accept_failed", { error: error.message });
+        const found = `Cannot listen on "${address}:${port}": ${error.message}`;
+        reject(new Fault("INGRESS_LISTEN", found, { cause: error }));
+      });
+      server.listen({ port, ...(address === "" ? {} : { host: address }) }, () => {
         this.#servers.add(server);
         resolve(portOf(server));
       });
@@ -106,6 +109,7 @@ export class Ingress {
     };
     const waiting: Pending = {
       socket,
+      settled,
       leave: readHello(socket, {
         clock,
         limitMs: helloMs,
@@ -128,7 +132,12 @@ export class Ingress {
     const visitor = this.#admit(socket);
     if (visitor === undefined) return;
     const { clock, names } = this.#options;
-    if (!this.#redirects.take(this.#limits.nameConnectionsPerSecond, clock.now())) return void socket.destroy();
+    const { nameConnectionsPerSecond, visitorPending } = this.#limits;
+    const gauge = this.#visitors.of(visitorKey(visitor.address));
+    const isTooMany = gauge.pending >= visitorPending;
+    if (isTooMany || !this.#redirects.take(nameConnectionsPerSecond, clock.now())) return void socket.resetAndDestroy();
+    gauge.pending++;
+    socket.once("close", () => void gauge.pending--);
     answerPlainHttp(socket, {
       clock,
       limitMs: this.#limits.helloMs,
@@ -157,6 +166,7 @@ export class Ingress {
     const [oldest] = this.#pending;
     if (oldest === undefined) return;
     this.counts.over_limit++;
+    oldest.settled(); // at once: others may come before the socket is closed
     oldest.leave();
     oldest.socket.resetAndDestroy();
   }
@@ -226,6 +236,7 @@ export class Ingress {
       bytesPerSecond: least(found.rules?.bytesPerSecond, this.#limits.bytesPerSecond),
       opened: () => void this.counts.delivered++,
       failed: (status) => {
+        if (socket.destroyed) return; // he did not wait
         log.debug("ingress.not_delivered", { name, port, status });
         const isPrivate = status === 403 || status === 404;
         this.counts[isPrivate ? "unknown_name" : "away"]++;

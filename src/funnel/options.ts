@@ -48,9 +48,9 @@ export const INGRESS_LIMITS: IngressLimits = {
   visitorPending: 64,
   open: 32_768,
   visitorOpen: 1024,
-  visitorConnectionsPerSecond: 200,
+  visitorConnectionsPerSecond: 1000,
   nameOpen: 16_384,
-  nameConnectionsPerSecond: 2000,
+  nameConnectionsPerSecond: 5000,
   bytesPerSecond: Number.POSITIVE_INFINITY,
 };
 

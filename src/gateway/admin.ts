@@ -24,6 +24,7 @@ import {
 } from "../wire/ipn.ts";
 import type { NetworkMap } from "../wire/network-map.ts";
 import type { Node } from "../wire/tailcfg.ts";
+import { observedCertificate } from "./certificate-report.ts";
 import { bugReport, netcheckDocument, profileDocument } from "./diagnosis.ts";
 import { queryDns } from "./dns-query.ts";
 import { DoorAdmin } from "./door-admin.ts";
@@ -44,6 +45,8 @@ export class GatewayAdmin implements LocalApiBackend {
   readonly inspection: Inspection;
   readonly #gateway: Gateway;
   readonly #watchers: Set<(notify: Notify) => void> = new Set();
+  /** Of the newest `start`, until it is used. */
+  #offeredKey: string | undefined;
 
   constructor(gateway: Gateway) {
     this.#gateway = gateway;
@@ -62,9 +65,11 @@ export class GatewayAdmin implements LocalApiBackend {
   async status({ peers }: { readonly peers: boolean }): Promise<IpnStatus> {
     const document = statusDocument(this.#gateway.node, peers);
     const { certificates } = this.#gateway;
+    const observed = certificates.list().flatMap((one) => (one.state === "none" ? [] : [observedCertificate(one)]));
     return {
       ...document,
       CertDomains: this.certDomains(),
+      ...(observed.length === 0 ? {} : { Certificates: observed }),
       Health: [...(document.Health ?? []), ...certificates.problems, ...this.#gateway.warnings],
     };
   }
@@ -154,13 +159,17 @@ export class GatewayAdmin implements LocalApiBackend {
   }
 
   async start(options: StartOptions): Promise<void> {
+    this.#offeredKey = options.AuthKey === "" ? undefined : options.AuthKey;
     if (options.UpdatePrefs) await this.#set({ ...this.prefs(), ...options.UpdatePrefs });
-    if (options.AuthKey !== undefined && options.AuthKey !== "") this.#gateway.node.login({ authKey: options.AuthKey });
+    if (this.#offeredKey !== undefined) this.#gateway.node.login({ authKey: this.#offeredKey });
   }
 
+  /** With the key of a `start` right before, it is `up --force-reauth --auth-key`: a new node key, and nobody is asked. */
   async loginInteractive(): Promise<void> {
+    const authKey = this.#offeredKey;
+    this.#offeredKey = undefined;
     if (!this.prefs().WantRunning) await this.#set({ ...this.prefs(), WantRunning: true });
-    this.#gateway.node.login();
+    this.#gateway.node.login(authKey === undefined ? {} : { authKey, isRenewal: true });
   }
 
   async logout(): Promise<void> {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { certificatePlan, type PlanFacts } from "./certificate-plan.ts";
+import { certDomainsOf, certificatePlan, type PlanFacts } from "./certificate-plan.ts";
 
 const OWN = "gw.tail.test";
 
@@ -37,6 +37,12 @@ const table: readonly [what: string, given: Partial<PlanFacts>, wanted: unknown,
   ],
   ["a domain without", { served: ["app.example.com"] }, [], ["app.example.com"]],
   [
+    "what is no name keeps no other from its certificate",
+    { served: ["gw", "{name}.x", "100.64.0.1", "ok.example.com"], settings: { challenges: [DNS] } },
+    [{ names: ["ok.example.com"], when: "ahead" }],
+    ["gw", "{name}.x", "100.64.0.1"],
+  ],
+  [
     "a way that is for another domain",
     { served: ["app.example.com"], settings: { challenges: [{ ...DNS, for: ["example.org", "ample.com"] }] } },
     [],
@@ -65,6 +71,15 @@ const table: readonly [what: string, given: Partial<PlanFacts>, wanted: unknown,
     [],
   ],
   [
+    "a wildcard below our name that nothing serves may be asked for, as upstream has it",
+    { certDomains: [OWN], ownWildcard: true },
+    [
+      { names: [OWN], when: "ahead" },
+      { names: [`*.${OWN}`, OWN], when: "needed" },
+    ],
+    [],
+  ],
+  [
     "a wildcard below our name, not allowed",
     { served: [`*.${OWN}`], certDomains: [OWN] },
     [{ names: [OWN], when: "needed" }],
@@ -73,7 +88,10 @@ const table: readonly [what: string, given: Partial<PlanFacts>, wanted: unknown,
   [
     "a wildcard of the whole mesh",
     { served: ["*.tail.test"], certDomains: [OWN], ownWildcard: true, settings: { challenges: [DNS] } },
-    [{ names: [OWN], when: "needed" }],
+    [
+      { names: [OWN], when: "needed" },
+      { names: [`*.${OWN}`, OWN], when: "needed" },
+    ],
     ["*.tail.test"],
   ],
   [
@@ -139,4 +157,13 @@ test("a domain that cannot be proved is said to be so; the mesh's own name needs
   expect(certificatePlan(facts({ served: [OWN, "app.example.com"] })).unprovable).toEqual(["app.example.com"]);
   const internal = facts({ served: ["app.example.com"], settings: { authority: "internal" } });
   expect(certificatePlan(internal).unprovable).toEqual([]);
+});
+
+test("whatever the server lists, only names come of it, and not too many", () => {
+  expect(certDomainsOf(undefined)).toEqual([]);
+  expect(certDomainsOf(["GW.tail.test.", "", "gw", "../x", "*", "*.gw.tail.test", "a b.test", "1.2.3.4"])).toEqual([
+    OWN,
+    `*.${OWN}`,
+  ]);
+  expect(certDomainsOf(Array.from({ length: 10_000 }, (_, i) => `n${i}.tail.test`))).toHaveLength(100);
 });

@@ -1,7 +1,9 @@
 import type { WantedCertificate } from "../certs/keeper.ts";
 import { isWildcardOfOthers } from "../certs/wanted-names.ts";
-import type { CertificatesConfig, ChallengeConfig } from "../config/certificates.ts";
+import { type CertificatesConfig, type ChallengeConfig, isCertificateName } from "../config/certificates.ts";
 import type { ServeConfig } from "../wire/serve-config.ts";
+
+const MOST_DOMAINS = 100;
 
 /** What is known where it is decided which certificates there are to be. Names are in lower case, without a dot at the end. */
 export interface PlanFacts {
@@ -49,7 +51,9 @@ export function certificatePlan(facts: PlanFacts): CertificatePlan {
       ...(profile === undefined ? {} : { profile }),
     });
   };
-  const provable = (names: readonly string[]): boolean => names.every((name) => canProve(name, facts));
+  // A stored configuration may hold any text where a name should be; it must not keep the others from theirs.
+  const provable = (names: readonly string[]): boolean =>
+    names.every((name) => isCertificateName(name) && canProve(name, facts));
 
   // Several names in one certificate, and names that others than we present.
   for (const [name, how] of named) {
@@ -75,8 +79,17 @@ export function certificatePlan(facts: PlanFacts): CertificatePlan {
   for (const name of certDomains) {
     if (!covered.has(name) && !internal.has(name) && !isInternal(name) && !hasFile(name)) want([name], "needed");
   }
+  const [wildcard, isAllowed] = [`*.${ownName}`, facts.ownWildcard && certDomains.includes(ownName)];
+  if (isAllowed && !covered.has(wildcard) && !isInternal(wildcard) && !hasFile(wildcard)) {
+    want([wildcard, ownName], "needed");
+  }
   const published = wanted.filter(({ when }) => when === "ahead").flatMap(({ names }) => names);
   return { wanted, internal, unprovable, published };
+}
+
+/** The server's list, which may hold anything. */
+export function certDomainsOf(listed: readonly string[] | undefined): readonly string[] {
+  return (listed ?? []).map(fold).filter(isCertificateName).slice(0, MOST_DOMAINS);
 }
 
 /** Names for which TLS ends here; plain HTTP wants no certificate. */

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { CertificateStatus } from "../certs/keeper.ts";
-import { fileStatus, localStatus, problemOf } from "./certificate-report.ts";
+import { fileStatus, localStatus, observedCertificate, problemOf } from "./certificate-report.ts";
 
 const NOW = Date.UTC(2026, 0, 1);
 const failure = { at: NOW, authority: "letsencrypt", code: "CERT_ORDER_REFUSED", message: "no" };
@@ -34,4 +34,15 @@ test("files and the local CA's certificates run out", () => {
   expect(fileStatus({ file: "/etc/a.pem", names: ["a"], ...dates, observed: NOW }, NOW).state).toBe("expired");
   const local = { names: ["a"], key: "", chain: "", ...dates };
   expect([localStatus(local, NOW - 1).state, localStatus(local, NOW).state]).toEqual(["valid", "expired"]);
+});
+
+test("as `status` shows it", () => {
+  expect(observedCertificate(status({ authority: "letsencrypt", notAfter: NOW }))).toEqual({
+    Names: ["a.example.com"],
+    State: "valid",
+    Authority: "letsencrypt",
+    NotAfter: "2026-01-01T00:00:00.000Z",
+    RenewAt: "",
+    Observed: "2026-01-01T00:00:00.000Z",
+  });
 });

@@ -1,6 +1,7 @@
 import type { Certificate } from "../certs/certificate.ts";
 import type { CertificateStatus } from "../certs/keeper.ts";
 import type { OwnFileStatus } from "../certs/own-files.ts";
+import type { ObservedCertificate } from "../wire/ipn.ts";
 
 /** What our own CA issued, as the keeper tells of the others; `now`: Unix ms. */
 export function localStatus({ names, notBefore, notAfter }: Certificate, now: number): CertificateStatus {
@@ -22,6 +23,20 @@ export function fileStatus(
     ...(notBefore === undefined ? {} : { notBefore }),
     ...(notAfter === undefined ? {} : { notAfter }),
     ...(problem === undefined ? {} : { lastFailure: failure }),
+  };
+}
+
+/** As `status` shows it. */
+export function observedCertificate(status: CertificateStatus): ObservedCertificate {
+  const { names, state, authority = "", notAfter, renewAt, observed } = status;
+  const time = (at: number | undefined): string => (at === undefined ? "" : new Date(at).toISOString());
+  return {
+    Names: names,
+    State: state,
+    Authority: authority,
+    NotAfter: time(notAfter),
+    RenewAt: time(renewAt),
+    Observed: time(observed),
   };
 }
 

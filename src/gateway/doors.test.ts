@@ -1,3 +1,4 @@
+import { createPrivateKey, X509Certificate } from "node:crypto";
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -5,6 +6,7 @@ import { afterAll, expect, test } from "vitest";
 import { FakeClock } from "../base/clock.ts";
 import { silentLog } from "../base/log.ts";
 import { memoryStore } from "../base/store.ts";
+import { certificateDigest } from "../certs/self-signed.ts";
 import type { DoorsConfig } from "../config/doors.ts";
 import { tokenNamed } from "../proxy/doors/door.ts";
 import { Gatekeeper } from "../proxy/doors/gatekeeper.ts";
@@ -75,8 +77,9 @@ test("CF-6 a secret that others may read is said", async () => {
 });
 
 test("an operator invites by a link that is shown once, sees who is inside, and puts them out", async () => {
+  const declared = { friends: { links: true }, staff: { pin: "env:PIN" }, "book-club": { certificates: true } };
   const gatekeeper = await Gatekeeper.open({ clock: new FakeClock(), log: silentLog, store: memoryStore() });
-  gatekeeper.setDoors(await openDoors({ friends: { links: true }, staff: { pin: "env:PIN" } }, { PIN: "482913" }));
+  gatekeeper.setDoors(await openDoors(declared, { PIN: "482913" }));
   const places: Record<string, string[]> = { friends: ["https://gw.tail.test/app/"] };
   const admin = new DoorAdmin(gatekeeper, (door) => places[door] ?? []);
   const wish = { door: "friends", name: "Carol", lifeMs: 60_000, isOnce: false };
@@ -92,6 +95,7 @@ test("an operator invites by a link that is shown once, sees who is inside, and 
     doors: [
       { name: "friends", ways: ["links"], at: places["friends"] },
       { name: "staff", ways: ["pin"], at: [] },
+      { name: "book-club", ways: ["certificates"], at: [] },
     ],
     passes: [{ id, name: "Carol" }],
     sessions: [{ subject: "s", address: "192.0.2.1" }],
@@ -99,6 +103,15 @@ test("an operator invites by a link that is shown once, sees who is inside, and 
   expect(await admin.revoke(id)).toBe(true);
   expect(admin.document()).toMatchObject({ passes: [], sessions: [] });
   expect(await admin.revoke(id)).toBe(false);
+  const made = await admin.certify({ door: "book-club", name: "Dave", lifeMs: 60_000 });
+  expect(createPrivateKey(made.key).asymmetricKeyType).toBe("ec");
+  const shown = new X509Certificate(made.certificate);
+  expect([shown.subject, shown.keyUsage]).toEqual(["CN=Dave", ["1.3.6.1.5.5.7.3.2"]]);
+  expect(gatekeeper.passes.holder("book-club", certificateDigest(made.certificate))?.name).toBe("Dave");
+  expect(JSON.stringify(admin.document())).not.toContain("PRIVATE KEY");
+  await expect(admin.certify({ door: "friends", name: "Dave", lifeMs: 60_000 })).rejects.toMatchObject({
+    code: "DOOR_PASS",
+  });
   for (const door of ["staff", "none"]) {
     await expect(admin.invite({ ...wish, door })).rejects.toMatchObject({ code: "DOOR_PASS" });
   }

@@ -23,7 +23,7 @@ import { ReverseProxy } from "../proxy/proxy.ts";
 import { capabilitiesOf } from "../wire/capabilities.ts";
 import type { Prefs, StoredServeConfig } from "../wire/ipn.ts";
 import type { ServeConfig } from "../wire/serve-config.ts";
-import { servedNames } from "./certificate-plan.ts";
+import { certDomainsOf, servedNames } from "./certificate-plan.ts";
 import { Certificates } from "./certificates.ts";
 import { DnsForwarder } from "./dns-forwarder.ts";
 import { effectiveConfig } from "./effective-config.ts";
@@ -117,8 +117,7 @@ export class Gateway {
       (source, destination) => capabilitiesOf(node.map?.packetFilter ?? [], source, destination),
       () => node.wall(), // the server's time: keys expire by it
     );
-    const certDomains = (): readonly string[] =>
-      (node.map?.dns.CertDomains ?? []).map((name) => name.toLowerCase().replace(/\.$/, ""));
+    const certDomains = (): readonly string[] => certDomainsOf(node.map?.dns.CertDomains);
     this.certificates = new Certificates({
       store: options.store,
       clock,

@@ -118,8 +118,10 @@ function certificateMetrics(registers: Registry[], certificates: () => Certifica
     registers,
     collect() {
       this.reset();
-      for (const { names, notAfter = 0, authority = "" } of certificates().list())
+      for (const { names, state, notAfter = 0, authority = "" } of certificates().list()) {
+        if (state === "none") continue; // nobody has asked for it yet
         for (const name of names) this.set({ name, authority }, notAfter / 1000);
+      }
     },
   });
   new Counter({

@@ -357,8 +357,8 @@ export class MeshNode {
     return this.#plane.nodeAt(address);
   }
 
-  login(options: { readonly authKey?: string } = {}): void {
-    this.#control.login(options);
+  login(wish: { readonly authKey?: string; readonly isRenewal?: boolean } = {}): void {
+    this.#control.login(wish);
   }
 
   /** Off the mesh until `resume`: nothing is sent or taken, and the keys stay good. */

@@ -115,4 +115,6 @@ export interface Front {
   /** SNI; `undefined` on plain ports. */
   readonly serverName: string | undefined;
   readonly service: { readonly service: string; readonly name: string } | undefined;
+  /** SHA-256 of the certificate that the client has shown to hold the key of, in hex; any may be shown. */
+  readonly clientCertificate?: string | undefined;
 }

@@ -1,6 +1,8 @@
+import { createHash } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import http2 from "node:http2";
 import type { Duplex } from "node:stream";
+import type { TLSSocket } from "node:tls";
 import type { Conn, Proof } from "../base/conn.ts";
 import { asDuplex } from "../base/duplex.ts";
 import { Fault } from "../base/fault.ts";
@@ -139,10 +141,11 @@ export class ReverseProxy {
         return findSite(config, name, front.port, front.service?.service) === undefined ? undefined : name;
       },
       protocols: ["h2", "http/1.1"],
+      wantsCertificate: (name) => this.#router.wantsCertificate({ ...front, serverName: name }, name),
       accept: (secure, serverName) => {
         // As tls.Server does at this point; node:http2 waits for it.
         Object.assign(secure, { secureConnecting: false });
-        const secured = { ...front, serverName };
+        const secured = { ...front, serverName, clientCertificate: clientCertificateOf(secure) };
         if (secure.alpnProtocol === "h2") this.#serveHttp2(secure, secured);
         else this.#http1.serve(secure, secured);
       },
@@ -197,4 +200,9 @@ export class ReverseProxy {
     this.#http1.close();
     this.#http2.close();
   }
+}
+
+function clientCertificateOf(secure: TLSSocket): string | undefined {
+  const shown = secure.getPeerX509Certificate();
+  return shown && createHash("sha256").update(shown.raw).digest("hex");
 }

@@ -117,9 +117,24 @@ export class Router {
       origin: originOf(front, host),
       isTls: front.serverName !== undefined,
       isUpgrade: upgrade !== undefined,
+      certificate: front.clientCertificate,
       target: target.path + target.query,
       cut: upgrade === undefined ? () => cut(response) : () => void upgrade.stream.destroy(),
     };
+  }
+
+  #doorsOf(front: Front, host: string, site: Site): ReadonlySet<string> {
+    const doors = [...site.keys()].map((point) => this.#rulesAt(front, host, point).door);
+    return new Set(doors.filter((door) => door !== undefined));
+  }
+
+  /** Is a client asked for its certificate on this connection? Browsers bother people with that. */
+  wantsCertificate(front: Front, name: string): boolean {
+    const { gatekeeper } = this.#options;
+    if (gatekeeper === undefined || !gatekeeper.doors.some(({ hasCertificates }) => hasCertificates)) return false;
+    const site = this.#siteOf(front, name);
+    if (site === undefined) return false;
+    return gatekeeper.wantsCertificate(this.#doorsOf(front, name, site), front.proof.kind === "mesh");
   }
 
   /** The pages of the doors that stand on this site; false when the path is none of theirs. */
@@ -133,11 +148,7 @@ export class Router {
   ): Promise<boolean> {
     const { gatekeeper } = this.#options;
     if (gatekeeper === undefined || front.serverName === undefined) return false;
-    const names = new Set<string>();
-    for (const point of site.keys()) {
-      const { door } = this.#rulesAt(front, checked.host, point);
-      if (door !== undefined) names.add(door);
-    }
+    const names = this.#doorsOf(front, checked.host, site);
     if (names.size === 0) return false;
     const visit = this.#visitOf(front, request, response, checked, target);
     return visit === undefined || (await gatekeeper.answer(visit, names));

@@ -76,6 +76,7 @@ export function findTcp(config: ServeConfig, port: number, service?: string): Tc
 export function findSite(config: ServeConfig, name: string, port: number, service?: string): Site | undefined {
   const { sites } = lookupOf(config, service);
   const folded = foldHost(name);
+  if (folded.startsWith("*")) return undefined; // a pattern is nobody's name
   const exact = sites.get(`${folded}:${port}`);
   if (exact !== undefined || !BELOW_WILDCARD.test(folded)) return exact;
   return sites.get(`*${folded.slice(folded.indexOf("."))}:${port}`);

@@ -179,6 +179,21 @@ describe("TL-4: time and number of handshakes", () => {
   });
 });
 
+test.each(["TLSv1.2", "TLSv1.3"] as const)(
+  "a %s client that takes its session up again is answered, not cut",
+  async (version) => {
+    const { connect } = await stage();
+    const tickets: Buffer[] = [];
+    const first = client(connect(443), { maxVersion: version });
+    first.on("session", (ticket) => tickets.push(ticket));
+    expect(await outcome(first)).toBe(GATE);
+    expect(await get(first, GATE)).toBe("HTTP/1.1 200 OK");
+    const again = client(connect(443), { maxVersion: version, session: tickets.at(-1)! });
+    expect(await outcome(again)).toBe("resumed");
+    expect(await get(again, GATE)).toBe("HTTP/1.1 200 OK");
+  },
+);
+
 describe("TL-5: resumption", () => {
   const sessionOf = async (scene: ProxyScene, servername: string, more: ConnectionOptions = {}): Promise<Buffer> => {
     const secure = client(scene.connect(443), { servername, ...more });

@@ -18,6 +18,8 @@ export interface TlsListener {
   /** The name under which we have it; `undefined` = we do not serve it. */
   known(asked: string): string | undefined;
   readonly protocols: readonly string[];
+  /** Is the client asked for a certificate? Whatever it shows is taken; what it is worth is decided later. */
+  wantsCertificate?(name: string): boolean;
   /** The handshake is over, for this name. */
   accept(secure: tls.TLSSocket, name: string): void;
 }
@@ -79,6 +81,7 @@ class Handshake {
   readonly #startedAt: number;
   /** Of the time that the client has; what we take to find a certificate is not the client's. */
   #waitedMs = 0;
+  #wantsCertificate = false;
   #cancel: () => void = () => {};
 
   constructor(
@@ -141,6 +144,7 @@ class Handshake {
     }
     if (name === undefined)
       return void this.#refuse({ alert: ALERT.unrecognizedName, found: "a name not served here" });
+    this.#wantsCertificate = this.#listener.wantsCertificate?.(name) ?? false;
     const accept = (secure: tls.TLSSocket): void => this.#listener.accept(secure, name);
     const found = this.#options.secureContext(name);
     if (!(found instanceof Promise)) return void this.#answer(found, asked!, accept);
@@ -173,12 +177,15 @@ class Handshake {
     const secure = new tls.TLSSocket(this.#stream as net.Socket, {
       isServer: true,
       secureContext,
+      requestCert: this.#wantsCertificate,
+      rejectUnauthorized: false,
       ...(protocols.length > 0 ? { ALPNProtocols: [...protocols] } : {}),
     });
     secure.once("secure", () => {
       this.#over();
-      // A second hello, after a retry, says what the first one said (RFC 8446 section 4.1.2).
-      if (secure.servername !== asked) return void secure.destroy();
+      // A second hello, after a retry, says what the first one said (RFC 8446 section 4.1.2). TLS 1.2 has no retry, and
+      // OpenSSL tells no name when one of its sessions is resumed, which only this name's context can.
+      if (secure.getProtocol() === "TLSv1.3" && secure.servername !== asked) return void secure.destroy();
       accept(secure);
     });
     secure.on("error", (error) => {

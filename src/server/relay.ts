@@ -12,6 +12,7 @@ const TELL_EVERY_MS = 60_000;
 
 /** Where visitors come in. */
 export interface RelayListener {
+  /** Empty = every address of this machine. */
   readonly address: string;
   /** 0 = any. */
   readonly port: number;

@@ -100,6 +100,18 @@ export interface IpnStatus {
   readonly ClientVersion?: unknown;
   /** Ours: which of several implementations are at work. */
   readonly Means?: { readonly udp: string; readonly aead: string };
+  /** Ours: what was observed of each certificate. */
+  readonly Certificates?: readonly ObservedCertificate[];
+}
+
+/** Times are RFC 3339; empty = none. */
+export interface ObservedCertificate {
+  readonly Names: readonly string[];
+  readonly State: string;
+  readonly Authority: string;
+  readonly NotAfter: string;
+  readonly RenewAt: string;
+  readonly Observed: string;
 }
 
 /** `ipn.Prefs`: the members that this gateway reads or keeps; others travel through unchanged. */

@@ -153,6 +153,25 @@ describe.skipIf(!isRoot || tools.missing !== undefined)(
       expect(Object.keys(headers).filter((name) => /^tailscale-(?!funnel-request)/.test(name))).toEqual([]);
     });
 
+    test("FN-9 `funnel check` proves it hop by hop, and names the hop that fails", async () => {
+      const bin = ["--disable-warning=ExperimentalWarning", path.resolve(import.meta.dirname, "../../src/bin.ts")];
+      const check = (address: string, ...more: readonly string[]): Promise<Outcome> =>
+        commandAt(
+          visitor,
+          process.execPath,
+          ...[...bin, "--socket", `${scratch}/web.sock`, "funnel", "check", "--address", address, ...more],
+        );
+      const good = await check(relayAddress, "--ca", `${scratch}/web.ca`);
+      expect(good.stdout).toMatch(
+        /^web\.tail\.test:443\n {2}✓ dns .*\n {2}✓ ingress .*\n {2}✓ name .*\n {2}✓ certificate .*\n {2}✓ backend +status 200\n$/,
+      );
+      expect(good.code).toBe(0);
+      const untrusted = await check(relayAddress);
+      expect([untrusted.code, untrusted.stdout]).toEqual([1, expect.stringMatching(/✗ certificate .*\n$/)]);
+      const elsewhere = await check("10.77.0.60");
+      expect([elsewhere.code, elsewhere.stdout]).toEqual([1, expect.stringMatching(/✗ ingress .*ECONNREFUSED.*\n$/)]);
+    });
+
     test("HTTP/2, 8 MiB, and a stream of events that stays open", async () => {
       const version = await curl(
         "web",

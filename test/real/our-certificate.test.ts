@@ -40,7 +40,10 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
         address: lab.address,
         port: 8080,
         baseDomain: "tail.mesh.example",
-        policy: `{ "grants": [{ "src": ["*"], "dst": ["*"], "ip": ["*"] }] }`,
+        policy: `{
+          "grants": [{ "src": ["*"], "dst": ["*"], "ip": ["*"] }],
+          "nodeAttrs": [{ "target": ["alice@example.com"], "attr": ["dns-subdomain-resolve"] }],
+        }`,
         publicZone: { zone: "mesh.example", nameServer: "ns1.mesh.example", address: lab.address, port: 0 },
       });
       pebble = await startReachablePebble({
@@ -71,12 +74,20 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
       await ok(gate.cli("serve", "--bg", "text:hello over https"));
       const list = () => gate.cli("cert", "list", "--json");
       const answer = await until("the certificate", list, ({ stdout }) => stdout.includes('"valid"'), 60_000);
-      expect(JSON.parse(answer.stdout)).toMatchObject([{ names: [NAME], state: "valid" }]);
+      expect(JSON.parse(answer.stdout)).toMatchObject([{ state: "none" }, { names: [NAME], state: "valid" }]);
       const ca = readFileSync(file("root.pem"), "utf8");
       const web = meshFetch({ dial: (to, how) => client.dial(to, how), ca });
       const page = await web.fetch(`https://${NAME}/`);
       expect(await page.text()).toBe("hello over https");
       await web.close();
+    });
+
+    test("`status` and the metrics show what was observed", { timeout: 60_000 }, async () => {
+      expect(await ok(gate.cli("status"))).toMatch(
+        /# Certificates:\n[\s\S]*# {5}- gate\.tail\.mesh\.example: valid until 20\d\d-\d\d-\d\d by \S+, seen 20/,
+      );
+      const metrics = await ok(gate.cli("metrics"));
+      expect(metrics).toMatch(/sallyport_certificate_orders_total\{authority="\S+",outcome="issued"\} 1\n/);
     });
 
     test.skipIf(!hasStock)("a stock client and curl trust it", { timeout: 90_000 }, async () => {
@@ -102,12 +113,18 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
     });
 
     test("`cert roll-key` gives the account a new key, and renewals go on", { timeout: 120_000 }, async () => {
-      const [certificate] = JSON.parse(await ok(gate.cli("cert", "list", "--json"))) as { authority: string }[];
-      const { authority } = certificate!;
+      const certificates = JSON.parse(await ok(gate.cli("cert", "list", "--json"))) as { authority?: string }[];
+      const { authority = "" } = certificates.find((one) => one.authority !== undefined)!;
       expect(await ok(gate.cli("cert", "roll-key", authority))).toBe(`The account at ${authority} has a new key\n`);
       expect(await ok(gate.cli("cert", "renew", NAME))).toMatch(/^New certificate/);
       const stranger = await gate.cli("cert", "roll-key", "nobody");
       expect([stranger.code, stranger.stderr]).toEqual([1, expect.stringContaining(`this gateway uses ${authority}`)]);
+    });
+
+    test("a wildcard below its name, where its attribute allows it", { timeout: 90_000 }, async () => {
+      await ok(gate.cli("cert", "--cert-file", file("any.crt"), `*.${NAME}`));
+      expect(read("any.crt").subjectAltName?.split(", ").toSorted()).toEqual([`DNS:*.${NAME}`, `DNS:${NAME}`]);
+      expect((await gate.cli("cert", "--cert-file", "-", "*.tail.mesh.example")).code).toBe(1);
     });
 
     test("`cert renew`, `export`, `budget`, `doctor` and `revoke`", { timeout: 120_000 }, async () => {
@@ -119,7 +136,7 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
       expect(readFileSync(file("out/privkey.pem"), "utf8")).toMatch(/^-----BEGIN PRIVATE KEY-----/);
       expect(await ok(gate.cli("cert", "budget"))).toMatch(/^CA +LIMIT +OF +LEFT +NEXT FREE\n/);
       // Nobody has said what this CA is called in CAA records.
-      expect(await ok(gate.cli("cert", "doctor"))).toMatch(/^gate\.tail\.mesh\.example\n {2}.*its documentation says/);
+      expect(await ok(gate.cli("cert", "doctor"))).toMatch(/^gate\.tail\.mesh\.example\n {2}.*its documentation says/m);
       expect(await ok(gate.cli("metrics"))).toMatch(
         /sallyport_certificate_expiry_timestamp_seconds\{name="gate\.tail\.mesh\.example",authority="[^"]+"\} 1\d{9}/,
       );

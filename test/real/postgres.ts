@@ -11,6 +11,8 @@ export const POSTGRES_PASSWORD = "s3cret/of the+house";
 export interface PostgresServer {
   /** Of the superuser, by the Unix socket; a secret. */
   readonly url: string;
+  /** The Unix socket. */
+  readonly socket: string;
   close(): Promise<void>;
 }
 
@@ -24,7 +26,19 @@ export async function startPostgres(): Promise<PostgresServer> {
     const id = (flag: string): number => Number(execFileSync("id", [flag, "postgres"], { encoding: "utf8" }));
     for (const file of [folder, passwords]) chownSync(file, id("-u"), id("-g"));
   }
-  const initdb = [findPeer("initdb")!, "-D", data, "-U", "house", "-E", "UTF8", "--no-sync", "-A", "scram-sha-256"];
+  const initdb = [
+    findPeer("initdb")!,
+    "-D",
+    data,
+    "-U",
+    "house",
+    "-E",
+    "UTF8",
+    "--locale=C",
+    "--no-sync",
+    "-A",
+    "scram-sha-256",
+  ];
   execFileSync("setpriv", [...asUser, ...initdb, `--pwfile=${passwords}`], { cwd: folder, stdio: "pipe" });
   const options = ["-k", folder, "-h", "", "-F", "-c", "max_connections=60"];
   const child = spawn("setpriv", [...asUser, "--pdeathsig", "INT", findPeer("postgres")!, "-D", data, ...options], {
@@ -42,6 +56,7 @@ export async function startPostgres(): Promise<PostgresServer> {
   }
   return {
     url: `postgresql://house:${encodeURIComponent(POSTGRES_PASSWORD)}@/postgres?host=${encodeURIComponent(folder)}`,
+    socket: path.join(folder, ".s.PGSQL.5432"),
     async close() {
       child.kill("SIGINT"); // "fast": ends its connections
       await ended;

@@ -93,6 +93,16 @@ describe.skipIf(peers.missing !== undefined)(
       expect(readFileSync(`${scratch}/gw.tail.test.key`, "utf8")).toContain("PRIVATE KEY");
     });
 
+    test("tailscale up --force-reauth waits for the new node key", async () => {
+      const keyNow = async () => JSON.parse((await tailscale("status --json")).stdout).Self.PublicKey as string;
+      const before = await keyNow();
+      const flags = `--login-server=${controlUrl} --hostname=gw --accept-dns=false --netfilter-mode=off`;
+      const up = await tailscale(`up --timeout=30s --force-reauth --auth-key=file:${scratch}/key ${flags}`);
+      expect(up.status, up.stderr).toBe(0);
+      await expect.poll(keyNow, { timeout: 20_000 }).not.toBe(before);
+      await expect.poll(async () => (await tailscale("status")).stdout, { timeout: 20_000 }).toContain("peer");
+    });
+
     test("tailscale down, status, logout", async () => {
       expect((await tailscale("down")).status).toBe(0);
       expect(await tailscale("status")).toMatchObject({ status: 1, stdout: "Tailscale is stopped.\n" });

@@ -125,6 +125,9 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
       const drained = await stock("serve", "drain", "svc:web");
       expect(drained.code, drained.stdout + drained.stderr).toBe(0);
       await pageIs(ipv4, (text) => text === "");
+      const again = await ours.cli("serve", "--service=svc:web", "--http=80", "3000");
+      expect(again.code, again.stdout + again.stderr).toBe(0);
+      await pageIs(ipv4, (text) => text === "alice@example.com");
 
       const file = `${ours.scratch}/services.hujson`;
       writeFileSync(

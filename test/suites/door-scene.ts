@@ -3,6 +3,8 @@ import { request as httpRequest, type IncomingHttpHeaders } from "node:http";
 import { text } from "node:stream/consumers";
 import tls, { type TLSSocket } from "node:tls";
 import { type Clock, systemClock } from "../../src/base/clock.ts";
+import { connPair } from "../../src/base/conn-pair.ts";
+import { asDuplex, type ConnDuplex } from "../../src/base/duplex.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { memoryStore, type Store } from "../../src/base/store.ts";
 import type { Caller } from "../../src/identity/caller.ts";
@@ -10,6 +12,7 @@ import type { Door } from "../../src/proxy/doors/door.ts";
 import { Gatekeeper } from "../../src/proxy/doors/gatekeeper.ts";
 import { hashSecret, tokenDigest } from "../../src/proxy/doors/secret-hash.ts";
 import type { RouteRules } from "../../src/proxy/route-rules.ts";
+import { serverContext } from "../../src/proxy/tls-context.ts";
 import { certificateOf, GATE, onClose, type ProxyScene, proxyScene, webConfig } from "./proxy-scene.ts";
 import { type RecordingBackend, recordingBackend } from "./recording-backend.ts";
 
@@ -43,6 +46,8 @@ export async function door(more: Partial<Door> = {}): Promise<Door> {
 export interface DoorScene extends ProxyScene {
   readonly backend: RecordingBackend;
   readonly keeper: Gatekeeper;
+  /** Through the mesh; `connect` comes from outside. */
+  readonly connectMember: ProxyScene["connect"];
 }
 
 export interface Wish {
@@ -54,6 +59,9 @@ export interface Wish {
   readonly answer?: string;
 }
 
+/** The one that all connections share, as on a gateway: sessions can be taken up again. */
+const context = certificateOf(GATE).then(({ cert, key }) => serverContext({ chain: cert, key }));
+
 export async function doorScene(wish: Wish = {}): Promise<DoorScene> {
   const backend = await recordingBackend(wish.answer);
   const clock = wish.clock ?? systemClock;
@@ -64,10 +72,21 @@ export async function doorScene(wish: Wish = {}): Promise<DoorScene> {
   const rules = { door: "friends", ...wish.rules };
   const scene = proxyScene(webConfig(handlers), {
     gatekeeper: keeper,
+    secureContext: () => context,
     rulesOf: ({ mount }) => (mount === "/open" ? undefined : rules),
   });
   scene.caller = VISITOR;
-  return Object.assign(scene, { backend, keeper });
+  const { connect } = scene;
+  const visit = (port: number): ConnDuplex => {
+    const proof = { kind: "public", source: { address: VISITOR.address, port: 40_000 } } as const;
+    const [near, far] = connPair({ ...proof, destination: { address: "203.0.113.1", port } });
+    scene.proxy.accept(far, port);
+    const client = asDuplex(near);
+    client.on("error", () => void client.destroy());
+    onClose(() => client.destroy());
+    return client;
+  };
+  return Object.assign(scene, { backend, keeper, connect: visit, connectMember: connect });
 }
 
 export interface Answer {

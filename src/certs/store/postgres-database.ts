@@ -10,6 +10,9 @@ const TRIES = 5;
 /** Serialization failure, deadlock, and what a server says that restarts or lost us (PostgreSQL appendix A). */
 const TRY_AGAIN = /^(?:40001|40P01|55P03|08\w{3}|57P0[123]|53300)$|^E(?:CONNRESET|PIPE|CONNREFUSED|TIMEDOUT)$/;
 
+/** What `pg` says without a code. */
+const LOST = /connection terminated|not queryable/i;
+
 export interface PostgresCertificateStoreOptions {
   readonly clock: Clock;
   readonly random: Random;
@@ -103,7 +106,7 @@ export class Database {
       } catch (error) {
         if (error instanceof Fault) throw error;
         const code = (error as { code?: unknown }).code;
-        const again = TRY_AGAIN.test(String(code)) || /terminated unexpectedly/.test(messageOf(error));
+        const again = TRY_AGAIN.test(String(code)) || LOST.test(messageOf(error));
         if (!again || attempt === TRIES) throw this.#failed(action, error);
         const pause = 20 * 2 ** attempt * (1 + random(1)[0]! / 255);
         await new Promise<void>((resolve) => clock.at(clock.now() + pause, resolve));

@@ -188,6 +188,17 @@ describe("CC-9 key expiry", () => {
     expect(side.server.registers.length).toBeLessThanOrEqual(3);
   });
 
+  test("a new key that a person wants is taken with an auth key, and nobody is asked", async () => {
+    const side = setUp();
+    await side.join();
+    const before = side.keyText;
+    side.client.login({ authKey: "key-2", isRenewal: true });
+    await until(() => side.keyText !== before);
+    const { Auth, OldNodeKey, NodeKey } = side.server.registers.at(-1)!;
+    expect([Auth, OldNodeKey, NodeKey]).toEqual([{ AuthKey: "key-2" }, before, side.keyText]);
+    expect(side.urls).toEqual([]);
+  });
+
   test("a key that the server cut short is not renewed by itself: that was somebody's decision", async () => {
     const side = setUp({ authKey: "key-1" });
     await side.join({ KeyExpiry: side.at(100 * HOUR) });
@@ -216,6 +227,18 @@ describe("a node that was deleted", () => {
     side.server.send({ PeersRemoved: [1] });
     await until(() => side.kind === "removed");
     expect(side.maps.length).toBe(1);
+  });
+
+  test("is told so by our server: its key ends, then the stream, then it is unknown; its auth key does not bring it back", async () => {
+    const side = setUp({ authKey: "key-1" });
+    await side.join();
+    side.server.mapStatus = 404;
+    side.server.send({ Node: side.self({ KeyExpiry: side.at(-1), Expired: true }) });
+    side.server.polls.at(-1)!.stream.end();
+    await until(() => side.kind === "expired");
+    await side.passUntil(() => side.kind === "removed");
+    await side.pass(HOUR);
+    expect([side.kind, side.server.registers.length]).toEqual(["removed", 1]);
   });
 
   test("one 404 of a server that has only begun means nothing", async () => {

@@ -5,7 +5,7 @@ import type { NetworkMap } from "../../wire/network-map.ts";
 import type { MapResponse, Node } from "../../wire/tailcfg.ts";
 import { Backoff, fraction, sleep } from "./backoff.ts";
 import { Connector } from "./connector.ts";
-import type { ControlClientOptions, ControlState } from "./control-state.ts";
+import type { ControlClientOptions, ControlState, LoginWish } from "./control-state.ts";
 import { KeyWatch } from "./key-watch.ts";
 import { pollMap, postUpdate } from "./map-calls.ts";
 import { PingAnswerer } from "./ping-answerer.ts";
@@ -89,10 +89,10 @@ export class ControlClient {
     this.#signal();
   }
 
-  /** Registers again: with `authKey` the present key comes back to life, without one a new key is made. */
-  login(options: { readonly authKey?: string } = {}): void {
+  /** Registers again: with `authKey` the present key comes back to life unless `isRenewal`, without one a new key is made. */
+  login({ authKey, isRenewal = authKey === undefined }: LoginWish = {}): void {
     const isUnknown = this.#state.kind === "logged-out"; // its key was never seen by the server
-    this.#goal = { authKey: options.authKey, isRenewal: options.authKey === undefined && !isUnknown };
+    this.#goal = { authKey, isRenewal: isRenewal && !isUnknown };
     this.#registration.begin(this.#goal);
     this.#loginRun.abort(new Fault("CONTROL_RESTARTED", "Login was started again"));
     this.#signal();

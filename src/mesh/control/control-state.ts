@@ -65,3 +65,10 @@ export interface ControlClientOptions {
   readonly lockKey?: string;
   readonly debugFlags?: readonly string[];
 }
+
+/** What a person wants who logs a node in again. */
+export interface LoginWish {
+  readonly authKey?: string;
+  /** A new node key. @default without an auth key */
+  readonly isRenewal?: boolean;
+}

@@ -165,7 +165,8 @@ export class DoorRooms {
     const token = sessions.start(door.name, guest, visit.caller.address, life);
     log.info("door.passed", { door: door.name, issuer: guest.issuer, subject: guest.subject });
     count?.("door_passed");
-    const cookies = [setCookie(door.name, token, Math.ceil(life.longestMs / 1000)), setCookie(SIGN_IN_COOKIE, "", 0)];
+    const cookies = [setCookie(door.name, token, Math.ceil(life.longestMs / 1000))];
+    if (door.oidc !== undefined) cookies.push(setCookie(SIGN_IN_COOKIE, "", 0));
     sendOn(
       visit,
       to,

@@ -74,6 +74,13 @@ export class Gatekeeper {
     return this.sessions.revoke(({ pass }) => pass === id) > 0 || isRemoved;
   }
 
+  /** Is one of these doors passed by client certificates? Who need not pass it is not asked for one. */
+  wantsCertificate(names: ReadonlySet<string>, isMember: boolean): boolean {
+    return this.doors.some(
+      ({ name, hasCertificates, stops }) => hasCertificates && names.has(name) && (stops === "everyone" || !isMember),
+    );
+  }
+
   /** A path of the doors' own, on a site where `names` stand; false when it is none of theirs. */
   answer(visit: Visit, names: ReadonlySet<string>): Promise<boolean> {
     const doors = [...this.#doors.values()].filter(({ name }) => names.has(name));
@@ -94,7 +101,7 @@ export class Gatekeeper {
     if (machine !== undefined) {
       return isKnown ? caller : guestOf(door, { subject: `token:${machine.name}` }, caller.address);
     }
-    const held = this.#heldSession(visit, door);
+    const held = this.#certified(visit, door) ?? this.#heldSession(visit, door);
     if (held !== undefined) {
       const refusal = this.#misuse(visit);
       if (refusal !== undefined) return void this.#refuse(visit, 403, refusal);
@@ -110,6 +117,16 @@ export class Gatekeeper {
     return undefined;
   }
 
+  #certified({ certificate, caller }: Visit, door: Door): HeldSession | undefined {
+    const pass =
+      door.hasCertificates && certificate !== undefined ? this.passes.holder(door.name, certificate) : undefined;
+    if (pass === undefined) return undefined;
+    const { id, name, expiresAt } = pass;
+    const guest = { issuer: issuerOf(door.name), subject: `certificate:${name}`, displayName: name, pass: id };
+    const longestMs = Math.max(1, Math.min(door.life.longestMs, expiresAt - this.#options.clock.wall()));
+    return this.sessions.of(door.name, id, guest, caller.address, { ...door.life, longestMs });
+  }
+
   #heldSession({ request }: Visit, door: Door): HeldSession | undefined {
     for (const value of cookieValues(request, door.name)) {
       const session = this.sessions.find(door.name, value);
@@ -118,7 +135,7 @@ export class Gatekeeper {
     return undefined;
   }
 
-  /** A cookie comes with every request, whoever makes the browser send it. */
+  /** A cookie comes with every request, whoever makes the browser send it; so does a certificate. */
   #misuse({ request, origin, isUpgrade }: Visit): string | undefined {
     if (isUpgrade && request.headers.origin === undefined) return "an upgrade with this cookie must say its origin";
     return isCrossSite(request, origin, isUpgrade) ? "another site asks in your name" : undefined;

@@ -36,7 +36,7 @@ const MOST_VISITORS = 8192;
 const FORGET_MS = 24 * HOUR;
 const SAVED_AS = "door-guesses.json";
 /** A restart gives back at most what was guessed in this time. */
-const SAVE_AFTER_MS = SECOND;
+const SAVE_AFTER_MS = 5 * SECOND;
 
 interface Visitor {
   wrong: number;

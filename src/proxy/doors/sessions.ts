@@ -67,14 +67,28 @@ export class Sessions {
   }
 
   /** The token that names it. */
-  start(door: string, guest: Guest, address: string, { idleMs, longestMs }: SessionLife): string {
+  start(door: string, guest: Guest, address: string, life: SessionLife): string {
     const token = randomBytes(32).toString("base64url");
-    const digest = tokenDigest(token);
+    this.#start(door, tokenDigest(token), guest, address, life);
+    return token;
+  }
+
+  find(door: string, token: string): HeldSession | undefined {
+    return this.#find(door, tokenDigest(token));
+  }
+
+  /** Of a guest who proves itself with every connection by what `key` stands for; begun where there is none. */
+  of(door: string, key: string, guest: Guest, address: string, life: SessionLife): HeldSession {
+    const digest = tokenDigest(`key ${key}`); // no token has a blank
+    return this.#find(door, digest) ?? this.#start(door, digest, guest, address, life);
+  }
+
+  #start(door: string, digest: string, guest: Guest, address: string, { idleMs, longestMs }: SessionLife): Session {
     const now = this.#clock.now();
     const own = this.#doors.get(door) ?? new Map<string, Session>();
     this.#doors.set(door, own);
     if (own.size >= MOST_OF_A_DOOR) this.#end(own, own.keys().next().value!);
-    own.set(digest, {
+    const session: Session = {
       id: digest.slice(0, ID_CHARACTERS),
       door,
       guest,
@@ -84,14 +98,14 @@ export class Sessions {
       idleMs,
       idleAt: now + idleMs,
       cuts: new Set(),
-    });
+    };
+    own.set(digest, session);
     this.#sweepLater();
-    return token;
+    return session;
   }
 
-  find(door: string, token: string): HeldSession | undefined {
+  #find(door: string, digest: string): Session | undefined {
     const own = this.#doors.get(door);
-    const digest = tokenDigest(token);
     const session = own?.get(digest);
     if (own === undefined || session === undefined) return undefined;
     const now = this.#clock.now();

@@ -16,6 +16,8 @@ export interface Visit {
   readonly origin: string;
   readonly isTls: boolean;
   readonly isUpgrade: boolean;
+  /** SHA-256 of the client certificate that the connection has shown to hold the key of, in hex. */
+  readonly certificate: string | undefined;
   /** Path and query. */
   readonly target: string;
   /** Ends whatever comes of the request. */

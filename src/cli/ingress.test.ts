@@ -1,0 +1,58 @@
+import { writeFileSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { expect, onTestFinished, test } from "vitest";
+import { listenersOf } from "./ingress.ts";
+import { parseServerArgs } from "./server-flags.ts";
+import { ingressOf } from "./server-ingress.ts";
+
+const server = (...args: readonly string[]) => ingressOf(parseServerArgs(args).values);
+
+test("ports for TLS, and one that sends on to them", () => {
+  expect(listenersOf("203.0.113.5", "443,8443", "80")).toEqual([
+    { address: "203.0.113.5", port: 443 },
+    { address: "203.0.113.5", port: 8443 },
+    { address: "203.0.113.5", port: 80, isPlain: true },
+  ]);
+  expect(listenersOf("", "443", "0")).toEqual([{ address: "", port: 443 }]);
+});
+
+test.each([
+  ["here", "443", "80"],
+  ["127.0.0.1", "443,", "80"],
+  ["127.0.0.1", "0", "80"],
+  ["127.0.0.1", "65536", "80"],
+  ["127.0.0.1", "443", "http"],
+])("refused: address %j, ports %j, plain %j", (address, ports, plain) => {
+  expect(() => listenersOf(address, ports, plain)).toThrow(/^Cannot take visitors /);
+});
+
+test("the server's own ingress", async () => {
+  expect(await server()).toEqual({});
+  expect(await server("--ingress-addresses", "203.0.113.5,2001:db8::5")).toEqual({
+    relayAddresses: ["203.0.113.5", "2001:db8::5"],
+  });
+  const folder = await mkdtemp(path.join(tmpdir(), "sp-"));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  for (const name of ["cert", "key"]) writeFileSync(path.join(folder, name), name);
+  const tls = ["--tls-cert", path.join(folder, "cert"), "--tls-key", path.join(folder, "key")];
+  expect(
+    await server("--address", "203.0.113.5", "--ingress-ports", "443,8443", "--ingress-http-port", "0", ...tls),
+  ).toEqual({
+    funnelPorts: [443, 8443],
+    relay: {
+      listeners: [443, 8443].map((port) => ({ address: "203.0.113.5", port })),
+      certificate: { cert: "cert", key: "key" },
+    },
+  });
+});
+
+test.each([
+  [["--ingress-addresses", "mesh.example.com"]],
+  [["--ingress-address", "203.0.113.5"]],
+  [["--ingress-ports", "443", "--tls-cert", "/nothing"]],
+  [["--tls-cert", "/nothing", "--tls-key", "/nothing"]],
+])("refused: %j", async (args) => {
+  await expect(server(...args)).rejects.toThrow(/^Cannot use /);
+});

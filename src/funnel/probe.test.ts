@@ -1,0 +1,87 @@
+import { once } from "node:events";
+import { type AddressInfo, createServer, type Server } from "node:net";
+import tls from "node:tls";
+import { expect, onTestFinished, test } from "vitest";
+import { certificateOf } from "../../test/suites/proxy-scene.ts";
+import { alertRecord } from "../wire/client-hello.ts";
+import { type Finding, type ProbeOptions, probe } from "./probe.ts";
+
+const NAME = "web.tail.test";
+
+async function portOf(server: Server): Promise<number> {
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  onTestFinished(() => void server.close());
+  return (server.address() as AddressInfo).port;
+}
+
+const alerting = (alert: number): Promise<number> =>
+  portOf(
+    createServer((socket) => socket.on("error", () => undefined).once("data", () => socket.end(alertRecord(alert)))),
+  );
+
+/** An ingress, a node and a backend in one: it answers any request with `answer`. */
+async function serving(answer: string): Promise<number> {
+  return portOf(
+    tls.createServer(await certificateOf(NAME), (socket) => {
+      socket.on("error", () => undefined).once("data", () => socket.end(answer));
+    }),
+  );
+}
+
+async function look(options: Partial<ProbeOptions> & { readonly port: number }): Promise<readonly Finding[]> {
+  const findings: Finding[] = [];
+  const { cert: ca } = await certificateOf(NAME);
+  const all: ProbeOptions = {
+    ...{ name: NAME, resolve: async () => ["127.0.0.1"], isHttp: true, signal: AbortSignal.timeout(20_000), ca },
+    ...options,
+  };
+  for await (const finding of probe(all)) findings.push(finding);
+  return findings;
+}
+
+const OK = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+test("FN-9 a way that is open from end to end", async () => {
+  const findings = await look({ port: await serving(OK) });
+  expect(findings.map(({ hop, isGood }) => [hop, isGood])).toEqual([
+    ...[
+      ["dns", true],
+      ["ingress", true],
+      ["name", true],
+      ["certificate", true],
+      ["backend", true],
+    ],
+  ]);
+  expect(findings.at(-1)?.found).toBe("status 200");
+});
+
+test("FN-9 each fault is named by the hop that has it, and nothing is asked behind it", async () => {
+  const closed = createServer();
+  const gone = await portOf(closed);
+  closed.close();
+  const patience = new AbortController();
+  const silent = await portOf(
+    createServer((socket) => socket.on("error", () => undefined).once("data", () => patience.abort())),
+  );
+  const faults: readonly (readonly [Partial<ProbeOptions> & { port: number }, Finding["hop"], RegExp])[] = [
+    [{ port: 1, resolve: async () => [] }, "dns", /has no address/],
+    [{ port: 1, resolve: () => Promise.reject(new Error("queryA ENOTFOUND")) }, "dns", /ENOTFOUND/],
+    [{ port: 1, resolve: async () => ["100.64.0.5"] }, "dns", /address of the mesh/],
+    [{ port: gone }, "ingress", /ECONNREFUSED/],
+    [{ port: await alerting(112) }, "name", /does not know the name/],
+    [{ port: await alerting(80) }, "name", /does not reach this node/],
+    [{ port: silent, signal: patience.signal }, "name", /no answer in time/],
+    [
+      { port: await serving(OK), ca: (await certificateOf("other.test")).cert },
+      "certificate",
+      /SELF_SIGNED|self-signed/,
+    ],
+    [{ port: await serving("HTTP/1.1 502 Bad Gateway\r\n\r\n") }, "backend", /status 502/],
+    [{ port: await serving("nonsense") }, "backend", /no HTTP answer/],
+  ];
+  for (const [options, hop, found] of faults) {
+    const last = (await look(options)).at(-1);
+    expect(last).toMatchObject({ hop, isGood: false, found: expect.stringMatching(found) });
+  }
+});

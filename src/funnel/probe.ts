@@ -1,0 +1,109 @@
+import { connect, type Socket } from "node:net";
+import tls from "node:tls";
+import { type Prefix, parseAddress, parsePrefix, prefixContains } from "../base/address.ts";
+import { messageOf } from "../base/fault.ts";
+
+/** What a visitor would meet on the way to a public name, in this order; nothing is asked behind the first that fails (FN-9). */
+export type Hop = "policy" | "dns" | "ingress" | "name" | "certificate" | "backend";
+
+export interface Finding {
+  readonly hop: Hop;
+  readonly isGood: boolean;
+  readonly found: string;
+}
+
+export interface ProbeOptions {
+  readonly name: string;
+  readonly port: number;
+  /** All addresses of the name, as public DNS has them. */
+  readonly resolve: (name: string) => Promise<readonly string[]>;
+  /** PEM of a CA that is trusted beside those of the system. */
+  readonly ca?: string;
+  /** Is it HTTP inside? Else nothing is asked of the backend. */
+  readonly isHttp: boolean;
+  readonly signal: AbortSignal;
+}
+
+const MESH: readonly Prefix[] = ["100.64.0.0/10", "fd7a:115c:a1e0::/48"].map((text) => parsePrefix(text)!);
+
+/** Goes the way of a visitor, through the public address. Gives each hop as soon as it is known. */
+export async function* probe(options: ProbeOptions): AsyncGenerator<Finding, void> {
+  const { name, port, resolve, signal } = options;
+  const addresses = await resolve(name).catch((error: unknown) => messageOf(error));
+  if (typeof addresses === "string") return yield bad("dns", addresses);
+  const [address] = addresses;
+  if (address === undefined) return yield bad("dns", `${name} has no address`);
+  const bytes = parseAddress(address);
+  if (bytes === undefined || MESH.some((prefix) => prefixContains(prefix, bytes))) {
+    return yield bad(
+      "dns",
+      `${address} is an address of the mesh: this machine's resolver does not say what the world's does`,
+    );
+  }
+  yield good("dns", addresses.join(", "));
+
+  const socket = connect({ host: address, port, signal });
+  const refused = await settled(socket, "connect");
+  if (refused !== undefined) return yield bad("ingress", `${address} port ${port}: ${reasonOf(refused, signal)}`);
+  yield good("ingress", `${address} port ${port}`);
+
+  const roots = options.ca === undefined ? {} : { ca: [...tls.rootCertificates, options.ca] };
+  const secure = tls.connect({
+    socket,
+    servername: name,
+    ALPNProtocols: ["http/1.1"],
+    rejectUnauthorized: false,
+    ...roots,
+  });
+  const giveUp = (): void => void secure.destroy();
+  signal.addEventListener("abort", giveUp, { once: true });
+  try {
+    const refusal = await settled(secure, "secureConnect");
+    if (refusal !== undefined) return yield bad("name", alertText(refusal) ?? reasonOf(refusal, signal));
+    yield good("name", name);
+    const { valid_to: end, issuer } = secure.getPeerCertificate();
+    if (!secure.authorized) return yield bad("certificate", String(secure.authorizationError));
+    yield good("certificate", `by ${issuer?.O ?? issuer?.CN ?? "nobody"}, until ${end}`);
+    if (options.isHttp) yield await askBackend(secure, name, signal);
+  } finally {
+    signal.removeEventListener("abort", giveUp);
+    secure.destroy();
+  }
+}
+
+async function askBackend(secure: tls.TLSSocket, name: string, signal: AbortSignal): Promise<Finding> {
+  secure.on("error", () => undefined);
+  secure.write(`HEAD / HTTP/1.1\r\nHost: ${name}\r\nUser-Agent: sallyport-probe\r\nConnection: close\r\n\r\n`);
+  let text = "";
+  for await (const chunk of secure as AsyncIterable<Buffer>) {
+    text += chunk.toString("latin1");
+    const status = /^HTTP\/1\.1 (\d{3})/.exec(text)?.[1];
+    if (status !== undefined) return { hop: "backend", isGood: Number(status) < 500, found: `status ${status}` };
+    if (text.length > 1000) break;
+  }
+  return bad("backend", signal.aborted ? "no answer in time" : "no HTTP answer");
+}
+
+const good = (hop: Hop, found: string): Finding => ({ hop, isGood: true, found });
+const bad = (hop: Hop, found: string): Finding => ({ hop, isGood: false, found });
+
+/** Undefined: the event came; else why not. */
+function settled(stream: Socket, event: "connect" | "secureConnect"): Promise<Error | undefined> {
+  return new Promise((resolve) => {
+    stream.once(event, () => resolve(undefined));
+    stream.once("error", resolve);
+    stream.once("close", () => resolve(new Error("the connection was closed")));
+  });
+}
+
+function alertText(error: Error): string | undefined {
+  const { code } = error as NodeJS.ErrnoException;
+  if (code === "ERR_SSL_TLSV1_UNRECOGNIZED_NAME") return "the ingress does not know the name, or not on this port";
+  return code === "ERR_SSL_TLSV1_ALERT_INTERNAL_ERROR"
+    ? "the ingress does not reach this node, or it has no certificate"
+    : undefined;
+}
+
+function reasonOf(error: Error, signal: AbortSignal): string {
+  return signal.aborted ? "no answer in time" : error.message;
+}

@@ -1,0 +1,72 @@
+import { createServer, type IncomingHttpHeaders } from "node:http";
+import type { AddressInfo } from "node:net";
+import { expect, vi } from "vitest";
+import { memoryStore } from "../../src/base/store.ts";
+import { mountRules, nodeServeConfig } from "../../src/config/node-serve-config.ts";
+import { parseServices } from "../../src/config/services.ts";
+import { MemoryCoordinationStore } from "../../src/coordination/store/memory-store.ts";
+import { DoorAdmin } from "../../src/gateway/door-admin.ts";
+import { openDoors } from "../../src/gateway/doors.ts";
+import { Gateway } from "../../src/gateway/gateway.ts";
+import { Server } from "../../src/server/server.ts";
+
+export const PUBLIC_NAME = "web.mesh.example";
+export const PUBLIC_ORIGIN: string = `https://${PUBLIC_NAME}`;
+export const PUBLIC_PASSWORD = "correct horse";
+
+/** A relay, a gateway whose file puts the door "friends" before what is public, and a backend that notes what it is told. */
+export interface DoorMesh extends AsyncDisposable {
+  readonly server: Server;
+  readonly gateway: Gateway;
+  readonly admin: DoorAdmin;
+  /** Of the relay, where strangers come in. */
+  readonly port: number;
+  /** Fields of the requests that reached the backend. */
+  readonly heard: IncomingHttpHeaders[];
+}
+
+export async function openDoorMesh(): Promise<DoorMesh> {
+  await using stack = new AsyncDisposableStack();
+  const server = await Server.open({
+    store: new MemoryCoordinationStore(),
+    state: memoryStore(),
+    baseDomain: "mesh.example",
+    policy: JSON.stringify({
+      acls: [{ action: "accept", src: ["*"], dst: ["*:*"] }],
+      tagOwners: { "tag:web": [] },
+      nodeAttrs: [{ target: ["tag:web"], attr: ["funnel"] }],
+    }),
+    relay: { listeners: [{ address: "127.0.0.1", port: 0, publicPort: 443 }] },
+  });
+  stack.defer(() => server.close());
+  const heard: IncomingHttpHeaders[] = [];
+  const backend = createServer((asked, answer) => {
+    heard.push(asked.headers);
+    answer.end("inside");
+  });
+  await new Promise<void>((resolve) => backend.listen(0, "127.0.0.1", resolve));
+  stack.defer(() => void backend.close());
+  const target = `http://127.0.0.1:${(backend.address() as AddressInfo).port}`;
+  const endpoints = { "tcp:443": { target, funnel: true, door: "friends" } };
+  const doors = { friends: { password: "env:PASSWORD", links: true, certificates: true } };
+  const services = parseServices(JSON.stringify({ version: "0.0.1", doors, node: { endpoints } }), "services");
+  const gateway = await Gateway.open({
+    controlUrl: server.url,
+    authKey: (await server.coordinator.createAuthKey({ tags: ["tag:web"] }, "test")).key,
+    hostname: "web",
+    store: memoryStore(),
+    localAddresses: () => ["127.0.0.1"],
+    allowsLoopbackVisitors: true,
+    doors: await openDoors(services.doors, { PASSWORD: PUBLIC_PASSWORD }),
+    rulesOf: (place) => mountRules(services, place),
+  });
+  stack.defer(() => gateway.close());
+  await gateway.node.ready();
+  gateway.declare(nodeServeConfig(services, gateway.name), (place) => mountRules(services, place));
+  const isPublic = (): void => expect(server.relay!.names.find(PUBLIC_NAME, 443)?.peerApi).toBeDefined();
+  await vi.waitFor(isPublic, { timeout: 60_000, interval: 20 });
+  const admin = new DoorAdmin(gateway.gatekeeper, (door) => gateway.placesBehind(door));
+  const opened = stack.move();
+  const close = (): Promise<void> => opened.disposeAsync();
+  return { server, gateway, admin, port: server.relay!.ports[0]!, heard, [Symbol.asyncDispose]: close };
+}

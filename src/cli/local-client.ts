@@ -1,6 +1,7 @@
 import { type IncomingMessage, request } from "node:http";
 import { StringDecoder } from "node:string_decoder";
 import { decodeServeConfig, encodeServeConfig } from "../config/serve-document.ts";
+import type { Observation } from "../funnel/observations.ts";
 import type { ClientCertificate, DoorsDocument, Invitation } from "../gateway/door-admin.ts";
 import type {
   IpnStatus,
@@ -116,6 +117,16 @@ export class LocalClient {
   async invite(door: string, name: string, seconds: number, isMany: boolean): Promise<Invitation> {
     const query = new URLSearchParams({ door, name, seconds: String(seconds), many: String(isMany) });
     return (await this.#json("POST", `doors/invite?${query}`)) as Invitation;
+  }
+
+  /** What was last seen of public names; undefined where the daemon keeps no such thing. */
+  async observations(): Promise<readonly Observation[] | undefined> {
+    const reply = await this.#send("GET", "funnel/observed");
+    return reply.status === 404 ? undefined : (this.#read(200, reply) as readonly Observation[]);
+  }
+
+  async observed({ target, findings }: Pick<Observation, "target" | "findings">): Promise<void> {
+    await this.#expect(200, "POST", "funnel/observed", JSON.stringify({ target, findings }));
   }
 
   async inspect(port: number): Promise<string> {

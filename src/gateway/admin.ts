@@ -5,6 +5,7 @@ import { systemRandom } from "../base/random.ts";
 import type { BudgetLine } from "../certs/budget.ts";
 import type { CertificateStatus } from "../certs/keeper.ts";
 import { serveConfigEtag } from "../config/serve-document.ts";
+import { Observations } from "../funnel/observations.ts";
 import type { PingKind } from "../mesh/node.ts";
 import { capabilitiesOf } from "../wire/capabilities.ts";
 import {
@@ -28,6 +29,7 @@ import { observedCertificate } from "./certificate-report.ts";
 import { bugReport, netcheckDocument, profileDocument } from "./diagnosis.ts";
 import { queryDns } from "./dns-query.ts";
 import { DoorAdmin } from "./door-admin.ts";
+import { effectiveConfig } from "./effective-config.ts";
 import type { Gateway } from "./gateway.ts";
 import type { Inspection } from "./inspection.ts";
 import type { LocalApiBackend } from "./localapi/index.ts";
@@ -43,6 +45,7 @@ const PING_KINDS: readonly PingKind[] = ["disco", "TSMP", "ICMP", "peerapi"];
 export class GatewayAdmin implements LocalApiBackend {
   readonly doors: DoorAdmin;
   readonly inspection: Inspection;
+  readonly observations: Observations;
   readonly #gateway: Gateway;
   readonly #watchers: Set<(notify: Notify) => void> = new Set();
   /** Of the newest `start`, until it is used. */
@@ -52,6 +55,10 @@ export class GatewayAdmin implements LocalApiBackend {
     this.#gateway = gateway;
     this.inspection = gateway.inspection;
     this.doors = new DoorAdmin(gateway.gatekeeper, (door) => gateway.placesBehind(door));
+    this.observations = new Observations(
+      (target) => effectiveConfig(gateway.storedServeConfig).AllowFunnel?.[target] === true,
+      () => gateway.node.wall(),
+    );
     gateway.node.onState((state) => {
       this.#notify({ State: STATE_NUMBERS[backendState(gateway.node)] });
       if (state.kind === "needs-login" && state.url !== undefined) this.#notify({ BrowseToURL: state.url });
@@ -240,7 +247,8 @@ export class GatewayAdmin implements LocalApiBackend {
   }
 
   health(): { readonly isHealthy: boolean; readonly problems: readonly string[] } {
-    return gatewayHealth(this.#gateway.node);
+    const { isHealthy, problems } = gatewayHealth(this.#gateway.node);
+    return { isHealthy, problems: [...problems, ...this.#gateway.certificates.problems] };
   }
 
   async jwks(): Promise<unknown> {

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { Fault } from "../base/fault.ts";
 import type { QueryDns } from "../mesh/dns/magic-dns.ts";
-import { encodeName } from "../mesh/dns/message.ts";
+import { encodeName } from "../wire/dns.ts";
 
 /** Types that upstream's command knows by name (`ipn/localapi/localapi.go:dnsMessageTypeForString`). */
 const TYPES: Readonly<Record<string, number>> = {

@@ -1,5 +1,3 @@
-import { generateKeyPairSync } from "node:crypto";
-import { Duplex } from "node:stream";
 import { toHex } from "../base/bytes.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { asDuplex } from "../base/duplex.ts";
@@ -7,18 +5,16 @@ import { Fault } from "../base/fault.ts";
 import { type Log, silentLog } from "../base/log.ts";
 import { systemRandom } from "../base/random.ts";
 import type { Store } from "../base/store.ts";
-import type { CertificatesConfig } from "../config/certificates.ts";
 import type { Place } from "../config/node-serve-config.ts";
 import { serveConfigEtag } from "../config/serve-document.ts";
 import { serveWarnings } from "../config/serve-warnings.ts";
 import type { MountRules } from "../config/services.ts";
 import { Assertions } from "../identity/assertions.ts";
 import { MapCallers } from "../identity/map-callers.ts";
-import { MeshNode, type MeshNodeOptions } from "../mesh/node.ts";
-import type { Door, DoorEvent } from "../proxy/doors/door.ts";
+import { MeshNode } from "../mesh/node.ts";
+import type { DoorEvent } from "../proxy/doors/door.ts";
 import { Gatekeeper } from "../proxy/doors/gatekeeper.ts";
 import { Recorder } from "../proxy/inspector/recorder.ts";
-import type { ProxyOptions } from "../proxy/options.ts";
 import { ReverseProxy } from "../proxy/proxy.ts";
 import { capabilitiesOf } from "../wire/capabilities.ts";
 import type { Prefs, StoredServeConfig } from "../wire/ipn.ts";
@@ -27,44 +23,23 @@ import { certDomainsOf, servedNames } from "./certificate-plan.ts";
 import { Certificates } from "./certificates.ts";
 import { DnsForwarder } from "./dns-forwarder.ts";
 import { effectiveConfig } from "./effective-config.ts";
+import type { GatewayOptions, RulesOf } from "./gateway-options.ts";
 import { hostedServices, serviceAt, waitingServices } from "./hosted-services.ts";
 import { IngressDoor } from "./ingress-door.ts";
 import { Inspection } from "./inspection.ts";
+import { SERVE_CONFIG, storedAssertionKey, storedConfig } from "./kept-state.ts";
 import { GatewayMetrics } from "./metrics.ts";
 import { PeerApi } from "./peer-api.ts";
 import { Preferences } from "./preferences.ts";
-import { ProtectedPaths } from "./protected-paths.ts";
+import { guardedDial, ProtectedPaths } from "./protected-paths.ts";
 
-const SERVE_CONFIG = "serve.json";
+export type { GatewayOptions, RulesOf } from "./gateway-options.ts";
+
 const LONGEST_NOTE = 1000;
 /** The capability by which names below ours lead to us (upstream `tailcfg.NodeAttrDNSSubdomainResolve`). */
 const SUBDOMAINS = "dns-subdomain-resolve";
-const ASSERTION_KEY = "assertion-key.pem";
 /** Revoked means cut, within five seconds. */
 const REVIEW_EVERY_MS = 2000;
-
-export interface GatewayOptions extends Omit<MeshNodeOptions, "store"> {
-  readonly store: Store;
-  /** Opens a connection to a backend. @default TCP or a unix socket */
-  readonly dialBackend?: ProxyOptions["dialBackend"];
-  /** How to come to certificates; absent = from the coordination server's ways where it offers them, else a local CA. */
-  readonly certificates?: CertificatesConfig;
-  /** Where they are kept; absent = not beyond the process. */
-  readonly certificateFolder?: string;
-  /** Files, folders and sockets that must never be served: the state folder, the admin socket, files with keys. */
-  readonly protectedPaths?: readonly string[];
-  /** What stands before mounts whose rules name it. */
-  readonly doors?: readonly Door[];
-  /** In force from the first request on, until the first declaration. */
-  readonly rulesOf?: RulesOf;
-  /** Tags and node keys of relays that may deliver Funnel visitors, where the server cannot say so (Headscale). */
-  readonly trustedIngresses?: readonly string[];
-  /** Visitors may come from this machine itself. For demos and tests. @default false */
-  readonly allowsLoopbackVisitors?: boolean;
-}
-
-/** The rules of one mount of the node's own. */
-export type RulesOf = (place: Place) => MountRules | undefined;
 
 /** What a gateway kept from before. */
 interface Kept {
@@ -356,37 +331,4 @@ async function openNode(options: GatewayOptions): Promise<MeshNode> {
   const forwarder = new DnsForwarder(undefined, async (target) => asDuplex(await node.dial(target)));
   const node: MeshNode = await MeshNode.open({ forwardDns: (...asked) => forwarder.forward(...asked), ...options });
   return node;
-}
-
-type Dial = NonNullable<ProxyOptions["dialBackend"]>;
-
-/** Asked at every dial: what a socket's name leads to may have changed since it was configured. */
-function guardedDial(dial: Dial | undefined, guarded: ProtectedPaths): Dial {
-  return (place) => {
-    if (!("path" in place) || guarded.mayDial(place.path)) return dial?.(place);
-    const refusal = new Fault("GATEWAY_TARGET_REFUSED", "Cannot forward to this gateway's own admin socket");
-    return new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() }).destroy(refusal);
-  };
-}
-
-async function storedConfig(store: Store): Promise<StoredServeConfig> {
-  const saved = await store.get(SERVE_CONFIG);
-  if (saved === undefined) return null;
-  try {
-    return JSON.parse(Buffer.from(saved).toString("utf8")) as StoredServeConfig;
-  } catch (error) {
-    throw new Fault("STATE_DAMAGED", "Cannot read the stored serve configuration: it is not JSON", {
-      cause: error,
-      hint: `Remove the file ${SERVE_CONFIG} from the state folder and declare the services again.`,
-    });
-  }
-}
-
-/** It outlives the process: backends keep the public half. */
-async function storedAssertionKey(store: Store): Promise<string> {
-  const saved = await store.get(ASSERTION_KEY);
-  if (saved !== undefined) return Buffer.from(saved).toString("utf8");
-  const pem = generateKeyPairSync("ed25519").privateKey.export({ type: "pkcs8", format: "pem" }).toString();
-  await store.set(ASSERTION_KEY, Buffer.from(pem));
-  return pem;
 }

@@ -1,5 +1,8 @@
 import { realpathSync, statSync } from "node:fs";
 import path from "node:path";
+import { Duplex } from "node:stream";
+import { Fault } from "../base/fault.ts";
+import type { ProxyOptions } from "../proxy/options.ts";
 import type { HttpHandler, ServeConfig, ServiceConfig } from "../wire/serve-config.ts";
 
 /** Kernel file systems: what they show is this machine's and this process's own. */
@@ -84,4 +87,15 @@ function* ofHandler({ Path, Proxy: target = "" }: HttpHandler): Generator<LocalT
 
 function* socketOf(target: string): Generator<LocalTarget> {
   if (target.startsWith("unix:")) yield { socket: target.slice("unix:".length) };
+}
+
+type Dial = NonNullable<ProxyOptions["dialBackend"]>;
+
+/** Asked at every dial: what a socket's name leads to may have changed since it was configured. */
+export function guardedDial(dial: Dial | undefined, guarded: ProtectedPaths): Dial {
+  return (place) => {
+    if (!("path" in place) || guarded.mayDial(place.path)) return dial?.(place);
+    const refusal = new Fault("GATEWAY_TARGET_REFUSED", "Cannot forward to this gateway's own admin socket");
+    return new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() }).destroy(refusal);
+  };
 }

@@ -316,6 +316,19 @@ describe("TL-7: acme-tls/1", () => {
     expect(asked).toEqual([]);
   });
 
+  test("who keeps the connection after the proof is cut off", async () => {
+    const clock = new FakeClock();
+    const context = await contextOf(CHALLENGED);
+    const { connect } = await stage({ clock, challengeContext: () => context });
+    const raw = connect(443);
+    const secure = client(raw, { servername: CHALLENGED, ALPNProtocols: ["acme-tls/1"] });
+    expect(await outcome(secure)).toBe(CHALLENGED);
+    const closed = new Promise((resolve) => raw.once("close", resolve));
+    const cut = setInterval(() => clock.advance(1001), 5);
+    await closed;
+    clearInterval(cut);
+  });
+
   test("without: refused, for names that are served as for others", async () => {
     const { connect, asked } = await stage();
     for (const servername of [GATE, "stranger.tail.test", ""]) {

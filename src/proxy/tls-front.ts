@@ -140,7 +140,10 @@ class Handshake {
       if (context === undefined)
         return void this.#refuse({ alert: ALERT.noApplicationProtocol, found: "no challenge" });
       // Whoever asks for it gets the proof and nothing else (TL-7).
-      return void this.#secure(context, asked!, [CHALLENGE_PROTOCOL], (secure) => void secure.end());
+      return void this.#secure(context, asked!, [CHALLENGE_PROTOCOL], (secure) => {
+        this.#limit(LINGER_MS);
+        secure.resume().end();
+      });
     }
     if (name === undefined)
       return void this.#refuse({ alert: ALERT.unrecognizedName, found: "a name not served here" });
@@ -181,6 +184,8 @@ class Handshake {
       rejectUnauthorized: false,
       ...(protocols.length > 0 ? { ALPNProtocols: [...protocols] } : {}),
     });
+    // node:http calls it after the last answer of a connection, and it resets what the caller has not read yet.
+    secure.destroySoon = () => void secure.end();
     secure.once("secure", () => {
       this.#over();
       // A second hello, after a retry, says what the first one said (RFC 8446 section 4.1.2). TLS 1.2 has no retry, and

@@ -13,6 +13,7 @@ export const RECORD = {
   AAAA: 28,
   OPT: 41,
   TSIG: 250,
+  AXFR: 252,
   ANY: 255,
   CAA: 257,
 } as const;

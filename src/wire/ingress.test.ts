@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
+import { seededRandom } from "../base/random.ts";
 import { funnelPortsKey, isFunnelPort, PUBLIC_NAMES, publicNameClaims } from "./funnel.ts";
-import { IngressAnswerReader } from "./ingress.ts";
+import { IngressAnswerReader, readPeerApiHead } from "./ingress.ts";
 
 const answerTo = (text: string, segment: number) => {
   const reader = new IngressAnswerReader();
@@ -63,4 +64,56 @@ test("claims of names lose what is not of their form", () => {
   expect(publicNameClaims({ [PUBLIC_NAMES]: values })).toEqual([{ name: "box.tail.test", ports: [443, 8443] }]);
   expect(publicNameClaims(undefined)).toEqual([]);
   expect(publicNameClaims({ [PUBLIC_NAMES]: null })).toEqual([]);
+});
+
+const HEAD = [
+  "POST /v0/ingress HTTP/1.1",
+  "Host: 100.64.0.5:39291",
+  "Tailscale-Ingress-Src: 203.0.113.9:51514",
+  "Tailscale-Ingress-Target: box.tail.test:443",
+].join("\r\n");
+
+test("a head is read to the letter, doubled fields are both there", () => {
+  expect(readPeerApiHead(`${HEAD}\r\nhost:\tpeer `)).toEqual({
+    method: "POST",
+    path: "/v0/ingress",
+    fields: new Map([
+      ["host", ["100.64.0.5:39291", "peer"]],
+      ["tailscale-ingress-src", ["203.0.113.9:51514"]],
+      ["tailscale-ingress-target", ["box.tail.test:443"]],
+    ]),
+  });
+  for (const bad of [
+    "",
+    "POST /x",
+    HEAD.replace("1.1", "1.0"),
+    `${HEAD}\r\n x: y`,
+    `${HEAD}\r\nx y: z`,
+    `${HEAD}\r\nx: \u0000`,
+  ]) {
+    expect(readPeerApiHead(bad)).toBeUndefined();
+  }
+  expect(readPeerApiHead(`${HEAD}${"\r\na: b".repeat(200)}`)).toBeUndefined();
+});
+
+test("20,000 mutated heads and answers: something or nothing, never a throw, and no field with a line's end in it", () => {
+  const random = seededRandom(11);
+  const answer = "HTTP/1.1 101 Switching Protocols\r\nA: b\r\n\r\nrest";
+  let read = 0;
+  for (let round = 0; round < 20_000; round++) {
+    const [count = 0, ...noise] = random(1 + 3 * 6);
+    const mutated = [HEAD, answer].map((text) => {
+      const bytes = Buffer.from(text, "latin1");
+      for (let i = 0; i <= count % 6; i++)
+        bytes[(noise[3 * i]! * 256 + noise[3 * i + 1]!) % bytes.length] = noise[3 * i + 2]!;
+      return bytes;
+    });
+    const head = readPeerApiHead(mutated[0]!.toString("latin1"));
+    if (head !== undefined) {
+      read++;
+      for (const values of head.fields.values()) for (const value of values) expect(value).not.toMatch(/[\r\n\0]/);
+    }
+    new IngressAnswerReader().push(mutated[1]!);
+  }
+  expect(read).toBeGreaterThan(100);
 });

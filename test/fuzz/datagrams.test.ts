@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { formatAddress, parseAddress } from "../../src/base/address.ts";
 import { MagicDns } from "../../src/mesh/dns/magic-dns.ts";
-import { decodeQuestion, encodeAnswer, encodeName } from "../../src/mesh/dns/message.ts";
+import { decodeQuestion, encodeAnswer } from "../../src/mesh/dns/message.ts";
 import { via6Address } from "../../src/mesh/dns/names.ts";
 import { Header } from "../../src/mesh/filter/header.ts";
 import { innerLength } from "../../src/mesh/wireguard/inner-packet.ts";
@@ -15,6 +15,7 @@ import {
   looksLikeDisco,
   looksLikeGeneve,
 } from "../../src/wire/disco.ts";
+import { encodeName } from "../../src/wire/dns.ts";
 import { ICMP } from "../../src/wire/icmp.ts";
 import { createIpView, PROTOCOL, readIp, writeIpHeader } from "../../src/wire/ip.ts";
 import { decodeStunAnswer, decodeStunRequest, encodeStunAnswer, encodeStunRequest } from "../../src/wire/stun.ts";

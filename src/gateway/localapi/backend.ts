@@ -1,3 +1,4 @@
+import type { Observations } from "../../funnel/observations.ts";
 import type {
   IpnStatus,
   MaskedPrefs,
@@ -79,6 +80,8 @@ export interface LocalApiBackend {
   bugReport?(): unknown;
   /** Doors before what is served. */
   readonly doors?: Pick<DoorAdmin, "document" | "invite" | "certify" | "revoke">;
+  /** What was seen of public names, from outside. */
+  readonly observations?: Pick<Observations, "list" | "record">;
   /** Looking at requests. */
   readonly inspection?: Pick<Inspection, "invite" | "close">;
   /** PEM of the local CA's certificate. */

@@ -17,6 +17,7 @@ import {
 import type { LocalApiBackend } from "./backend.ts";
 import { certificate, createCertificateRoutes } from "./certificate-routes.ts";
 import { createDoorRoutes } from "./door-routes.ts";
+import { createFunnelRoutes } from "./funnel-routes.ts";
 import { createInspectionRoutes } from "./inspection-routes.ts";
 import { type PeerCredentials, peerCredentialsReader } from "./peer-credentials.ts";
 import { type Answer, type Call, createOwnRoutes, createRoutes, type Route, refuse } from "./routes.ts";
@@ -60,6 +61,7 @@ export async function openLocalApi(options: LocalApiOptions): Promise<{ close():
     ...createAccountRoutes(options.backend),
     ...createCertificateRoutes(options.backend),
     ...createDoorRoutes(options.backend),
+    ...createFunnelRoutes(options.backend),
     ...createInspectionRoutes(options.backend),
   ]);
   const ownRoutes = createOwnRoutes(options.backend);

@@ -1,6 +1,7 @@
 import { parseAddress } from "../../base/address.ts";
+import { CODE, encodeName, RECORD } from "../../wire/dns.ts";
 import type { NetworkMap } from "../../wire/network-map.ts";
-import { type Answer, CODE, decodeQuestion, encodeAnswer, encodeName, type Question, RECORD } from "./message.ts";
+import { type Answer, decodeQuestion, encodeAnswer, type Question } from "./message.ts";
 import { NameTable, plainName, type Record4And6, reverseAddress, via6Address } from "./names.ts";
 
 const TTL_S = 5;

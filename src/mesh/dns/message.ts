@@ -1,10 +1,8 @@
+import { CLASS, encodeName, RECORD } from "../../wire/dns.ts";
+
 /** DNS messages, as far as a resolver of names and addresses needs them (RFC 1035 §4). */
 
-export const RECORD = { A: 1, NS: 2, SOA: 6, PTR: 12, HINFO: 13, AAAA: 28, AXFR: 252, ANY: 255 } as const;
-export const CODE = { OK: 0, FORMAT: 1, SERVER_FAILURE: 2, NAME: 3, NOT_IMPLEMENTED: 4, REFUSED: 5 } as const;
-
 const HEADER = 12;
-const CLASS_IN = 1;
 const NAME_POINTER = 0xc00c; // to the question's name, which always stands right behind the header
 const LONGEST_NAME = 255;
 const ZONE_TTL_S = 10;
@@ -92,7 +90,7 @@ export function encodeAnswer(
   for (const { type, ttl, data } of answers) {
     view.setUint16(at, NAME_POINTER);
     view.setUint16(at + 2, type);
-    view.setUint16(at + 4, CLASS_IN);
+    view.setUint16(at + 4, CLASS.IN);
     view.setUint32(at + 6, ttl);
     view.setUint16(at + 10, data.length);
     message.set(data, at + 12);
@@ -110,7 +108,7 @@ function soaRecord(zone: string, serial: number): Uint8Array {
   record.set(name, 0);
   let at = name.length;
   view.setUint16(at, RECORD.SOA);
-  view.setUint16(at + 2, CLASS_IN);
+  view.setUint16(at + 2, CLASS.IN);
   view.setUint32(at + 4, ZONE_TTL_S);
   view.setUint16(at + 8, 2 * name.length + 20);
   record.set(name, at + 10);
@@ -119,16 +117,4 @@ function soaRecord(zone: string, serial: number): Uint8Array {
   view.setUint32(at, serial >>> 0);
   for (let i = 1; i <= 4; i++) view.setUint32(at + 4 * i, ZONE_TTL_S);
   return record;
-}
-
-/** `undefined` when `name` does not fit DNS. */
-export function encodeName(name: string): Uint8Array | undefined {
-  const bytes: number[] = [];
-  for (const part of name === "" ? [] : name.split(".")) {
-    const text = Buffer.from(part, "latin1");
-    if (text.length === 0 || text.length > 63) return undefined;
-    bytes.push(text.length, ...text);
-  }
-  bytes.push(0);
-  return bytes.length > LONGEST_NAME ? undefined : Uint8Array.from(bytes);
 }

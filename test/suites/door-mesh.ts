@@ -25,7 +25,11 @@ export interface DoorMesh extends AsyncDisposable {
   readonly heard: IncomingHttpHeaders[];
 }
 
-export async function openDoorMesh(): Promise<DoorMesh> {
+/** `passes`: more ways through the door, as the file says them; secrets stand in `secrets`. */
+export async function openDoorMesh(
+  passes: Readonly<Record<string, unknown>> = {},
+  secrets: Readonly<Record<string, string>> = {},
+): Promise<DoorMesh> {
   await using stack = new AsyncDisposableStack();
   const server = await Server.open({
     store: new MemoryCoordinationStore(),
@@ -48,7 +52,7 @@ export async function openDoorMesh(): Promise<DoorMesh> {
   stack.defer(() => void backend.close());
   const target = `http://127.0.0.1:${(backend.address() as AddressInfo).port}`;
   const endpoints = { "tcp:443": { target, funnel: true, door: "friends" } };
-  const doors = { friends: { password: "env:PASSWORD", links: true, certificates: true } };
+  const doors = { friends: { password: "env:PASSWORD", links: true, certificates: true, ...passes } };
   const services = parseServices(JSON.stringify({ version: "0.0.1", doors, node: { endpoints } }), "services");
   const gateway = await Gateway.open({
     controlUrl: server.url,
@@ -57,7 +61,7 @@ export async function openDoorMesh(): Promise<DoorMesh> {
     store: memoryStore(),
     localAddresses: () => ["127.0.0.1"],
     allowsLoopbackVisitors: true,
-    doors: await openDoors(services.doors, { PASSWORD: PUBLIC_PASSWORD }),
+    doors: await openDoors(services.doors, { PASSWORD: PUBLIC_PASSWORD, ...secrets }),
     rulesOf: (place) => mountRules(services, place),
   });
   stack.defer(() => gateway.close());

@@ -1,8 +1,6 @@
-import { createServer, type Server as HttpServer } from "node:http";
-import type { AddressInfo } from "node:net";
-import Provider from "oidc-provider";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { ask, cookieOf, type DoorScene, doorScene, ORIGIN } from "../../../test/suites/door-scene.ts";
+import { GUEST_CLIENT, type GuestProvider, openGuestProvider } from "../../../test/suites/guest-provider.ts";
 import { closeScenes } from "../../../test/suites/proxy-scene.ts";
 import { fieldLines } from "../../../test/suites/recording-backend.ts";
 import { OidcClient } from "../../identity/oidc-client.ts";
@@ -20,49 +18,22 @@ const ACCOUNTS: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   stranger: { email: "eve@else.where", email_verified: true, groups: "family" },
 };
 
-let idp: HttpServer;
+let provider: GuestProvider;
 let issuer: string;
-let account = "carol";
 
 beforeAll(async () => {
-  idp = createServer();
-  await new Promise<void>((resolve) => idp.listen(0, "127.0.0.1", () => resolve()));
-  issuer = `http://127.0.0.1:${(idp.address() as AddressInfo).port}`;
-  const redirect = `${ORIGIN}/.sallyport/callback`;
-  const provider = new Provider(issuer, {
-    clients: [{ client_id: "gate", client_secret: "secret-of-the-client", redirect_uris: [redirect] }],
-    claims: { openid: ["sub"], email: ["email", "email_verified"], profile: ["name", "groups"] },
-    pkce: { required: () => true },
-    cookies: { keys: ["test"] },
-    features: { devInteractions: { enabled: false } },
-    interactions: { url: (_, { uid }) => `/interaction/${uid}` },
-    findAccount: (_, id) => ({ accountId: id, claims: async () => ({ sub: id, ...ACCOUNTS[id] }) }),
-    async loadExistingGrant(ctx) {
-      const { client, session } = ctx.oidc;
-      const grant = new ctx.oidc.provider.Grant({ clientId: client!.clientId, accountId: session!.accountId! });
-      grant.addOIDCScope("openid email profile");
-      await grant.save();
-      return grant;
-    },
-  });
-  const answer = provider.callback();
-  idp.on("request", (request, response) => {
-    if (!request.url!.startsWith("/interaction/")) void answer(request, response);
-    else void provider.interactionFinished(request, response, { login: { accountId: account } });
-  });
+  provider = await openGuestProvider(`${ORIGIN}/.sallyport/callback`, ACCOUNTS);
+  issuer = provider.issuer;
 });
-afterAll(() => {
-  idp.closeAllConnections();
-  idp.close();
-});
+afterAll(() => provider[Symbol.asyncDispose]());
 
 const FAMILY: OidcGuests = { addresses: [], domains: ["example.com"], groups: ["staff"], groupsClaim: "groups" };
 
 function scene(who: OidcGuests = FAMILY): Promise<DoorScene> {
   const client = new OidcClient({
     issuer,
-    clientId: "gate",
-    clientSecret: "secret-of-the-client",
+    clientId: GUEST_CLIENT.id,
+    clientSecret: GUEST_CLIENT.secret,
     wantedClaim: "groups",
   });
   return doorScene({ door: { oidc: { client, label: "id.test", who } }, rules: { guestsAsUsers: issuer } });
@@ -100,7 +71,7 @@ async function signedIn({ url }: Begun): Promise<string> {
 }
 
 test("ID-12 a guest signs in at a provider, comes back to where it was, and is the provider's subject", async () => {
-  account = "carol";
+  provider.account = "carol";
   const at = await scene();
   const begun = await begin(at, "/photos?of=me");
   const back = await ask(at, await signedIn(begun), { headers: { cookie: begun.cookie } });
@@ -120,7 +91,7 @@ describe("CS-5 nobody is taken for another", () => {
     ["lookalike", 403],
     ["stranger", 403],
   ])("%s: %i", async (who, status) => {
-    account = who;
+    provider.account = who;
     const at = await scene();
     const begun = await begin(at, "/");
     const back = await ask(at, await signedIn(begun), { headers: { cookie: begun.cookie } });
@@ -128,7 +99,7 @@ describe("CS-5 nobody is taken for another", () => {
   });
 
   test("another browser's answer, a used one, another state and an answer out of nothing are refused", async () => {
-    account = "carol";
+    provider.account = "carol";
     const at = await scene();
     const [mine, yours] = [await begin(at, "/"), await begin(at, "/")];
     const [answer, foreign] = [await signedIn(mine), await signedIn(yours)];
@@ -172,7 +143,7 @@ test("PR-7 a provider that cannot be asked closes its own way in, and no other",
 });
 
 test("FN-15 a visitor has eight attempts at a time: another one ends its oldest, and nobody else's", async () => {
-  account = "carol";
+  provider.account = "carol";
   const at = await scene();
   const first = await begin(at, "/");
   at.caller = { kind: "anonymous", address: "203.0.113.9" };

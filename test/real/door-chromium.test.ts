@@ -1,0 +1,92 @@
+import { type Browser, chromium } from "playwright-core";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { findPeer } from "../peers.ts";
+import { type DoorMesh, PUBLIC_NAME as NAME, openDoorMesh } from "../suites/door-mesh.ts";
+import { GUEST_CLIENT, type GuestProvider, openGuestProvider } from "../suites/guest-provider.ts";
+
+const binary = findPeer("chromium");
+let provider: GuestProvider;
+let mesh: DoorMesh;
+let browser: Browser;
+
+beforeAll(async () => {
+  if (binary === undefined) return;
+  provider = await openGuestProvider(`https://${NAME}/.sallyport/callback`, {
+    carol: { email: "carol@example.com", email_verified: true, name: "Carol" },
+    eve: { email: "eve@else.where", email_verified: true },
+  });
+  const { issuer } = provider;
+  const oidc = {
+    issuer,
+    clientId: GUEST_CLIENT.id,
+    clientSecret: "env:OIDC",
+    domains: ["example.com"],
+    label: "our provider",
+  };
+  mesh = await openDoorMesh({ oidc }, { OIDC: GUEST_CLIENT.secret });
+  browser = await chromium.launch({
+    executablePath: binary,
+    args: ["--no-sandbox", `--host-resolver-rules=MAP ${NAME}:443 127.0.0.1:${mesh.port}`],
+  });
+}, 120_000);
+
+afterAll(async () => {
+  await browser?.close();
+  await mesh?.[Symbol.asyncDispose]();
+  await provider?.[Symbol.asyncDispose]();
+});
+
+const visitor = () => browser.newContext({ ignoreHTTPSErrors: true, javaScriptEnabled: false });
+
+test.skipIf(binary === undefined)(
+  "Chromium passes the password's form, comes back to where it was, and leaves",
+  async () => {
+    const page = await (await visitor()).newPage();
+    await expect
+      .poll(async () => (await page.goto(`https://${NAME}/page?q=1`))?.status(), { timeout: 60_000 })
+      .toBe(401);
+    await page.getByLabel("Password").fill("wrong password");
+    await page.getByRole("button", { name: "Enter" }).click();
+    await expect.poll(() => page.getByRole("alert").textContent()).toContain("not the password");
+    await page.getByLabel("Password").fill("correct horse");
+    await page.getByRole("button", { name: "Enter" }).click();
+    await expect.poll(() => page.textContent("body")).toContain("inside");
+    expect(page.url()).toBe(`https://${NAME}/page?q=1`);
+    const [cookie] = await page.context().cookies();
+    expect(cookie).toMatchObject({ name: "__Host-sallyport-friends", httpOnly: true, secure: true, sameSite: "Lax" });
+    await page.goto(`https://${NAME}/.sallyport/door/friends/leave`);
+    await page.getByRole("button", { name: "Leave" }).click();
+    expect((await page.goto(`https://${NAME}/`))?.status()).toBe(401);
+  },
+);
+
+test.skipIf(binary === undefined)("Chromium uses a guest's link by its button", async () => {
+  const { url } = await mesh.admin.invite({ door: "friends", name: "Carol", lifeMs: 600_000, isOnce: true });
+  const page = await (await visitor()).newPage();
+  for (let i = 0; i < 2; i++) expect((await page.goto(url))?.status()).toBe(200);
+  await page.getByRole("button", { name: "Enter" }).click();
+  await expect.poll(() => page.textContent("body")).toContain("inside");
+  expect(mesh.heard.at(-1)!["sallyport-guest"]).toContain('"sub":"link:Carol"');
+  expect((await page.goto(url))?.status()).toBe(404);
+});
+
+test.skipIf(binary === undefined)(
+  "Chromium signs in at a provider; whom the door does not know stays outside",
+  async () => {
+    provider.account = "eve";
+    const outside = await (await visitor()).newPage();
+    await outside.goto(`https://${NAME}/page?q=2`);
+    await outside.getByRole("link", { name: "our provider" }).click();
+    await expect.poll(() => outside.textContent("body")).toContain("not among those who may enter here");
+    expect((await outside.goto(`https://${NAME}/page?q=2`))?.status()).toBe(401);
+    provider.account = "carol";
+    const page = await (await visitor()).newPage();
+    await page.goto(`https://${NAME}/page?q=2`);
+    await page.getByRole("link", { name: "our provider" }).click();
+    await expect.poll(() => page.textContent("body")).toContain("inside");
+    expect(page.url()).toBe(`https://${NAME}/page?q=2`);
+    const { iss, sub } = JSON.parse(String(mesh.heard.at(-1)!["sallyport-guest"]));
+    expect([iss, sub]).toEqual([provider.issuer, "carol"]);
+    expect(Object.keys(mesh.heard.at(-1)!).filter((name) => name.startsWith("tailscale-user"))).toEqual([]);
+  },
+);

@@ -1,14 +1,23 @@
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type IncomingMessage } from "node:http";
 import net, { type AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { Readable } from "node:stream";
 import tls from "node:tls";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { asDuplex } from "../src/base/duplex.ts";
 import { silentLog } from "../src/base/log.ts";
 import { memoryStore } from "../src/base/store.ts";
+import { main } from "../src/cli/main.ts";
 import { MemoryCoordinationStore } from "../src/coordination/store/memory-store.ts";
+import { type Finding, probe } from "../src/funnel/probe.ts";
+import { GatewayAdmin } from "../src/gateway/admin.ts";
+import { openDoors } from "../src/gateway/doors.ts";
 import { Gateway } from "../src/gateway/gateway.ts";
+import { openLocalApi } from "../src/gateway/localapi/index.ts";
 import { Relay } from "../src/server/relay.ts";
 import { Server } from "../src/server/server.ts";
 import type { ServeConfig } from "../src/wire/serve-config.ts";
@@ -148,6 +157,109 @@ async function secureVisit(): Promise<tls.TLSSocket> {
   await once(socket, "secureConnect");
   return socket;
 }
+
+/** Our own command, at the gateway's own socket. */
+async function typed(
+  words: readonly string[],
+  answer?: string,
+): Promise<{ code: number; said: string; asked: string }> {
+  const folder = mkdtempSync(path.join(tmpdir(), "sallyport-funnel-"));
+  const socketPath = path.join(folder, "gate.sock");
+  const api = await openLocalApi({ socketPath, backend: new GatewayAdmin(gateway), log: silentLog });
+  let said = "";
+  let asked = "";
+  const code = await main(["--socket", socketPath, "funnel", ...words], {
+    stdout: (text) => {
+      asked += text;
+    },
+    stderr: (text) => {
+      said += text;
+    },
+    stdin: Readable.from(answer === undefined ? [] : [`${answer}\n`]),
+    isTerminal: answer !== undefined,
+    env: {},
+    signal: new AbortController().signal,
+  });
+  await api.close();
+  rmSync(folder, { recursive: true });
+  return { code, said, asked };
+}
+
+/** The way of a visitor to the relay's first port, hop by hop, once it is open as far as the gateway. */
+async function seen(name: string): Promise<readonly string[]> {
+  const way = { name, port: relay.ports[0]!, isHttp: true, ca: await gateway.certificates.authority() };
+  const findings: Finding[] = [];
+  await expect
+    .poll(async () => {
+      findings.length = 0;
+      const signal = AbortSignal.timeout(30_000);
+      for await (const one of probe({ ...way, resolve: async () => ["127.0.0.1"], signal })) findings.push(one);
+      return findings.length;
+    }, WAIT)
+    .toBe(5);
+  return findings.map(({ hop, isGood, found }) => `${hop} ${hop === "backend" ? found : isGood}`);
+}
+
+const OPEN = ["dns true", "ingress true", "name true", "certificate true"];
+
+describe("sallyport funnel", () => {
+  test("FN-9 a name of one's own, seen from outside, and taken back without the node's own", async () => {
+    const own = "demo.example.org";
+    const { AllowFunnel: _, ...before } = config({});
+    await gateway.setServeConfig(before);
+    const { code, said, asked } = await typed(["--bg", "--domain", own, String(httpPort)]);
+    expect([code, said]).toEqual([
+      0,
+      expect.stringMatching(/^Warning: Anyone on the internet may use demo\.example\.org:443: /),
+    ]);
+    expect(asked).toContain(`https://${own}/\n|-- proxy http://127.0.0.1:${httpPort}\n`);
+    expect(await seen(own)).toEqual([...OPEN, "backend status 200"]);
+    expect(await hello(NAME)).toBe(UNRECOGNIZED);
+    expect((await typed(["--domain", own, "off"])).code).toBe(0);
+    expect(gateway.storedServeConfig).toEqual(before);
+    expect(await hello(own)).toBe(UNRECOGNIZED);
+  });
+
+  test("a door before what is public: strangers get 401, which is an answer, until it is said that anyone may come", async () => {
+    gateway.gatekeeper.setDoors(await openDoors({ friends: { pin: "env:PIN" } }, { PIN: "482913" }));
+    await gateway.setServeConfig({});
+    expect((await typed(["--bg", "--door", "friends", String(httpPort)])).said).toBe("");
+    expect(await seen(NAME)).toEqual([...OPEN, "backend status 401"]);
+    expect((await typed(["--bg", "--set-path=/more", String(httpPort)])).said).toBe("");
+    expect(await seen(NAME)).toEqual([...OPEN, "backend status 401"]);
+    expect((await typed(["--bg", "--public", String(httpPort)])).said).toBe("");
+    expect(await seen(NAME)).toEqual([...OPEN, "backend status 200"]);
+  });
+
+  test.each([
+    ["n", {}, undefined],
+    ["", {}, undefined],
+    ["nobody", {}, undefined],
+    ["friends", { [`${NAME}:443`]: true }, "friends"],
+    ["yes", { [`${NAME}:443`]: true }, undefined],
+  ])("on a terminal it is asked who may come: %j", async (answer, open, door) => {
+    gateway.gatekeeper.setDoors(await openDoors({ friends: { pin: "env:PIN" } }, { PIN: "482913" }));
+    await gateway.setServeConfig({});
+    const { code, asked } = await typed(["--bg", "--check=false", String(httpPort)], answer);
+    expect([code, asked]).toEqual([0, expect.stringContaining("Continue? [y/N, or the name of a door (friends)] ")]);
+    expect(gateway.storedServeConfig?.AllowFunnel ?? {}).toEqual(open);
+    expect(gateway.doorAt({ name: NAME, port: 443, mount: "/" })).toBe(door);
+    const again = await typed(["--bg", "--check=false", "--public", String(httpPort)], "n");
+    expect(again.asked).not.toContain("Continue?");
+  });
+
+  test.each([
+    [["--door", "nobody", "3000"], 'Cannot put door "nobody" before web.tail.test:443: there is none of this name'],
+    [["--door", "friends", "--tcp=8443", "3000"], "--door needs HTTPS"],
+    [["--door", "friends", "--public", "3000"], "found --public and --door, wanted one of them"],
+    [["--domain", "localhost", "3000"], "wanted a full DNS name"],
+  ])("%j is refused, and nothing is public", async (words, why) => {
+    await gateway.setServeConfig({});
+    const { code, said } = await typed(["--bg", ...words]);
+    expect([code > 0, said]).toEqual([true, expect.stringContaining(why)]);
+    expect(gateway.storedServeConfig).toEqual({});
+  });
+});
 
 describe("a visitor from the Internet", () => {
   test("nothing is public until somebody says so", async () => {

@@ -125,6 +125,17 @@ export class LocalClient {
     return reply.status === 404 ? undefined : (this.#read(200, reply) as readonly Observation[]);
   }
 
+  /** The door before a mount of `name:port`; null where the daemon knows no doors. */
+  async doorAt(site: string, mount: string): Promise<string | undefined | null> {
+    const reply = await this.#send("GET", `funnel/door?${new URLSearchParams({ site, mount })}`);
+    return reply.status === 404 ? null : (this.#read(200, reply) as { readonly door?: string }).door;
+  }
+
+  /** Before all of `name:port`; an empty name takes it away. */
+  async setDoor(site: string, door: string): Promise<void> {
+    await this.#expect(200, "POST", `funnel/door?${new URLSearchParams({ site, door })}`);
+  }
+
   async observed({ target, findings }: Pick<Observation, "target" | "findings">): Promise<void> {
     await this.#expect(200, "POST", "funnel/observed", JSON.stringify({ target, findings }));
   }

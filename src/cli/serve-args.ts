@@ -1,4 +1,6 @@
+import { isCertificateName } from "../config/certificates.ts";
 import { isCapabilityName } from "../config/services.ts";
+import { foldPattern } from "../wire/host-name.ts";
 import { booleanFlag, type Flag, parseFlags, textFlag, unsignedFlag } from "./flags.ts";
 import { CliExit } from "./io.ts";
 import { checkServiceName, type ServiceVerb } from "./serve-service.ts";
@@ -27,6 +29,14 @@ export interface ServeChange {
   readonly proxyProtocol: number;
   readonly acceptAppCaps: readonly string[];
   readonly yes: boolean;
+  /** Go a visitor's way afterwards; unsaid, on a terminal. */
+  readonly check?: boolean;
+  /** The door to put before it. */
+  readonly door?: string;
+  /** Anyone may come: it need not be asked. */
+  readonly isPublic?: boolean;
+  /** A name of one's own, or wildcard, instead of this node's. */
+  readonly domain?: string;
   /** `svc:web`: of this service, not of the node. */
   readonly service?: string;
 }
@@ -45,6 +55,17 @@ const capsFlag: Flag<readonly string[]> = {
   },
 };
 
+const domainFlag: Flag<string> = {
+  isBoolean: false,
+  initial: "",
+  parse: (text) => {
+    const name = foldPattern(text);
+    if (name === undefined || !isCertificateName(name))
+      throw new Error("wanted a full DNS name, such as demo.example.org");
+    return name;
+  },
+};
+
 const commonFlags = {
   bg: booleanFlag(false),
   "set-path": textFlag(),
@@ -53,6 +74,13 @@ const commonFlags = {
   "tls-terminated-tcp": unsignedFlag(),
   "proxy-protocol": unsignedFlag(),
   yes: booleanFlag(false),
+};
+const funnelFlags = {
+  ...commonFlags,
+  check: booleanFlag(false),
+  door: textFlag(),
+  public: booleanFlag(false),
+  domain: domainFlag,
 };
 const serveFlags = { ...commonFlags, http: unsignedFlag(), "accept-app-caps": capsFlag, service: textFlag() };
 
@@ -64,7 +92,7 @@ export function tryHelp(command: string, text: string): CliExit {
 /** Reads the words after `serve` or `funnel` (upstream `cli/serve_v2.go`). Wrong ones throw `CliExit`. */
 export function parseServeArgs(command: "serve" | "funnel", args: readonly string[]): ServeRequest {
   const isFunnel = command === "funnel";
-  const parsed = isFunnel ? parseFlags(commonFlags, args) : parseFlags(serveFlags, args);
+  const parsed = isFunnel ? parseFlags(funnelFlags, args) : parseFlags(serveFlags, args);
   if (parsed.kind === "help") return { action: "usage", status: 0 };
   if (parsed.kind === "error") return { action: "usage", status: 2, text: parsed.text };
   const { values, rest } = parsed;
@@ -108,7 +136,26 @@ export function parseServeArgs(command: "serve" | "funnel", args: readonly strin
     proxyProtocol,
     acceptAppCaps: "accept-app-caps" in values ? (values["accept-app-caps"] as readonly string[]) : [],
     yes: values.yes,
+    ...("check" in values ? ofFunnel(values, parsed.given) : {}),
     ...(service === "" ? {} : { service }),
+  };
+}
+
+interface FunnelValues {
+  readonly check: boolean;
+  readonly door: string;
+  readonly public: boolean;
+  readonly domain: string;
+}
+
+function ofFunnel(values: FunnelValues, given: ReadonlySet<string>): Partial<ServeChange> {
+  const { check, door, public: isPublic, domain } = values;
+  if (isPublic && door !== "") throw new CliExit("error: found --public and --door, wanted one of them");
+  return {
+    isPublic,
+    ...(given.has("check") ? { check } : {}),
+    ...(door === "" ? {} : { door }),
+    ...(domain === "" ? {} : { domain }),
   };
 }
 

@@ -75,6 +75,8 @@ function setTcp(config: ServeConfig, change: ServeChange, name: string): ServeCo
   if (change.proxyProtocol > 0 && forward.startsWith("unix:")) {
     fail("tcp", "PROXY protocol is not supported with unix socket targets");
   }
+  if (change.domain !== undefined && before?.TerminateTLS && before.TerminateTLS !== name)
+    fail("tcp", `already ending TLS on ${port} for ${before.TerminateTLS}`);
   if (change.acceptAppCaps.length > 0) fail("tcp", "--accept-app-caps needs a web listener");
   const handler: TcpPortHandler = {
     TCPForward: forward,
@@ -104,11 +106,7 @@ export function applyOff(config: ServeConfig, change: ServeChange, name: string)
       );
     }
     return {
-      config: tidy({
-        ...config,
-        TCP: without(config.TCP ?? {}, port),
-        AllowFunnel: without(config.AllowFunnel ?? {}, key),
-      }),
+      config: withoutName(config, key, port, change.domain === undefined ? [] : Object.keys(config.AllowFunnel ?? {})),
       notes: [],
     };
   }
@@ -123,15 +121,19 @@ export function applyOff(config: ServeConfig, change: ServeChange, name: string)
   if (Object.keys(handlers).length > 0) {
     return { config: { ...config, Web: { ...config.Web, [key]: { Handlers: handlers } } }, notes: [] };
   }
-  return {
-    config: tidy({
-      ...config,
-      TCP: without(config.TCP ?? {}, port),
-      Web: without(config.Web ?? {}, key),
-      AllowFunnel: without(config.AllowFunnel ?? {}, key),
-    }),
-    notes: [],
-  };
+  return { config: withoutName(config, key, port, Object.keys(config.Web ?? {})), notes: [] };
+}
+
+/** A port that others of `names` are served on stays open for them. */
+function withoutName(config: ServeConfig, key: string, port: string, names: readonly string[]): ServeConfig {
+  const isShared = names.some((name) => name !== key && name.endsWith(`:${port}`));
+  const TCP = isShared ? (config.TCP ?? {}) : without(config.TCP ?? {}, port);
+  return tidy({
+    ...config,
+    TCP,
+    Web: without(config.Web ?? {}, key),
+    AllowFunnel: without(config.AllowFunnel ?? {}, key),
+  });
 }
 
 /** `funnel reset` here takes away only what `funnel` gave: the permission, not what the tailnet is served. */

@@ -1,5 +1,6 @@
 import { byUtf8 } from "../config/serve-document.ts";
 import { publicNameClaims } from "../wire/funnel.ts";
+import { wildcardOf } from "../wire/host-name.ts";
 import type { IpnStatus } from "../wire/ipn.ts";
 import type { HttpHandler, ServeConfig, TcpPortHandler, WebServerConfig } from "../wire/serve-config.ts";
 import type { ServeChange } from "./serve-args.ts";
@@ -47,7 +48,7 @@ function forwardLines(name: string, port: string, handler: TcpPortHandler, note:
 
 /** What was set up, after it was (upstream `serve_v2.go:messageForPort`). */
 export function successMessage(config: ServeConfig, change: ServeChange, status: IpnStatus): string {
-  const name = nodeName(status);
+  const name = change.domain ?? nodeName(status);
   const port = String(change.port);
   const command = change.isFunnel ? "funnel" : "serve";
   let text = change.isFunnel ? "Available on the internet:\n\n" : "Available within your tailnet:\n\n";
@@ -69,7 +70,7 @@ export function successMessage(config: ServeConfig, change: ServeChange, status:
   }
   if (!change.isBackground) return `${text}Press Ctrl+C to exit.\n`;
   const who = change.isFunnel ? "Funnel" : "Serve";
-  return `${text}${who} started and running in the background.\nTo disable the proxy, run: ${PROGRAM} ${command} --${change.kind}=${port} off\n`;
+  return `${text}${who} started and running in the background.\nTo disable the proxy, run: ${PROGRAM} ${command} --${change.kind}=${port}${change.domain === undefined ? "" : ` --domain=${change.domain}`} off\n`;
 }
 
 /** `serve status` without --json (upstream `serve_legacy.go:printServeStatusTree`, `serve_status.go`). */
@@ -164,7 +165,7 @@ export function unroutedNames(config: ServeConfig, status: IpnStatus): readonly 
   const routed = publicNameClaims(status.Self.CapMap);
   if (routed.length === 0) return []; // another server, or it has not heard of us yet
   const isRouted = ({ host, port }: { host: string; port: string }): boolean =>
-    routed.some(({ name, ports }) => name === host && ports.includes(Number(port)));
+    routed.some(({ name, ports }) => (name === host || name === wildcardOf(host)) && ports.includes(Number(port)));
   const wanted = Object.entries(config.AllowFunnel ?? {}).filter(([, isOn]) => isOn);
   return wanted.flatMap(([key]) => (isRouted(splitKey(key)) ? [] : [key]));
 }

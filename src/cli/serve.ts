@@ -1,11 +1,14 @@
 import { statSync } from "node:fs";
-import { createInterface } from "node:readline/promises";
 import { encodeServeConfig } from "../config/serve-document.ts";
 import { type IpnStatus, NOTIFY } from "../wire/ipn.ts";
 import type { ServeConfig } from "../wire/serve-config.ts";
+import { settleDoor } from "./funnel-door.ts";
+import { proveOn } from "./funnel-proof.ts";
+import { observedJson, observedText } from "./funnel-status.ts";
 import { CliExit, type CliIo } from "./io.ts";
 import { AnswerRefusal, type LocalClient } from "./local-client.ts";
 import { stateRefusal } from "./node-state.ts";
+import { ask, isYes } from "./question.ts";
 import { parseServeArgs, type ServeChange, tryHelp } from "./serve-args.ts";
 import { applyOff, applySet, type KindOfPath, mountsToRemove, withoutFunnel } from "./serve-change.ts";
 import { actOnService, advertise, applyToService, serviceMessage } from "./serve-service.ts";
@@ -35,7 +38,7 @@ async function run(
       io.stderr(`${request.text === undefined ? "" : `${terminalLines(request.text)}\n`}${serveUsage(command)}`);
       return request.status;
     case "status":
-      return printStatus(request.json, io, client);
+      return printStatus(command, request.json, io, client);
     case "reset":
       if (command === "funnel") {
         const { config, etag } = await client.serveConfig();
@@ -49,10 +52,16 @@ async function run(
   }
 }
 
-async function printStatus(asJson: boolean, io: CliIo, client: LocalClient): Promise<number> {
+async function printStatus(
+  command: "serve" | "funnel",
+  asJson: boolean,
+  io: CliIo,
+  client: LocalClient,
+): Promise<number> {
   const { config } = await client.serveConfig();
+  const observations = command === "funnel" ? await client.observations() : undefined;
   if (asJson) {
-    io.stdout(`${terminalLines(encodeServeConfig(config, "  "))}\n`);
+    io.stdout(`${terminalLines(observedJson(encodeServeConfig(config, "  "), observations ?? []))}\n`);
     return 0;
   }
   if (config === null || isEmpty(config)) {
@@ -61,6 +70,7 @@ async function printStatus(asJson: boolean, io: CliIo, client: LocalClient): Pro
   }
   const status = await client.status({ peers: false });
   io.stdout(statusText(config, status));
+  if (observations !== undefined) io.stdout(observedText(config, observations));
   for (const warning of [...funnelWarnings(config), ...unroutedWarnings(config, status)]) io.stderr(`${warning}\n`);
   return 0;
 }
@@ -80,7 +90,7 @@ async function change(request: ServeChange, io: CliIo, client: LocalClient): Pro
   const status = await client.status({ peers: false });
   const refusal = stateRefusal(status);
   if (refusal !== undefined) throw new CliExit(refusal);
-  const name = nodeName(status);
+  const name = request.domain ?? nodeName(status);
   const before = config ?? {};
   const { service } = request;
   if (service !== undefined) return changeService({ ...request, service }, before, etag, status, io, client);
@@ -92,15 +102,18 @@ async function change(request: ServeChange, io: CliIo, client: LocalClient): Pro
   if (request.isFunnel) {
     explained(command, () => applySet(before, request, name, kindOfPath)); // what is wrong with the target is said first
     refuseClosedPort(request, status);
+    const site = `${name}:${request.port}`;
+    if (!(await settleDoor(request, site, before.AllowFunnel?.[site] === true, io, client))) return 0;
   }
   if (request.isBackground) {
     const { config: next, notes } = explained(command, () => applySet(before, request, name, kindOfPath));
     for (const note of notes) io.stderr(`${terminalText(note)}\n`);
     await save(client, next, etag, io);
     io.stdout(successMessage(next, request, status));
-    return 0;
+    const isProved = await seenFromOutside(request, name, io, client);
+    return isProved || request.check !== true || io.signal.aborted ? 0 : 1;
   }
-  return serveForeground(request, status, io, client);
+  return serveForeground(request, name, status, io, client);
 }
 
 async function changeService(
@@ -124,28 +137,42 @@ async function changeService(
 /** Serves until Ctrl+C: the gateway forgets what hangs on the notification stream when that ends. */
 async function serveForeground(
   request: ServeChange,
+  name: string,
   status: IpnStatus,
   io: CliIo,
   client: LocalClient,
 ): Promise<number> {
   const command = request.isFunnel ? "funnel" : "serve";
-  const own = explained(command, () => applySet({}, request, nodeName(status), kindOfPath));
+  const own = explained(command, () => applySet({}, request, name, kindOfPath));
   const stream = client.watch(NOTIFY.initialState, io.signal);
   const first = await stream.next();
   const session = first.done === true ? undefined : first.value.SessionID;
   if (session === undefined) throw new CliExit("the gateway gave no session for a foreground serve");
+  const ended = new AbortController();
+  let proof: Promise<unknown> | undefined;
   try {
     const { config, etag } = await client.serveConfig();
     const next = { ...config, Foreground: { ...config?.Foreground, [session]: own.config } };
     await save(client, next, etag, io);
     io.stdout(successMessage(own.config, request, status));
+    const untilEnd = { ...io, signal: AbortSignal.any([io.signal, ended.signal]) };
+    proof = seenFromOutside(request, name, untilEnd, client);
     for await (const notify of stream) {
       if (notify.ErrMessage) io.stderr(`${terminalText(notify.ErrMessage)}\n`);
     }
   } finally {
+    ended.abort();
     await stream.return();
+    await proof;
   }
   return 0;
+}
+
+/** "On" is proved where somebody looks at a screen, or asks for it (FN-9). */
+async function seenFromOutside(request: ServeChange, name: string, io: CliIo, client: LocalClient): Promise<boolean> {
+  if (!request.isFunnel || !(request.check ?? io.isTerminal) || name.startsWith("*")) return true;
+  const { port, kind } = request;
+  return proveOn({ name, port, isHttp: kind === "https" }, io, client);
 }
 
 async function turnOff(
@@ -165,14 +192,8 @@ async function turnOff(
 }
 
 async function isConfirmed(mounts: readonly string[], io: CliIo): Promise<boolean> {
-  io.stdout(`This removes ${mounts.length} mounts: ${mounts.map(terminalText).join(", ")}\nAre you sure? [y/N] `);
-  const lines = createInterface({ input: io.stdin });
-  try {
-    for await (const line of lines) return /^y(es)?$/i.test(line.trim());
-    return false;
-  } finally {
-    lines.close();
-  }
+  const removed = mounts.map(terminalText).join(", ");
+  return isYes(await ask(`This removes ${mounts.length} mounts: ${removed}\nAre you sure? [y/N] `, io));
 }
 
 async function save(client: LocalClient, config: ServeConfig, etag: string, io: CliIo): Promise<void> {

@@ -37,6 +37,12 @@ FLAGS
   --socket PATH  the gateway's socket (default: $SALLYPORT_SOCKET, else one in the runtime directory)
 `;
 
+const FUNNEL_FLAGS = `  --check[=false]            go a visitor's way afterwards and show each hop (on a terminal: always)
+  --door NAME                put a door of the services file before it
+  --public                   anyone may come: do not ask
+  --domain NAME              under a name of your own that the policy grants, instead of this node's
+`;
+
 export function serveUsage(command: "serve" | "funnel"): string {
   const where = command === "serve" ? "on your tailnet" : "on the internet";
   const node = command === "serve";
@@ -59,6 +65,6 @@ ${node ? "  --http PORT                plain HTTP listener\n" : ""}  --tcp PORT 
   --tls-terminated-tcp PORT  end TLS here, forward TCP
   --set-path PATH            mount point of a web target
   --proxy-protocol VERSION   1 or 2, for the TCP types
-${node ? "  --accept-app-caps A,B      capabilities that the backend learns, {domain}/{name}\n  --service svc:NAME         of a service that the network has given addresses; always in the background\n" : ""}  --yes                      do not ask before removing several mounts
+${node ? "  --accept-app-caps A,B      capabilities that the backend learns, {domain}/{name}\n  --service svc:NAME         of a service that the network has given addresses; always in the background\n" : FUNNEL_FLAGS}  --yes                      do not ask before removing several mounts
 `;
 }

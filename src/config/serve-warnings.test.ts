@@ -6,6 +6,17 @@ const proxy = (target: string): ServeConfig => ({
   Web: { "gw.mesh.test:443": { Handlers: { "/": { Proxy: target } } } },
 });
 
+test("a public name is said, unless a door stands before all of its mounts", () => {
+  const site = "gw.mesh.test:443";
+  const Handlers = { "/": { Text: "hello" }, "/open": { Text: "hello" } };
+  const session: ServeConfig = { Web: { [site]: { Handlers } }, AllowFunnel: { [site]: true } };
+  for (const config of [session, { Foreground: { session } }]) {
+    expect(serveWarnings(config, (_name, _port, mount) => mount === "/")).toHaveLength(1);
+    expect(serveWarnings(config, (name, port) => `${name}:${port}` === site)).toEqual([]);
+    expect(serveWarnings({ ...session, Web: {} }, () => true)).toHaveLength(1); // nothing, or TCP, has no door
+  }
+});
+
 describe("ID-14, CF-7: what an operator should know is said", () => {
   test.each([
     ["http://127.0.0.1:3000"],

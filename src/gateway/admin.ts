@@ -4,6 +4,7 @@ import { Fault, messageOf } from "../base/fault.ts";
 import { systemRandom } from "../base/random.ts";
 import type { BudgetLine } from "../certs/budget.ts";
 import type { CertificateStatus } from "../certs/keeper.ts";
+import type { Place } from "../config/node-serve-config.ts";
 import { serveConfigEtag } from "../config/serve-document.ts";
 import { Observations } from "../funnel/observations.ts";
 import type { PingKind } from "../mesh/node.ts";
@@ -26,6 +27,7 @@ import {
 import type { NetworkMap } from "../wire/network-map.ts";
 import type { Node } from "../wire/tailcfg.ts";
 import { observedCertificate } from "./certificate-report.ts";
+import type { CommandDoors } from "./command-doors.ts";
 import { bugReport, netcheckDocument, profileDocument } from "./diagnosis.ts";
 import { queryDns } from "./dns-query.ts";
 import { DoorAdmin } from "./door-admin.ts";
@@ -46,6 +48,7 @@ export class GatewayAdmin implements LocalApiBackend {
   readonly doors: DoorAdmin;
   readonly inspection: Inspection;
   readonly observations: Observations;
+  readonly commandDoors: CommandDoors;
   readonly #gateway: Gateway;
   readonly #watchers: Set<(notify: Notify) => void> = new Set();
   /** Of the newest `start`, until it is used. */
@@ -55,6 +58,7 @@ export class GatewayAdmin implements LocalApiBackend {
     this.#gateway = gateway;
     this.inspection = gateway.inspection;
     this.doors = new DoorAdmin(gateway.gatekeeper, (door) => gateway.placesBehind(door));
+    this.commandDoors = gateway.commandDoors;
     this.observations = new Observations(
       (target) => effectiveConfig(gateway.storedServeConfig).AllowFunnel?.[target] === true,
       () => gateway.node.wall(),
@@ -98,6 +102,10 @@ export class GatewayAdmin implements LocalApiBackend {
       );
     }
     await this.#gateway.setServeConfig(config);
+  }
+
+  doorAt(place: Place): string | undefined {
+    return this.#gateway.doorAt(place);
   }
 
   async whois(address: string): Promise<WhoIsResponse | undefined> {

@@ -21,6 +21,7 @@ import type { Prefs, StoredServeConfig } from "../wire/ipn.ts";
 import type { ServeConfig } from "../wire/serve-config.ts";
 import { certDomainsOf, servedNames } from "./certificate-plan.ts";
 import { Certificates } from "./certificates.ts";
+import { CommandDoors } from "./command-doors.ts";
 import { DnsForwarder } from "./dns-forwarder.ts";
 import { effectiveConfig } from "./effective-config.ts";
 import type { GatewayOptions, RulesOf } from "./gateway-options.ts";
@@ -47,6 +48,7 @@ interface Kept {
   readonly assertions: Assertions;
   readonly preferences: Preferences;
   readonly gatekeeper: Gatekeeper;
+  readonly commandDoors: CommandDoors;
 }
 
 /** A node of the mesh that serves: the node, the proxy and what they need of each other. */
@@ -59,6 +61,7 @@ export class Gateway {
   readonly assertions: Assertions;
   readonly preferences: Preferences;
   readonly gatekeeper: Gatekeeper;
+  readonly commandDoors: CommandDoors;
   readonly inspection: Inspection;
   readonly #store: Store;
   readonly #log: Log;
@@ -82,6 +85,7 @@ export class Gateway {
     this.assertions = assertions;
     this.preferences = preferences;
     this.gatekeeper = gatekeeper;
+    this.commandDoors = kept.commandDoors;
     this.#rulesOf = options.rulesOf;
     this.#store = options.store;
     this.#log = options.log ?? silentLog;
@@ -182,12 +186,14 @@ export class Gateway {
     const count = (event: DoorEvent): void => gateway.metrics.counted(event);
     const gatekeeper = await Gatekeeper.open({ clock, log: log.with("doors"), store, count });
     gatekeeper.setDoors(options.doors ?? []);
+    const isDeclared = (door: string): boolean => gatekeeper.doors.some(({ name }) => name === door);
+    const commandDoors = await CommandDoors.open(store, isDeclared);
     const { Hostname: hostname, WantRunning } = preferences.now;
     const asked = { ...options, isPaused: !WantRunning, ...(hostname === "" ? {} : { hostname }) };
     const node = await openNode(asked);
     await using failure = new AsyncDisposableStack();
     failure.defer(() => node.close());
-    const gateway: Gateway = new Gateway(options, node, { stored, assertions, preferences, gatekeeper });
+    const gateway: Gateway = new Gateway(options, node, { stored, assertions, preferences, gatekeeper, commandDoors });
     failure.move();
     return gateway;
   }
@@ -219,11 +225,13 @@ export class Gateway {
     const { Foreground: _, ...lasting } = config ?? {}; // foreground parts end with the process that asked for them
     await this.#store.set(SERVE_CONFIG, Buffer.from(JSON.stringify(lasting)));
     this.#isFileServed = false;
+    const before = this.#stored;
     this.#stored = config;
     this.#serveConfig = effectiveConfig(config);
     this.#expose();
     this.certificates.refresh();
     this.#warn();
+    await this.commandDoors.settle(before, config);
   }
 
   /** What a file declares is in force until the next declaration, and is not stored. */
@@ -241,12 +249,23 @@ export class Gateway {
     this.#warn();
   }
 
-  /** Rules belong to the file; but no command opens what the file has closed. */
   #rulesAt(place: Place): MountRules | undefined {
+    const rules = this.#declaredRulesAt(place);
+    const door = this.commandDoors.at(place);
+    return door === undefined || rules?.door !== undefined ? rules : { ...rules, door };
+  }
+
+  /** Rules belong to the file; but no command opens what the file has closed. */
+  #declaredRulesAt(place: Place): MountRules | undefined {
     const rules = this.#rulesOf?.(place);
     if (this.#isFileServed || rules?.door === undefined) return this.#isFileServed ? rules : undefined;
     const { door, guestsAsUsers } = rules;
     return guestsAsUsers === undefined ? { door } : { door, guestsAsUsers };
+  }
+
+  /** The door before a mount of the node's own. */
+  doorAt(place: Place): string | undefined {
+    return this.#rulesAt(place)?.door;
   }
 
   /** Addresses of the mounts that this door stands before. */
@@ -301,7 +320,7 @@ export class Gateway {
     const waiting = waitingServices(this.node.map, this.#advertised).map(
       (name) => `${name} waits for an address: an administrator of the network creates and approves services`,
     );
-    return [...serveWarnings(this.#stored), ...waiting];
+    return [...this.#serveWarnings(), ...waiting];
   }
 
   /** A mark in the log by which a person finds the moment again (`tailscale bugreport`). */
@@ -312,8 +331,12 @@ export class Gateway {
     return mark;
   }
 
+  #serveWarnings(): readonly string[] {
+    return serveWarnings(this.#stored, (name, port, mount) => this.doorAt({ name, port, mount }) !== undefined);
+  }
+
   #warn(): void {
-    for (const warning of serveWarnings(this.#stored)) this.#log.warn("serve.warning", { warning });
+    for (const warning of this.#serveWarnings()) this.#log.warn("serve.warning", { warning });
   }
 
   async close(): Promise<void> {

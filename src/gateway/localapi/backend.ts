@@ -1,3 +1,4 @@
+import type { Place } from "../../config/node-serve-config.ts";
 import type { Observations } from "../../funnel/observations.ts";
 import type {
   IpnStatus,
@@ -11,6 +12,7 @@ import type {
   StoredServeConfig,
   WhoIsResponse,
 } from "../../wire/ipn.ts";
+import type { CommandDoors } from "../command-doors.ts";
 import type { DoorAdmin } from "../door-admin.ts";
 import type { Inspection } from "../inspection.ts";
 
@@ -80,6 +82,10 @@ export interface LocalApiBackend {
   bugReport?(): unknown;
   /** Doors before what is served. */
   readonly doors?: Pick<DoorAdmin, "document" | "invite" | "certify" | "revoke">;
+  /** Doors that commands put before a name and port. */
+  readonly commandDoors?: Pick<CommandDoors, "set">;
+  /** The door before a mount of the node's own. */
+  doorAt?(place: Place): string | undefined;
   /** What was seen of public names, from outside. */
   readonly observations?: Pick<Observations, "list" | "record">;
   /** Looking at requests. */

@@ -1,11 +1,13 @@
-import { messageOf } from "../../base/fault.ts";
+import { Fault, messageOf } from "../../base/fault.ts";
 import type { LocalApiBackend } from "./backend.ts";
-import { json, type Route, refuse } from "./routes.ts";
+import { type Answer, type Call, json, type Route, refuse } from "./routes.ts";
 
-/** What was seen from outside of the public names; ours, not upstream's. */
-export function createFunnelRoutes({ observations }: LocalApiBackend): ReadonlyMap<string, Route> {
+/** What was seen from outside of the public names, and doors before them; ours, not upstream's. */
+export function createFunnelRoutes(backend: LocalApiBackend): ReadonlyMap<string, Route> {
+  const { observations } = backend;
   if (observations === undefined) return new Map();
   return new Map<string, Route>([
+    ["funnel/door", (call) => door(call, backend)],
     [
       "funnel/observed",
       ({ method, body }) => {
@@ -19,4 +21,23 @@ export function createFunnelRoutes({ observations }: LocalApiBackend): ReadonlyM
       },
     ],
   ]);
+}
+
+/** Which door stands before a mount of `site` (`name:port`), or puts one before all of it. */
+async function door({ method, query }: Call, backend: LocalApiBackend): Promise<Answer> {
+  const site = query.get("site") ?? "";
+  const colon = site.lastIndexOf(":");
+  if (method === "GET") {
+    const place = { name: site.slice(0, colon), port: Number(site.slice(colon + 1)), mount: query.get("mount") ?? "/" };
+    const found = backend.doorAt?.(place);
+    return json(found === undefined ? {} : { door: found });
+  }
+  if (method !== "POST" || backend.commandDoors === undefined) return refuse(405, "want GET or POST");
+  try {
+    await backend.commandDoors.set(site, query.get("door") || undefined);
+    return json({});
+  } catch (thrown) {
+    if (thrown instanceof Fault && thrown.code.startsWith("DOOR_")) return refuse(400, thrown.message);
+    throw thrown;
+  }
 }

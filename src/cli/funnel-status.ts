@@ -1,0 +1,30 @@
+import { goJson } from "../config/serve-document.ts";
+import type { Observation } from "../funnel/observations.ts";
+import type { ServeConfig } from "../wire/serve-config.ts";
+import { placeOf, publicTargets } from "./funnel-proof.ts";
+import { terminalText } from "./terminal-text.ts";
+
+/** What was last seen from outside of each public name, and when. */
+export function observedText(config: ServeConfig, observations: readonly Observation[]): string {
+  const lines = publicTargets(config).map((target) => {
+    const place = placeOf(target);
+    const seen = observations.find((one) => one.target === place);
+    if (seen === undefined) return `${place}: not looked at yet, sallyport funnel check`;
+    const failed = seen.findings.find(({ isGood }) => !isGood);
+    const what = failed === undefined ? "visitors get through" : `✗ ${failed.hop}: ${failed.found}`;
+    return `${place}: ${what}, seen ${seen.at.slice(0, 16)}Z`;
+  });
+  if (lines.length === 0) return "";
+  return `# From outside:\n${lines.map((line) => `#     - ${terminalText(line)}\n`).join("")}\n`;
+}
+
+/** `funnel status --json` is upstream's document, and `Observed` where something was. */
+export function observedJson(document: string, observations: readonly Observation[]): string {
+  if (observations.length === 0) return document;
+  const Observed = observations.map(({ target, at, findings }) => ({
+    Target: target,
+    At: at,
+    Findings: findings.map(({ hop, isGood, found }) => ({ Hop: hop, IsGood: isGood, Found: found })),
+  }));
+  return goJson({ ...(JSON.parse(document) as object), Observed }, "  ");
+}

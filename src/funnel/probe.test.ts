@@ -21,10 +21,15 @@ const alerting = (alert: number): Promise<number> =>
   );
 
 /** An ingress, a node and a backend in one: it answers any request with `answer`. */
-async function serving(answer: string): Promise<number> {
+async function serving(answer: string, heard: string[] = []): Promise<number> {
   return portOf(
     tls.createServer(await certificateOf(NAME), (socket) => {
-      socket.on("error", () => undefined).once("data", () => socket.end(answer));
+      socket
+        .on("error", () => undefined)
+        .once("data", (head) => {
+          heard.push(String(head));
+          socket.end(answer);
+        });
     }),
   );
 }
@@ -43,7 +48,9 @@ async function look(options: Partial<ProbeOptions> & { readonly port: number }):
 const OK = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
 test("FN-9 a way that is open from end to end", async () => {
-  const findings = await look({ port: await serving(OK) });
+  const heard: string[] = [];
+  const port = await serving(OK, heard);
+  const findings = await look({ port });
   expect(findings.map(({ hop, isGood }) => [hop, isGood])).toEqual([
     ...[
       ["dns", true],
@@ -54,6 +61,7 @@ test("FN-9 a way that is open from end to end", async () => {
     ],
   ]);
   expect(findings.at(-1)?.found).toBe("status 200");
+  expect(heard[0]).toContain(`\r\nHost: ${NAME}:${port}\r\n`);
 });
 
 test("FN-9 each fault is named by the hop that has it, and nothing is asked behind it", async () => {
@@ -78,6 +86,7 @@ test("FN-9 each fault is named by the hop that has it, and nothing is asked behi
       /SELF_SIGNED|self-signed/,
     ],
     [{ port: await serving("HTTP/1.1 502 Bad Gateway\r\n\r\n") }, "backend", /status 502/],
+    [{ port: await serving("HTTP/1.1 421 Misdirected Request\r\n\r\n") }, "backend", /status 421/],
     [{ port: await serving("nonsense") }, "backend", /no HTTP answer/],
   ];
   for (const [options, hop, found] of faults) {

@@ -24,6 +24,7 @@ export interface ProbeOptions {
   readonly signal: AbortSignal;
 }
 
+const HTTPS_PORT = 443;
 const MESH: readonly Prefix[] = ["100.64.0.0/10", "fd7a:115c:a1e0::/48"].map((text) => parsePrefix(text)!);
 
 /** Goes the way of a visitor, through the public address. Gives each hop as soon as it is known. */
@@ -64,21 +65,24 @@ export async function* probe(options: ProbeOptions): AsyncGenerator<Finding, voi
     const { valid_to: end, issuer } = secure.getPeerCertificate();
     if (!secure.authorized) return yield bad("certificate", String(secure.authorizationError));
     yield good("certificate", `by ${issuer?.O ?? issuer?.CN ?? "nobody"}, until ${end}`);
-    if (options.isHttp) yield await askBackend(secure, name, signal);
+    if (options.isHttp) yield await askBackend(secure, port === HTTPS_PORT ? name : `${name}:${port}`, signal);
   } finally {
     signal.removeEventListener("abort", giveUp);
     secure.destroy();
   }
 }
 
-async function askBackend(secure: tls.TLSSocket, name: string, signal: AbortSignal): Promise<Finding> {
+async function askBackend(secure: tls.TLSSocket, host: string, signal: AbortSignal): Promise<Finding> {
   secure.on("error", () => undefined);
-  secure.write(`HEAD / HTTP/1.1\r\nHost: ${name}\r\nUser-Agent: sallyport-probe\r\nConnection: close\r\n\r\n`);
+  secure.write(`HEAD / HTTP/1.1\r\nHost: ${host}\r\nUser-Agent: sallyport-probe\r\nConnection: close\r\n\r\n`);
   let text = "";
   for await (const chunk of secure as AsyncIterable<Buffer>) {
     text += chunk.toString("latin1");
     const status = /^HTTP\/1\.1 (\d{3})/.exec(text)?.[1];
-    if (status !== undefined) return { hop: "backend", isGood: Number(status) < 500, found: `status ${status}` };
+    if (status !== undefined) {
+      // 421: the gateway was asked for a name that it does not answer for here (RFC 9110 section 15.5.20).
+      return { hop: "backend", isGood: Number(status) < 500 && status !== "421", found: `status ${status}` };
+    }
     if (text.length > 1000) break;
   }
   return bad("backend", signal.aborted ? "no answer in time" : "no HTTP answer");

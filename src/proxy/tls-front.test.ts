@@ -177,6 +177,24 @@ describe("TL-4: time and number of handshakes", () => {
     await expect.poll(() => proxy.handshakes, { timeout: 10_000 }).toBe(999);
     expect(await outcome(client(connect(443, "late")))).toBe(GATE);
   });
+
+  test("20,000 slow hellos of 400 peers, fifteen waves: never more than 1,000, and between waves others are served", async () => {
+    const clock = new FakeClock();
+    const events: string[] = [];
+    const { connect, proxy } = await stage({ clock, count: (event) => events.push(event) });
+    const WAVES = 15;
+    for (let wave = 0, sent = 0; wave < WAVES; wave++) {
+      for (; sent < (20_000 * (wave + 1)) / WAVES; sent++) {
+        connect(443, `peer-${sent % 400}`).write(Uint8Array.of(0x16, 3, 1));
+      }
+      expect(proxy.handshakes).toBe(1000);
+      clock.advance(10_001);
+      await expect.poll(() => proxy.handshakes, { timeout: 20_000 }).toBe(0);
+      expect(await outcome(client(connect(443, "honest")))).toBe(GATE);
+      await expect.poll(() => proxy.handshakes, { timeout: 20_000 }).toBe(0); // the client is ready before the server
+    }
+    expect(events.filter((event) => event === "handshake_crowded")).toHaveLength(20_000 - WAVES * 1000);
+  });
 });
 
 test.each(["TLSv1.2", "TLSv1.3"] as const)(

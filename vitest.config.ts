@@ -27,6 +27,7 @@ const config: ViteUserConfig = defineConfig({
           ],
           exclude,
           isolate: false,
+          setupFiles: ["test/seed.ts"],
           // None needs a second alone; on a machine that does three other things each may wait that long.
           testTimeout: 30_000,
           hookTimeout: 60_000,

@@ -158,6 +158,15 @@ describe("CC-5 of a hostile map the rest is applied", () => {
 });
 
 const corpus = path.resolve(import.meta.dirname, "../../../shared/corpora/stock/maps.jsonl.gz");
+test("a server that writes null for empty lists of its DNS settings does not end the program", () => {
+  const { response, rejected } = check({
+    Node: self,
+    DNSConfig: { Resolvers: null, FallbackResolvers: null, Routes: { "a.b": null }, Domains: null, ExtraRecords: null },
+  });
+  expect(rejected).toEqual({});
+  expect(response.DNSConfig).toEqual({ Routes: { "a.b": null } });
+});
+
 test.skipIf(!existsSync(corpus))("nothing of what stock servers say is rejected", () => {
   const lines = gunzipSync(readFileSync(corpus)).toString("utf8").trim().split("\n");
   expect(lines.length).toBeGreaterThan(10);

@@ -239,7 +239,7 @@ function dnsConfig(value: unknown, reject: Reject): DnsConfig | undefined {
     CertDomains: maybe(listOf(isText)),
     ExtraRecords: maybe(listOf(shapeOf({ Name: isText, Type: maybe(isText), Value: isText }))),
   });
-  if (isGood(value)) return value as DnsConfig;
+  if (isGood(value)) return withoutNulls(value) as DnsConfig;
   reject("DNSConfig");
   return undefined;
 }

@@ -1,10 +1,8 @@
-import { connect } from "node:net";
 import { systemClock } from "../src/base/clock.ts";
-import type { Conn } from "../src/base/conn.ts";
 import { silentLog } from "../src/base/log.ts";
 import { Ingress } from "../src/funnel/ingress.ts";
 import { NameTable } from "../src/funnel/public-names.ts";
-import { SocketConn } from "./socket-conn.ts";
+import { DialedConn } from "./dialed-conn.ts";
 
 // Arguments: our port, the sink's. The public half alone: nodes are a TCP sink that speaks the peerapi's words.
 const [port, sink] = process.argv.slice(2).map(Number);
@@ -13,12 +11,7 @@ const names = new NameTable([{ name: "web.bench.test", ports: new Set([443]), ow
 const Endless = Number.POSITIVE_INFINITY;
 const ingress = new Ingress({
   names: () => names,
-  dial: (target) =>
-    new Promise<Conn>((resolve, reject) => {
-      const socket = connect({ port: target.port, host: target.address, allowHalfOpen: true });
-      const proof = { kind: "public", source: target, destination: target } as const;
-      socket.once("connect", () => resolve(new SocketConn(socket, proof))).once("error", reject);
-    }),
+  dial: ({ port }) => DialedConn.open(port),
   clock: systemClock,
   log: silentLog,
   limits: {

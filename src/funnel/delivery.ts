@@ -3,6 +3,7 @@ import type { AddressPort } from "../base/address.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Conn } from "../base/conn.ts";
 import { Fault } from "../base/fault.ts";
+import { writeView } from "../base/view-write.ts";
 import { encodeIngressRequest, IngressAnswerReader } from "../wire/ingress.ts";
 import { Pace } from "./pace.ts";
 
@@ -147,7 +148,7 @@ class Flow {
 
   toVisitor(view: Uint8Array): void {
     this.#owed += view.length;
-    if (this.#socket.write(Buffer.from(view))) this.#repay(); // a copy: the view is dead on return
+    if (writeView(this.#socket, view)) this.#repay();
   }
 
   #repay(): void {

@@ -61,6 +61,7 @@ export class Gauges {
 
 /** Who counts as one visitor: an IPv4 address, or an IPv6 /64, which is what one customer is given. */
 export function visitorKey(address: string): string {
+  if (!address.includes(":")) return address; // most are, and it need not be read twice
   const bytes = parseAddress(address);
   if (bytes === undefined || bytes.length === 4) return address;
   return formatAddress(maskedPrefix({ address: bytes, bits: 64 }).address);

@@ -3,6 +3,7 @@ import type { Duplex } from "node:stream";
 import type { Conn, Proof } from "../base/conn.ts";
 import { Fault } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
+import { writeView } from "../base/view-write.ts";
 import type { TcpPortHandler } from "../wire/serve-config.ts";
 import type { BackendPlace } from "./options.ts";
 import { proxyHeader } from "./proxy-protocol.ts";
@@ -83,7 +84,7 @@ export function relay(conn: Conn, socket: Duplex): void {
   let isOver = false;
   conn.attach({
     data(view) {
-      if (socket.write(Buffer.from(view))) conn.credit(view.length);
+      if (writeView(socket, view)) conn.credit(view.length);
       else owed += view.length;
     },
     end: () => void socket.end(),

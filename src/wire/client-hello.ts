@@ -17,6 +17,8 @@ const CLIENT_HELLO = 1;
 const SERVER_NAME = 0;
 const HOST_NAME = 0;
 const PROTOCOLS = 16;
+const SMALLEST_BYTES = 2048;
+const NOTHING = new Uint8Array(0);
 
 /** Why a hello is none, with the alert that says so (RFC 8446 section 6.2). */
 export interface HelloRefusal {
@@ -53,7 +55,7 @@ export class HelloReader {
   #header: number[] = [];
   #left = 0;
   /** The message as far as it is here; one buffer, however small the records are. */
-  #message: Uint8Array = new Uint8Array(2048);
+  #message: Uint8Array = NOTHING;
   #length = 0;
   #raw = 0;
   #wanted: number | undefined;
@@ -90,29 +92,32 @@ export class HelloReader {
   }
 
   #take(part: Uint8Array): ClientHello | HelloRefusal | undefined {
-    this.#keep(part);
-    if (this.#wanted === undefined) {
-      if (this.#length < 4) return undefined;
-      const start = this.#message;
-      if (start[0] !== CLIENT_HELLO) return refused(ALERT.unexpectedMessage, "another message than a hello");
-      const length = start[1]! * 65_536 + start[2]! * 256 + start[3]!;
+    const isFirst = this.#length === 0;
+    const message = isFirst ? part : this.#keep(part);
+    if (this.#wanted === undefined && message.length >= 4) {
+      if (message[0] !== CLIENT_HELLO) return refused(ALERT.unexpectedMessage, "another message than a hello");
+      const length = message[1]! * 65_536 + message[2]! * 256 + message[3]!;
       if (length > MOST_MESSAGE_BYTES) return refused(ALERT.decodeError, "a hello over 64 KiB");
       this.#wanted = length + 4;
     }
-    if (this.#length < this.#wanted) return undefined;
-    return readClientHello(this.#message.subarray(4, this.#wanted));
+    if (this.#wanted !== undefined && message.length >= this.#wanted) {
+      return readClientHello(message.subarray(4, this.#wanted));
+    }
+    if (isFirst) this.#keep(part); // mostly a hello comes whole, and is not copied at all
+    return undefined;
   }
 
-  /** A copy: the caller's view may be dead on return. */
-  #keep(part: Uint8Array): void {
+  /** A copy: the caller's view may be dead on return. Gives all of the message that is here. */
+  #keep(part: Uint8Array): Uint8Array {
     const length = this.#length + part.length;
     if (length > this.#message.length) {
-      const larger = new Uint8Array(Math.max(length, 2 * this.#message.length));
+      const larger = new Uint8Array(Math.max(length, 2 * this.#message.length, SMALLEST_BYTES));
       larger.set(this.#message.subarray(0, this.#length));
       this.#message = larger;
     }
     this.#message.set(part, this.#length);
     this.#length = length;
+    return this.#message.subarray(0, length);
   }
 }
 

@@ -41,6 +41,34 @@ describe("ID-14, CF-7: what an operator should know is said", () => {
     expect(serveWarnings({ Foreground: { session: proxy(target) } })).toHaveLength(1);
   });
 
+  test.each([
+    ["http://0.0.0.0:3000", /0\.0\.0\.0 is where a program listens/],
+    ["http://[::]:3000", /\[::\] is where a program listens/],
+    ["https://gw.mesh.test", /gw\.mesh\.test:443 is this gateway itself/],
+    ["https+insecure://GW.mesh.test.:443/x", /is this gateway itself/],
+    ["https://100.64.0.1", /100\.64\.0\.1:443 is this gateway itself/],
+    ["https://[FD7A:115C:A1E0::1]:443", /is this gateway itself/],
+    ["https://gw.mesh.test:8443", /is another machine/],
+  ])("RT-8 loudly of %s", (target, wanted) => {
+    const config = { ...proxy(target), TCP: { 443: { HTTPS: true } } };
+    const warnings = serveWarnings(config, undefined, ["100.64.0.1", "fd7a:115c:a1e0::1"]);
+    expect(warnings.filter((warning) => !warning.includes("not verified"))).toEqual([expect.stringMatching(wanted)]);
+  });
+
+  test("RT-8 loudly of a port that is forwarded to where it came from, or to no machine", () => {
+    const to = (TCPForward: string) =>
+      serveWarnings({ TCP: { 5432: { TCPForward } } }, undefined, ["100.64.0.1", "fd7a:115c:a1e0::1"]);
+    expect(to("100.64.0.1:5432")).toEqual([expect.stringContaining("this gateway itself")]);
+    expect(to("[fd7a:115c:a1e0::1]:5432")).toEqual([expect.stringContaining("this gateway itself")]);
+    expect(to("0.0.0.0:5432")).toEqual([expect.stringContaining("where a program listens")]);
+  });
+
+  test("a port alone, and a host and port without a scheme", () => {
+    expect(serveWarnings(proxy("3000"))).toEqual([]);
+    expect(serveWarnings(proxy("localhost:3000"))).toEqual([]);
+    expect(serveWarnings(proxy("10.0.0.5:3000"))).toEqual([expect.stringContaining("10.0.0.5 is another machine")]);
+  });
+
   test("TCP forwards, and what the internet may reach", () => {
     expect(serveWarnings({ TCP: { "22": { TCPForward: "127.0.0.1:22" }, "80": { HTTP: true } } })).toEqual([]);
     expect(serveWarnings({ TCP: { "5432": { TCPForward: "db.internal:5432" } } })).toEqual([

@@ -332,7 +332,9 @@ export class Gateway {
   }
 
   #serveWarnings(): readonly string[] {
-    return serveWarnings(this.#stored, (name, port, mount) => this.doorAt({ name, port, mount }) !== undefined);
+    const hasDoor = (name: string, port: number, mount: string): boolean =>
+      this.doorAt({ name, port, mount }) !== undefined;
+    return serveWarnings(this.#stored, hasDoor, this.node.addresses);
   }
 
   #warn(): void {

@@ -66,7 +66,36 @@ describe("RT-7 our own sockets are never backends", () => {
     expect(guarded.refusal({ Services: { "svc:a": { Web: web } } })).toMatch(/own admin socket/);
   });
 
+  test("an abstract name is none of our files", () => {
+    expect(guarded.mayDial(`\0${socket}`)).toBe(true);
+  });
+
   test("another socket is a backend", () => {
     expect(guarded.mayDial(path.join(root, "run", "other.sock"))).toBe(true);
   });
+});
+
+describe("RT-8 where no backend is, none is configured", () => {
+  test.each([
+    ["http://169.254.169.254/latest/meta-data", /link-local/],
+    ["169.254.169.254", /link-local/],
+    ["http://2852039166/", /link-local/],
+    ["https+insecure://[fe80::1]:443", /link-local/],
+    ["http://239.1.2.3", /multicast/],
+  ])("%s", (target, reason) => {
+    const web = { "gw:80": { Handlers: { "/": { Text: "hello" }, "/x": { Proxy: target } } } };
+    expect(guarded.refusal({ Web: web })).toMatch(reason);
+    expect(guarded.refusal({ Services: { "svc:a": { Web: web } } })).toMatch(reason);
+  });
+
+  test.each(["169.254.169.254:80", "[fe80::1]:22", "255.255.255.255:9"])("TCP to %s", (target) => {
+    expect(guarded.refusal({ TCP: { "22": { TCPForward: target } } })).toMatch(/no backend is there/);
+  });
+
+  test.each(["3000", "localhost:3000", "http://10.0.0.5", "https://backend.internal:8443", "http://0.0.0.0:3000"])(
+    "%s is one",
+    (target) => {
+      expect(guarded.refusal({ Web: { "gw:80": { Handlers: { "/": { Proxy: target } } } } })).toBeUndefined();
+    },
+  );
 });

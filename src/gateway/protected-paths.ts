@@ -1,8 +1,11 @@
 import { realpathSync, statSync } from "node:fs";
 import path from "node:path";
-import { Duplex } from "node:stream";
 import { Fault } from "../base/fault.ts";
+import { noBackendAt } from "../config/backend-places.ts";
+import { backendOf } from "../proxy/backend.ts";
 import type { ProxyOptions } from "../proxy/options.ts";
+import { forwardPlace } from "../proxy/tcp-forward.ts";
+import { refusedStream } from "../proxy/upstream/dial.ts";
 import type { HttpHandler, ServeConfig, ServiceConfig } from "../wire/serve-config.ts";
 
 /** Kernel file systems: what they show is this machine's and this process's own. */
@@ -27,6 +30,9 @@ export class ProtectedPaths {
         return `cannot serve "${target.file}": it is, holds or lies in a place with this gateway's own secrets or devices`;
       if ("socket" in target && !this.mayDial(target.socket))
         return `cannot forward to "${target.socket}": it is this gateway's own admin socket`;
+      const reason = "host" in target ? noBackendAt(target.host) : undefined;
+      if ("host" in target && reason !== undefined)
+        return `cannot forward to "${target.host}": no backend is there (${reason})`;
     }
     return undefined;
   }
@@ -65,28 +71,30 @@ function isWithin(inner: string, outer: string): boolean {
 }
 
 function identityOf(file: string): string | undefined {
+  if (file.includes("\0")) return undefined; // an abstract name, which is none of our files
   const found = statSync(file, { throwIfNoEntry: false, bigint: true });
   return found === undefined ? undefined : `${found.dev}:${found.ino}`;
 }
 
-type LocalTarget = { readonly file: string } | { readonly socket: string };
+type Target = { readonly file: string } | { readonly socket: string } | { readonly host: string };
 
-function* targetsOf(config: ServeConfig | ServiceConfig | null): Generator<LocalTarget> {
+function* targetsOf(config: ServeConfig | ServiceConfig | null): Generator<Target> {
   if (config === null) return;
-  for (const { TCPForward = "" } of Object.values(config.TCP ?? {})) yield* socketOf(TCPForward);
+  for (const { TCPForward = "" } of Object.values(config.TCP ?? {})) {
+    const place = TCPForward === "" ? undefined : forwardPlace(TCPForward);
+    if (place !== undefined) yield "path" in place ? { socket: place.path } : { host: place.host };
+  }
   for (const { Handlers } of Object.values(config.Web ?? {}))
     for (const handler of Object.values(Handlers ?? {})) yield* ofHandler(handler);
   const { Foreground = {}, Services = {} } = config as ServeConfig;
   for (const part of [...Object.values(Foreground), ...Object.values(Services)]) yield* targetsOf(part);
 }
 
-function* ofHandler({ Path, Proxy: target = "" }: HttpHandler): Generator<LocalTarget> {
+function* ofHandler({ Path, Proxy: target = "" }: HttpHandler): Generator<Target> {
   if (Path !== undefined && Path !== "") yield { file: Path };
-  yield* socketOf(target);
-}
-
-function* socketOf(target: string): Generator<LocalTarget> {
-  if (target.startsWith("unix:")) yield { socket: target.slice("unix:".length) };
+  const backend = target === "" ? undefined : backendOf(target);
+  if (backend === undefined || backend instanceof Fault) return; // read as the proxy reads it; what it cannot read it refuses
+  yield backend.socketPath === undefined ? { host: backend.host } : { socket: backend.socketPath };
 }
 
 type Dial = NonNullable<ProxyOptions["dialBackend"]>;
@@ -96,6 +104,6 @@ export function guardedDial(dial: Dial | undefined, guarded: ProtectedPaths): Di
   return (place) => {
     if (!("path" in place) || guarded.mayDial(place.path)) return dial?.(place);
     const refusal = new Fault("GATEWAY_TARGET_REFUSED", "Cannot forward to this gateway's own admin socket");
-    return new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() }).destroy(refusal);
+    return refusedStream(refusal);
   };
 }

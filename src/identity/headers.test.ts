@@ -40,6 +40,7 @@ test("ID-8: any profile gives one line of ASCII each", () => {
         isTls: true,
         host: "gw",
         assertion: undefined,
+        hops: 0,
       });
       for (const [, value] of pairs) expect(value).toMatch(/^[\t\x20-\x7e]*$/);
       expect(new Set(pairs.map(([field]) => field)).size).toBe(pairs.length);
@@ -60,6 +61,7 @@ test("ID-10: capabilities are JSON that means the same, or absent", () => {
     isTls: false,
     host: "gw",
     assertion: undefined,
+    hops: 0,
   } as const;
   const names = identityHeaders({ ...facts, capabilities: `{"a":["${"x".repeat(9000)}"]}` }).map(([name]) => name);
   expect(names).not.toContain("Tailscale-App-Capabilities");

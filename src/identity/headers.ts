@@ -15,6 +15,8 @@ export interface IdentityFacts {
   readonly host: string;
   /** A signed statement of the same facts. */
   readonly assertion: string | undefined;
+  /** How many gateways the request has passed before this one. */
+  readonly hops: number;
 }
 
 export type HeaderPair = readonly [name: string, value: string];
@@ -22,6 +24,20 @@ export type HeaderPair = readonly [name: string, value: string];
 const HEADERS_INFO = "https://tailscale.com/s/serve-headers";
 /** Backends limit headers to 8 to 16 KiB: a longer value is left out rather than cut (ID-8, ID-10). */
 export const LONGEST_VALUE: number = 8 * 1024;
+
+const HOPS = "Sallyport-Hops";
+/** More gateways than anybody puts in a row: a backend of one leads back to it (RT-8). */
+export const MOST_HOPS = 8;
+
+/** What gateways before this one have counted. It is believed, as who lies about it only has more or less of his own request. */
+export function hopsOf(raw: readonly string[]): number {
+  let hops = 0;
+  for (let i = 0; i < raw.length; i += 2) {
+    if (raw[i]!.length !== HOPS.length || raw[i]!.toLowerCase() !== HOPS.toLowerCase()) continue;
+    hops = Math.max(hops, /^\d{1,9}$/.test(raw[i + 1]!) ? Number(raw[i + 1]) : MOST_HOPS);
+  }
+  return hops;
+}
 
 /** `onOmitted` is told the name of each field that is left out because its value is too long. */
 export function identityHeaders(facts: IdentityFacts, onOmitted: (name: string) => void = () => {}): HeaderPair[] {
@@ -46,6 +62,7 @@ export function identityHeaders(facts: IdentityFacts, onOmitted: (name: string) 
   if (caller.kind === "guest") {
     pairs.push(["Sallyport-Guest", asciiJson(JSON.stringify({ iss: caller.issuer, sub: caller.subject }))]);
   }
+  pairs.push([HOPS, String(facts.hops + 1)]);
   if (facts.assertion !== undefined) pairs.push(["Sallyport-Assertion", facts.assertion]);
   if (pairs.every(([, value]) => value.length <= LONGEST_VALUE)) return pairs;
   return pairs.filter(([name, value]) => {

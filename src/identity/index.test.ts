@@ -26,7 +26,7 @@ const GUEST: Caller = { kind: "guest", issuer: "https://id.example", subject: "√
 const CAPABILITIES = '{"example.com/cap/app":[{"action":["l√∂sen"]}]}';
 
 function headersOf(caller: Caller, assertion?: string): Record<string, string> {
-  const facts = { caller, capabilities: CAPABILITIES, isFunnel: false, isTls: true, host: "app", assertion };
+  const facts = { caller, capabilities: CAPABILITIES, isFunnel: false, isTls: true, host: "app", assertion, hops: 0 };
   return Object.fromEntries(identityHeaders(facts).map(([name, value]) => [name.toLowerCase(), value]));
 }
 

@@ -191,6 +191,7 @@ test("ID-16: a tagged node has no user fields at all, not even empty ones", () =
     isTls: true,
     host: "gw",
     assertion: undefined,
+    hops: 0,
   });
   expect(pairs.map(([name]) => name)).toEqual([
     "X-Forwarded-For",
@@ -198,6 +199,7 @@ test("ID-16: a tagged node has no user fields at all, not even empty ones", () =
     "X-Forwarded-Proto",
     "Tailscale-App-Capabilities",
     "Sallyport-Caller-Kind",
+    "Sallyport-Hops",
   ]);
 });
 

@@ -204,6 +204,7 @@ function mayHaveBody(request: IncomingMessage, status: number): boolean {
 function causeOf({ code, cause }: Fault): string {
   if (code === "PROXY_BACKENDS_BUSY") return "too many connections";
   if (code === "PROXY_BACKEND_SLOW") return "unreachable";
+  if (code === "PROXY_BAD_TARGET") return "no backend can be where it is said to be";
   switch ((cause as NodeJS.ErrnoException | undefined)?.code) {
     case "ECONNREFUSED":
       return "connection refused";

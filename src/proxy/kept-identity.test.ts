@@ -33,9 +33,9 @@ test("ID-9: what a connection's last request was given is not given to one that 
   client.on("data", (chunk) => {
     answers += String(chunk);
   });
-  const ask = async (path: string, host = GATE): Promise<string | undefined> => {
+  const ask = async (path: string, host = GATE, fields = ""): Promise<string | undefined> => {
     answers = "";
-    client.write(`GET ${path} HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
+    client.write(`GET ${path} HTTP/1.1\r\nHost: ${host}\r\n${fields}\r\n`);
     await expect.poll(() => answers).toContain("200 OK");
     const line = (name: string) => new RegExp(`^${name}: (.*)\r$`, "im").exec(heads.at(-1) ?? "")?.[1];
     return `${line("x-forwarded-host")} ${line("tailscale-app-capabilities")}`;
@@ -46,6 +46,10 @@ test("ID-9: what a connection's last request was given is not given to one that 
   expect(await ask("/other")).toBe(`${GATE} {"a.b/other":["one"]}`);
   expect(await ask("/")).toBe(`${GATE} {"a.b/root":["one"]}`);
   expect(await ask("/", "GW")).toBe('GW {"a.b/root":["one"]}');
+  await ask("/", "GW", "Sallyport-Hops: 2\r\n");
+  expect(heads.at(-1)).toContain("\r\nSallyport-Hops: 3\r\n");
+  await ask("/", "GW");
+  expect(heads.at(-1)).toContain("\r\nSallyport-Hops: 1\r\n");
   Object.assign(state, { epoch: 2, held: "two" });
   expect(await ask("/", "GW"), "a new map or policy counts at once").toBe('GW {"a.b/root":["two"]}');
   state.held = "three";

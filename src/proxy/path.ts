@@ -10,6 +10,8 @@ export interface Target {
   readonly decoded: string;
   /** With its `?`; empty when there is none. */
   readonly query: string;
+  /** What else a backend may take the decoded path for; empty for nearly every path. */
+  readonly readings: readonly string[];
 }
 
 const LEGAL_PATH = /^(?:[A-Za-z0-9\-._~!$&'()*+,;=:@[\]/]|%[0-9A-Fa-f]{2})*$/;
@@ -22,9 +24,26 @@ export function readTarget(text: string): Target | undefined {
   if (/%(?![0-9A-Fa-f]{2})/.test(raw)) return undefined;
   const spelled = withoutDots(raw);
   const decoded = unescaped(spelled);
-  if (hidesDots(decoded)) return undefined;
+  const readings = otherReadings(decoded);
+  if (hidesDots(decoded) || readings.some(hidesDots)) return undefined;
   const path = escapedAs(spelled, decoded);
-  return { path, spelled, decoded, query: mark < 0 ? "" : normalQuery(text.slice(mark)) };
+  return { path, spelled, decoded, query: mark < 0 ? "" : normalQuery(text.slice(mark)), readings };
+}
+
+/** Each is what some backend does to a path: Windows, C, Java's servlets. */
+const HABITS: readonly ((text: string) => string)[] = [
+  (text) => text.replaceAll("\\", "/"),
+  (text) => (text.includes("\0") ? text.slice(0, text.indexOf("\0")) : text),
+  (text) => text.replace(/;[^/]*/g, ""),
+];
+
+/** The path as backends read it that decode it twice, or have one of the habits, or several of them. */
+function otherReadings(decoded: string): readonly string[] {
+  if (!/[;\\\0%]/.test(decoded)) return [];
+  const readings = new Set([decoded, unescaped(decoded)]);
+  for (const habit of HABITS) for (const reading of [...readings]) readings.add(habit(reading));
+  readings.delete(decoded);
+  return [...readings];
 }
 
 function unescaped(text: string): string {
@@ -107,6 +126,11 @@ export function findMount(site: Site, decoded: string): Mount | undefined {
     if (found !== undefined || path === "/") return found;
     path = path.slice(0, path.lastIndexOf("/")) || "/";
   }
+}
+
+/** Does some backend read a path that lies below another mount, with other rights (RT-1)? */
+export function isAmbiguous(site: Site, { readings }: Target, mount: Mount): boolean {
+  return readings.some((reading) => findMount(site, reading) !== mount);
 }
 
 /** What is left of the path below the mount, or `undefined` when the mount is no literal prefix of it: 404. */

@@ -3,7 +3,7 @@ import type { Duplex } from "node:stream";
 import { formatAddress, parseAddress } from "../base/address.ts";
 import { Fault, messageOf } from "../base/fault.ts";
 import type { Caller } from "../identity/caller.ts";
-import { type HeaderPair, identityHeaders, LONGEST_VALUE } from "../identity/headers.ts";
+import { type HeaderPair, hopsOf, identityHeaders, LONGEST_VALUE, MOST_HOPS } from "../identity/headers.ts";
 import type { HttpHandler } from "../wire/serve-config.ts";
 import { sendError, sendText } from "./answers.ts";
 import { type Backend, backendOf } from "./backend.ts";
@@ -13,7 +13,7 @@ import type { Visit } from "./doors/visit.ts";
 import { sendPath } from "./files.ts";
 import { cut, forward } from "./forward.ts";
 import type { Front, ProxyLimits, ProxyOptions } from "./options.ts";
-import { belowMount, findMount, joinPaths, readTarget, type Target } from "./path.ts";
+import { belowMount, findMount, isAmbiguous, joinPaths, readTarget, type Target } from "./path.ts";
 import { sendRedirect } from "./redirect.ts";
 import { type Checked, checkRequest, type Refusal } from "./request-checks.ts";
 import { hasOtherName, isCrossSite, type RouteRules, takeListed } from "./route-rules.ts";
@@ -60,7 +60,8 @@ export class Router {
       if (await this.#doorRoom(front, request, response, checked, target, site)) return;
     }
     const mount = site === undefined ? undefined : findMount(site, target.decoded);
-    if (mount === undefined) return sendError(request, response, 404, "404 page not found");
+    if (site === undefined || mount === undefined) return sendError(request, response, 404, "404 page not found");
+    if (isAmbiguous(site, target, mount)) return sendError(request, response, 400, "400 a path with two meanings");
 
     const { handler, point } = mount;
     const rules = this.#rulesAt(front, checked.host, point);
@@ -221,6 +222,11 @@ export class Router {
     if (rest === undefined) return sendError(request, response, 404, "404 page not found");
     const backend = backendOf(handler.Proxy ?? "");
     if (backend instanceof Fault) return sendError(request, response, 500, "unknown proxy destination");
+    const hops = hopsOf(request.rawHeaders);
+    if (hops >= MOST_HOPS) {
+      log.warn("proxy.loop", { host: backend.host, port: backend.port });
+      return sendError(request, response, 508, "508 a backend of this gateway leads back to it");
+    }
     const caller = guest ?? this.#callerOf(front);
     if (caller instanceof Fault) {
       log.warn("proxy.caller_unknown", { code: caller.code });
@@ -228,8 +234,9 @@ export class Router {
     }
     const { host } = checked;
     // Guests come and go on one connection: nothing that one of them was given is kept.
-    const kept = caller.kind === "guest" ? undefined : this.#keptIdentity(front, host, handler);
-    const own = kept ?? (await this.#identity(front, caller, host, handler));
+    const asked = { host, handler, hops };
+    const kept = caller.kind === "guest" ? undefined : this.#keptIdentity(front, asked);
+    const own = kept ?? (await this.#identity(front, caller, asked));
     if (response.destroyed) return;
     const listed = rules.otherNames === undefined ? [] : takeListed(request.rawHeaders, rules.otherNames);
     const identity = listed.length === 0 ? own : [...own, ...listed];
@@ -261,14 +268,16 @@ export class Router {
   }
 
   /** What the connection's last request was given, while nothing that it says can have changed (ID-9). */
-  #keptIdentity(front: Front, host: string, handler: HttpHandler): readonly HeaderPair[] | undefined {
+  #keptIdentity(front: Front, { host, handler, hops }: AskedFor): readonly HeaderPair[] | undefined {
     const { callers, clock } = this.#options;
     const kept = this.#kept.get(front);
     if (kept === undefined || kept.epoch !== callers.epoch || kept.host !== host || kept.handler !== handler) return;
+    if (kept.hops !== hops) return;
     return clock.now() - kept.at < KEEP_IDENTITY_MS ? kept.pairs : undefined;
   }
 
-  async #identity(front: Front, caller: Caller, host: string, handler: HttpHandler): Promise<readonly HeaderPair[]> {
+  async #identity(front: Front, caller: Caller, asked: AskedFor): Promise<readonly HeaderPair[]> {
+    const { host, handler, hops } = asked;
     const { callers, assertions, log, count, clock } = this.#options;
     const { epoch } = callers;
     const isFunnel = front.proof.kind === "ingress";
@@ -278,11 +287,11 @@ export class Router {
     const isTls = front.serverName !== undefined;
     const audience = originOf(front, host);
     const assertion = assertions === undefined ? undefined : await assertions.sign(caller, audience, capabilities);
-    const pairs = identityHeaders({ caller, capabilities, isFunnel, isTls, host, assertion }, (name) => {
+    const pairs = identityHeaders({ caller, capabilities, isFunnel, isTls, host, assertion, hops }, (name) => {
       log.warn("proxy.header_omitted", { name, longest: LONGEST_VALUE });
       count?.("header_omitted");
     });
-    if (caller.kind !== "guest") this.#kept.set(front, { epoch, host, handler, at: clock.now(), pairs });
+    if (caller.kind !== "guest") this.#kept.set(front, { ...asked, epoch, at: clock.now(), pairs });
     return pairs;
   }
 
@@ -308,11 +317,16 @@ const NO_RULES: RouteRules = {};
 /** Well below what is left of an assertion's life. */
 const KEEP_IDENTITY_MS = 1000;
 
-interface KeptIdentity {
-  /** Of the callers: grows with every map and policy. */
-  readonly epoch: number;
+/** What of a request the identity fields depend on, beside who asks. */
+interface AskedFor {
   readonly host: string;
   readonly handler: HttpHandler;
+  readonly hops: number;
+}
+
+interface KeptIdentity extends AskedFor {
+  /** Of the callers: grows with every map and policy. */
+  readonly epoch: number;
   /** Monotonic ms. */
   readonly at: number;
   readonly pairs: readonly HeaderPair[];

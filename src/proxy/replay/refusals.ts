@@ -89,6 +89,7 @@ export const REFUSALS: readonly Rule[] = [
     applies: (sent) => sent.target === "*" && sent.method !== "OPTIONS",
     change: refused(400),
   },
+  { name: "two-mounts", applies: (_, { isAmbiguous }) => isAmbiguous, change: refused(400) },
   { name: "normal-path", applies: (sent) => asked.hidesDots(asked.pathOf(sent)), change: refused(400) },
   {
     name: "absolute-target",

@@ -97,10 +97,24 @@ export function withoutDots(path: string): string {
   return done;
 }
 
-/** Dot segments that `%2F`, `%5C` or a path parameter hide. */
+/** Dot segments that `%2F`, `%5C`, a path parameter, a NUL or a second escape hide. */
 export function hidesDots(path: string): boolean {
-  const segments = withoutDots(path).split(/\/|%2f|%5c/i);
-  return segments.some((segment) => /^(?:\.|%2e){1,2}(?:(?:;|%3b).*)?$/i.test(segment));
+  return [withoutDots(path), ...otherReadings(path)].some((reading) =>
+    reading.split(/\/|%2f|%5c/i).some((segment) => /^(?:\.|%2e){1,2}(?:(?:;|%3b).*)?$/i.test(segment)),
+  );
+}
+
+/** The path as it travels, still escaped, for backends that decode twice, take `\` for `/`, end at NUL or drop `;…`. */
+export function otherReadings(path: string): string[] {
+  const habits: readonly [RegExp, string][] = [
+    [/%25(?=[0-9a-f]{2})/gi, "%"],
+    [/%5c/gi, "/"],
+    [/%00.*/s, ""],
+    [/(?:;|%3b)(?:(?!\/|%2f).)*/gi, ""],
+  ];
+  const found = new Set([withoutDots(path)]);
+  for (const [what, by] of habits) for (const reading of [...found]) found.add(reading.replace(what, by));
+  return [...found];
 }
 
 /** The tokens that Node's parser knows, upper case as RFC 9110 section 9.1 demands. */

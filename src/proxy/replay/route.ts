@@ -1,5 +1,5 @@
 import type { HttpHandler, ServeConfig } from "../../wire/serve-config.ts";
-import { authorityOf, pathOf, type Sent, withoutDots } from "./request.ts";
+import { authorityOf, otherReadings, pathOf, type Sent, withoutDots } from "./request.ts";
 
 /** What stands around the captures: the configuration that was served, and the backend's answers by name. */
 export interface Fixture {
@@ -12,6 +12,8 @@ export interface Route {
   readonly isServed: boolean;
   readonly isHttp: boolean;
   readonly mount: string | undefined;
+  /** Some backend reads a path of another mount. */
+  readonly isAmbiguous: boolean;
   readonly handler: HttpHandler;
   /** What the recorder says to it; empty where no proxy mount is asked. */
   readonly answer: string;
@@ -46,7 +48,8 @@ export function routeOf(sent: Sent, port: number, { setup, answers }: Fixture): 
   const tcp = setup.TCP?.[port];
   const isHttp = tcp?.HTTP === true;
   const handlers = setup.Web?.[`${SELF_NAME}:${port}`]?.Handlers ?? {};
-  const mount = isHttp && isOurs(hostOf(sent)) ? mountOf(Object.keys(handlers), pathOf(sent)) : undefined;
+  const mounts = Object.keys(handlers);
+  const mount = isHttp && isOurs(hostOf(sent)) ? mountOf(mounts, pathOf(sent)) : undefined;
   const handler = mount === undefined ? {} : handlers[mount]!;
   const word = /([A-Za-z0-9]+)\/?$/.exec(pathOf(sent))?.[1] ?? "";
   const isAsked = handler.Proxy !== undefined && !handler.Proxy.endsWith(":3999");
@@ -54,6 +57,7 @@ export function routeOf(sent: Sent, port: number, { setup, answers }: Fixture): 
     isServed: tcp !== undefined,
     isHttp,
     mount,
+    isAmbiguous: mount !== undefined && otherReadings(pathOf(sent)).some((path) => mountOf(mounts, path) !== mount),
     handler,
     answer: isAsked ? (answers[word] ?? answers["plain"]!) : "",
   };

@@ -37,6 +37,15 @@ test.each([
   [`POST /plain HTTP/1.1\r\n${HEAD}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n`, []],
   [`GET /a/../b HTTP/1.1\r\n${HEAD}\r\n`, ["normal-path"]],
   [`GET /a%2f..%2fb HTTP/1.1\r\n${HEAD}\r\n`, ["normal-path"]],
+  [`GET /a/%252e%252e/b HTTP/1.1\r\n${HEAD}\r\n`, ["normal-path"]],
+  ...["/hi;x", "/%2568i", "/hi%00", "/%5chi", "/hi%5Cx", "/hi%3bx/y"].map((path): [string, string[]] => [
+    `GET ${path} HTTP/1.1\r\n${HEAD}\r\n`,
+    ["two-mounts"],
+  ]),
+  ...["/hi%2fx", "/a;x", "/a%2Fb;c", "/a%5cb", "/a%2520b", "/100%25", "/a%00"].map((path): [string, string[]] => [
+    `GET ${path} HTTP/1.1\r\n${HEAD}\r\n`,
+    [],
+  ]),
   [`GET /plain HTTP/1.1\r\n${HEAD}Tailscale_User_Login: evil\r\n\r\n`, ["folded-names", "plain-names"]],
   [`GET /plain HTTP/1.1\r\nHost: GW\r\n\r\n`, ["one-host-spelling"]],
   [`POST /plain HTTP/1.1\r\n${HEAD}Transfer-Encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n`, ["chunk-syntax"]],

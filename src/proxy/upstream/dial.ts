@@ -1,8 +1,10 @@
+import dns from "node:dns";
 import net from "node:net";
-import type { Duplex } from "node:stream";
+import { Duplex } from "node:stream";
 import tls from "node:tls";
 import type { Clock } from "../../base/clock.ts";
 import { Fault } from "../../base/fault.ts";
+import { noBackendAt } from "../../config/backend-places.ts";
 import type { Backend } from "../backend.ts";
 import type { BackendPlace } from "../options.ts";
 
@@ -32,6 +34,8 @@ export class BackendDialer {
    * tunnels, whose directions end on their own.
    */
   open(place: BackendPlace, allowHalfOpen = false): Duplex {
+    const reason = "host" in place ? noBackendAt(place.host) : undefined;
+    if ("host" in place && reason !== undefined) return refusedStream(noBackend(place.host, reason));
     const socket = this.#options.dial?.(place) ?? dialDirect(place, allowHalfOpen);
     if ((socket as { connecting?: boolean }).connecting === true) this.#limit(socket, "connect");
     return socket;
@@ -77,9 +81,31 @@ export function placeOf({ socketPath, host, port }: Backend): BackendPlace {
 function dialDirect(place: BackendPlace, allowHalfOpen: boolean): Duplex {
   return net.connect({
     ...place,
+    lookup: lookupBackend,
     noDelay: true,
     allowHalfOpen,
     keepAlive: true,
     keepAliveInitialDelay: KEEPALIVE_MS,
   });
+}
+
+/** A name is asked about where it leads at this moment, not where it led when it was configured (RT-8). */
+const lookupBackend: net.LookupFunction = (host, options, done) => {
+  dns.lookup(host, { ...options, all: true }, (error, found) => {
+    if (error !== null) return done(error, "");
+    const usable = found.filter(({ address }) => noBackendAt(address) === undefined);
+    const [first] = usable;
+    if (first === undefined) return done(noBackend(host, found.map(({ address }) => address).join(", ")), "");
+    if (options.all === true) done(null, usable);
+    else done(null, first.address, first.family);
+  });
+};
+
+function noBackend(host: string, reason: string): Fault {
+  return new Fault("PROXY_BAD_TARGET", `Cannot connect to "${host}": no backend is there (${reason})`);
+}
+
+/** A connection that failed before it began. */
+export function refusedStream(fault: Fault): Duplex {
+  return new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() }).destroy(fault);
 }

@@ -1,0 +1,50 @@
+import { type AddressBytes, type Prefix, parseAddress, parsePrefix, prefixContains } from "../base/address.ts";
+
+const prefixes = (...texts: readonly string[]): readonly Prefix[] => texts.map((text) => parsePrefix(text)!);
+
+/** Where no backend is, and something that hands out a machine's own credentials may be (RT-8). */
+const NO_BACKENDS: readonly (readonly [what: string, prefixes: readonly Prefix[]])[] = [
+  ["an address of no machine", prefixes("0.0.0.0/8", "::/128")],
+  ["link-local, where clouds keep the machine's own secrets", prefixes("169.254.0.0/16", "fe80::/10")],
+  ["multicast or broadcast", prefixes("224.0.0.0/3", "ff00::/8")],
+  [
+    "a cloud's metadata service",
+    // Of Amazon by IPv6, Google by IPv6, Azure, Oracle and Alibaba.
+    prefixes("fd00:ec2::254", "fd20:ce::254", "168.63.129.16", "192.0.0.192", "100.100.100.200"),
+  ],
+];
+
+/** IPv4 within IPv6: compatible, NAT64 (RFC 6052, RFC 8215), 6to4. Where its four bytes begin. */
+const EMBEDDINGS: readonly (readonly [prefix: Prefix, at: number])[] = [
+  [parsePrefix("::/96")!, 12],
+  [parsePrefix("64:ff9b::/96")!, 12],
+  [parsePrefix("64:ff9b:1::/48")!, 12],
+  [parsePrefix("2002::/16")!, 2],
+];
+
+/** Why there can be no backend at this address; `undefined` when there may be one, or it is a name. */
+export function noBackendAt(host: string): string | undefined {
+  const bytes = parseAddress(host.replace(/^\[|\]$/g, "").replace(/%.*$/, ""));
+  if (bytes === undefined) return undefined;
+  return [bytes, ...embedded(bytes)].map(reasonAgainst).find((reason) => reason !== undefined);
+}
+
+/** `0.0.0.0` and `::` in a target mean this machine to its kernel: something else listens there than was meant to. */
+export function isUnspecified(host: string): boolean {
+  const bytes = parseAddress(host.replace(/^\[|\]$/g, ""));
+  return bytes?.every((byte) => byte === 0) === true;
+}
+
+function embedded(bytes: AddressBytes): AddressBytes[] {
+  if (bytes.length === 4 || isLoopback6(bytes)) return [];
+  return EMBEDDINGS.filter(([prefix]) => prefixContains(prefix, bytes)).map(([, at]) => bytes.subarray(at, at + 4));
+}
+
+function isLoopback6(bytes: AddressBytes): boolean {
+  return bytes.every((byte, i) => byte === (i === 15 ? 1 : 0));
+}
+
+function reasonAgainst(bytes: AddressBytes): string | undefined {
+  if (bytes.every((byte) => byte === 0)) return undefined; // means this machine: said loudly, not refused
+  return NO_BACKENDS.find(([, prefixes]) => prefixes.some((prefix) => prefixContains(prefix, bytes)))?.[0];
+}

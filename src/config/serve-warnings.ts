@@ -1,7 +1,7 @@
 import { BlockList, isIP } from "node:net";
 import { formatAddress, parseAddress } from "../base/address.ts";
+import { isUnspecified } from "../base/backend-places.ts";
 import type { HttpHandler, ServeConfig, ServiceConfig, TcpPortHandler, WebServerConfig } from "../wire/serve-config.ts";
-import { isUnspecified } from "./backend-places.ts";
 
 const LOOPBACK = new BlockList();
 LOOPBACK.addSubnet("127.0.0.0", 8, "ipv4");

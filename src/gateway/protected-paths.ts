@@ -1,7 +1,7 @@
 import { realpathSync, statSync } from "node:fs";
 import path from "node:path";
+import { noBackendAt } from "../base/backend-places.ts";
 import { Fault } from "../base/fault.ts";
-import { noBackendAt } from "../config/backend-places.ts";
 import { backendOf } from "../proxy/backend.ts";
 import type { ProxyOptions } from "../proxy/options.ts";
 import { forwardPlace } from "../proxy/tcp-forward.ts";

@@ -2,9 +2,9 @@ import dns from "node:dns";
 import net from "node:net";
 import { Duplex } from "node:stream";
 import tls from "node:tls";
+import { noBackendAt } from "../../base/backend-places.ts";
 import type { Clock } from "../../base/clock.ts";
 import { Fault } from "../../base/fault.ts";
-import { noBackendAt } from "../../config/backend-places.ts";
 import type { Backend } from "../backend.ts";
 import type { BackendPlace } from "../options.ts";
 

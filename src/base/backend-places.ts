@@ -1,4 +1,4 @@
-import { type AddressBytes, type Prefix, parseAddress, parsePrefix, prefixContains } from "../base/address.ts";
+import { type AddressBytes, type Prefix, parseAddress, parsePrefix, prefixContains } from "./address.ts";
 
 const prefixes = (...texts: readonly string[]): readonly Prefix[] => texts.map((text) => parsePrefix(text)!);
 

@@ -6,7 +6,13 @@ import type { Log } from "../base/log.ts";
 import { memoryStore } from "../base/store.ts";
 import { authorityOf, type CertificatesConfig, pathsOfKeys } from "../config/certificates.ts";
 import { filesOfDoors } from "../config/doors.ts";
-import { advertisedServices, mountRules, nodeServeConfig, type Place } from "../config/node-serve-config.ts";
+import {
+  advertisedServices,
+  mountRules,
+  nodeServeConfig,
+  type Place,
+  visitorRules,
+} from "../config/node-serve-config.ts";
 import { readServices, type ServicesConfig } from "../config/services.ts";
 import { GatewayAdmin } from "../gateway/admin.ts";
 import { openDoors } from "../gateway/doors.ts";
@@ -108,7 +114,11 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     ],
     ...(declared === undefined
       ? {}
-      : { doors: await doorsOf(declared), rulesOf: (place: Place) => mountRules(declared, place) }),
+      : {
+          doors: await doorsOf(declared),
+          rulesOf: (place: Place) => mountRules(declared, place),
+          visitorRulesOf: ({ port }: { readonly port: number }) => visitorRules(declared, port),
+        }),
     certificates,
     ...(state === "mem:" ? {} : { certificateFolder: path.join(state, "certs") }),
     ...(authKey === undefined ? {} : { authKey }),
@@ -148,11 +158,11 @@ async function declareServices(
     for (const warning of services.warnings) log.warn("config.warning", { file, warning });
   };
   const declare = (): void =>
-    gateway.declare(
-      nodeServeConfig(services, gateway.name),
-      (place) => mountRules(services, place),
-      advertisedServices(services),
-    );
+    gateway.declare(nodeServeConfig(services, gateway.name), {
+      rulesOf: (place) => mountRules(services, place),
+      visitorRulesOf: ({ port }) => visitorRules(services, port),
+      advertised: advertisedServices(services),
+    });
   const reload = (): void => {
     const opened = read().then(async (next) => [next, await doorsOf(next)] as const);
     opened.then(

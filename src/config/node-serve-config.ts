@@ -1,4 +1,5 @@
 import type { HttpHandler, ServeConfig, TcpPortHandler, WebServerConfig } from "../wire/serve-config.ts";
+import type { VisitorRules } from "../wire/visitor-rules.ts";
 import type { Target } from "./endpoints.ts";
 import type { Endpoint, Mount, MountRules, Mounts, ServicesConfig } from "./services.ts";
 
@@ -119,6 +120,11 @@ export function mountRules(config: ServicesConfig, { port, name, mount }: Place)
   const mounts = endpoint?.hosts.get(name) ?? endpoint?.hosts.get(wildcard) ?? endpoint?.mounts;
   const door = endpoint?.door; // what was mounted beside the file by a command is behind it, too
   return mounts?.get(mount)?.rules ?? (door === undefined ? undefined : { door });
+}
+
+/** What the file asks for visitors from the Internet on `port`, under whichever name something is public there. */
+export function visitorRules({ node }: ServicesConfig, port: number): VisitorRules | undefined {
+  return node.find(({ ports }) => ports.first <= port && port <= ports.last)?.visitorRules;
 }
 
 /** Names of the operator's own that are served with TLS, in the order of the file. */

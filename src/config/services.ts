@@ -2,10 +2,12 @@ import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import { Fault, messageOf } from "../base/fault.ts";
 import { type Hujson, parseHujson } from "../base/hujson.ts";
+import type { VisitorRules } from "../wire/visitor-rules.ts";
 import { type CertificatesConfig, certificatesSchema, isCertificateName } from "./certificates.ts";
 import { checkDoors, type DoorsConfig, doorsSchema } from "./doors.ts";
 import { parseSource, parseTarget, type SourcePorts, type Target } from "./endpoints.ts";
 import { type GivenRules, inherited, type MountRules, rulesOf, rulesSchema } from "./mount-rules.ts";
+import { funnelSchema, visitorRulesOf } from "./visitor-rules.ts";
 
 export type { MountRules } from "./mount-rules.ts";
 
@@ -35,7 +37,7 @@ const endpointSchema = z.strictObject({
     .optional(),
   redirectHttp: z.boolean().optional(),
   proxyProtocol: z.union([z.literal(1), z.literal(2)]).optional(),
-  funnel: z.boolean().optional(),
+  funnel: funnelSchema.optional(),
 });
 const fileSchema = z.strictObject({
   version: z.literal(VERSION),
@@ -75,6 +77,8 @@ export interface Endpoint {
   readonly door?: string;
   readonly proxyProtocol: number;
   readonly funnel: boolean;
+  /** Which visitors from the Internet may come, and how many. */
+  readonly visitorRules?: VisitorRules;
 }
 
 /** A checked services file. */
@@ -273,12 +277,25 @@ function endpoint(ports: SourcePorts, value: RawEndpoint, at: Path, fail: Fail, 
   if (isTcp && (value.acceptAppCaps?.length ?? 0) > 0) {
     fail([...at, "acceptAppCaps"], "found capabilities on a TCP listener, which has no headers");
   }
-  const funnel = value.funnel ?? false;
+  const funnel = value.funnel !== undefined && value.funnel !== false;
+  const rules = visitorRulesOf(value.funnel);
+  const visitorRules = rules === undefined ? {} : { visitorRules: rules };
   const isGuarded = [mounts, ...hosts.values()].every((own) => [...own.values()].every(({ rules }) => rules.door));
-  if (funnel && !isGuarded) warnings.push(`${at.map(String).join(" / ")}: open to the internet, without login`);
+  if (funnel && !isGuarded && rules?.allow === undefined)
+    warnings.push(`${at.map(String).join(" / ")}: open to the internet, without login`);
   const redirectHttp = value.redirectHttp ?? false;
   const door = typeof value.door === "string" ? { door: value.door } : {};
-  return { ports, listen, mounts, hosts, redirectHttp, ...door, proxyProtocol: value.proxyProtocol ?? 0, funnel };
+  return {
+    ports,
+    listen,
+    mounts,
+    hosts,
+    redirectHttp,
+    ...door,
+    proxyProtocol: value.proxyProtocol ?? 0,
+    funnel,
+    ...visitorRules,
+  };
 }
 
 const NO_HOSTS: ReadonlyMap<string, Mounts> = new Map();

@@ -80,6 +80,30 @@ test("a relay and a node that wants visitors learn of each other, and nobody els
   expect(JSON.stringify([(await laptop!()).peers.get(2), (await bob!()).peers.get(2)])).not.toContain(NAMES);
 });
 
+test("FN-10 what a node asks for its visitors is told to relays, and to nobody else", async () => {
+  const rig = await world();
+  const [relay, web, laptop, bob] = await Promise.all([RELAY, WEB, LAPTOP, BOB].map((seed) => follow(rig, seed)));
+  const asked = { sites: ["web.tail.test:443"], deny: ["198.51.100.0/24"], limits: { connections: 5 } };
+  const other = { sites: ["bob.tail.test:443"], allow: [] };
+  const tell = (rules: unknown): Promise<unknown> =>
+    rig.lite(WEB, { Hostinfo: online({ IngressEnabled: true }), "sallyport.dev/visitor-rules": rules } as object);
+  const told = async (): Promise<unknown> =>
+    (named(await relay!(), "web")!.CapMap![NAMES]![0] as { rules: unknown }).rules;
+  await tell([asked, other]);
+  expect(await told()).toEqual([asked]);
+  for (const map of [await web!(), await laptop!(), await bob!()]) {
+    expect(JSON.stringify([map.self, ...map.peers.values()])).not.toContain("198.51.100");
+  }
+  await tell([{ ...asked, deny: ["198.51.100.0/24", "192.0.2.1/32"] }]);
+  expect(await told()).toEqual([{ ...asked, deny: ["198.51.100.0/24", "192.0.2.1/32"] }]);
+  await tell([{ ...asked, deny: ["everybody"] }]);
+  expect(await told()).toEqual([{ sites: ["web.tail.test:443"], allow: [] }]);
+  await tell("nonsense");
+  expect(await told()).toEqual([{ sites: ["*"], allow: [] }]);
+  await tell(undefined);
+  expect(await told()).toBeUndefined();
+});
+
 test("FN-11 all that a relay may do with a node is to deliver", async () => {
   const rig = await world();
   const web = await follow(rig, WEB);

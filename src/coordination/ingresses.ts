@@ -9,6 +9,7 @@ import {
   RELAY_ATTRIBUTE,
 } from "../wire/funnel.ts";
 import type { CapMap, FilterRule, Hostinfo, Node } from "../wire/tailcfg.ts";
+import { siteRulesOf } from "../wire/visitor-rules.ts";
 import { isExpired, nameOf } from "./node-view.ts";
 import type { NodeRecord } from "./records.ts";
 
@@ -99,7 +100,7 @@ export class Ingresses {
     if (shown === undefined) {
       shown = this.relays.has(node.id)
         ? { ...view, UnsignedPeerAPIOnly: true } // what a stock client takes for "nothing else, whatever its filter says"
-        : { ...view, CapMap: { ...view.CapMap, [PUBLIC_NAMES]: this.claimsOf(node) } };
+        : { ...view, CapMap: { ...view.CapMap, [PUBLIC_NAMES]: this.#ruledClaimsOf(node) } };
       this.#shown.set(view, shown);
     }
     return shown;
@@ -111,6 +112,15 @@ export class Ingresses {
     const { baseDomain, ports } = this.#facts;
     const own = [...this.#holders].flatMap(([name, id]) => (id === node.id ? [{ name, ports }] : []));
     return [{ name: nameOf(node, baseDomain), ports }, ...own];
+  }
+
+  /** The same with what the node asks for its visitors: for relays alone. */
+  #ruledClaimsOf(node: NodeRecord): readonly PublicNameClaim[] {
+    const { visitorRules = [] } = node;
+    return this.claimsOf(node).map((claim) => {
+      const rules = siteRulesOf(visitorRules, claim.name);
+      return rules.length === 0 ? claim : { ...claim, rules };
+    });
   }
 
   /** Every public name of the mesh, for its public zone. */

@@ -1,5 +1,6 @@
 import { Fault } from "../base/fault.ts";
 import type { MapRequest } from "../wire/tailcfg.ts";
+import { checkedSiteRules, VISITOR_RULES } from "../wire/visitor-rules.ts";
 import type { MapSink } from "./control-handler.ts";
 import type { Core } from "./core.ts";
 import { checkedEndpoints, checkedHostinfo, checkedKey, mergedHostinfo } from "./hostinfo.ts";
@@ -72,6 +73,7 @@ function keepUpdate(core: Core, { id, nodeKey }: NodeRecord, request: MapRequest
       JSON.stringify(postureOf(after.hostinfo)) !== JSON.stringify(postureOf(before.hostinfo)) ||
       String(after.hostinfo.RoutableIPs) !== String(before.hostinfo.RoutableIPs) ||
       wishOf(after.hostinfo) !== wishOf(before.hostinfo) ||
+      JSON.stringify(after.visitorRules) !== JSON.stringify(before.visitorRules) ||
       String(after.approvedRoutes) !== String(before.approvedRoutes);
     await core.replace(after, undefined, isTopology ? "topology" : "members");
     if (after.hostinfo.ServicesHash !== before.hostinfo.ServicesHash) core.askAboutServices(id);
@@ -85,9 +87,13 @@ function updated(core: Core, before: NodeRecord, request: MapRequest): NodeRecor
   const home = hostinfo.NetInfo?.PreferredDERP;
   const discoKey = checkedKey("discokey", request.DiscoKey) ?? before.discoKey;
   const renamed = !before.nameFixed && hostinfo.Hostname !== before.hostinfo.Hostname;
+  const { visitorRules: rulesBefore = [], ...kept } = before;
+  // They come with every description, where there are some.
+  const visitorRules = told === undefined ? rulesBefore : checkedSiteRules(request[VISITOR_RULES]);
   const after: NodeRecord = {
-    ...before,
+    ...kept,
     hostinfo,
+    ...(visitorRules.length === 0 ? {} : { visitorRules }),
     ...(discoKey === undefined ? {} : { discoKey }),
     // Both absent until known; an update without them says nothing about them.
     endpoints: Array.isArray(request.Endpoints) ? checkedEndpoints(request.Endpoints) : before.endpoints,

@@ -1,4 +1,5 @@
 import type { Hostinfo } from "../wire/tailcfg.ts";
+import type { SiteRules } from "../wire/visitor-rules.ts";
 
 /** What the coordination server keeps. Times are Unix milliseconds. Records are values: changed by replacement only. */
 
@@ -78,6 +79,8 @@ export interface NodeRecord {
   readonly servicesHash?: string;
   /** Names of services that it may host. */
   readonly approvedServices?: readonly string[];
+  /** What it asks for the visitors of its public names. */
+  readonly visitorRules?: readonly SiteRules[];
   /** For postures: `custom:tier`, as an administrator said, or the node where the policy lets it. */
   readonly attributes?: NodeAttributes;
   /** Joined while new devices need an approval, and has none: it learns of nobody, and nobody of it. */

@@ -180,7 +180,10 @@ describe("FN-3 who asks for what is not public learns nothing", () => {
   test("a visitor whom the owner does not want", async () => {
     const rules = [{ deny: [parsePrefix("127.0.0.0/8")!] }, { allow: [parsePrefix("192.0.2.0/24")!] }];
     for (const rule of rules) {
-      const { port } = await openIngress([publicName(NAME, { rules: rule })], nodeSide().dial);
+      const { port } = await openIngress(
+        [publicName(NAME, { rules: new Map([[`${NAME}:443`, rule]]) })],
+        nodeSide().dial,
+      );
       expect(await alertOf(visit(port, HELLO))).toBe(ALERTS.unrecognized);
     }
   });
@@ -279,7 +282,7 @@ describe("bounds", () => {
 
   test("FN-10 rules of the name's owner: how many at once, of one visitor, how fast", async () => {
     const node = nodeSide();
-    const rules = { concurrent: 2, visitorConcurrent: 1 };
+    const rules = new Map([[`${NAME}:443`, { connections: 2, visitorConnections: 1 }]]);
     const { port } = await openIngress([publicName(NAME, { rules })], node.dial);
     const first = visit(port, HELLO);
     await expect.poll(() => node.deliveries.length, WAIT).toBe(1);
@@ -290,7 +293,8 @@ describe("bounds", () => {
     await expect.poll(() => node.deliveries.length, WAIT).toBe(2);
 
     const paced = nodeSide();
-    const slow = await openIngress([publicName(NAME, { rules: { bytesPerSecond: 100_000 } })], paced.dial);
+    const pace = new Map([[`${NAME}:443`, { bytesPerSecond: 100_000 }]]);
+    const slow = await openIngress([publicName(NAME, { rules: pace })], paced.dial);
     visit(slow.port, HELLO, Buffer.alloc(400_000));
     await expect.poll(() => paced.deliveries[0]?.bytes().length ?? 0, WAIT).toBeGreaterThan(100_000);
     const early = paced.deliveries[0]!.bytes().length;

@@ -1,14 +1,16 @@
 import { createServer, type Server, type Socket } from "node:net";
-import { type AddressPort, formatAddress, parseAddress, prefixContains } from "../base/address.ts";
+import { type AddressPort, formatAddress, parseAddress } from "../base/address.ts";
 import { Fault } from "../base/fault.ts";
 import { ALERT, alertRecord, type ClientHello, type HelloRefusal } from "../wire/client-hello.ts";
 import { foldName } from "../wire/host-name.ts";
+import { isWelcome, rulesAt } from "../wire/visitor-rules.ts";
 import { deliver } from "./delivery.ts";
 import { type Gauge, Gauges, Rate, visitorKey } from "./gauges.ts";
 import { readHello } from "./hello-stage.ts";
 import { INGRESS_LIMITS, type IngressEvent, type IngressLimits, type IngressOptions } from "./options.ts";
-import type { NameRules, PublicName } from "./public-names.ts";
+import type { PublicName } from "./public-names.ts";
 import { answerPlainHttp } from "./redirect.ts";
+import { type RuledVisit, RuleGauges } from "./rule-gauges.ts";
 
 /** Who was refused may still be sending: so long we read on, for the alert not to be lost to a reset. */
 const LINGER_MS = 1000;
@@ -41,6 +43,7 @@ export class Ingress {
   readonly #visitors: Gauges;
   /** By name, and by name and visitor. */
   readonly #names: Gauges;
+  readonly #ruled: RuleGauges = new RuleGauges();
   #redirects = new Rate();
   #isClosed = false;
   readonly counts: Record<IngressEvent, number> = {
@@ -142,7 +145,9 @@ export class Ingress {
       clock,
       limitMs: this.#limits.helloMs,
       isPublic: (name) => {
-        const isExact = names().find(name, 443)?.name === name;
+        const found = names().find(name, 443);
+        const rules = found?.rules && rulesAt(found.rules, name, 443);
+        const isExact = found?.name === name && isWelcome(rules, visitor.address);
         if (isExact) this.counts.redirected++;
         return isExact;
       },
@@ -187,7 +192,9 @@ export class Ingress {
       return void own.accept(socket);
     }
     const found = names().find(hello.serverName, port);
-    if (found === undefined || !isWelcome(found.rules, visitor)) {
+    const name = foldName(hello.serverName ?? "") ?? "";
+    const rules = found?.rules && rulesAt(found.rules, name, port);
+    if (found === undefined || !isWelcome(rules, visitor.address)) {
       this.counts.unknown_name++;
       return void this.#refuse(socket, ALERT.unrecognizedName);
     }
@@ -195,51 +202,55 @@ export class Ingress {
       this.counts.away++;
       return void this.#refuse(socket, ALERT.internalError);
     }
-    const gauges = this.#roomAt(found, visit);
+    const site = `${name}:${port}`;
+    const gauges = this.#roomAt(found, visit, rules && { site, rules, address: visitor.address });
     if (gauges === undefined) {
       this.counts.over_limit++;
       return void this.#refuse(socket, ALERT.internalError);
     }
-    for (const gauge of gauges) gauge.open++;
     socket.once("close", () => {
       for (const gauge of gauges) gauge.open--;
     });
-    this.#deliver(socket, visit, found, found.peerApi);
+    this.#deliver(socket, visit, { site, peerApi: found.peerApi, bytesPerSecond: rules?.bytesPerSecond });
   }
 
-  /** The gauges of the name, and of this visitor at it; undefined: one of them is full. */
-  #roomAt({ name, rules = {} }: PublicName, { gauge }: Visit): readonly Gauge[] | undefined {
+  /** The gauges of the name, of this visitor at it, and of its owner's rules, with him in; undefined: one of them is full. */
+  #roomAt({ name }: PublicName, { gauge }: Visit, ruled: RuledVisit | undefined): readonly Gauge[] | undefined {
     const now = this.#options.clock.now();
     const whole = this.#names.of(name);
     const single = this.#names.of(`${name} ${gauge.key}`);
     const { nameOpen, nameConnectionsPerSecond, visitorOpen, visitorConnectionsPerSecond } = this.#limits;
-    if (whole.open >= least(rules.concurrent, nameOpen)) return undefined;
-    if (single.open >= least(rules.visitorConcurrent, visitorOpen)) return undefined;
+    if (whole.open >= nameOpen) return undefined;
+    if (single.open >= visitorOpen) return undefined;
     // The visitor's first: who asks too often must not use up what the name has for others (FN-10).
-    if (!single.rate.take(least(rules.visitorConnectionsPerSecond, visitorConnectionsPerSecond), now)) return undefined;
-    if (!whole.rate.take(least(rules.connectionsPerSecond, nameConnectionsPerSecond), now)) return undefined;
-    return [whole, single];
+    if (!single.rate.take(visitorConnectionsPerSecond, now)) return undefined;
+    const asked = ruled === undefined ? [] : this.#ruled.take(ruled, now);
+    if (asked === undefined || !whole.rate.take(nameConnectionsPerSecond, now)) {
+      for (const taken of asked ?? []) taken.open--;
+      return undefined;
+    }
+    for (const taken of [whole, single]) taken.open++;
+    return [whole, single, ...asked];
   }
 
-  #deliver(socket: Socket, { visitor, port, hello, held }: Visit, found: PublicName, peerApi: AddressPort): void {
+  #deliver(socket: Socket, { visitor, held }: Visit, { site, peerApi, bytesPerSecond }: Destination): void {
     const { clock, dial, log } = this.#options;
-    const name = foldName(hello.serverName ?? "") ?? "";
     deliver({
       socket,
       held,
       visitor,
-      target: `${name}:${port}`,
+      target: site,
       peerApi,
       dial,
       clock,
       limitMs: this.#limits.answerMs,
-      bytesPerSecond: least(found.rules?.bytesPerSecond, this.#limits.bytesPerSecond),
+      bytesPerSecond: Math.min(bytesPerSecond ?? Infinity, this.#limits.bytesPerSecond),
       opened: () => void this.counts.delivered++,
       failed: (status) => {
         if (socket.destroyed) return; // he did not wait
-        log.debug("ingress.not_delivered", { name, port, status });
+        log.debug("ingress.not_delivered", { site, status });
         const isPrivate = status === 403 || status === 404;
-        this.counts[isPrivate ? "unknown_name" : "away"]++;
+        this.counts[isPrivate ? "unknown_name" : status === 503 ? "over_limit" : "away"]++;
         this.#refuse(socket, isPrivate ? ALERT.unrecognizedName : ALERT.internalError);
       },
     });
@@ -280,24 +291,18 @@ export class Ingress {
 
 const DRAIN_LOOK_MS = 100;
 
+interface Destination {
+  readonly site: string;
+  readonly peerApi: AddressPort;
+  readonly bytesPerSecond: number | undefined;
+}
+
 interface Visit {
   readonly visitor: AddressPort;
   readonly gauge: Gauge;
   readonly port: number;
   readonly hello: ClientHello;
   readonly held: readonly Buffer[];
-}
-
-function isWelcome(rules: NameRules | undefined, { address }: AddressPort): boolean {
-  const { allow, deny } = rules ?? {};
-  if (allow === undefined && deny === undefined) return true;
-  const bytes = parseAddress(address)!;
-  if (deny?.some((prefix) => prefixContains(prefix, bytes)) === true) return false;
-  return allow === undefined || allow.some((prefix) => prefixContains(prefix, bytes));
-}
-
-function least(own: number | undefined, most: number): number {
-  return own === undefined ? most : Math.min(own, most);
 }
 
 function portOf(server: Server): number {

@@ -1,7 +1,8 @@
 import { type AddressPort, parseAddress } from "../base/address.ts";
-import { publicNameClaims } from "../wire/funnel.ts";
+import { type PublicNameClaim, publicNameClaims } from "../wire/funnel.ts";
 import type { NetworkMap } from "../wire/network-map.ts";
 import type { Node } from "../wire/tailcfg.ts";
+import { rulesBySite } from "../wire/visitor-rules.ts";
 import type { PublicName } from "./public-names.ts";
 
 /**
@@ -14,9 +15,12 @@ export function publicNamesOf(map: NetworkMap, hostinfoPorts: readonly number[] 
   return [...map.peers.values()].flatMap((node) => {
     const claims = publicNameClaims(node.CapMap);
     const isWilling = hostinfoPorts.length > 0 && node.Hostinfo?.IngressEnabled === true;
-    const said = isWilling ? [{ name: node.Name.replace(/\.$/, "").toLowerCase(), ports: hostinfoPorts }] : [];
-    return [...claims, ...said].map(({ name, ports }) => ({
+    const said: PublicNameClaim[] = isWilling
+      ? [{ name: node.Name.replace(/\.$/, "").toLowerCase(), ports: hostinfoPorts }]
+      : [];
+    return [...claims, ...said].map(({ name, ports, rules }) => ({
       ...{ name, ports: new Set(ports), owner: node.StableID, peerApi: peerApiOf(node, own) },
+      ...(rules === undefined ? {} : { rules: rulesBySite(rules) }),
     }));
   });
 }

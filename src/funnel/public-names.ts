@@ -1,19 +1,6 @@
-import type { AddressPort, Prefix } from "../base/address.ts";
+import type { AddressPort } from "../base/address.ts";
 import { foldName } from "../wire/host-name.ts";
-
-/** What whoever owns a public name asks of every ingress. Absent: the ingress's own limits alone count. */
-export interface NameRules {
-  /** Visitors from elsewhere are as unknown as the name is to them. */
-  readonly allow?: readonly Prefix[];
-  readonly deny?: readonly Prefix[];
-  readonly connectionsPerSecond?: number;
-  readonly concurrent?: number;
-  /** Of one visitor: an IPv4 address, or an IPv6 /64. */
-  readonly visitorConnectionsPerSecond?: number;
-  readonly visitorConcurrent?: number;
-  /** Of one connection, in each direction. */
-  readonly bytesPerSecond?: number;
-}
+import type { RulesBySite } from "../wire/visitor-rules.ts";
 
 /** A name that strangers may ask for, and the node that it belongs to. */
 export interface PublicName {
@@ -24,7 +11,8 @@ export interface PublicName {
   readonly owner: string;
   /** The node's peerapi; undefined: it has none that we could reach. */
   readonly peerApi: AddressPort | undefined;
-  readonly rules?: NameRules;
+  /** What its owner asks of every ingress. */
+  readonly rules?: RulesBySite;
 }
 
 /** Every public name, each with one owner. */

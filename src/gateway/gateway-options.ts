@@ -5,6 +5,7 @@ import type { MountRules } from "../config/services.ts";
 import type { MeshNodeOptions } from "../mesh/node.ts";
 import type { Door } from "../proxy/doors/door.ts";
 import type { ProxyOptions } from "../proxy/options.ts";
+import type { VisitorRulesOf } from "./told-rules.ts";
 
 export interface GatewayOptions extends Omit<MeshNodeOptions, "store"> {
   readonly store: Store;
@@ -20,6 +21,8 @@ export interface GatewayOptions extends Omit<MeshNodeOptions, "store"> {
   readonly doors?: readonly Door[];
   /** In force from the first request on, until the first declaration. */
   readonly rulesOf?: RulesOf;
+  /** The same for visitors from the Internet. */
+  readonly visitorRulesOf?: VisitorRulesOf;
   /** Tags and node keys of relays that may deliver Funnel visitors, where the server cannot say so (Headscale). */
   readonly trustedIngresses?: readonly string[];
   /** Visitors may come from this machine itself. For demos and tests. @default false */

@@ -33,14 +33,24 @@ import { GatewayMetrics } from "./metrics.ts";
 import { PeerApi } from "./peer-api.ts";
 import { Preferences } from "./preferences.ts";
 import { guardedDial, ProtectedPaths } from "./protected-paths.ts";
+import { toldRules, type VisitorRulesOf } from "./told-rules.ts";
 
 export type { GatewayOptions, RulesOf } from "./gateway-options.ts";
 
 const LONGEST_NOTE = 1000;
 /** The capability by which names below ours lead to us (upstream `tailcfg.NodeAttrDNSSubdomainResolve`). */
 const SUBDOMAINS = "dns-subdomain-resolve";
+const NO_RULES: VisitorRulesOf = () => undefined;
 /** Revoked means cut, within five seconds. */
 const REVIEW_EVERY_MS = 2000;
+
+/** What a services file says beside upstream's configuration. */
+export interface Declared {
+  readonly rulesOf?: RulesOf;
+  readonly visitorRulesOf?: VisitorRulesOf;
+  /** Services that are to be hosted. */
+  readonly advertised?: readonly string[];
+}
 
 /** What a gateway kept from before. */
 interface Kept {
@@ -71,6 +81,7 @@ export class Gateway {
   readonly #peerApi: PeerApi;
   readonly #guarded: ProtectedPaths;
   #rulesOf: RulesOf | undefined;
+  #visitorRulesOf: VisitorRulesOf;
   #isFileServed = true;
   /** Services that the file advertises. */
   #declaredServices: readonly string[] = [];
@@ -87,6 +98,7 @@ export class Gateway {
     this.gatekeeper = gatekeeper;
     this.commandDoors = kept.commandDoors;
     this.#rulesOf = options.rulesOf;
+    this.#visitorRulesOf = options.visitorRulesOf ?? NO_RULES;
     this.#store = options.store;
     this.#log = options.log ?? silentLog;
     this.#stored = stored;
@@ -149,6 +161,7 @@ export class Gateway {
     });
     this.#ingress = new IngressDoor({
       config: () => this.#serveConfig,
+      rulesOf: (site) => this.#visitorRulesOf(site),
       packetFilter: () => node.map?.packetFilter ?? [],
       peerByAddress: (address) => node.peerByAddress(address),
       trusted: options.trustedIngresses ?? [],
@@ -235,16 +248,19 @@ export class Gateway {
   }
 
   /** What a file declares is in force until the next declaration, and is not stored. */
-  declare(config: ServeConfig, rulesOf?: RulesOf, advertised: readonly string[] = []): void {
+  declare(config: ServeConfig, { rulesOf, visitorRulesOf = NO_RULES, advertised = [] }: Declared = {}): void {
     this.check(config);
     this.#rulesOf = rulesOf;
+    this.#visitorRulesOf = visitorRulesOf; // whatever is public: no command opens what the file has closed
     this.#isFileServed = true;
     this.#declaredServices = advertised;
-    this.#advertise();
-    if (serveConfigEtag(config) === serveConfigEtag(this.#stored)) return;
-    this.#stored = config;
-    this.#serveConfig = effectiveConfig(config);
+    const isNews = serveConfigEtag(config) !== serveConfigEtag(this.#stored);
+    if (isNews) {
+      this.#stored = config;
+      this.#serveConfig = effectiveConfig(config);
+    }
     this.#expose();
+    if (!isNews) return;
     this.certificates.refresh();
     this.#warn();
   }
@@ -300,7 +316,10 @@ export class Gateway {
   #expose(): void {
     this.#ingress.review();
     const wishes = Object.values(this.#serveConfig.AllowFunnel ?? {});
-    this.node.tell({ ingress: wishes.length === 0 ? undefined : wishes.includes(true) ? "on" : "off" });
+    this.node.tell({
+      ingress: wishes.length === 0 ? undefined : wishes.includes(true) ? "on" : "off",
+      visitorRules: toldRules(this.#serveConfig, this.#visitorRulesOf),
+    });
     this.#advertise();
   }
 

@@ -4,6 +4,7 @@ import tls from "node:tls";
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { makeHello } from "../../test/suites/client-hellos.ts";
 import { certificateOf } from "../../test/suites/proxy-scene.ts";
+import { parsePrefix } from "../base/address.ts";
 import { FakeClock } from "../base/clock.ts";
 import type { Proof } from "../base/conn.ts";
 import { connPair } from "../base/conn-pair.ts";
@@ -15,6 +16,7 @@ import { capabilitiesOf } from "../wire/capabilities.ts";
 import type { NetworkMap } from "../wire/network-map.ts";
 import type { ServeConfig } from "../wire/serve-config.ts";
 import type { FilterRule, Node } from "../wire/tailcfg.ts";
+import type { VisitorRules } from "../wire/visitor-rules.ts";
 import { IngressDoor, type IngressDoorOptions } from "./ingress-door.ts";
 import { PeerApi } from "./peer-api.ts";
 
@@ -334,6 +336,46 @@ describe("FN-6 only what this node's own configuration makes public", () => {
   test("nothing configured at all", async () => {
     scene.config = {};
     expect(await answerTo(scene.connect(), request())).toMatch(/^HTTP\/1\.1 403 /);
+  });
+});
+
+describe("FN-10 what the owner asks, also where the relay does not know it", () => {
+  const BUSY = /^HTTP\/1\.1 503 .*too many visitors/s;
+
+  test("a visitor who is not wanted is denied like one of a private name, and cut when he is here", async () => {
+    let rules: VisitorRules | undefined;
+    scene = await openScene({ rulesOf: ({ port }) => (port === 443 ? rules : undefined) });
+    const here = await enter(request());
+    const other = await enter(forTarget(`${NAME}:443`, "198.51.100.7:1"));
+    rules = { deny: [parsePrefix("203.0.113.0/24")!] };
+    expect(await answerTo(scene.connect(), request())).toMatch(/^HTTP\/1\.1 403 Forbidden\r\n.*\r\n\r\ndenied\n$/s);
+    expect(await answerTo(scene.connect(), forTarget(`${NAME}:8443`))).toBe(ACCEPTED);
+    scene.door.review();
+    await expect.poll(() => here.destroyed, WAIT).toBe(true);
+    expect(other.destroyed).toBe(false);
+    rules = { allow: [parsePrefix("203.0.113.0/24")!] };
+    scene.door.review();
+    await expect.poll(() => other.destroyed, WAIT).toBe(true);
+    expect(await answerTo(scene.connect(), request())).toBe(ACCEPTED);
+  });
+
+  test("how many at once and how fast, of all and of one visitor", async () => {
+    let rules: VisitorRules = { connections: 3, visitorConnections: 2 };
+    scene = await openScene({ rulesOf: () => rules });
+    const [first] = [await enter(request()), await enter(request())];
+    expect(await answerTo(scene.connect(), request())).toMatch(BUSY);
+    await enter(forTarget(`${NAME}:443`, "198.51.100.7:1"));
+    expect(await answerTo(scene.connect(), forTarget(`${NAME}:443`, "198.51.100.8:1"))).toMatch(BUSY);
+    await enter(forTarget(`${NAME}:8443`, "198.51.100.8:1")); // each site has its own
+    first!.destroy();
+    await expect.poll(() => scene.door.open, WAIT).toBe(3);
+    await enter(request());
+    rules = { visitorConnectionsPerSecond: 1 };
+    const visitor = forTarget(`${NAME}:443`, "[2001:db8::1]:1");
+    for (let i = 0; i < 2; i++) await enter(visitor);
+    expect(await answerTo(scene.connect(), forTarget(`${NAME}:443`, "[2001:db8::2]:9"))).toMatch(BUSY);
+    scene.clock.advance(1000);
+    await enter(visitor);
   });
 });
 

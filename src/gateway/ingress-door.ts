@@ -4,6 +4,7 @@ import type { Conn, Proof } from "../base/conn.ts";
 import { Fault } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 import type { PeekedConn } from "../base/peeked-conn.ts";
+import { RuleGauges } from "../funnel/rule-gauges.ts";
 import { findTcp } from "../proxy/serve-lookup.ts";
 import { capabilitiesOf } from "../wire/capabilities.ts";
 import { ALERT, alertRecord, HelloReader } from "../wire/client-hello.ts";
@@ -12,12 +13,16 @@ import { foldName, wildcardOf } from "../wire/host-name.ts";
 import { ACCEPTED, type PeerApiHead, SOURCE_FIELD, TARGET_FIELD } from "../wire/ingress.ts";
 import type { ServeConfig } from "../wire/serve-config.ts";
 import type { FilterRule, Node } from "../wire/tailcfg.ts";
+import { isWelcome, type VisitorRules } from "../wire/visitor-rules.ts";
+import type { VisitorRulesOf } from "./told-rules.ts";
 import { isBelievableVisitor } from "./visitor-address.ts";
 
 export type MeshProof = Extract<Proof, { kind: "mesh" }>;
 
 export interface IngressDoorOptions {
   readonly config: () => ServeConfig;
+  /** What we ask for visitors, which relays may know or not. */
+  readonly rulesOf?: VisitorRulesOf;
   readonly packetFilter: () => readonly FilterRule[];
   /** The peer whose own address this is. */
   readonly peerByAddress: (address: string) => Node | undefined;
@@ -51,6 +56,7 @@ export interface Refusal {
 interface Visit {
   readonly proof: MeshProof;
   readonly target: Target;
+  readonly visitor: AddressPort;
   readonly conn: PeekedConn;
 }
 
@@ -80,6 +86,8 @@ export class IngressDoor {
   readonly #relays: Map<string, { open: number; pending: number }> = new Map();
   /** Relays that are away, by node key, and since when. */
   readonly #away: Map<string, number> = new Map();
+  /** Over all relays: each of them counts its own. */
+  readonly #ruled: RuleGauges = new RuleGauges();
 
   constructor(options: IngressDoorOptions) {
     this.#options = options;
@@ -113,12 +121,20 @@ export class IngressDoor {
     if (relay.open >= this.#limits.relayOpen || relay.pending >= this.#limits.relayPending) {
       return { status: 503, reason: "too many visitors" };
     }
+    const asked = {
+      site: `${target.name}:${target.port}`,
+      rules: this.#rulesAt(target) ?? {},
+      address: visitor.address,
+    };
+    const gauges = this.#ruled.take(asked, this.#options.clock.now());
+    if (gauges === undefined) return { status: 503, reason: "too many visitors" };
     this.#relays.set(proof.nodeKey, relay);
     relay.open++;
-    const visit: Visit = { proof, target, conn };
+    const visit: Visit = { proof, target, visitor, conn };
     this.#visits.add(visit);
     conn.closed = () => {
       this.#visits.delete(visit);
+      for (const gauge of gauges) gauge.open--;
       relay.open--;
       if (relay.open === 0) this.#relays.delete(proof.nodeKey);
     };
@@ -156,7 +172,11 @@ export class IngressDoor {
     const target = this.#publicTarget(text, host, portText);
     if (target === undefined || !isBelievableVisitor(visitor.address, this.#options.allowsLoopback === true))
       return denied;
-    return { target, visitor };
+    return isWelcome(this.#rulesAt(target), visitor.address) ? { target, visitor } : denied;
+  }
+
+  #rulesAt(site: Target): VisitorRules | undefined {
+    return this.#options.rulesOf?.(site);
   }
 
   /** What our own configuration makes public, letter for letter (FN-6). */
@@ -222,10 +242,10 @@ export class IngressDoor {
   review(): void {
     for (const nodeKey of this.#away.keys()) if (!this.#relays.has(nodeKey)) this.#away.delete(nodeKey);
     for (const visit of this.#visits) {
-      if (this.#isPublic(visit.target) && this.isRelay(visit.proof) && !this.#isLost(visit.proof)) continue;
-      visit.conn.cut(
-        new Fault("FUNNEL_OFF", `Cannot keep a visitor of "${visit.target.text}": it is not public any more`),
-      );
+      const { target, visitor, proof, conn } = visit;
+      const isPublic = this.#isPublic(target) && isWelcome(this.#rulesAt(target), visitor.address);
+      if (isPublic && this.isRelay(proof) && !this.#isLost(proof)) continue;
+      conn.cut(new Fault("FUNNEL_OFF", `Cannot keep a visitor of "${target.text}": it is not public any more`));
     }
   }
 

@@ -86,6 +86,7 @@ export class MeshNode {
       ...(options.connect === undefined ? {} : { connect: options.connect }),
       ...(options.authKey === undefined ? {} : { authKey: options.authKey }),
       hostinfo: () => this.#hostinfo(),
+      visitorRules: () => this.#told.visitorRules ?? [],
       nodeKey: () => keys.nodeKey,
       adoptNodeKey: (key) => keys.adopt(key),
       discoKey: publicKeyOf(discoKey),

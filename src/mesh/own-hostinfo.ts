@@ -1,6 +1,7 @@
 import { hostname as systemHostname } from "node:os";
 import type { AddressBytes } from "../base/address.ts";
 import type { Hostinfo, NetInfo } from "../wire/tailcfg.ts";
+import type { SiteRules } from "../wire/visitor-rules.ts";
 import { servicesHash, type VipService } from "./hosted-services.ts";
 import { peerApiPort } from "./peerapi.ts";
 
@@ -11,9 +12,11 @@ export interface OwnWish {
   readonly ingress: "on" | "off" | undefined;
   /** Services to host, by name. */
   readonly services?: readonly VipService[];
+  /** For visitors of our public names; no part of the description. */
+  readonly visitorRules?: readonly SiteRules[];
 }
 
-export interface HostFacts extends OwnWish {
+export interface HostFacts extends Omit<OwnWish, "visitorRules"> {
   readonly tags: readonly string[] | undefined;
   readonly backendLogId: string;
   readonly netInfo: NetInfo;

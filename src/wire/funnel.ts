@@ -1,5 +1,6 @@
 import { foldPattern } from "./host-name.ts";
 import type { CapMap } from "./tailcfg.ts";
+import { checkedSiteRules, type SiteRules } from "./visitor-rules.ts";
 
 /** The peer capability without which nobody may deliver visitors to a node (upstream `tailcfg.PeerCapabilityIngress`). */
 export const INGRESS_CAPABILITY: string = "https://tailscale.com/cap/ingress";
@@ -21,6 +22,8 @@ export interface PublicNameClaim {
   /** Lower case, without a dot at its end. */
   readonly name: string;
   readonly ports: readonly number[];
+  /** What its owner asks for its visitors. */
+  readonly rules?: readonly SiteRules[];
 }
 
 const MOST_CLAIMS = 256;
@@ -33,7 +36,8 @@ export function publicNameClaims(capMap: CapMap | undefined): readonly PublicNam
     if (typeof value !== "object" || value === null || !("name" in value) || !("ports" in value)) return [];
     const { name, ports } = value;
     if (typeof name !== "string" || !Array.isArray(ports)) return [];
-    return [{ name, ports: ports.slice(0, MOST_PORTS).filter(isPort) }];
+    const rules = "rules" in value ? { rules: checkedSiteRules(value.rules) } : {};
+    return [{ name, ports: ports.slice(0, MOST_PORTS).filter(isPort), ...rules }];
   });
 }
 

@@ -4,6 +4,8 @@
  * Times are RFC 3339 text; keys are their text forms (`nodekey:…`, `discokey:…`, `mkey:…`).
  */
 
+import type { SiteRules, VISITOR_RULES } from "./visitor-rules.ts";
+
 export type CapMap = Readonly<Record<string, readonly unknown[] | null>>;
 
 export interface NetInfo {
@@ -230,6 +232,8 @@ export interface MapRequest {
   /** Parallel to Endpoints: 0 unknown, 1 local, 2 STUN, 3 port-mapped, 4 STUN with local port, 5 configured. */
   readonly EndpointTypes?: readonly number[];
   readonly DebugFlags?: readonly string[];
+  /** Ours (visitor-rules.ts). */
+  readonly [VISITOR_RULES]?: readonly SiteRules[];
 }
 
 /** Absent member = unchanged. */

@@ -66,7 +66,9 @@ export async function openDoorMesh(
   });
   stack.defer(() => gateway.close());
   await gateway.node.ready();
-  gateway.declare(nodeServeConfig(services, gateway.name), (place) => mountRules(services, place));
+  gateway.declare(nodeServeConfig(services, gateway.name), {
+    rulesOf: (place) => mountRules(services, place),
+  });
   const isPublic = (): void => expect(server.relay!.names.find(PUBLIC_NAME, 443)?.peerApi).toBeDefined();
   await vi.waitFor(isPublic, { timeout: 60_000, interval: 20 });
   const admin = new DoorAdmin(gateway.gatekeeper, (door) => gateway.placesBehind(door));

@@ -2,7 +2,7 @@ import type { Client, Order } from "acme-client";
 import type { z } from "zod";
 import type { Clock } from "../../base/clock.ts";
 import { Fault, messageOf } from "../../base/fault.ts";
-import { pause } from "../pause.ts";
+import { pause } from "../../base/pause.ts";
 import { type AcmeLibrary, headOf, inCall, liftNonceLimit } from "./acme-library.ts";
 import { AuthorityFault, wordsOf } from "./authority-fault.ts";
 import type { CaTransport } from "./ca-transport.ts";

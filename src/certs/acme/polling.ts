@@ -1,5 +1,5 @@
 import type { Clock } from "../../base/clock.ts";
-import { pause } from "../pause.ts";
+import { pause } from "../../base/pause.ts";
 
 const FIRST_MS = 250;
 const SHORTEST_MS = 100;

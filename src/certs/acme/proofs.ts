@@ -1,8 +1,8 @@
 import type { Clock } from "../../base/clock.ts";
 import { type Fault, messageOf } from "../../base/fault.ts";
 import type { Log } from "../../base/log.ts";
+import { pause } from "../../base/pause.ts";
 import type { Challenge, ChallengeSolver } from "../challenges/challenge.ts";
-import { pause } from "../pause.ts";
 import type { AcmeSession } from "./acme-session.ts";
 import { AuthorityFault, wordsOf } from "./authority-fault.ts";
 import type { AuthorizationDocument, ChallengeDocument } from "./documents.ts";

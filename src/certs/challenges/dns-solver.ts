@@ -1,7 +1,7 @@
 import type { Clock } from "../../base/clock.ts";
 import { Fault, messageOf } from "../../base/fault.ts";
 import type { Log } from "../../base/log.ts";
-import { pause } from "../pause.ts";
+import { pause } from "../../base/pause.ts";
 import type { ChallengeSolver } from "./challenge.ts";
 import type { ChallengeJournal } from "./challenge-journal.ts";
 import { type DnsLookup, followAliases } from "./dns-lookup.ts";

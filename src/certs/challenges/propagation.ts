@@ -1,8 +1,8 @@
 import type { Clock } from "../../base/clock.ts";
 import { Fault } from "../../base/fault.ts";
+import { pause } from "../../base/pause.ts";
 import { RECORD } from "../../wire/dns.ts";
 import { readText } from "../../wire/dns-data.ts";
-import { pause } from "../pause.ts";
 import { authorities, type DnsLookup, findZone, recordsOf } from "./dns-lookup.ts";
 
 const FIRST_PAUSE_MS = 500;

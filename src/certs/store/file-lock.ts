@@ -1,9 +1,10 @@
 import { mkdir, open, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import type { Clock } from "../../base/clock.ts";
+import { pause } from "../../base/pause.ts";
 import type { Random } from "../../base/random.ts";
 import { GIVE_UP_MS, HEARTBEAT_MS, type Lease, leaseLost, STALE_MS } from "./certificate-store.ts";
-import { orAbort, Turns } from "./turns.ts";
+import { Turns } from "./turns.ts";
 
 const FIRST_POLL_MS = 25;
 const LONGEST_POLL_MS = 400;
@@ -45,7 +46,7 @@ export class FileLocks {
   async #wait(folder: string, name: string, end: () => void, signal: AbortSignal): Promise<FileLease> {
     const { clock, random } = this.#options;
     let seen = { generation: -1, content: "", unchangedMs: 0, at: clock.now() };
-    let pause = 0;
+    let wait = 0;
     for (let poll = FIRST_POLL_MS; ; poll = Math.min(poll * 2, LONGEST_POLL_MS)) {
       signal.throwIfAborted();
       const now = clock.now();
@@ -55,15 +56,15 @@ export class FileLocks {
         seen = { generation, content, unchangedMs: 0, at: now };
       } else {
         // Time in which this process did not look (it was stopped, and perhaps the holder with it) does not count.
-        const counted = Math.min(now - seen.at, 2 * pause);
+        const counted = Math.min(now - seen.at, 2 * wait);
         seen = { generation, content, unchangedMs: seen.unchangedMs + counted, at: now };
       }
       if (content.startsWith(RELEASED) || seen.unchangedMs >= STALE_MS) {
         if (!(await createGeneration(folder, generation + 1))) continue;
         return new FileLease(folder, name, generation + 1, this.#options, end);
       }
-      pause = poll * (1 + random(1)[0]! / 510);
-      await orAbort(new Promise<void>((resolve) => clock.at(clock.now() + pause, resolve)), signal);
+      wait = poll * (1 + random(1)[0]! / 510);
+      await pause(clock, wait, signal);
     }
   }
 }

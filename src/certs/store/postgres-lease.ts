@@ -1,8 +1,8 @@
 import type { Clock } from "../../base/clock.ts";
+import { pause } from "../../base/pause.ts";
 import type { Random } from "../../base/random.ts";
 import { GIVE_UP_MS, HEARTBEAT_MS, type Lease, leaseLost, STALE_MS } from "./certificate-store.ts";
 import type { Database } from "./postgres-database.ts";
-import { orAbort } from "./turns.ts";
 
 const FIRST_POLL_MS = 100;
 const LONGEST_POLL_MS = 1_600;
@@ -36,8 +36,8 @@ export async function acquireRowLease(
       [name, holder, STALE_MS / 1000],
     );
     if (row !== undefined) return new RowLease(database, name, row.fence, askedAt, clock, end);
-    const pause = poll * (0.75 + (random(1)[0]! / 255) * 0.5);
-    await orAbort(new Promise<void>((resolve) => clock.at(clock.now() + pause, resolve)), signal);
+    const wait = poll * (0.75 + (random(1)[0]! / 255) * 0.5);
+    await pause(clock, wait, signal);
   }
 }
 

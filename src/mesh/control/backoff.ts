@@ -1,4 +1,3 @@
-import type { Clock } from "../../base/clock.ts";
 import type { Random } from "../../base/random.ts";
 
 const STEP_MS = 10;
@@ -27,18 +26,4 @@ export class Backoff {
 export function fraction(random: Random): number {
   const [high = 0, low = 0] = random(2);
   return (high * 256 + low) / 65_536;
-}
-
-/** Settles after `ms`, or at once when `signal` is aborted; never fails. */
-export function sleep(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    const done = () => {
-      cancel();
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const cancel = clock.at(clock.now() + ms, done);
-    signal.addEventListener("abort", done, { once: true });
-  });
 }

@@ -1,9 +1,10 @@
 import { Fault, messageOf } from "../../base/fault.ts";
+import { sleep } from "../../base/pause.ts";
 import { applyMapResponse } from "../../wire/map-apply.ts";
 import { checkMapResponse } from "../../wire/map-check.ts";
 import type { NetworkMap } from "../../wire/network-map.ts";
 import type { MapResponse, Node } from "../../wire/tailcfg.ts";
-import { Backoff, fraction, sleep } from "./backoff.ts";
+import { Backoff, fraction } from "./backoff.ts";
 import { Connector } from "./connector.ts";
 import type { ControlClientOptions, ControlState, LoginWish } from "./control-state.ts";
 import { KeyWatch } from "./key-watch.ts";

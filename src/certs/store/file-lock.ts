@@ -3,7 +3,8 @@ import path from "node:path";
 import type { Clock } from "../../base/clock.ts";
 import { pause } from "../../base/pause.ts";
 import type { Random } from "../../base/random.ts";
-import { GIVE_UP_MS, HEARTBEAT_MS, type Lease, leaseLost, STALE_MS } from "./certificate-store.ts";
+import { BeatingLease } from "./beating-lease.ts";
+import { leaseLost, STALE_MS } from "./certificate-store.ts";
 import { Turns } from "./turns.ts";
 
 const FIRST_POLL_MS = 25;
@@ -69,58 +70,28 @@ export class FileLocks {
   }
 }
 
-export class FileLease implements Lease {
+export class FileLease extends BeatingLease {
   readonly #folder: string;
-  readonly #name: string;
   readonly #generation: number;
-  readonly #clock: Clock;
   readonly #token: string;
-  readonly #end: () => void;
-  readonly #lost: AbortController = new AbortController();
   #beats = 0;
-  #lastBeat: number;
-  #cancelBeat: () => void = () => {};
-  #cancelGiveUp: () => void = () => {};
-  #beating: Promise<void>;
-  #released = false;
 
   constructor(folder: string, name: string, generation: number, { clock, random }: FileLockOptions, end: () => void) {
+    super(name, clock, clock.now(), end);
     this.#folder = folder;
-    this.#name = name;
     this.#generation = generation;
-    this.#clock = clock;
     this.#token = Buffer.from(random(12)).toString("hex");
-    this.#end = end;
-    this.#lastBeat = clock.now();
-    this.#cancelGiveUp = clock.at(this.#lastBeat + GIVE_UP_MS, () => this.#giveUp());
-    this.#beating = this.#beat();
-  }
-
-  get lost(): AbortSignal {
-    return this.#lost.signal;
+    this.begin();
   }
 
   /** @throws {Fault} CERT_LEASE_LOST */
   async check(): Promise<void> {
-    const late = this.#clock.now() - this.#lastBeat >= GIVE_UP_MS;
-    const overtaken = (await highestGeneration(this.#folder)) !== this.#generation;
-    if (late || overtaken) this.#giveUp();
-    if (this.#released || this.#lost.signal.aborted) throw leaseLost(this.#name);
+    if (this.isLate || !(await this.#isHighest())) this.giveUp();
+    if (this.isOver) throw leaseLost(this.name);
   }
 
-  async release(): Promise<void> {
-    if (this.#released) return;
-    this.#released = true;
-    this.#cancelBeat();
-    this.#cancelGiveUp();
-    await this.#beating;
-    try {
-      await this.#write(RELEASED.padEnd(this.#content().length));
-    } catch {
-      // It goes stale then.
-    } finally {
-      this.#end();
-    }
+  async #isHighest(): Promise<boolean> {
+    return (await highestGeneration(this.#folder)) === this.#generation;
   }
 
   #content(): string {
@@ -132,30 +103,15 @@ export class FileLease implements Lease {
     await writeFile(path.join(this.#folder, fileOf(this.#generation)), content, { flag: "r+" });
   }
 
-  async #beat(): Promise<void> {
-    const startedAt = this.#clock.now();
-    try {
-      if (startedAt - this.#lastBeat >= GIVE_UP_MS) return this.#giveUp();
-      if ((await highestGeneration(this.#folder)) !== this.#generation) return this.#giveUp();
-      this.#beats++;
-      await this.#write(this.#content());
-      if (this.#clock.now() - this.#lastBeat >= GIVE_UP_MS) return this.#giveUp();
-      this.#lastBeat = startedAt;
-      this.#cancelGiveUp();
-      if (!this.#released) this.#cancelGiveUp = this.#clock.at(startedAt + GIVE_UP_MS, () => this.#giveUp());
-    } catch {
-      // The disk may come back in time; else this lease gives up.
-    }
-    if (this.#released || this.#lost.signal.aborted) return;
-    this.#cancelBeat = this.#clock.at(startedAt + HEARTBEAT_MS, () => {
-      this.#beating = this.#beat();
-    });
+  protected override async beat(): Promise<boolean> {
+    if (!(await this.#isHighest())) return false;
+    this.#beats++;
+    await this.#write(this.#content());
+    return true;
   }
 
-  #giveUp(): void {
-    this.#cancelBeat();
-    this.#cancelGiveUp();
-    if (!this.#lost.signal.aborted) this.#lost.abort(leaseLost(this.#name));
+  protected override async letGo(): Promise<void> {
+    await this.#write(RELEASED.padEnd(this.#content().length));
   }
 }
 

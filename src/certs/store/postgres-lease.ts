@@ -1,7 +1,8 @@
 import type { Clock } from "../../base/clock.ts";
 import { pause } from "../../base/pause.ts";
 import type { Random } from "../../base/random.ts";
-import { GIVE_UP_MS, HEARTBEAT_MS, type Lease, leaseLost, STALE_MS } from "./certificate-store.ts";
+import { BeatingLease } from "./beating-lease.ts";
+import { STALE_MS } from "./certificate-store.ts";
 import type { Database } from "./postgres-database.ts";
 
 const FIRST_POLL_MS = 100;
@@ -41,89 +42,33 @@ export async function acquireRowLease(
   }
 }
 
-export class RowLease implements Lease {
-  readonly name: string;
+export class RowLease extends BeatingLease {
   /** Grows with each holder of the name. */
   readonly fence: string;
   readonly #database: Database;
-  readonly #clock: Clock;
-  readonly #end: () => void;
-  readonly #lost: AbortController = new AbortController();
-  #lastBeat: number;
-  #cancelBeat: () => void = () => {};
-  #cancelGiveUp: () => void = () => {};
-  #beating: Promise<void> = Promise.resolve();
-  #released = false;
 
   constructor(database: Database, name: string, fence: string, since: number, clock: Clock, end: () => void) {
-    this.name = name;
+    super(name, clock, since, end);
     this.fence = fence;
     this.#database = database;
-    this.#clock = clock;
-    this.#end = end;
-    this.#lastBeat = since;
-    this.#watch(since);
+    this.keep(since);
   }
 
-  get lost(): AbortSignal {
-    return this.#lost.signal;
+  protected override async beat(): Promise<boolean> {
+    const rows = await this.#database.rows(
+      "keep the lock of",
+      `update sallyport.certificate_leases set expires = clock_timestamp() + make_interval(secs => $3)
+       where name = $1 and fence = $2 and expires > clock_timestamp() returning fence`,
+      [this.name, this.fence, STALE_MS / 1000],
+    );
+    return rows.length > 0;
   }
 
-  get over(): boolean {
-    return this.#released || this.#lost.signal.aborted;
-  }
-
-  async release(): Promise<void> {
-    if (this.#released) return;
-    this.#released = true;
-    this.#cancelBeat();
-    this.#cancelGiveUp();
-    await this.#beating;
-    try {
-      await this.#database.rows(
-        "unlock",
-        "update sallyport.certificate_leases set expires = '-infinity' where name = $1 and fence = $2",
-        [this.name, this.fence],
-      );
-    } catch {
-      // It runs out then.
-    } finally {
-      this.#end();
-    }
-  }
-
-  #watch(beatAt: number): void {
-    this.#lastBeat = beatAt;
-    this.#cancelGiveUp();
-    this.#cancelGiveUp = this.#clock.at(beatAt + GIVE_UP_MS, () => this.#giveUp());
-    this.#cancelBeat = this.#clock.at(beatAt + HEARTBEAT_MS, () => {
-      this.#beating = this.#beat();
-    });
-  }
-
-  async #beat(): Promise<void> {
-    const startedAt = this.#clock.now();
-    try {
-      const rows = await this.#database.rows(
-        "keep the lock of",
-        `update sallyport.certificate_leases set expires = clock_timestamp() + make_interval(secs => $3)
-         where name = $1 and fence = $2 and expires > clock_timestamp() returning fence`,
-        [this.name, this.fence, STALE_MS / 1000],
-      );
-      if (this.over) return;
-      if (rows.length === 0 || this.#clock.now() - this.#lastBeat >= GIVE_UP_MS) return this.#giveUp();
-      this.#watch(startedAt);
-    } catch {
-      if (!this.over)
-        this.#cancelBeat = this.#clock.at(startedAt + 1_000, () => {
-          this.#beating = this.#beat();
-        });
-    }
-  }
-
-  #giveUp(): void {
-    this.#cancelBeat();
-    this.#cancelGiveUp();
-    if (!this.#lost.signal.aborted) this.#lost.abort(leaseLost(this.name));
+  protected override async letGo(): Promise<void> {
+    await this.#database.rows(
+      "unlock",
+      "update sallyport.certificate_leases set expires = '-infinity' where name = $1 and fence = $2",
+      [this.name, this.fence],
+    );
   }
 }

@@ -89,7 +89,7 @@ async function changed(
          where name = $1 and fence = $2 and expires > clock_timestamp() for share`,
         [lease.name, lease.fence],
       );
-      if (rowCount === 0 || lease.over) throw leaseLost(lease.name);
+      if (rowCount === 0 || lease.isOver) throw leaseLost(lease.name);
     }
     await work(client);
   });

@@ -1,27 +1,21 @@
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type IncomingMessage } from "node:http";
 import net, { type AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
-import path from "node:path";
-import { Readable } from "node:stream";
 import tls from "node:tls";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { asDuplex } from "../src/base/duplex.ts";
 import { silentLog } from "../src/base/log.ts";
 import { memoryStore } from "../src/base/store.ts";
-import { main } from "../src/cli/main.ts";
 import { MemoryCoordinationStore } from "../src/coordination/store/memory-store.ts";
 import { type Finding, probe } from "../src/funnel/probe.ts";
-import { GatewayAdmin } from "../src/gateway/admin.ts";
 import { openDoors } from "../src/gateway/doors.ts";
 import { Gateway } from "../src/gateway/gateway.ts";
-import { openLocalApi } from "../src/gateway/localapi/index.ts";
 import { Relay } from "../src/server/relay.ts";
 import { Server } from "../src/server/server.ts";
 import type { ServeConfig } from "../src/wire/serve-config.ts";
 import { makeHello } from "./suites/client-hellos.ts";
+import { type Typed, typedFunnel } from "./suites/typed-command.ts";
 
 const WAIT = { timeout: 30_000, interval: 10 };
 const NAME = "web.tail.test";
@@ -162,32 +156,7 @@ async function secureVisit(): Promise<tls.TLSSocket> {
   return socket;
 }
 
-/** Our own command, at the gateway's own socket. */
-async function typed(
-  words: readonly string[],
-  answer?: string,
-): Promise<{ code: number; said: string; asked: string }> {
-  const folder = mkdtempSync(path.join(tmpdir(), "sallyport-funnel-"));
-  const socketPath = path.join(folder, "gate.sock");
-  const api = await openLocalApi({ socketPath, backend: new GatewayAdmin(gateway), log: silentLog });
-  let said = "";
-  let asked = "";
-  const code = await main(["--socket", socketPath, "funnel", ...words], {
-    stdout: (text) => {
-      asked += text;
-    },
-    stderr: (text) => {
-      said += text;
-    },
-    stdin: Readable.from(answer === undefined ? [] : [`${answer}\n`]),
-    isTerminal: answer !== undefined,
-    env: {},
-    signal: new AbortController().signal,
-  });
-  await api.close();
-  rmSync(folder, { recursive: true });
-  return { code, said, asked };
-}
+const typed = (words: readonly string[], answer?: string): Promise<Typed> => typedFunnel(gateway, words, answer);
 
 /** The way of a visitor to the relay's first port, hop by hop, once it is open as far as the gateway. */
 async function seen(name: string): Promise<readonly string[]> {

@@ -26,13 +26,16 @@ export async function settleDoor(
     return true;
   }
   const standing = await client.doorAt(site, mount);
-  if (standing === null) return true; // another daemon, which knows no doors
-  if (wish.isPublic && takesDoors && standing !== undefined) {
+  if (standing === undefined) return true; // another daemon, which knows no doors
+  if (standing.isDemanded === true && (standing.door === undefined || !takesDoors))
+    return demanded(site, takesDoors, io, client);
+  if (wish.isPublic && takesDoors && standing.door !== undefined) {
+    if (standing.isDemanded === true) throw new CliExit(`error: ${refusal(site)}: --public cannot take it away`);
     await client.setDoor(site, "");
-    const left = await client.doorAt(site, mount);
+    const left = (await client.doorAt(site, mount))?.door;
     if (left) io.stderr(`The services file keeps door ${terminalText(left)} before ${terminalText(site)}\n`);
   }
-  if (wish.isPublic || wasPublic || (takesDoors && standing !== undefined)) return true;
+  if (wish.isPublic || wasPublic || (takesDoors && standing.door !== undefined)) return true;
   const who = `Anyone on the internet may use ${terminalText(site)}`;
   if (!io.isTerminal || wish.yes) {
     const doors = takesDoors ? "--door NAME puts a door before it, " : "";
@@ -49,3 +52,22 @@ export async function settleDoor(
   if (!isYes(answer)) io.stderr("Nothing has changed.\n");
   return isYes(answer);
 }
+
+/** The network's policy wants a door and there is none: whoever sits at a terminal may name one. */
+async function demanded(site: string, takesDoors: boolean, io: CliIo, client: LocalClient): Promise<boolean> {
+  if (!takesDoors) throw new CliExit(`error: ${refusal(site)}: TCP has none, use --https`);
+  const names = (await client.doors()).doors.map(({ name }) => name);
+  const choice = names.map(terminalText).join(", ");
+  if (names.length === 0) throw new CliExit(`error: ${refusal(site)}: the services file declares none (docs/doors.md)`);
+  if (!io.isTerminal) throw new CliExit(`error: ${refusal(site)}: --door NAME, one of ${choice}`);
+  const answer = await ask(`${refusal(site)}. Which one? [${choice}] `, io);
+  if (!names.includes(answer)) {
+    io.stderr("Nothing has changed.\n");
+    return false;
+  }
+  await client.setDoor(site, answer);
+  return true;
+}
+
+const refusal = (site: string): string =>
+  `the network's policy demands a door before what is public, so before ${terminalText(site)}`;

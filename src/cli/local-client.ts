@@ -16,6 +16,12 @@ import type {
 } from "../wire/ipn.ts";
 import { CliExit } from "./io.ts";
 
+export interface StandingDoor {
+  readonly door?: string;
+  /** The network's policy wants one before what is public. */
+  readonly isDemanded?: boolean;
+}
+
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 
 interface Reply {
@@ -125,10 +131,10 @@ export class LocalClient {
     return reply.status === 404 ? undefined : (this.#read(200, reply) as readonly Observation[]);
   }
 
-  /** The door before a mount of `name:port`; null where the daemon knows no doors. */
-  async doorAt(site: string, mount: string): Promise<string | undefined | null> {
+  /** The door before a mount of `name:port`; undefined where the daemon knows no doors. */
+  async doorAt(site: string, mount: string): Promise<StandingDoor | undefined> {
     const reply = await this.#send("GET", `funnel/door?${new URLSearchParams({ site, mount })}`);
-    return reply.status === 404 ? null : (this.#read(200, reply) as { readonly door?: string }).door;
+    return reply.status === 404 ? undefined : (this.#read(200, reply) as StandingDoor);
   }
 
   /** Before all of `name:port`; an empty name takes it away. */

@@ -67,7 +67,7 @@ const NET_INFO = object({
 const texts = `IPNVersion FrontendLogID BackendLogID OS OSVersion Env Distro DistroVersion DistroCodeName App Package
 DeviceModel Hostname Machine GoArch GoArchVar GoVersion Cloud ServicesHash ExitNodeID`.split(/\s+/);
 const flags = `Container Desktop ShieldsUp ShareeNode NoLogsNoSupport WireIngress IngressEnabled AllowsUpdate Userspace
-UserspaceRouter AppConnector StateEncrypted PeerRelay RemoteConfig`.split(/\s+/);
+UserspaceRouter AppConnector StateEncrypted PeerRelay RemoteConfig SallyportDoors`.split(/\s+/);
 
 /** Every member that a Go client would decode, with its type: one wrong type would spoil the maps of all its peers. */
 const HOSTINFO = object({

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { peersOf, type Rig, start } from "../../test/suites/coordination-rig.ts";
+import { mkey, nodeKey, peersOf, type Rig, start } from "../../test/suites/coordination-rig.ts";
 import { parseAddress } from "../base/address.ts";
 import { AddressSet, parseRanges } from "../wire/address-set.ts";
 import { capabilitiesOf } from "../wire/capabilities.ts";
@@ -231,4 +231,34 @@ test("FN-14 no grant makes a name of the mesh somebody else's", async () => {
   const relay = await follow(rig, RELAY);
   await rig.lite(BOB, { Hostinfo: { Hostname: "bob", IngressEnabled: true } });
   expect(named(await relay(), "bob")?.CapMap?.[NAMES]).toEqual([{ name: "bob.tail.test", ports: [443, 8443, 10000] }]);
+});
+
+/** What the policy says when it gives Ada's nodes `funnel`, and wants doors. */
+const DOORS = `{
+  "tagOwners": { "tag:relay": ["ada@example.com"] },
+  "acls": [{ "action": "accept", "src": ["*"], "dst": ["*:*"] }],
+  "nodeAttrs": [
+    { "target": ["tag:relay"], "attr": ["sallyport.dev/ingress"] },
+    { "target": ["ada@example.com"], "attr": ["funnel", "sallyport.dev/door-required"] },
+  ],
+}`;
+
+test("FN-14 where the policy demands doors, a client that knows none is not public, and is told why", async () => {
+  const rig = await world();
+  const relay = await follow(rig, RELAY);
+  const web = await follow(rig, WEB);
+  const body = { Feature: "funnel", NodeKey: nodeKey(WEB), Version: 100 };
+  const asked = (): Promise<unknown> => rig.coordinator.other(mkey(WEB), "POST", "/machine/feature/query", body);
+  await rig.lite(WEB, { Hostinfo: online({ IngressEnabled: true }) });
+  expect(named(await relay(), "web")?.CapMap?.[NAMES]).toHaveLength(1);
+  await rig.coordinator.setPolicy(compilePolicy(DOORS), DOORS, "root");
+  expect(namesOf(await relay())).toEqual([]);
+  expect(Object.keys((await web()).self.CapMap ?? {}).filter((name) => /funnel|door/.test(name))).toEqual([
+    "sallyport.dev/door-required",
+  ]);
+  expect(JSON.stringify(await asked())).toContain("demands a door before whatever is public");
+
+  await rig.lite(WEB, { Hostinfo: online({ IngressEnabled: true, SallyportDoors: true }) }); // a gateway in its place
+  expect(named(await relay(), "web")?.CapMap?.[NAMES]).toHaveLength(1);
+  expect((await web()).self.CapMap).toMatchObject({ funnel: null, [PORTS]: null });
 });

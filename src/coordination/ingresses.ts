@@ -1,5 +1,6 @@
 import { type AddressRange, formatRange, joinedRanges, parseRanges } from "../wire/address-set.ts";
 import {
+  DOOR_REQUIRED,
   FUNNEL_ATTRIBUTE,
   funnelPortsKey,
   grantedDomains,
@@ -45,6 +46,8 @@ export class Ingresses {
   readonly #shown: WeakMap<Node, Node> = new WeakMap();
   /** Own domain → the node that holds it. */
   readonly #holders: Map<string, number> = new Map();
+  /** Nodes that may not be public: the policy demands doors of them, and they know none (stock clients). */
+  readonly #doorless: Set<number> = new Set();
   #names: ReadonlySet<string> | undefined;
 
   constructor(facts: IngressFacts) {
@@ -55,8 +58,9 @@ export class Ingresses {
     for (const node of facts.nodes) {
       if (node.gateways !== undefined || node.isUnapproved === true || isExpired(node, facts.wall)) continue;
       const attributes = facts.attributesOf(node);
+      if (DOOR_REQUIRED in attributes && node.hostinfo.SallyportDoors !== true) this.#doorless.add(node.id);
       if (RELAY_ATTRIBUTE in attributes || facts.isAppointed?.(node) === true) relays.set(node.id, node);
-      else if (FUNNEL_ATTRIBUTE in attributes && wishOf(node.hostinfo) !== undefined) {
+      else if (FUNNEL_ATTRIBUTE in attributes && !this.#doorless.has(node.id) && wishOf(node.hostinfo) !== undefined) {
         wired.set(node.id, node);
         for (const name of grantedDomains(attributes)) granted.push([name, node.id]);
       }
@@ -150,9 +154,18 @@ export class Ingresses {
     });
   }
 
+  /** Is `funnel` kept from this node because it knows no doors? */
+  isDoorless(id: number): boolean {
+    return this.#doorless.has(id);
+  }
+
   /** What the policy's `funnel` stands for on the wire (control-protocol §6.2), and which names lead to the node. */
   attributes(attributes: CapMap, id: number): CapMap {
     if (!(FUNNEL_ATTRIBUTE in attributes)) return attributes;
+    if (this.#doorless.has(id)) {
+      const { [FUNNEL_ATTRIBUTE]: _, ...others } = attributes;
+      return others;
+    }
     const node = this.wired.get(id);
     const names = node === undefined ? {} : { [PUBLIC_NAMES]: this.claimsOf(node) };
     return { ...attributes, [funnelPortsKey(this.#facts.ports)]: null, ...names };

@@ -74,6 +74,7 @@ function keepUpdate(core: Core, { id, nodeKey }: NodeRecord, request: MapRequest
       String(after.hostinfo.RoutableIPs) !== String(before.hostinfo.RoutableIPs) ||
       wishOf(after.hostinfo) !== wishOf(before.hostinfo) ||
       JSON.stringify(after.visitorRules) !== JSON.stringify(before.visitorRules) ||
+      after.hostinfo.SallyportDoors !== before.hostinfo.SallyportDoors ||
       String(after.approvedRoutes) !== String(before.approvedRoutes);
     await core.replace(after, undefined, isTopology ? "topology" : "members");
     if (after.hostinfo.ServicesHash !== before.hostinfo.ServicesHash) core.askAboutServices(id);

@@ -1,4 +1,5 @@
 import { messageOf } from "../base/fault.ts";
+import { FUNNEL_ATTRIBUTE } from "../wire/funnel.ts";
 import { setOwnAttributes } from "./attributes.ts";
 import { certificateNames, noteCertified } from "./certificate-names.ts";
 import type { Core } from "./core.ts";
@@ -83,6 +84,8 @@ async function setDns(core: Core, node: NodeRecord, members: Readonly<Record<str
   return { status: 200, body: {} };
 }
 
+const DOORLESS =
+  "This network's policy demands a door before whatever is public (sallyport.dev/door-required). This client has no doors: serve it by a gateway (sallyport funnel --door NAME).";
 const NEEDED: Readonly<Record<string, readonly string[]>> = { serve: ["https"], funnel: ["https", "funnel"] };
 
 async function queryFeature(
@@ -96,6 +99,9 @@ async function queryFeature(
   const granted = core.views.capMap(node);
   const missing = needed.filter((name) => !(name in granted));
   if (missing.length === 0) return { status: 200, body: { Complete: true } };
+  const isDoorless = core.views.ingresses().isDoorless(node.id);
+  if (missing.includes(FUNNEL_ATTRIBUTE) && isDoorless)
+    return { status: 200, body: { Complete: false, Text: DOORLESS, ShouldWait: false } };
   const attributes = missing.map((name) => `"${name}"`).join(" and ");
   const Text = `This network does not allow ${feature} on this node: an administrator must add ${attributes} to its nodeAttrs in the policy.`;
   return { status: 200, body: { Complete: false, Text, ShouldWait: false } };

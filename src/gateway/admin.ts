@@ -104,6 +104,10 @@ export class GatewayAdmin implements LocalApiBackend {
     await this.#gateway.setServeConfig(config);
   }
 
+  get demandsDoors(): boolean {
+    return this.#gateway.demandsDoors;
+  }
+
   doorAt(place: Place): string | undefined {
     return this.#gateway.doorAt(place);
   }

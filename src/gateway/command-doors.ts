@@ -12,6 +12,8 @@ const MOST = 256;
  * changes something else would write it back without, and open what was closed.
  */
 export class CommandDoors {
+  /** Called when other doors stand. */
+  onChange: () => void = () => {};
   readonly #store: Store;
   readonly #isDeclared: (door: string) => boolean;
   /** By `name:port`. */
@@ -62,6 +64,7 @@ export class CommandDoors {
   async #keep(next: ReadonlyMap<string, string>): Promise<void> {
     await this.#store.set(FILE, Buffer.from(JSON.stringify(Object.fromEntries(next))));
     this.#doors = next;
+    this.onChange();
   }
 }
 

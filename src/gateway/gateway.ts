@@ -8,7 +8,6 @@ import type { Store } from "../base/store.ts";
 import type { Place } from "../config/node-serve-config.ts";
 import { serveConfigEtag } from "../config/serve-document.ts";
 import { serveWarnings } from "../config/serve-warnings.ts";
-import type { MountRules } from "../config/services.ts";
 import { Assertions } from "../identity/assertions.ts";
 import { MapCallers } from "../identity/map-callers.ts";
 import { MeshNode } from "../mesh/node.ts";
@@ -23,6 +22,7 @@ import { certDomainsOf, servedNames } from "./certificate-plan.ts";
 import { Certificates } from "./certificates.ts";
 import { CommandDoors } from "./command-doors.ts";
 import { DnsForwarder } from "./dns-forwarder.ts";
+import { demandsDoors } from "./door-demand.ts";
 import { effectiveConfig } from "./effective-config.ts";
 import type { GatewayOptions, RulesOf } from "./gateway-options.ts";
 import { hostedServices, serviceAt, waitingServices } from "./hosted-services.ts";
@@ -31,6 +31,7 @@ import { Inspection } from "./inspection.ts";
 import { SERVE_CONFIG, storedAssertionKey, storedConfig } from "./kept-state.ts";
 import { GatewayMetrics } from "./metrics.ts";
 import { PeerApi } from "./peer-api.ts";
+import { PlaceRules } from "./place-rules.ts";
 import { Preferences } from "./preferences.ts";
 import { guardedDial, ProtectedPaths } from "./protected-paths.ts";
 import { toldRules, type VisitorRulesOf } from "./told-rules.ts";
@@ -77,12 +78,13 @@ export class Gateway {
   readonly #log: Log;
   #stored: StoredServeConfig;
   #serveConfig: ServeConfig;
+  /** The same with nothing public that must not be. */
+  #publicConfig: ServeConfig;
   readonly #ingress: IngressDoor;
   readonly #peerApi: PeerApi;
   readonly #guarded: ProtectedPaths;
-  #rulesOf: RulesOf | undefined;
+  readonly #rules: PlaceRules;
   #visitorRulesOf: VisitorRulesOf;
-  #isFileServed = true;
   /** Services that the file advertises. */
   #declaredServices: readonly string[] = [];
   #stopReview: () => void = () => {};
@@ -97,12 +99,13 @@ export class Gateway {
     this.preferences = preferences;
     this.gatekeeper = gatekeeper;
     this.commandDoors = kept.commandDoors;
-    this.#rulesOf = options.rulesOf;
+    this.#rules = new PlaceRules(options.rulesOf, kept.commandDoors, () => demandsDoors(node.map));
     this.#visitorRulesOf = options.visitorRulesOf ?? NO_RULES;
     this.#store = options.store;
     this.#log = options.log ?? silentLog;
     this.#stored = stored;
     this.#serveConfig = effectiveConfig(stored);
+    this.#publicConfig = this.#serveConfig;
     this.node = node;
     this.callers = new MapCallers(
       (source, destination) => capabilitiesOf(node.map?.packetFilter ?? [], source, destination),
@@ -149,7 +152,7 @@ export class Gateway {
       dialBackend: guardedDial(options.dialBackend, guarded),
       answered: (status, seconds) => this.metrics.answered(status, seconds),
       count: (event) => this.metrics.counted(event),
-      rulesOf: ({ service, ...place }) => (service === undefined ? this.#rulesAt(place) : undefined),
+      rulesOf: ({ service, ...place }) => (service === undefined ? this.#rules.at(place) : undefined),
       gatekeeper,
       recorder,
       allowPath: (file) => guarded.mayOpen(file),
@@ -160,7 +163,7 @@ export class Gateway {
       this.certificates.refresh();
     });
     this.#ingress = new IngressDoor({
-      config: () => this.#serveConfig,
+      config: () => this.#publicConfig,
       rulesOf: (site) => this.#visitorRulesOf(site),
       packetFilter: () => node.map?.packetFilter ?? [],
       peerByAddress: (address) => node.peerByAddress(address),
@@ -170,13 +173,14 @@ export class Gateway {
       clock,
       log: this.#log.with("ingress"),
     });
-    node.onMap(() => this.#ingress.review());
+    node.onMap(() => this.#expose()); // its policy may demand doors
+    this.commandDoors.onChange = () => this.#expose();
     this.#expose();
     this.#peerApi = new PeerApi({ addresses: () => node.addresses, ingress: this.#ingress, clock });
     node.onPeerApi = (conn) => this.#peerApi.accept(conn);
     const review = (): void => {
       this.callers.review(); // a key may run out without a new map
-      this.#ingress.review();
+      this.#expose();
       this.#stopReview = clock.at(clock.now() + REVIEW_EVERY_MS, review);
     };
     review();
@@ -231,13 +235,14 @@ export class Gateway {
     return this.#stored;
   }
 
-  /** @throws {Fault} GATEWAY_TARGET_REFUSED */
+  /** @throws {Fault} GATEWAY_TARGET_REFUSED, GATEWAY_DOOR_DEMANDED */
   async setServeConfig(config: StoredServeConfig): Promise<void> {
     this.#conceal(config);
     this.check(config);
+    this.#rules.check(effectiveConfig(config), effectiveConfig(this.#stored));
     const { Foreground: _, ...lasting } = config ?? {}; // foreground parts end with the process that asked for them
     await this.#store.set(SERVE_CONFIG, Buffer.from(JSON.stringify(lasting)));
-    this.#isFileServed = false;
+    this.#rules.isFileServed = false;
     const before = this.#stored;
     this.#stored = config;
     this.#serveConfig = effectiveConfig(config);
@@ -250,9 +255,9 @@ export class Gateway {
   /** What a file declares is in force until the next declaration, and is not stored. */
   declare(config: ServeConfig, { rulesOf, visitorRulesOf = NO_RULES, advertised = [] }: Declared = {}): void {
     this.check(config);
-    this.#rulesOf = rulesOf;
+    this.#rules.declared = rulesOf;
     this.#visitorRulesOf = visitorRulesOf; // whatever is public: no command opens what the file has closed
-    this.#isFileServed = true;
+    this.#rules.isFileServed = true;
     this.#declaredServices = advertised;
     const isNews = serveConfigEtag(config) !== serveConfigEtag(this.#stored);
     if (isNews) {
@@ -265,33 +270,19 @@ export class Gateway {
     this.#warn();
   }
 
-  #rulesAt(place: Place): MountRules | undefined {
-    const rules = this.#declaredRulesAt(place);
-    const door = this.commandDoors.at(place);
-    return door === undefined || rules?.door !== undefined ? rules : { ...rules, door };
-  }
-
-  /** Rules belong to the file; but no command opens what the file has closed. */
-  #declaredRulesAt(place: Place): MountRules | undefined {
-    const rules = this.#rulesOf?.(place);
-    if (this.#isFileServed || rules?.door === undefined) return this.#isFileServed ? rules : undefined;
-    const { door, guestsAsUsers } = rules;
-    return guestsAsUsers === undefined ? { door } : { door, guestsAsUsers };
+  /** Does the network's policy demand a door before what is public here? */
+  get demandsDoors(): boolean {
+    return this.#rules.demandsDoors;
   }
 
   /** The door before a mount of the node's own. */
   doorAt(place: Place): string | undefined {
-    return this.#rulesAt(place)?.door;
+    return this.#rules.at(place)?.door;
   }
 
   /** Addresses of the mounts that this door stands before. */
   placesBehind(door: string): readonly string[] {
-    return Object.entries(this.#serveConfig.Web ?? {}).flatMap(([key, { Handlers }]) => {
-      if (key.startsWith("*")) return []; // nobody can open that
-      const [name, port] = [key.slice(0, key.lastIndexOf(":")), Number(key.slice(key.lastIndexOf(":") + 1))];
-      const mounts = Object.keys(Handlers ?? {}).filter((mount) => this.#rulesAt({ name, port, mount })?.door === door);
-      return mounts.map((mount) => new URL(mount, `https://${name}:${port}`).href);
-    });
+    return this.#rules.addressesBehind(door, this.#serveConfig);
   }
 
   /** @throws {Fault} GATEWAY_TARGET_REFUSED */
@@ -312,13 +303,15 @@ export class Gateway {
     this.#expose();
   }
 
-  /** Visitors of what is not public are cut, and the server is told what is. */
+  /** Visitors of what is not public, or behind another door by now, are cut, and the server is told what is public. */
   #expose(): void {
+    this.#publicConfig = this.#rules.publicPart(this.#serveConfig);
     this.#ingress.review();
-    const wishes = Object.values(this.#serveConfig.AllowFunnel ?? {});
+    this.proxy.review();
+    const wishes = Object.values(this.#publicConfig.AllowFunnel ?? {});
     this.node.tell({
       ingress: wishes.length === 0 ? undefined : wishes.includes(true) ? "on" : "off",
-      visitorRules: toldRules(this.#serveConfig, this.#visitorRulesOf),
+      visitorRules: toldRules(this.#publicConfig, this.#visitorRulesOf),
     });
     this.#advertise();
   }
@@ -339,7 +332,7 @@ export class Gateway {
     const waiting = waitingServices(this.node.map, this.#advertised).map(
       (name) => `${name} waits for an address: an administrator of the network creates and approves services`,
     );
-    return [...this.#serveWarnings(), ...waiting];
+    return [...this.#serveWarnings(), ...this.#rules.warnings(this.#serveConfig), ...waiting];
   }
 
   /** A mark in the log by which a person finds the moment again (`tailscale bugreport`). */
@@ -351,9 +344,11 @@ export class Gateway {
   }
 
   #serveWarnings(): readonly string[] {
+    // What is public without a door is not, where the policy demands one: that is another warning.
+    const config = this.demandsDoors ? { ...effectiveConfig(this.#stored), AllowFunnel: {} } : this.#stored;
     const hasDoor = (name: string, port: number, mount: string): boolean =>
       this.doorAt({ name, port, mount }) !== undefined;
-    return serveWarnings(this.#stored, hasDoor, this.node.addresses);
+    return serveWarnings(config, hasDoor, this.node.addresses);
   }
 
   #warn(): void {
@@ -373,6 +368,10 @@ export class Gateway {
 async function openNode(options: GatewayOptions): Promise<MeshNode> {
   // Nobody asks before the node is there.
   const forwarder = new DnsForwarder(undefined, async (target) => asDuplex(await node.dial(target)));
-  const node: MeshNode = await MeshNode.open({ forwardDns: (...asked) => forwarder.forward(...asked), ...options });
+  const node: MeshNode = await MeshNode.open({
+    forwardDns: (...asked) => forwarder.forward(...asked),
+    hasDoors: true,
+    ...options,
+  });
   return node;
 }

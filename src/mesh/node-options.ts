@@ -14,6 +14,8 @@ export interface MeshNodeOptions {
   readonly controlUrl: string;
   readonly authKey?: string;
   readonly hostname?: string;
+  /** Whoever uses this node keeps to `sallyport.dev/door-required`. @default false */
+  readonly hasDoors?: boolean;
   /** Stay off the mesh until `resume`. @default false */
   readonly isPaused?: boolean;
   readonly store: Store;

@@ -10,6 +10,8 @@ export interface OwnWish {
   readonly hostname: string | undefined;
   /** `on`: some port is public. `off`: none is, but the configuration names some (control-protocol.md 6.3). */
   readonly ingress: "on" | "off" | undefined;
+  /** We keep to the policy where it demands a door before what is public. */
+  readonly hasDoors?: boolean;
   /** Services to host, by name. */
   readonly services?: readonly VipService[];
   /** For visitors of our public names; no part of the description. */
@@ -44,5 +46,6 @@ export function ownHostinfo(facts: HostFacts): Hostinfo {
     NetInfo: netInfo,
     Userspace: true,
     App: "sallyport",
+    ...(facts.hasDoors === true ? { SallyportDoors: true } : {}),
   };
 }

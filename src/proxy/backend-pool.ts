@@ -1,6 +1,7 @@
 import type tls from "node:tls";
 import type { Clock } from "../base/clock.ts";
 import { Fault, messageOf } from "../base/fault.ts";
+import type { Caller } from "../identity/caller.ts";
 import type { Backend } from "./backend.ts";
 import { type BackendDialer, placeOf } from "./upstream/dial.ts";
 import type { AnswerSink, Asked } from "./upstream/exchange.ts";
@@ -177,4 +178,20 @@ function asFault(cause: unknown): Fault {
   if (cause instanceof Fault) return cause;
   const found = cause === undefined ? "it closed the connection" : messageOf(cause);
   return new Fault("PROXY_BACKEND_TLS", `Cannot connect to the backend by TLS: ${found}`, { cause });
+}
+
+/** Connections to a backend are never shared between callers. */
+export function poolKeyOf(caller: Caller): string {
+  switch (caller.kind) {
+    case "user":
+    case "tagged":
+      return `node ${caller.nodeKey}`;
+    case "routed":
+      return `routed ${caller.via} ${caller.address}`;
+    case "guest":
+      return `guest ${caller.address} ${caller.issuer} ${caller.subject}`;
+    case "anonymous":
+    case "probe":
+      return `${caller.kind} ${caller.address}`;
+  }
 }

@@ -75,6 +75,11 @@ export class ReverseProxy {
     return this.#tcpHandler(port, destination) !== undefined;
   }
 
+  /** To be called when doors, rules or configuration have changed: what is under way goes by them, too. */
+  review(): void {
+    this.#router.review();
+  }
+
   /** TLS handshakes under way. */
   get handshakes(): number {
     return this.#tls.pending;

@@ -15,6 +15,8 @@ export interface RouteRules {
   readonly bodyBytes?: number;
   /** Name of the door that stands before it. */
   readonly door?: string;
+  /** Where no door stands, nobody from the Internet passes: the network's policy demands one. */
+  readonly visitorsNeedDoor?: boolean;
   /** The one issuer whose guests the backend is told of as users, by the mail address that it has verified. */
   readonly guestsAsUsers?: string;
 }

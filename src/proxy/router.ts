@@ -7,12 +7,13 @@ import { type HeaderPair, hopsOf, identityHeaders, LONGEST_VALUE, MOST_HOPS } fr
 import type { HttpHandler } from "../wire/serve-config.ts";
 import { sendError, sendText } from "./answers.ts";
 import { type Backend, backendOf } from "./backend.ts";
-import type { BackendPool } from "./backend-pool.ts";
+import { type BackendPool, poolKeyOf } from "./backend-pool.ts";
 import { DOOR_PATHS } from "./doors/local-path.ts";
 import type { Visit } from "./doors/visit.ts";
 import { sendPath } from "./files.ts";
 import { cut, forward } from "./forward.ts";
 import type { Front, ProxyLimits, ProxyOptions } from "./options.ts";
+import { Passages } from "./passages.ts";
 import { belowMount, findMount, isAmbiguous, joinPaths, readTarget, type Target } from "./path.ts";
 import { sendRedirect } from "./redirect.ts";
 import { type Checked, checkRequest, type Refusal } from "./request-checks.ts";
@@ -33,6 +34,7 @@ export class Router {
   readonly #limits: ProxyLimits;
   readonly #pool: BackendPool;
 
+  readonly #passages: Passages = new Passages();
   readonly #kept: WeakMap<Front, KeptIdentity> = new WeakMap();
 
   constructor(options: ProxyOptions, limits: ProxyLimits, pool: BackendPool) {
@@ -69,14 +71,18 @@ export class Router {
     if (refusal !== undefined)
       return sendError(request, response, refusal.status, `${refusal.status} ${refusal.reason}`);
     let guest: Caller | undefined;
+    const isUpgrade = upgrade !== undefined;
+    const end = upgrade === undefined ? () => cut(response) : () => void upgrade.stream.destroy();
     if (rules.door !== undefined) {
       const { door, guestsAsUsers } = rules;
-      const visit = this.#visitOf(front, request, response, checked, target, upgrade);
+      const visit = this.#visitOf(front, request, response, checked, target, end, isUpgrade);
       if (visit === undefined) return;
       if (this.#options.gatekeeper === undefined) return sendError(request, response, 503, "503 no door is there yet");
       guest = this.#options.gatekeeper.admit(visit, { door, guestsAsUsers });
       if (guest === undefined) return;
     }
+    const passed = rules.door === undefined ? undefined : this.#options.gatekeeper?.door(rules.door);
+    this.#passages.enter({ front, host: checked.host, point, passed, cut: end }, { request, response, isUpgrade });
     if (handler.Text !== undefined && handler.Text !== "") return sendText(request, response, 200, handler.Text);
     if (handler.Redirect !== undefined && handler.Redirect !== "") {
       return sendRedirect(request, response, handler.Redirect, checked.host, target.path);
@@ -104,7 +110,8 @@ export class Router {
     response: ServerResponse,
     { host }: Checked,
     target: Target,
-    upgrade?: Upgrade,
+    end: () => void = () => cut(response),
+    isUpgrade = false,
   ): Visit | undefined {
     const caller = this.#callerOf(front);
     if (caller instanceof Fault) {
@@ -117,11 +124,21 @@ export class Router {
       caller,
       origin: originOf(front, host),
       isTls: front.serverName !== undefined,
-      isUpgrade: upgrade !== undefined,
+      isUpgrade,
       certificate: front.clientCertificate,
       target: target.path + target.query,
-      cut: upgrade === undefined ? () => cut(response) : () => void upgrade.stream.destroy(),
+      cut: end,
     };
+  }
+
+  /** Cuts what is under way and would not be let in now: a door was put before it, changed, or is demanded. */
+  review(): void {
+    this.#passages.review(({ front, host, point, passed }) => {
+      const { door, visitorsNeedDoor } = this.#rulesAt(front, host, point);
+      if (door === undefined) return visitorsNeedDoor !== true || front.proof.kind !== "ingress";
+      const caller = this.#callerOf(front);
+      return !(caller instanceof Fault) && this.#options.gatekeeper?.mayStay(door, passed, caller) === true;
+    });
   }
 
   #doorsOf(front: Front, host: string, site: Site): ReadonlySet<string> {
@@ -162,6 +179,8 @@ export class Router {
     { host, length }: Checked,
     isUpgrade: boolean,
   ): Refusal | undefined {
+    if (rules.visitorsNeedDoor === true && rules.door === undefined && front.proof.kind === "ingress")
+      return { status: 403, reason: "the policy of this network wants a door here" };
     if (rules.crossSite === "deny" && isCrossSite(request, originOf(front, host), isUpgrade)) {
       this.#options.count?.("cross_site");
       return { status: 403, reason: "another site asks in your name" };
@@ -364,20 +383,4 @@ function pathTo(backend: Backend, rest: string, query: string): string {
   const path = joinPaths(backend.path, rest);
   if (backend.query === "") return path + query;
   return `${path}?${backend.query}${query.length > 1 ? `&${query.slice(1)}` : ""}`;
-}
-
-/** Connections to a backend are never shared between callers. */
-function poolKeyOf(caller: Caller): string {
-  switch (caller.kind) {
-    case "user":
-    case "tagged":
-      return `node ${caller.nodeKey}`;
-    case "routed":
-      return `routed ${caller.via} ${caller.address}`;
-    case "guest":
-      return `guest ${caller.address} ${caller.issuer} ${caller.subject}`;
-    case "anonymous":
-    case "probe":
-      return `${caller.kind} ${caller.address}`;
-  }
 }

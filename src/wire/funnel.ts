@@ -17,6 +17,9 @@ export const PUBLIC_NAMES: string = "sallyport.dev/public-names";
 /** Ours: the node attribute whose values `{"names": ["demo.example.org", "*.demo.example.org"]}` grant own domains. */
 export const DOMAINS_ATTRIBUTE: string = "sallyport.dev/domains";
 
+/** Ours: the node attribute, given by policy, of a node that may make public only what stands behind a door. */
+export const DOOR_REQUIRED: string = "sallyport.dev/door-required";
+
 /** One value of `PUBLIC_NAMES`. */
 export interface PublicNameClaim {
   /** Lower case, without a dot at its end. */

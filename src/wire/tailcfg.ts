@@ -43,6 +43,8 @@ export interface Hostinfo {
   readonly IngressEnabled?: boolean;
   readonly WireIngress?: boolean;
   readonly App?: string;
+  /** Ours: this node keeps to `sallyport.dev/door-required`. */
+  readonly SallyportDoors?: boolean;
 }
 
 export interface Node {

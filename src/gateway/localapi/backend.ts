@@ -86,6 +86,8 @@ export interface LocalApiBackend {
   readonly commandDoors?: Pick<CommandDoors, "set">;
   /** The door before a mount of the node's own. */
   doorAt?(place: Place): string | undefined;
+  /** Does the network's policy demand a door before what is public? */
+  readonly demandsDoors?: boolean;
   /** What was seen of public names, from outside. */
   readonly observations?: Pick<Observations, "list" | "record">;
   /** Looking at requests. */

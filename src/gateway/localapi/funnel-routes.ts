@@ -30,7 +30,8 @@ async function door({ method, query }: Call, backend: LocalApiBackend): Promise<
   if (method === "GET") {
     const place = { name: site.slice(0, colon), port: Number(site.slice(colon + 1)), mount: query.get("mount") ?? "/" };
     const found = backend.doorAt?.(place);
-    return json(found === undefined ? {} : { door: found });
+    const isDemanded = backend.demandsDoors === true;
+    return json({ ...(found === undefined ? {} : { door: found }), ...(isDemanded ? { isDemanded } : {}) });
   }
   if (method !== "POST" || backend.commandDoors === undefined) return refuse(405, "want GET or POST");
   try {

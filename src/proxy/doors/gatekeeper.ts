@@ -2,6 +2,7 @@ import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import type { Store } from "../../base/store.ts";
 import type { Caller } from "../../identity/caller.ts";
+import { whenOver } from "../passages.ts";
 import { isCrossSite } from "../route-rules.ts";
 import { type Door, type DoorEvent, dropTokens, issuerOf, presentedToken, tokenNamed } from "./door.ts";
 import { cookieValues } from "./door-cookies.ts";
@@ -87,6 +88,17 @@ export class Gatekeeper {
     return this.#rooms.answer(visit, doors);
   }
 
+  door(name: string): Door | undefined {
+    return this.#doors.get(name);
+  }
+
+  /** May go on what came in when door `passed`, or none, stood where door `name` stands now? */
+  mayStay(name: string, passed: Door | undefined, caller: Caller): boolean {
+    const door = this.#doors.get(name);
+    if (door === undefined) return false;
+    return (isMember(caller) && door.stops === "public") || (passed?.name === name && passed.version === door.version);
+  }
+
   /** Who comes in, or `undefined`: then the visit has been answered. */
   admit(visit: Visit, rules: DoorRules): Caller | undefined {
     const { caller, request } = visit;
@@ -95,7 +107,7 @@ export class Gatekeeper {
     const token = presentedToken(request.rawHeaders, door.tokenHeader);
     const machine = token === undefined ? undefined : tokenNamed(door.tokens, token);
     dropTokens(request.rawHeaders, door);
-    const isKnown = caller.kind === "user" || caller.kind === "tagged";
+    const isKnown = isMember(caller);
     if (isKnown && door.stops === "public") return caller;
     if (!visit.isTls) return void this.#refuse(visit, 403, "this place is entered by https:// only");
     if (machine !== undefined) {
@@ -141,16 +153,10 @@ export class Gatekeeper {
     return isCrossSite(request, origin, isUpgrade) ? "another site asks in your name" : undefined;
   }
 
-  #hold({ response, request, isUpgrade, cut }: Visit, { cuts }: HeldSession): void {
+  #hold(visit: Visit, { cuts }: HeldSession): void {
+    const { cut } = visit;
     cuts.add(cut);
-    const { socket } = request;
-    const release = (): void => {
-      cuts.delete(cut);
-      socket?.off("close", release);
-    };
-    // An upgraded connection has no end of its answer; one that was declined has.
-    response.once(isUpgrade ? "finish" : "close", release);
-    if (isUpgrade) socket.once("close", release);
+    whenOver(visit, () => cuts.delete(cut));
   }
 
   #challenge(visit: Visit, door: Door): void {
@@ -177,6 +183,8 @@ export class Gatekeeper {
     sendNote(visit, 429, "429 too many wrong tokens", [["Retry-After", String(Math.ceil(waitMs / 1000))]]);
   }
 }
+
+const isMember = ({ kind }: Caller): boolean => kind === "user" || kind === "tagged";
 
 function guestOf(door: Door, { subject }: { subject: string }, address: string): Caller {
   return { kind: "guest", issuer: issuerOf(door.name), subject, address };

@@ -26,6 +26,7 @@ test.each([
   ["larger than a view is", [200_000]],
 ])("views that die on return arrive as they were, though the reader is slow: %s", async (_name, sizes) => {
   const [near, far] = await pair();
+  const [other] = await pair(); // whoever writes next must not reach into what waits
   const view = new Uint8Array(Math.max(...sizes));
   far.pause();
   const wanted: number[] = [];
@@ -37,7 +38,6 @@ test.each([
     wanted.push(size);
   }
   view.fill(255);
-  const [other] = await pair(); // whoever writes next must not reach into what waits
   writeView(other, view.subarray(0, 64 * KIB));
   near.end();
   const wrong: number[] = [];

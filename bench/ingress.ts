@@ -2,39 +2,17 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { findPeer } from "../test/peers.ts";
-import {
-  cpuSeconds,
-  endOf,
-  freePort,
-  LOAD_CORE,
-  OwnProcess,
-  residentMb,
-  SUBJECT_CORE,
-  startPinned,
-  untilListening,
-} from "./processes.ts";
+import { endOf, freePort, LOAD_CORE, OwnProcess, SUBJECT_CORE, startPinned, untilListening } from "./processes.ts";
 import { interleaved, median } from "./rounds.ts";
 import type { Figure, Group } from "./table.ts";
+import { type Place, Visitors, type Visits } from "./visits.ts";
 
-const SECONDS = 2;
 const ROUNDS = 3;
 const PEERS = ["haproxy", "nginx"] as const;
 
-interface Subject {
+export interface Subject extends Place {
   readonly name: string;
-  readonly port: number;
-  readonly pid: number;
   end(): Promise<void>;
-}
-
-interface Seen {
-  readonly connections: number;
-  /** Microseconds of CPU. */
-  readonly cost: number;
-  readonly megabytes: number;
-  /** CPU seconds a gigabyte. */
-  readonly bulkCost: number;
-  readonly memory: number;
 }
 
 /** The public half alone: SNI read, a TCP sink behind, no mesh below. */
@@ -42,37 +20,25 @@ async function* run(): AsyncIterable<Figure> {
   const scratch = mkdtempSync(path.join(tmpdir(), "spb-"));
   const sinkPort = await freePort();
   const sink = OwnProcess.start(LOAD_CORE, "sink-process.ts", [String(sinkPort)]);
-  const visitors = OwnProcess.start(LOAD_CORE, "visitors-process.ts");
+  const visitors = new Visitors();
   const subjects: Subject[] = [];
   try {
-    await Promise.all([sink.next(), visitors.next()]);
+    await Promise.all([sink.next(), visitors.ready()]);
     subjects.push(await startOurs(sinkPort));
     for (const name of PEERS) if (isHere(name)) subjects.push(await startPeer(name, sinkPort, scratch));
-    const ask = async (question: object) =>
-      (await visitors.ask(JSON.stringify(question))) as { connections: number; bytes: number; failed: number };
-    const measure = async ({ port, pid }: Subject): Promise<Seen> => {
-      const begun = cpuSeconds(pid);
-      const short = await ask({ port, seconds: SECONDS, atOnce: 32, bulk: false });
-      const between = cpuSeconds(pid);
-      if (short.failed > short.connections / 100) throw new Error(`${short.failed} visits failed`);
-      const memory = residentMb(pid);
-      const bulk = await ask({ port, seconds: SECONDS, atOnce: 4, bulk: true });
-      const bulkCost = (cpuSeconds(pid) - between) / ((bulk.bytes * SECONDS) / 1e9);
-      const cost = ((between - begun) * 1e6) / (short.connections * SECONDS);
-      return { connections: short.connections, cost, megabytes: bulk.bytes / 1e6, bulkCost, memory };
-    };
+    const measure = (subject: Subject) => visitors.measure(subject);
     for (const subject of subjects) await measure(subject); // until V8 has compiled what is hot
     const seen = await interleaved(subjects, ROUNDS, measure);
-    const of = (name: string, what: (seen: Seen) => number): number | undefined => {
+    const of = (name: string, what: (seen: Visits) => number): number | undefined => {
       const subject = subjects.find((one) => one.name === name);
       return subject === undefined ? undefined : median(seen.get(subject)!.map(what));
     };
-    const beside = (name: string, unit: string, what: (seen: Seen) => number) =>
+    const beside = (name: string, unit: string, what: (seen: Visits) => number) =>
       PEERS.map((peer): Figure => ({ name, value: of("ours", what), unit, peer, peerValue: of(peer, what) }));
     yield* beside("ingress, new connections", "1/s", ({ connections }) => connections);
-    yield* beside("ingress, CPU a connection", "µs", ({ cost }) => cost);
+    yield* beside("ingress, CPU a connection", "µs", ({ cost }) => cost[0]!);
     yield* beside("ingress, 4 downloads", "MB/s", ({ megabytes }) => megabytes);
-    yield* beside("ingress, CPU a gigabyte", "s", ({ bulkCost }) => bulkCost);
+    yield* beside("ingress, CPU a gigabyte", "s", ({ bulkCost }) => bulkCost[0]!);
     yield* beside("ingress, memory", "MB", ({ memory }) => memory);
   } finally {
     for (const subject of subjects) await subject.end();
@@ -83,7 +49,7 @@ async function* run(): AsyncIterable<Figure> {
 
 const NGINX_STREAM = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
-function isHere(name: (typeof PEERS)[number]): boolean {
+export function isHere(name: (typeof PEERS)[number]): boolean {
   return findPeer(name) !== undefined && (name !== "nginx" || existsSync(NGINX_STREAM));
 }
 
@@ -91,16 +57,16 @@ async function startOurs(sink: number): Promise<Subject> {
   const port = await freePort();
   const own = OwnProcess.start(SUBJECT_CORE, "ingress-process.ts", [String(port), String(sink)]);
   await own.next();
-  return { name: "ours", port, pid: own.child.pid!, end: () => own.end() };
+  return { name: "ours", port, pids: [own.child.pid!], end: () => own.end() };
 }
 
-async function startPeer(name: (typeof PEERS)[number], sink: number, scratch: string): Promise<Subject> {
+export async function startPeer(name: (typeof PEERS)[number], sink: number, scratch: string): Promise<Subject> {
   const port = await freePort();
   const file = path.join(scratch, name);
   writeFileSync(file, name === "haproxy" ? haproxy(port, sink) : nginx(port, sink, scratch));
   const child = startPinned(SUBJECT_CORE, name, [name === "haproxy" ? "-f" : "-c", file]);
   await untilListening(port);
-  return { name, port, pid: child.pid!, end: () => endOf(child) };
+  return { name, port, pids: [child.pid!], end: () => endOf(child) };
 }
 
 const haproxy = (port: number, sink: number): string => `global

@@ -5,20 +5,22 @@ import { MemoryCoordinationStore } from "../src/coordination/store/memory-store.
 import { MeshNode } from "../src/mesh/node.ts";
 import { Server } from "../src/server/server.ts";
 
-// Argument: the address to listen on. Our own coordination server, for whoever is measured.
-// "key" on a line is answered with an auth key; "crowd 98" lets so many nodes join that never say a word to the others.
+// Arguments: the address to listen on, and a policy, where not everybody may reach everybody. Our own coordination
+// server, for whoever is measured. "key" on a line is answered with an auth key, "key tag:web" with one for that tag; "crowd 98" lets so many nodes join that never say a word to the others.
 const LOGIN = "bench@example.com";
 const server = await Server.open({
   store: new MemoryCoordinationStore(),
   state: memoryStore(),
   address: process.argv[2]!,
   baseDomain: "bench.test",
+  ...(process.argv[3] === undefined ? {} : { policy: process.argv[3] }),
 });
 await server.coordinator.createUser({ login: LOGIN }, "bench");
 console.log(JSON.stringify({ url: server.url }));
 
-async function key(): Promise<string> {
-  return (await server.coordinator.createAuthKey({ user: LOGIN }, "bench")).key;
+async function key(tag: string | undefined): Promise<string> {
+  const owner = tag === undefined ? { user: LOGIN } : { tags: [tag] };
+  return (await server.coordinator.createAuthKey(owner, "bench")).key;
 }
 
 const deaf: UdpIo = {
@@ -33,7 +35,7 @@ const deaf: UdpIo = {
 async function join(number: number): Promise<void> {
   const node = await MeshNode.open({
     controlUrl: server.url,
-    authKey: await key(),
+    authKey: await key(undefined),
     hostname: `crowd${number}`,
     store: memoryStore(),
     openUdp: async () => deaf,
@@ -45,7 +47,7 @@ async function join(number: number): Promise<void> {
 
 for await (const line of createInterface({ input: process.stdin })) {
   const [, count] = /^crowd (\d+)$/.exec(line) ?? [];
-  if (count === undefined) console.log(JSON.stringify({ key: await key() }));
+  if (count === undefined) console.log(JSON.stringify({ key: await key(/^key (tag:\w+)$/.exec(line)?.[1]) }));
   else {
     for (let i = 1; i <= Number(count); i++) await join(i);
     console.log(JSON.stringify({ joined: Number(count) }));

@@ -68,6 +68,7 @@ interface Target {
 
 /** A relay that the server has not heard of for so long is gone, and so are its visitors; a restart of the server is shorter. */
 const RELAY_AWAY_MS = 30_000;
+const MOST_GRANTED = 4096;
 /** For the alert to arrive before the connection goes. */
 const LINGER_MS = 1000;
 
@@ -88,6 +89,9 @@ export class IngressDoor {
   readonly #away: Map<string, number> = new Map();
   /** Over all relays: each of them counts its own. */
   readonly #ruled: RuleGauges = new RuleGauges();
+  /** What the rules say of a source and a destination. */
+  readonly #granted: Map<string, boolean> = new Map();
+  #rules: readonly FilterRule[] | undefined;
 
   constructor(options: IngressDoorOptions) {
     this.#options = options;
@@ -105,7 +109,23 @@ export class IngressDoor {
     if (peer === undefined || peer.Key !== `nodekey:${nodeKey}` || peer.Expired === true) return false;
     const { trusted = [], packetFilter } = this.#options;
     if (trusted.some((who) => who === peer.Key || (who.startsWith("tag:") && peer.Tags?.includes(who)))) return true;
-    return INGRESS_CAPABILITY in capabilitiesOf(packetFilter(), source.address, destination.address);
+    return this.#isGranted(packetFilter(), source.address, destination.address);
+  }
+
+  /** Looked up once for each relay while the rules are the same. */
+  #isGranted(rules: readonly FilterRule[], source: string, destination: string): boolean {
+    if (rules !== this.#rules) {
+      this.#rules = rules;
+      this.#granted.clear();
+    }
+    const pair = `${source} ${destination}`;
+    let isGranted = this.#granted.get(pair);
+    if (isGranted === undefined) {
+      isGranted = INGRESS_CAPABILITY in capabilitiesOf(rules, source, destination);
+      if (this.#granted.size >= MOST_GRANTED) this.#granted.clear();
+      this.#granted.set(pair, isGranted);
+    }
+    return isGranted;
   }
 
   /**

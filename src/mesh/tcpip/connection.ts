@@ -180,6 +180,9 @@ export class TcpConnection extends TcpEndpoint implements Conn, Timed {
       else
         this.abort(new Fault("TCPIP_SINK_FAILED", `Cannot deliver to a user: ${messageOf(thrown)}`, { cause: thrown }));
     }
+    if (this.state !== "time-wait") return;
+    this.#user.rest(); // for a minute nobody needs what he holds: sockets, buffers, what he read of a request
+    this.receiver?.relax();
   }
 
   // ——— the user's side ———

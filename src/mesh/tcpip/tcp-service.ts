@@ -248,9 +248,8 @@ export class TcpService implements ConnectionHost {
 
   /** RFC 6056 §3.3.1. */
   #ephemeralPort(local: AddressBytes, remote: AddressBytes, remotePort: number): number | undefined {
-    const draws = this.#core.random(4 * EPHEMERAL_TRIES);
     for (let i = 0; i < EPHEMERAL_TRIES; i++) {
-      const port = FIRST_EPHEMERAL_PORT + (read32(draws, 4 * i) % (65_536 - FIRST_EPHEMERAL_PORT));
+      const port = FIRST_EPHEMERAL_PORT + (read32(this.#core.random(4), 0) % (65_536 - FIRST_EPHEMERAL_PORT));
       if (!this.#listeners.has(port) && !this.#table.has(local, port, remote, remotePort)) return port;
     }
     return undefined;

@@ -22,6 +22,11 @@ export class UserEnd {
     if (fault === undefined) this.#knowsOfEnd = true;
   }
 
+  /** Lets go of a user who was told everything. */
+  rest(): void {
+    if (this.#endDelivered) this.#sink = undefined;
+  }
+
   /** Whoever aborts knows. */
   leave(): void {
     this.#knowsOfEnd = true;

@@ -1,15 +1,19 @@
 import { mkdtempSync, rmSync } from "node:fs";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { Readable } from "node:stream";
+import tls from "node:tls";
 import { expect, onTestFinished, test } from "vitest";
+import { certificateOf } from "../../test/suites/proxy-scene.ts";
 import { silentLog } from "../base/log.ts";
+import type { CertificateStatus } from "../certs/keeper.ts";
 import { Observations } from "../funnel/observations.ts";
 import type { Finding, Hop } from "../funnel/probe.ts";
 import { type LocalApiBackend, openLocalApi } from "../gateway/localapi/index.ts";
 import { EMPTY_PREFS, type IpnStatus } from "../wire/ipn.ts";
 import type { ServeConfig } from "../wire/serve-config.ts";
-import { type Look, prove, proveOn } from "./funnel-proof.ts";
+import { type Look, prove, proveOn, visitorsWay } from "./funnel-proof.ts";
 import type { CliIo } from "./io.ts";
 import { LocalClient } from "./local-client.ts";
 import { main } from "./main.ts";
@@ -19,7 +23,10 @@ const TARGET = { name: NAME, port: 443, isHttp: true };
 const HOPS: readonly Hop[] = ["dns", "ingress", "name", "certificate", "backend"];
 
 /** A gateway that is public under its name, and what a command prints. */
-async function scene(status: Partial<IpnStatus["Self"]> = {}): Promise<{
+async function scene(
+  status: Partial<IpnStatus["Self"]> = {},
+  certificates: readonly CertificateStatus[] = [],
+): Promise<{
   readonly socket: string;
   readonly io: CliIo;
   readonly stop: AbortController;
@@ -52,6 +59,7 @@ async function scene(status: Partial<IpnStatus["Self"]> = {}): Promise<{
       return { session: "9f2c41d07be3a856", close: () => undefined };
     },
     queryFeature: async () => ({ Complete: true }),
+    certificates: () => certificates,
     observations: new Observations(
       (target) => config.AllowFunnel?.[target] === true,
       () => 0,
@@ -134,6 +142,43 @@ test("FN-9 what holds ends with the address, and on a terminal with its QR code"
   out.stderr = "";
   await proveOn({ ...TARGET, port: 8443 }, { ...io, isTerminal: true }, client, rounds(undefined));
   expect(out.stderr).toMatch(/\n(?:.*[▀▄█].*\n){10,}\nhttps:\/\/web\.tail\.test:8443\/\n$/);
+});
+
+const cert = (more: Partial<CertificateStatus>): CertificateStatus => ({
+  ...{ id: NAME, names: [NAME], state: "valid", observed: 0 },
+  ...more,
+});
+
+test.each<[what: string, has: readonly CertificateStatus[], isLasting: boolean, said: RegExp]>([
+  ["of the gateway's own CA", [cert({ authority: "internal" })], true, /SELF_SIGNED.*: it is of this gateway's own CA/],
+  ["of a CA that nobody knows", [cert({ authority: "staging" })], true, /certificate +DEPTH_ZERO_SELF_SIGNED_CERT\n/],
+  ["by a wildcard", [cert({ names: ["*.tail.test"], authority: "internal" })], true, /gateway's own CA/],
+  [
+    "that is about to come",
+    [cert({ authority: "internal" }), cert({ state: "ordering" })],
+    false,
+    /SELF_SIGNED_CERT\n/,
+  ],
+  ["of another name", [cert({ names: ["other.tail.test"], authority: "internal" })], false, /SELF_SIGNED_CERT\n/],
+])("FN-9 a certificate %s was waited for in vain, for 60 s", async (_, has, isLasting, said) => {
+  const { io, out, client, stop } = await scene({}, has);
+  const { cert: chain, key } = await certificateOf(NAME);
+  const server = tls.createServer({ cert: chain, key }).on("tlsClientError", () => undefined);
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  onTestFinished(() => void server.close());
+  const target = { ...TARGET, port: (server.address() as AddressInfo).port };
+  const way = visitorsWay(client, { resolve: async () => ["127.0.0.1"] });
+  let round = 0;
+  const look: Look = (...asked) => {
+    round += 1;
+    if (round < 5) return way(...asked);
+    stop.abort(); // it would go on
+    return (async function* () {})();
+  };
+  expect(await prove(target, look, io, client, 0)).toBe(false);
+  expect(round).toBe(isLasting ? 2 : 5);
+  expect(out.stderr).toMatch(said);
+  expect(out.stderr.includes("docs/certificates.md")).toBe(isLasting);
 });
 
 test("FN-9 a look that breaks off does not end the command", async () => {

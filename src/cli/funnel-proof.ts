@@ -1,7 +1,9 @@
 import { Resolver } from "node:dns/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { messageOf } from "../base/fault.ts";
+import type { CertificateStatus } from "../certs/keeper.ts";
 import { type Finding, type Hop, type ProbeOptions, probe } from "../funnel/probe.ts";
+import { wildcardOf } from "../wire/host-name.ts";
 import type { ServeConfig } from "../wire/serve-config.ts";
 import { CliExit, type CliIo } from "./io.ts";
 import type { LocalClient } from "./local-client.ts";
@@ -29,7 +31,8 @@ const HINTS: Readonly<Record<Hop, string>> = {
   dns: "the name's records must lead to the ingress: a CNAME or its addresses",
   ingress: "is `sallyport ingress` running there, and is the port open in its firewall?",
   name: "is this node connected (`sallyport status`), and does the ingress listen on this port?",
-  certificate: "`sallyport cert list` says what is there, `sallyport cert doctor NAME` what is missing",
+  certificate:
+    "`sallyport cert list` says what is there, `sallyport cert doctor NAME` what is missing; docs/certificates.md, where public ones come from",
   backend: "does the target answer on this machine?",
 };
 
@@ -50,8 +53,27 @@ export function visitorsWay(client: LocalClient, options: Partial<Pick<ProbeOpti
     const wish = { AllowFunnel: { [placeOf(target)]: true } };
     if (unroutedNames(wish, await client.status({ peers: false })).length > 0)
       yield { hop: "policy", isGood: false, found: "the network brings no visitors of this name here" };
-    else yield* probe({ ...target, resolve: addressesOf, signal, ...options });
+    else {
+      for await (const finding of probe({ ...target, resolve: addressesOf, signal, ...options })) {
+        const isExplained = !finding.isGood && finding.hop === "certificate";
+        yield isExplained ? await ofGateway(finding, target, client) : finding;
+      }
+    }
   };
+}
+
+/** Why visitors refuse a certificate, by what the gateway knows of it; one that it takes for good does not get better. */
+async function ofGateway(finding: Finding, { name }: Target, client: LocalClient): Promise<Finding> {
+  const all = await client.certificates().catch(() => []);
+  const own = (Array.isArray(all) ? (all as readonly Partial<CertificateStatus>[]) : []).filter(({ names = [] }) =>
+    names.some((one) => one === name || one === wildcardOf(name)),
+  );
+  if (own.length === 0 || own.some(({ state }) => state !== "valid")) return finding;
+  const isInternal = own.some(({ authority }) => authority === "internal");
+  const found = isInternal
+    ? `${finding.found}: it is of this gateway's own CA, which visitors do not know`
+    : finding.found;
+  return { ...finding, found, isLasting: true };
 }
 
 /** What was set up is looked at from outside until every hop holds or time is up; the answer is whether all do. */
@@ -64,6 +86,7 @@ export async function prove(
 ): Promise<boolean> {
   const deadline = AbortSignal.any([AbortSignal.timeout(PATIENCE_MS), io.signal]);
   const shown = new Set<string>();
+  let before: string | undefined;
   const show = (mark: string, { hop, found }: Finding): void => {
     const line = `  ${mark} ${hop.padEnd(12)} ${terminalText(found)}\n`;
     if (!shown.has(line)) io.stderr(line);
@@ -78,7 +101,9 @@ export async function prove(
       if (finding.isGood) show("✓", finding);
     }
     const failed = findings.find(({ isGood }) => !isGood);
-    if (failed !== undefined && !deadline.aborted) {
+    const isLasting = failed?.isLasting === true && failed.found === before;
+    before = failed?.found;
+    if (failed !== undefined && !isLasting && !deadline.aborted) {
       show("…", failed);
       await sleep(pauseMs, undefined, { signal: deadline }).catch(() => undefined);
       if (!deadline.aborted) continue;

@@ -10,6 +10,8 @@ export interface Finding {
   readonly hop: Hop;
   readonly isGood: boolean;
   readonly found: string;
+  /** Of what does not hold: waiting changes nothing. */
+  readonly isLasting?: boolean;
 }
 
 export interface ProbeOptions {

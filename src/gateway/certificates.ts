@@ -250,7 +250,10 @@ export class Certificates {
     return [
       ...(this.#sources?.is.keeper?.list() ?? []),
       ...(this.#sources?.is.fileList() ?? []).map((one) => fileStatus(one, now)),
-      ...this.#local.all.map((one) => localStatus(one, now)),
+      // One that was made before the name could have a public certificate is not presented any more.
+      ...this.#local.all
+        .filter(({ names }) => names.every((name) => this.#plan.internal.has(name)))
+        .map((one) => localStatus(one, now)),
     ];
   }
 

@@ -1,5 +1,5 @@
-import { readFile } from "node:fs/promises";
 import { text } from "node:stream/consumers";
+import { readSecretFile } from "./given-file.ts";
 import type { CliIo } from "./io.ts";
 
 /**
@@ -10,7 +10,7 @@ export async function readAuthKey(argument: string | undefined, io: CliIo): Prom
   const given = argument ?? io.env["TS_AUTHKEY"];
   if (given === undefined || given === "") return undefined;
   if (given === "-") return (await text(io.stdin)).trim();
-  if (given.startsWith("file:")) return (await readFile(given.slice("file:".length), "utf8")).trim();
+  if (given.startsWith("file:")) return readSecretFile(given.slice("file:".length), "a key to join with");
   if (argument !== undefined) {
     io.stderr("Warning: process arguments can be read by every user of this machine; --auth-key file:PATH cannot.\n");
   }

@@ -1,8 +1,8 @@
-import { readFile } from "node:fs/promises";
 import { parseAddress } from "../base/address.ts";
 import type { Finding } from "../funnel/probe.ts";
 import { booleanFlag, durationFlag, parseFlags, textFlag } from "./flags.ts";
 import { placeOf, publicTargets, remember, visitorsWay } from "./funnel-proof.ts";
+import { readGivenFile } from "./given-file.ts";
 import { CliExit, type CliIo } from "./io.ts";
 import type { LocalClient } from "./local-client.ts";
 import { terminalLines, terminalText } from "./terminal-text.ts";
@@ -33,7 +33,7 @@ export async function funnelCheck(args: readonly string[], io: CliIo, client: Lo
   const targets = publicTargets(config ?? {});
   if (targets.length === 0) throw new CliExit("Nothing is public: there is no name to check");
   const look = visitorsWay(client, {
-    ...(ca === "" ? {} : { ca: await readFile(ca, "utf8") }),
+    ...(ca === "" ? {} : { ca: await readGivenFile(ca, "certificates to trust") }),
     ...(address === "" ? {} : { resolve: async () => [address] }),
   });
   let isGood = true;

@@ -3,9 +3,11 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { expect, onTestFinished, test } from "vitest";
+import { readSecretFile } from "./given-file.ts";
 import { listenersOf } from "./ingress.ts";
+import { portFlag } from "./port-flag.ts";
 import { parseServerArgs } from "./server-flags.ts";
-import { ingressOf } from "./server-ingress.ts";
+import { derpPortOf, ingressOf } from "./server-ingress.ts";
 
 const server = (...args: readonly string[]) => ingressOf(parseServerArgs(args).values);
 
@@ -49,10 +51,35 @@ test("the server's own ingress", async () => {
 });
 
 test.each([
+  [[], 8443],
+  [["--ingress-ports", "443,10000"], 8443],
+  [["--ingress-ports", "443,8443,10000"], 3340],
+  [["--ingress-ports", "443,8443", "--derp-port", "9000"], 9000],
+])("DERP does not want a port of the ingress: %j", (args, port) => {
+  expect(derpPortOf(parseServerArgs(args).values)).toBe(port);
+});
+
+test.each(["x", "65536", "", "1e3", "0x50"])("a port %j is refused", (text) => {
+  expect(() => portFlag("port", text, 1)).toThrow(`Cannot use --port "${text}": wanted a port, 0 to 65535`);
+});
+
+test("a key file that is empty or missing is said, and no key at all is not meant", async () => {
+  const folder = await mkdtemp(path.join(tmpdir(), "sp-"));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const file = path.join(folder, "key");
+  await expect(readSecretFile(file, "a key")).rejects.toThrow(`Cannot read "${file}": ENOENT, wanted a key`);
+  writeFileSync(file, "\n");
+  await expect(readSecretFile(file, "a key")).rejects.toThrow(`Cannot use "${file}": it is empty, wanted a key`);
+  writeFileSync(file, "secret\n");
+  expect(await readSecretFile(file, "a key")).toBe("secret");
+});
+
+test.each([
   [["--ingress-addresses", "mesh.example.com"]],
   [["--ingress-address", "203.0.113.5"]],
   [["--ingress-ports", "443", "--tls-cert", "/nothing"]],
   [["--tls-cert", "/nothing", "--tls-key", "/nothing"]],
+  [["--ingress-ports", "443", "--tls-cert", "/nothing", "--tls-key", "/nothing"]],
 ])("refused: %j", async (args) => {
-  await expect(server(...args)).rejects.toThrow(/^Cannot use /);
+  await expect(server(...args)).rejects.toThrow(/^Cannot (?:use|read) /);
 });

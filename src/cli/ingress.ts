@@ -9,6 +9,7 @@ import type { RelayListener } from "../server/relay.ts";
 import { readAuthKey } from "./auth-key.ts";
 import { exitOnCrash } from "./crash.ts";
 import type { CliIo } from "./io.ts";
+import { portFlag } from "./port-flag.ts";
 import { programLog } from "./program-log.ts";
 
 /** What visitors who are here may still take after a termination signal; a second signal ends at once. */
@@ -77,7 +78,7 @@ export async function ingress(args: readonly string[], io: CliIo): Promise<numbe
     store,
     log,
     hostname: values.hostname ?? "ingress",
-    port: Number(values.port ?? 0),
+    port: portFlag("port", values.port, 0),
     listeners: listenersOf(values.address ?? "", ports, values["http-port"] ?? "80"),
     limits: {
       ...rateOf("visitorConnectionsPerSecond", values["visitor-rate"]),

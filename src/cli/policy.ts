@@ -1,9 +1,9 @@
-import { readFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { Fault } from "../base/fault.ts";
 import { readPolicy } from "../coordination/policy/document.ts";
 import { type Explanation, explainPolicy } from "../coordination/policy/explain.ts";
 import { compilePolicy } from "../coordination/policy/policy.ts";
+import { readGivenFile } from "./given-file.ts";
 import { CliExit, type CliIo } from "./io.ts";
 import { terminalLines } from "./terminal-text.ts";
 
@@ -30,9 +30,7 @@ export async function policy(args: readonly string[], io: CliIo): Promise<number
     return 0;
   }
   if (file === undefined || rest.length > 0) throw new CliExit(USAGE, 2);
-  const text = await readFile(file, "utf8").catch((thrown: NodeJS.ErrnoException) => {
-    throw new CliExit(`Cannot read "${file}": ${thrown.code ?? thrown.message}, wanted a policy file`, 2);
-  });
+  const text = await readGivenFile(file, "a policy file");
   try {
     return answerTo(text, file, io, { verb, source, target, ...values });
   } catch (thrown) {

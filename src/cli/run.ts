@@ -22,6 +22,7 @@ import type { Door } from "../proxy/doors/door.ts";
 import { readAuthKey } from "./auth-key.ts";
 import { exitOnCrash } from "./crash.ts";
 import type { CliIo } from "./io.ts";
+import { portFlag } from "./port-flag.ts";
 import { programLog } from "./program-log.ts";
 import { defaultSocketPath } from "./socket-path.ts";
 
@@ -101,7 +102,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     controlUrl,
     store,
     log,
-    port: Number(values.port ?? 0),
+    port: portFlag("port", values.port, 0),
     ...(udp === undefined ? {} : { udp }),
     trustedIngresses: trustedIngresses(values["trust-ingress"]),
     protectedPaths: [

@@ -1,7 +1,7 @@
-import { readFile } from "node:fs/promises";
 import type { NodeView } from "../coordination/coordinator.ts";
 import type { LogEntry, User } from "../coordination/records.ts";
 import type { ServiceView } from "../coordination/services.ts";
+import { readGivenFile } from "./given-file.ts";
 import { CliExit, type CliIo } from "./io.ts";
 import type { ServerClient } from "./server-client.ts";
 import type { ServerValues } from "./server-flags.ts";
@@ -314,8 +314,6 @@ function attributeValue(text: string): string | number | boolean | null {
 }
 
 async function withSource(verb: string, file: string, done: string): Promise<AdminCall> {
-  const source = await readFile(file, "utf8").catch((thrown: NodeJS.ErrnoException) => {
-    throw new CliExit(`Cannot read "${file}": ${thrown.code ?? thrown.message}, wanted a policy file`, 2);
-  });
+  const source = await readGivenFile(file, "a policy file");
   return { verb, args: { source }, shown: () => done };
 }

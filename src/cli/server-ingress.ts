@@ -1,11 +1,21 @@
-import { readFile } from "node:fs/promises";
 import { parseAddress } from "../base/address.ts";
 import type { ServerOptions } from "../server/server.ts";
+import { readGivenFile } from "./given-file.ts";
 import { listenersOf } from "./ingress.ts";
 import { CliExit } from "./io.ts";
+import { portFlag } from "./port-flag.ts";
 import type { ServerValues } from "./server-flags.ts";
 
 type IngressOptions = Pick<ServerOptions, "relay" | "funnelPorts" | "relayAddresses">;
+
+/** Upstream's `derper` has 3340 for its trials. */
+const DERP_PORTS = [8443, 3340];
+
+/** Where DERP listens: not where visitors come in, of whose ports 8443 is one by custom. */
+export function derpPortOf(values: ServerValues): number {
+  const taken = values["ingress-ports"]?.split(",").map(Number) ?? [];
+  return portFlag("derp-port", values["derp-port"], DERP_PORTS.find((port) => !taken.includes(port)) ?? 0);
+}
 
 /** What the server's flags say of Funnel. */
 export async function ingressOf(values: ServerValues): Promise<IngressOptions> {
@@ -25,6 +35,11 @@ export async function ingressOf(values: ServerValues): Promise<IngressOptions> {
   const certificate =
     cert === undefined || key === undefined
       ? {}
-      : { certificate: { cert: await readFile(cert, "utf8"), key: await readFile(key, "utf8") } };
+      : {
+          certificate: {
+            cert: await readGivenFile(cert, "a certificate"),
+            key: await readGivenFile(key, "a private key"),
+          },
+        };
   return { ...relayAddresses, funnelPorts: ports.split(",").map(Number), relay: { listeners, ...certificate } };
 }

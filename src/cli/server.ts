@@ -1,15 +1,16 @@
-import { readFile } from "node:fs/promises";
 import path from "node:path";
 import type { OidcOptions } from "../server/oidc-provider.ts";
 import { exitOnCrash } from "./crash.ts";
+import { readGivenFile, readSecretFile } from "./given-file.ts";
 import { CliExit, type CliIo } from "./io.ts";
+import { portFlag } from "./port-flag.ts";
 import { programLog } from "./program-log.ts";
 import { administer } from "./server-admin.ts";
 import { backup, restore } from "./server-backup.ts";
 import { ServerClient } from "./server-client.ts";
 import { dns } from "./server-dns.ts";
 import { parseServerArgs, type ServerValues } from "./server-flags.ts";
-import { ingressOf } from "./server-ingress.ts";
+import { derpPortOf, ingressOf } from "./server-ingress.ts";
 import { wireGuard } from "./server-wireguard.ts";
 import { publicZoneOf } from "./server-zone.ts";
 
@@ -87,13 +88,13 @@ async function serve(values: ServerValues, state: string, socketPath: string, io
     state: await directoryStore(state, log),
     store: await SqliteCoordinationStore.open(path.join(state, "server.db")),
     baseDomain: values.domain ?? values["dns-zone"]?.toLowerCase().replace(/\.$/, "") ?? "mesh.internal",
-    port: Number(values.port ?? 8080),
-    derpPort: Number(values["derp-port"] ?? 8443),
-    stunPort: Number(values["stun-port"] ?? 3478),
+    port: portFlag("port", values.port, 8080),
+    derpPort: derpPortOf(values),
+    stunPort: portFlag("stun-port", values["stun-port"], 3478),
     log,
     ...(values.address === undefined ? {} : { address: values.address }),
     ...(values.url === undefined ? {} : { serverUrl: values.url }),
-    ...(values.policy === undefined ? {} : { policy: await readFile(values.policy, "utf8") }),
+    ...(values.policy === undefined ? {} : { policy: await readGivenFile(values.policy, "a policy file") }),
     ...(zone === undefined ? {} : { publicZone: { ...zone, ...(certificate && { records: certificate.records }) } }),
     ...(certificate === undefined ? {} : { https: certificate.https }),
     ...(await ingressOf(values)),
@@ -121,7 +122,7 @@ async function oidcOf(values: ServerValues): Promise<{ oidc?: OidcOptions }> {
   if (clientId === undefined || secret?.startsWith("file:") !== true) {
     throw new CliExit("Cannot use --oidc-issuer: wanted --oidc-client-id ID and --oidc-client-secret file:PATH", 2);
   }
-  const clientSecret = (await readFile(secret.slice("file:".length), "utf8")).trim();
+  const clientSecret = await readSecretFile(secret.slice("file:".length), "the client's secret");
   const domains = values["oidc-domains"]?.split(",").filter((domain) => domain !== "") ?? [];
   return { oidc: { issuer, clientId, clientSecret, domains } };
 }

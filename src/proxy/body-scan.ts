@@ -2,8 +2,11 @@
 const LONGEST_LINE = 4 * 1024;
 const MOST_EXTENSIONS = 16 * 1024;
 
-/** RFC 9112 section 7.1; the parser takes any number of zeros in front. */
-const CHUNK_LINE = /^([0-9A-Fa-f]{1,16})((?:;[^\r]*)?)\r$/;
+/** RFC 9112 section 7.1, without blanks before the first extension; the parser takes any number of zeros in front. */
+const CHUNK_LINE = /^([0-9A-Fa-f]{1,16})(;.+)?\r$/s;
+/** RFC 9112 section 7.1.1: names, with or without a value that is a token or a quoted string. */
+const EXTENSIONS =
+  /^(?:[\t ]*;[\t ]*[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:[\t ]*=[\t ]*(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+|"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"))?)+$/;
 
 /** Follows one request's body beside the parser, to know where it ends and to bound what chunk lines may hold. */
 export class BodyScan {
@@ -47,8 +50,10 @@ export class BodyScan {
     }
     const chunk = CHUNK_LINE.exec(line);
     if (chunk === null) return false;
-    this.#extensions += chunk[2]!.length;
-    const size = Number.parseInt(chunk[1]!, 16);
+    const { 1: digits = "", 2: extensions } = chunk;
+    if (extensions !== undefined && !EXTENSIONS.test(extensions)) return false;
+    this.#extensions += extensions?.length ?? 0;
+    const size = Number.parseInt(digits, 16);
     if (size > 0) this.#data = size + 2;
     else this.#part = "trailer";
     return this.#extensions <= MOST_EXTENSIONS;

@@ -152,7 +152,7 @@ export class Conversation {
     if (this.#line === "" && this.#newest !== undefined) this.#waitFor(this.#limits.headMs);
     this.#line += bytes.toString("latin1", at, end < 0 ? bytes.length : end);
     if (this.#line.length > this.#limits.targetBytes + 64) {
-      this.refuse("414 URI Too Long");
+      this.refuse(this.#line.includes(" ") ? "414 URI Too Long" : "400 Bad Request");
       return false;
     }
     const isLine = end < 0 ? /^[A-Z]/.test(this.#line) : REQUEST_LINE.test(this.#line);

@@ -37,6 +37,8 @@ export interface ProxyOptions {
   /** PEM certificates that may sign a backend's, beside those of Node and of the system. */
   readonly backendRoots?: readonly string[];
   readonly limits?: Partial<ProxyLimits>;
+  /** Of callers from the Internet; what is set in `limits` counts for them too. */
+  readonly publicLimits?: Partial<ProxyLimits>;
   /** What else is asked of a mount. */
   readonly rulesOf?: (place: {
     readonly service?: string;
@@ -95,7 +97,7 @@ export interface ProxyLimits {
 
 /** As generous in size as programs that work with upstream need, but bounded; in time as RFC 9112 section 9.3 leaves us. */
 export const DEFAULT_LIMITS: ProxyLimits = {
-  headBytes: 128 * 1024,
+  headBytes: 64 * 1024,
   headFields: 4000,
   targetBytes: 16 * 1024,
   bodyBytes: Number.POSITIVE_INFINITY,
@@ -107,6 +109,9 @@ export const DEFAULT_LIMITS: ProxyLimits = {
   mostHandshakes: 1000,
   mostHandshakesPerPeer: 64,
 };
+
+/** What nobody on the Internet needs more of (H1-13); as Envoy's guide for edges has it. */
+export const PUBLIC_LIMITS: Partial<ProxyLimits> = { headBytes: 32 * 1024, headFields: 100, targetBytes: 8 * 1024 };
 
 /** What is known of a connection before any of its bytes is read as HTTP. */
 export interface Front {

@@ -10,7 +10,7 @@ import type { TcpPortHandler } from "../wire/serve-config.ts";
 import { sendError } from "./answers.ts";
 import { BackendPool } from "./backend-pool.ts";
 import { Http1Front } from "./http1-front.ts";
-import { DEFAULT_LIMITS, type Front, type ProxyLimits, type ProxyOptions } from "./options.ts";
+import { DEFAULT_LIMITS, type Front, type ProxyLimits, type ProxyOptions, PUBLIC_LIMITS } from "./options.ts";
 import { Router, type Upgrade } from "./router.ts";
 import { findSite, findTcp, foldHost } from "./serve-lookup.ts";
 import { TcpForwarder } from "./tcp-forward.ts";
@@ -20,12 +20,12 @@ import { BackendDialer } from "./upstream/dial.ts";
 /** Serves the ports of a serve configuration: TLS end, route, identify, forward. Ports that it does not serve are refused. */
 export class ReverseProxy {
   readonly #options: ProxyOptions;
-  readonly #limits: ProxyLimits;
   readonly #pool: BackendPool;
   readonly #tcp: TcpForwarder;
   readonly #tls: TlsFront;
   readonly #router: Router;
   readonly #http1: Http1Front;
+  readonly #publicHttp1: Http1Front;
   readonly #http2: http2.Http2Server;
   readonly #fronts: WeakMap<object, Front> = new WeakMap();
   readonly #open: Set<Duplex> = new Set();
@@ -37,14 +37,17 @@ export class ReverseProxy {
 
   constructor(options: ProxyOptions) {
     this.#options = options;
-    this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
+    const limits = { ...DEFAULT_LIMITS, ...options.limits };
+    const publicLimits = { ...DEFAULT_LIMITS, ...PUBLIC_LIMITS, ...options.limits, ...options.publicLimits };
+    const limitsOf = (front: Front): ProxyLimits => (isMesh(front) ? limits : publicLimits);
     const { clock, dialBackend: dial, backendRoots: roots } = options;
     const dialer = new BackendDialer({ clock, dial, roots });
     this.#pool = new BackendPool(dialer, clock);
     this.#tcp = new TcpForwarder(dialer, options.log);
-    this.#tls = new TlsFront(options, this.#limits);
-    this.#router = new Router(options, this.#limits, this.#pool);
-    this.#http1 = new Http1Front(this.#limits, options.clock, this.#handle);
+    this.#tls = new TlsFront(options, limits);
+    this.#router = new Router(options, limitsOf, this.#pool);
+    this.#http1 = new Http1Front(limits, options.clock, this.#handle);
+    this.#publicHttp1 = new Http1Front(publicLimits, options.clock, this.#handle);
     this.#http2 = http2.createServer({
       settings: { maxConcurrentStreams: 100, maxHeaderListSize: 64 * 1024, enableConnectProtocol: false },
       maxSessionMemory: 8,
@@ -113,7 +116,7 @@ export class ReverseProxy {
     if (handler.TerminateTLS) return void this.#terminate(stream, handler, conn.proof);
     const front: Front = { proof: conn.proof, port, serverName: undefined, service };
     if (handler.HTTPS === true) return void this.#serveTls(stream, front);
-    if (handler.HTTP === true) return void this.#http1.serve(stream, front);
+    if (handler.HTTP === true) return void this.#serveHttp1(stream, front);
     stream.destroy();
   }
 
@@ -152,9 +155,13 @@ export class ReverseProxy {
         Object.assign(secure, { secureConnecting: false });
         const secured = { ...front, serverName, clientCertificate: clientCertificateOf(secure) };
         if (secure.alpnProtocol === "h2") this.#serveHttp2(secure, secured);
-        else this.#http1.serve(secure, secured);
+        else this.#serveHttp1(secure, secured);
       },
     });
+  }
+
+  #serveHttp1(stream: Duplex, front: Front): void {
+    (isMesh(front) ? this.#http1 : this.#publicHttp1).serve(stream, front);
   }
 
   #serveHttp2(stream: Duplex, front: Front): void {
@@ -203,9 +210,12 @@ export class ReverseProxy {
     this.#pool.destroy();
     this.#tcp.close();
     this.#http1.close();
+    this.#publicHttp1.close();
     this.#http2.close();
   }
 }
+
+const isMesh = ({ proof }: Front): boolean => proof.kind === "mesh";
 
 function clientCertificateOf(secure: TLSSocket): string | undefined {
   const shown = secure.getPeerX509Certificate();

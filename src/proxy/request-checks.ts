@@ -18,6 +18,9 @@ export interface Checked {
   readonly length: number | undefined;
 }
 
+/** Colon, blank and line end. */
+const FIELD_MARKS = 4;
+
 const refuse = (status: number, reason: string): Refusal => ({ status, reason });
 
 /** What Node's parser lets through and a backend might read differently (reliability matrix section 4.2). */
@@ -25,7 +28,6 @@ export function checkRequest(request: IncomingMessage, limits: ProxyLimits): Che
   const { rawHeaders, httpVersionMajor, httpVersion } = request;
   const isHttp2 = httpVersionMajor === 2;
   if (!isHttp2 && httpVersion !== "1.0" && httpVersion !== "1.1") return refuse(400, "unsupported protocol version");
-  if (rawHeaders.length / 2 >= limits.headFields) return refuse(431, "too many header fields");
   const url = request.url ?? "";
   if (url.length > limits.targetBytes) return refuse(414, "the request target is too long");
   if (request.method === "TRACE" || request.method === "CONNECT") return refuse(405, "method not allowed");
@@ -34,8 +36,12 @@ export function checkRequest(request: IncomingMessage, limits: ProxyLimits): Che
   const codings: string[] = [];
   let authority: string | undefined;
   let lengthText: string | undefined;
+  let fieldCount = rawHeaders.length / 2;
+  let crumbs = 0;
+  let bytes = url.length;
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const value = rawHeaders[i + 1]!;
+    bytes += rawHeaders[i]!.length + value.length + FIELD_MARKS;
     switch (rawHeaders[i]!.toLowerCase()) {
       case "host":
         hosts.push(value);
@@ -50,8 +56,15 @@ export function checkRequest(request: IncomingMessage, limits: ProxyLimits): Che
         if (lengthText !== undefined) return refuse(400, "two lengths");
         lengthText = value;
         break;
+      case "cookie":
+        crumbs++;
+        break;
     }
   }
+  // HTTP/2 sends each cookie as a field of its own (RFC 9113 section 8.2.3), and four that are the request line.
+  if (isHttp2) fieldCount -= Math.max(0, crumbs - 1) + 4;
+  if (bytes > limits.headBytes) return refuse(431, "the header fields are too long");
+  if (fieldCount > limits.headFields) return refuse(431, "too many header fields");
   if (codings.length > 0) {
     if (codings.length > 1 || codings[0]!.toLowerCase() !== "chunked")
       return refuse(501, "unsupported transfer coding");

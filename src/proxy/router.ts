@@ -31,20 +31,20 @@ export interface Upgrade {
 /** From a request to its handler. Identity is looked up per request; in doubt no backend is contacted. */
 export class Router {
   readonly #options: ProxyOptions;
-  readonly #limits: ProxyLimits;
+  readonly #limitsOf: (front: Front) => ProxyLimits;
   readonly #pool: BackendPool;
 
   readonly #passages: Passages = new Passages();
   readonly #kept: WeakMap<Front, KeptIdentity> = new WeakMap();
 
-  constructor(options: ProxyOptions, limits: ProxyLimits, pool: BackendPool) {
+  constructor(options: ProxyOptions, limits: (front: Front) => ProxyLimits, pool: BackendPool) {
     this.#options = options;
-    this.#limits = limits;
+    this.#limitsOf = limits;
     this.#pool = pool;
   }
 
   async handle(front: Front, request: IncomingMessage, response: ServerResponse, upgrade?: Upgrade): Promise<void> {
-    const checked = checkRequest(request, this.#limits);
+    const checked = checkRequest(request, this.#limitsOf(front));
     if ("status" in checked) return sendError(request, response, checked.status, `${checked.status} ${checked.reason}`);
     if (upgrade === undefined && offersWebSocket(request) && (checked.isChunked || (checked.length ?? 0) > 0)) {
       return sendError(request, response, 400, "400 an upgrade with a body"); // WS-2
@@ -188,7 +188,7 @@ export class Router {
     if (rules.onOtherName === "reject" && hasOtherName(request.rawHeaders, rules.otherNames)) {
       return { status: 400, reason: "a field name with other characters than letters, digits and dashes" };
     }
-    if ((length ?? 0) > (rules.bodyBytes ?? this.#limits.bodyBytes)) {
+    if ((length ?? 0) > (rules.bodyBytes ?? this.#limitsOf(front).bodyBytes)) {
       this.#options.count?.("body_too_large");
       return { status: 413, reason: "the body is too long" };
     }
@@ -266,7 +266,7 @@ export class Router {
       backend,
       path: pathTo(backend, rest, target.query),
       identity,
-      bodyBytes: rules.bodyBytes ?? this.#limits.bodyBytes,
+      bodyBytes: rules.bodyBytes ?? this.#limitsOf(front).bodyBytes,
       pool: this.#pool,
       poolKey: poolKeyOf(caller),
       log,

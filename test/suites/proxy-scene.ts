@@ -36,6 +36,8 @@ export interface ProxyScene {
   caller: Caller | Fault;
   /** `nodeKey`: of another peer than the usual one. */
   connect(port: number, nodeKey?: string): ConnDuplex;
+  /** From the Internet, by way of a relay. */
+  visit(port: number): ConnDuplex;
 }
 
 const cleanups: (() => unknown)[] = [];
@@ -76,21 +78,25 @@ export function proxyScene(config: ServeConfig, options: Partial<ProxyOptions> =
     ...options,
   });
   onClose(() => proxy.close());
-  const connect = (port: number, nodeKey = "aa"): ConnDuplex => {
-    const proof: Proof = {
-      kind: "mesh",
-      nodeKey,
-      source: { address: "100.64.0.2", port: 40_000 },
-      destination: { address: "100.64.0.1", port },
-    };
+  const accepted = (proof: Proof): ConnDuplex => {
     const [near, far] = connPair(proof);
-    proxy.accept(far, port);
+    proxy.accept(far, proof.destination.port);
     const client = asDuplex(near);
     client.on("error", () => void client.destroy());
     onClose(() => client.destroy());
     return client;
   };
-  return Object.assign(made, { proxy, revoke, connect });
+  const from = (port: number, address: string) => ({
+    source: { address, port: 40_000 },
+    destination: { address: "100.64.0.1", port },
+  });
+  const connect = (port: number, nodeKey = "aa"): ConnDuplex =>
+    accepted({ kind: "mesh", nodeKey, ...from(port, "100.64.0.2") });
+  const visit = (port: number): ConnDuplex => {
+    const { source: visitor, destination } = from(port, "198.51.100.7");
+    return accepted({ kind: "ingress", nodeKey: "ee", visitor, destination });
+  };
+  return Object.assign(made, { proxy, revoke, connect, visit });
 }
 
 /** A backend that is only a socket: the test says every byte. `connections` counts them. */

@@ -76,7 +76,7 @@ export const REFUSALS: readonly Rule[] = [
   },
   {
     name: "sizes",
-    applies: (sent) => sent.head.length > DEFAULT_LIMITS.headBytes || sent.lines.length >= DEFAULT_LIMITS.headFields,
+    applies: (sent) => sent.head.length > DEFAULT_LIMITS.headBytes || sent.lines.length > DEFAULT_LIMITS.headFields,
     change: refused(431),
   },
   {

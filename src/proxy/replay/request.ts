@@ -181,13 +181,20 @@ function isTrailer(text: string): boolean {
 
 const LONGEST_CHUNK_LINE = 4096;
 
+/** RFC 9112 section 7.1.1, read from its end. */
+function areExtensions(text: string): boolean {
+  const last =
+    /[\t ]*;[\t ]*[\w!#$%&'*+.^`|~-]+(?:[\t ]*=[\t ]*(?:[\w!#$%&'*+.^`|~-]+|"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"))?$/;
+  return text === "" || (last.test(text) && areExtensions(text.replace(last, "")));
+}
+
 /** RFC 9112 section 7.1, as far as the body goes. */
 export function isChunked(body: string): boolean {
   for (let at = 0; at < body.length; ) {
     const rest = body.slice(at);
     if (!rest.includes("\n")) return /^[0-9A-Fa-f]{0,16}(?:;[^\r]*)?\r?$/.test(rest);
-    const line = /^([0-9A-Fa-f]{1,16})(?:;[^\r\n]*)?\r\n/.exec(rest);
-    if (line === null || line[0].length > LONGEST_CHUNK_LINE) return false;
+    const line = /^([0-9A-Fa-f]{1,16})((?:;[^\r\n]*)?)\r\n/.exec(rest);
+    if (line === null || !areExtensions(line[2]!) || line[0].length > LONGEST_CHUNK_LINE) return false;
     const size = Number.parseInt(line[1]!, 16);
     if (size === 0) return isTrailer(rest.slice(line[0].length));
     at += line[0].length + size;

@@ -83,7 +83,8 @@ async function stage(caller: () => Caller | Fault, isFunnel = false): Promise<St
     "/": { Proxy: target, AcceptAppCaps: ["a"] },
     "/b": { Proxy: target, AcceptAppCaps: ["b"] },
   });
-  const { proxy } = proxyScene(config, { callers });
+  // Forged fields of 7 KiB, five times, must meet more than a limit.
+  const { proxy } = proxyScene(config, { callers, publicLimits: { headBytes: 64 * 1024 } });
   const connect = (port: number): ConnDuplex => {
     const [near, far] = connPair(proofOf(isFunnel, port));
     proxy.accept(far, port);

@@ -84,6 +84,7 @@ beforeAll(async () => {
     hostname: "web",
     store: disk,
     allowsLoopbackVisitors: true,
+    certificates: { authority: "internal" }, // an own domain would be Let's Encrypt's
   });
   closers.push(() => gateway.close());
   await Promise.all([relay.node.ready(), gateway.node.ready()]);

@@ -1,5 +1,5 @@
 import { Fault } from "../base/fault.ts";
-import { servedHosts } from "../config/node-serve-config.ts";
+import { nodeServeConfig, servedHosts } from "../config/node-serve-config.ts";
 import { readServices, type ServicesConfig } from "../config/services.ts";
 import { certificatePlan } from "../gateway/certificate-plan.ts";
 import { CliExit, type CliIo } from "./io.ts";
@@ -8,7 +8,9 @@ import { terminalLines, terminalText } from "./terminal-text.ts";
 /** Which names become public for good, before they do. The node's own name is known to the mesh's server alone. */
 function certificateWords(config: ServicesConfig): string {
   const facts = { certDomains: [], ownName: "", ownWildcard: false, hasFile: () => false };
-  const plan = certificatePlan({ ...facts, settings: config.certificates, served: servedHosts(config) });
+  const { AllowFunnel = {} } = nodeServeConfig(config, "");
+  const visited = Object.keys(AllowFunnel).flatMap((key) => (key.endsWith(":443") ? [key.slice(0, -4)] : []));
+  const plan = certificatePlan({ ...facts, visited, settings: config.certificates, served: servedHosts(config) });
   const lines = plan.unprovable.map(
     (name) => `Warning: no configured challenge can prove ${name} to a CA: the local CA signs for it`,
   );

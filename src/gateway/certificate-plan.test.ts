@@ -1,5 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { certDomainsOf, certificatePlan, type PlanFacts } from "./certificate-plan.ts";
+import { PUBLIC_NAMES } from "../wire/funnel.ts";
+import type { CapMap } from "../wire/tailcfg.ts";
+import { certDomainsOf, certificatePlan, type PlanFacts, visitedNames } from "./certificate-plan.ts";
 
 const OWN = "gw.tail.test";
 
@@ -9,6 +11,7 @@ function facts(members: Partial<PlanFacts> = {}): PlanFacts {
     ownName: OWN,
     certDomains: [],
     ownWildcard: false,
+    visited: [],
     served: [OWN],
     hasFile: () => false,
     ...members,
@@ -34,6 +37,18 @@ const table: readonly [what: string, given: Partial<PlanFacts>, wanted: unknown,
     { served: ["app.example.com"], settings: { challenges: [DNS] } },
     [{ names: ["app.example.com"], when: "ahead" }],
     [],
+  ],
+  [
+    "a domain that visitors reach here: by TLS through the ingress",
+    { served: ["app.example.com"], visited: ["app.example.com"] },
+    [{ names: ["app.example.com"], when: "ahead" }],
+    [],
+  ],
+  [
+    "which neither wildcards nor names of the mesh are proved by",
+    { served: ["*.example.com", OWN], visited: ["*.example.com", OWN] },
+    [],
+    ["*.example.com", OWN],
   ],
   ["a domain without", { served: ["app.example.com"] }, [], ["app.example.com"]],
   [
@@ -157,6 +172,24 @@ test("a domain that cannot be proved is said to be so; the mesh's own name needs
   expect(certificatePlan(facts({ served: [OWN, "app.example.com"] })).unprovable).toEqual(["app.example.com"]);
   const internal = facts({ served: ["app.example.com"], settings: { authority: "internal" } });
   expect(certificatePlan(internal).unprovable).toEqual([]);
+});
+
+test("visitors reach what is public on 443 here, and what the server leads here too", () => {
+  const AllowFunnel = {
+    ...{
+      "app.example.com:443": true,
+      "App.Example.org:443": true,
+      "a.example.net:443": true,
+      "*.example.net:443": true,
+    },
+    ...{ "off.example.com:443": false, "odd.example.com:8443": true, "elsewhere.example.com:443": true },
+  };
+  const claim = (name: string, ...ports: number[]): unknown => ({ name, ports });
+  const led = ["app.example.com", "app.example.org", "*.example.net", "off.example.com", "odd.example.com"];
+  const claims = [...led.map((name) => claim(name, 443, 8443)), claim("elsewhere.example.com", 8443)];
+  const names = visitedNames({ AllowFunnel }, { [PUBLIC_NAMES]: claims } as CapMap);
+  expect(names).toEqual(["app.example.com", "app.example.org", "a.example.net"]);
+  expect(visitedNames({ AllowFunnel }, undefined)).toEqual([]);
 });
 
 test("whatever the server lists, only names come of it, and not too many", () => {

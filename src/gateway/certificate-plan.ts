@@ -1,7 +1,10 @@
 import type { WantedCertificate } from "../certs/keeper.ts";
 import { isWildcardOfOthers } from "../certs/wanted-names.ts";
 import { type CertificatesConfig, type ChallengeConfig, isCertificateName } from "../config/certificates.ts";
+import { publicNameClaims } from "../wire/funnel.ts";
+import { wildcardOf } from "../wire/host-name.ts";
 import type { ServeConfig } from "../wire/serve-config.ts";
+import type { CapMap } from "../wire/tailcfg.ts";
 
 const MOST_DOMAINS = 100;
 
@@ -16,6 +19,8 @@ export interface PlanFacts {
   readonly ownWildcard: boolean;
   /** Names for which TLS ends here. */
   readonly served: readonly string[];
+  /** Names whose visitors from the Internet, and so a CA, reach port 443 here. */
+  readonly visited: readonly string[];
   /** The operator brought a certificate for it. */
   readonly hasFile: (name: string) => boolean;
 }
@@ -105,8 +110,21 @@ export function servedNames(config: ServeConfig): readonly string[] {
   return [...names];
 }
 
+/**
+ * Names that our own configuration makes public on 443 and that the server leads here: there a CA finds its proof by
+ * TLS-ALPN-01, through the ingress.
+ */
+export function visitedNames({ AllowFunnel = {} }: ServeConfig, capMap: CapMap | undefined): readonly string[] {
+  const led = publicNameClaims(capMap).filter(({ ports }) => ports.includes(443));
+  return Object.entries(AllowFunnel).flatMap(([key, isOn]) => {
+    const name = isOn && key.endsWith(":443") ? fold(key.slice(0, -":443".length)) : "";
+    const isLed = led.some((claim) => claim.name === name || claim.name === wildcardOf(name));
+    return isLed && !name.startsWith("*.") ? [name] : [];
+  });
+}
+
 /** Is there a way to show a CA that the name is ours? Names of the mesh are the coordination server's, unless said otherwise. */
-function canProve(name: string, { settings, certDomains, ownName, ownWildcard }: PlanFacts): boolean {
+function canProve(name: string, { settings, certDomains, visited, ownName, ownWildcard }: PlanFacts): boolean {
   const isWildcard = name.startsWith("*.");
   const base = isWildcard ? name.slice(2) : name;
   if (certDomains.includes(name) || (isWildcard && ownWildcard && base === ownName && certDomains.includes(base))) {
@@ -115,6 +133,7 @@ function canProve(name: string, { settings, certDomains, ownName, ownWildcard }:
   const suffix = parentOf(ownName);
   if (isWildcardOfOthers(name, { ownName, suffix })) return false;
   const isOfMesh = suffix !== "" && (base === suffix || base.endsWith(`.${suffix}`));
+  if (!isWildcard && !isOfMesh && visited.includes(name)) return true;
   return (settings.challenges ?? []).some((challenge) => {
     if (challenge.type === "control" || (isWildcard && !isDns(challenge))) return false;
     return challenge.for === undefined ? !isOfMesh : challenge.for.some((domain) => isBelow(base, fold(domain)));

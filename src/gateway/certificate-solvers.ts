@@ -28,6 +28,7 @@ export interface SolverOptions {
   readonly store: CertificateStore;
   readonly lookup: DnsLookup;
   readonly control: ControlDns;
+  readonly isVisited?: (name: string) => boolean;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -43,13 +44,14 @@ export class Solvers {
 
   /** @throws {Fault} CERT_CHALLENGE_SECRET */
   constructor({ challenges = [] }: CertificatesConfig, options: SolverOptions) {
-    const { clock, control } = options;
+    const { clock, control, isVisited = () => false } = options;
     const isFor =
       (type: ChallengeConfig["type"]) =>
       (name: string): boolean =>
         challenges.some((one) => one.type === type && covers(one, name));
     this.#http = new HttpChallenges(isFor("http-01"));
-    this.#tls = new TlsAlpnChallenges({ mayProve: isFor("tls-alpn-01"), clock });
+    const byTls = isFor("tls-alpn-01");
+    this.#tls = new TlsAlpnChallenges({ mayProve: (name) => byTls(name) || isVisited(name), clock });
     const journal = new ChallengeJournal(options.store, clock);
     const { lookup, log } = options;
     const byControl = dnsSolver({

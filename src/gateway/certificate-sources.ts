@@ -25,6 +25,8 @@ const DEFAULT_AUTHORITY = "letsencrypt";
 
 export interface SourceOptions {
   readonly control: ControlDns;
+  /** Does a CA that asks for this name on port 443 come here, through an ingress? @default nobody does */
+  readonly isVisited?: (name: string) => boolean;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;

@@ -70,7 +70,7 @@ async function stage(options: Partial<CertificatesOptions> & { facts?: Certifica
     store: memoryStore(),
     clock,
     log: notingLog(lines),
-    facts: () => ({ ownName: OWN, certDomains: [OWN], ownWildcard: false, served: [OWN] }),
+    facts: () => ({ ownName: OWN, certDomains: [OWN], ownWildcard: false, visited: [], served: [OWN] }),
     open: async (settings) => {
       ca.opened.push(settings);
       return {
@@ -107,7 +107,7 @@ describe("where a certificate comes from", () => {
 
   test("a server that does not: from the local CA, and no public one is opened", async () => {
     const { certificates, ca } = await stage({
-      facts: () => ({ ownName: OWN, certDomains: [], ownWildcard: false, served: [OWN] }),
+      facts: () => ({ ownName: OWN, certDomains: [], ownWildcard: false, visited: [], served: [OWN] }),
     });
     const made = await certificates.certificate(OWN);
     expect(new X509Certificate(made.chain).issuer).toBe("CN=Sallyport local CA");
@@ -165,7 +165,7 @@ describe("AC-10 no issuance by strangers", () => {
 
 test("below one wildcard each name has its own TLS context, from one certificate", async () => {
   const { certificates, ca } = await stage({
-    facts: () => ({ ownName: OWN, certDomains: [], ownWildcard: false, served: ["*.example.com"] }),
+    facts: () => ({ ownName: OWN, certDomains: [], ownWildcard: false, visited: [], served: ["*.example.com"] }),
     settings: { challenges: [{ type: "exec", command: ["x"] }] },
   });
   await certificates.certificate("a.example.com");
@@ -239,7 +239,7 @@ test("names for which TLS ends here; plain HTTP orders nothing", () => {
 
 test("who waits for a certificate is known for as long as it takes, and no longer", async () => {
   const { certificates, ca } = await stage({
-    facts: () => ({ ownName: OWN, certDomains: [OWN], ownWildcard: false, served: [] }), // ordered when needed
+    facts: () => ({ ownName: OWN, certDomains: [OWN], ownWildcard: false, visited: [], served: [] }), // ordered when needed
   });
   const seen: (readonly string[])[] = [];
   certificates.onWaiting(() => seen.push(certificates.waiting));

@@ -18,7 +18,7 @@ import { ReverseProxy } from "../proxy/proxy.ts";
 import { capabilitiesOf } from "../wire/capabilities.ts";
 import type { Prefs, StoredServeConfig } from "../wire/ipn.ts";
 import type { ServeConfig } from "../wire/serve-config.ts";
-import { certDomainsOf, servedNames } from "./certificate-plan.ts";
+import { certDomainsOf, servedNames, visitedNames } from "./certificate-plan.ts";
 import { Certificates } from "./certificates.ts";
 import { CommandDoors } from "./command-doors.ts";
 import { DnsForwarder } from "./dns-forwarder.ts";
@@ -112,6 +112,7 @@ export class Gateway {
       () => node.wall(), // the server's time: keys expire by it
     );
     const certDomains = (): readonly string[] => certDomainsOf(node.map?.dns.CertDomains);
+    const visited = (): readonly string[] => visitedNames(this.#serveConfig, node.map?.self.CapMap);
     this.certificates = new Certificates({
       store: options.store,
       clock,
@@ -121,11 +122,13 @@ export class Gateway {
         certDomains: certDomains(),
         ownWildcard: node.map?.self.CapMap?.[SUBDOMAINS] !== undefined,
         served: servedNames(this.#serveConfig),
+        visited: visited(),
       }),
       open: async (settings) => {
         const { openCertificateSources } = await import("./certificate-sources.ts"); // only who has public names pays
         return openCertificateSources(settings, {
           control: { names: certDomains, set: (...record) => node.setDns(...record) },
+          isVisited: (name) => visited().includes(name),
           clock,
           random: options.random ?? systemRandom,
           log: this.#log.with("certificates"),

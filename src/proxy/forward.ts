@@ -10,6 +10,8 @@ import type { AnswerSink, Asked, Exchange } from "./upstream/exchange.ts";
 
 /** A body up to this size goes out in one piece with its head. */
 const ONE_PIECE_BYTES = 8 * 1024;
+/** Of a body that came to nothing: so much is let in, and not more. */
+const UNWANTED_BYTES = 1024 * 1024;
 
 /** Sends one request to the backend and its answer back, as it comes. */
 export function forward(work: Forwarding): void {
@@ -128,6 +130,24 @@ export class Relay implements AnswerSink {
   #settle(): void {
     this.#isOver = true;
     this.#exchange = undefined;
+    this.#refuseRest();
+  }
+
+  /**
+   * Nobody wants what is still to come of the request's body, and by HTTP/2 its sender would wait for room for ever. A little
+   * more is read away; who has much more is told to stop, behind the whole answer (RFC 9113 section 8.1). In HTTP/1 node:http
+   * reads it away.
+   */
+  #refuseRest(): void {
+    const { request, response } = this.work;
+    const stream = streamOf(response);
+    if (stream === undefined || request.complete) return;
+    let room = UNWANTED_BYTES;
+    request.removeAllListeners("data").on("data", (part: Buffer) => {
+      room -= part.length;
+      if (room < 0 && stream.state.localClose === 1) stream.close(http2.constants.NGHTTP2_NO_ERROR);
+    });
+    request.resume();
   }
 
   #addTrailers(trailers: readonly string[]): void {
@@ -175,6 +195,7 @@ export class Relay implements AnswerSink {
 
   protected refuse(status: number, text: string): void {
     this.#isOver = true;
+    this.#refuseRest();
     sendError(this.work.request, this.work.response, status, text);
   }
 }

@@ -4,7 +4,7 @@ import { Agent, fetch } from "undici";
 import { systemClock } from "../../src/base/clock.ts";
 import { LocalCa } from "../../src/certs/local-ca.ts";
 import { findPeer } from "../peers.ts";
-import { eventually } from "./namespace.ts";
+import { eventually, type Space } from "./namespace.ts";
 import { freePorts } from "./processes.ts";
 
 const KEPT_BYTES = 64 * 1024;
@@ -16,6 +16,8 @@ export interface ReachablePebbleOptions {
   readonly address: string;
   /** `ip:port` of the DNS that it believes. */
   readonly dnsServer: string;
+  /** Where it runs, with the ports 80 and 443 of names to look at. @default on this machine, with 5002 and 5001 */
+  readonly space?: Space;
 }
 
 export interface ReachablePebble {
@@ -31,7 +33,7 @@ export interface ReachablePebble {
 
 /** Pebble for clients in other namespaces, with a DNS server of the test's own. */
 export async function startReachablePebble(options: ReachablePebbleOptions): Promise<ReachablePebble> {
-  const { folder, address, dnsServer } = options;
+  const { folder, address, dnsServer, space } = options;
   mkdirSync(folder, { recursive: true });
   const ca = await LocalCa.create(systemClock);
   const { key, certificate } = await ca.issue([address]);
@@ -41,22 +43,25 @@ export async function startReachablePebble(options: ReachablePebbleOptions): Pro
     return `${folder}/${name}`;
   };
   const listenerRoot = file("listener-root.pem", caBundle);
-  const [port = "", management = ""] = await freePorts(address, 2);
+  const [port = "", management = ""] = space === undefined ? await freePorts(address, 2) : ["14000", "15000"];
   const pebble = {
     listenAddress: `${address}:${port}`,
     managementListenAddress: `${address}:${management}`,
     certificate: file("listener.pem", certificate),
     privateKey: file("listener-key.pem", key),
-    httpPort: 5002,
-    tlsPort: 5001,
+    httpPort: space === undefined ? 5002 : 80,
+    tlsPort: space === undefined ? 5001 : 443,
   };
   const args = ["-config", file("pebble.json", JSON.stringify({ pebble })), "-dnsserver", dnsServer];
-  const child = spawn("setpriv", ["--pdeathsig", "KILL", findPeer("pebble")!, ...args], {
-    env: { ...process.env, PEBBLE_VA_NOSLEEP: "1" },
-    stdio: ["ignore", "pipe", "pipe"],
-  });
+  const env = { PEBBLE_VA_NOSLEEP: "1" };
+  const child =
+    space?.start(findPeer("pebble")!, args, env) ??
+    spawn("setpriv", ["--pdeathsig", "KILL", findPeer("pebble")!, ...args], {
+      env: { ...process.env, ...env },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
   let log = "";
-  for (const stream of [child.stdout, child.stderr]) {
+  for (const stream of [child.stdout!, child.stderr!]) {
     stream.on("data", (chunk) => {
       log = (log + String(chunk)).slice(-KEPT_BYTES);
     });
@@ -67,8 +72,10 @@ export async function startReachablePebble(options: ReachablePebbleOptions): Pro
     directory: `https://${address}:${port}/dir`,
     listenerRoot,
     async issuedRoot() {
+      const roots = `https://${address}:${management}/roots/0`;
+      if (space !== undefined) return space.run("curl", "-sS", "--cacert", listenerRoot, roots);
       const dispatcher = new Agent({ connect: { ca: caBundle } });
-      const response = await fetch(`https://${address}:${management}/roots/0`, { dispatcher });
+      const response = await fetch(roots, { dispatcher });
       const text = await response.text();
       await dispatcher.close();
       return text;

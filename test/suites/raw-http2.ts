@@ -7,12 +7,14 @@ export const FRAME: {
   readonly reset: 3;
   readonly settings: 4;
   readonly goAway: 7;
+  readonly windowUpdate: 8;
 } = {
   data: 0,
   headers: 1,
   reset: 3,
   settings: 4,
   goAway: 7,
+  windowUpdate: 8,
 };
 export const END_STREAM = 1;
 export const END_HEADERS = 4;

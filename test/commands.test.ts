@@ -95,6 +95,8 @@ test("server, gateway, serve, and a node of the library, as a person types them"
   writeFileSync(keyFile, key, { mode: 0o600 });
   const socket = `${scratch}/gw/sallyport.sock`;
   const gateway = [
+    "--socket",
+    socket,
     "run",
     "--login-server",
     url,
@@ -104,8 +106,6 @@ test("server, gateway, serve, and a node of the library, as a person types them"
     "gw",
     "--state",
     `${scratch}/gw`,
-    "--socket",
-    socket,
   ];
   await start(gateway, "gateway.started");
   // It joins after that line, and addresses go by who comes first.

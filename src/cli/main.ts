@@ -46,14 +46,14 @@ const programs: Readonly<Record<string, () => Promise<Command>>> = {
 /** Runs one command line; the answer is the exit status. */
 export async function main(args: readonly string[], io: CliIo): Promise<number> {
   let rest = args;
-  let socketPath = defaultSocketPath(io.env);
+  let given: string | undefined;
   for (;;) {
     const word = rest[0];
     const match = word === undefined ? null : /^--?socket(?:=(.*))?$/s.exec(word);
     if (match === null) break;
     const value = match[1] ?? rest[1];
     if (value === undefined) return fail(io, "flag needs an argument: -socket", 2);
-    socketPath = value;
+    given = value;
     rest = rest.slice(match[1] === undefined ? 2 : 1);
   }
   const [word, ...words] = rest;
@@ -64,9 +64,13 @@ export async function main(args: readonly string[], io: CliIo): Promise<number> 
   const name = ["-V", "--version", "-version"].includes(word) ? "version" : word.toLowerCase();
   try {
     const program = Object.hasOwn(programs, name) ? programs[name] : undefined;
-    if (program !== undefined) return await (await program())(words, io);
+    // A program opens a socket of its own, or refuses the flag.
+    const socket = given === undefined ? [] : [`--socket=${given}`];
+    if (program !== undefined) return await (await program())([...socket, ...words], io);
     const command = Object.hasOwn(clientCommands, name) ? clientCommands[name] : undefined;
-    if (command !== undefined) return await (await command())(words, io, new LocalClient(socketPath, io.signal));
+    if (command !== undefined) {
+      return await (await command())(words, io, new LocalClient(given ?? defaultSocketPath(io.env), io.signal));
+    }
   } catch (thrown) {
     if (thrown instanceof CliExit) {
       if (thrown.message !== "" && !(thrown.status === 0 && io.signal.aborted)) {

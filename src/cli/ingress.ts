@@ -12,9 +12,6 @@ import type { CliIo } from "./io.ts";
 import { portFlag } from "./port-flag.ts";
 import { programLog } from "./program-log.ts";
 
-/** What visitors who are here may still take after a termination signal; a second signal ends at once. */
-const DRAIN_MS = 30_000;
-
 const USAGE = `sallyport ingress: Funnel's public end, a node that brings visitors to the nodes they ask for
 
   --login-server URL    the coordination server
@@ -29,6 +26,8 @@ const USAGE = `sallyport ingress: Funnel's public end, a node that brings visito
   --trust-hostinfo      nodes are public by their own word: for Headscale, which has none (docs/funnel.md)
   --port PORT           UDP port of the tunnel     (default: any)
   --udp ffi|dgram       how UDP is spoken          (default: the fastest that works here)
+  --drain SECONDS       what visitors who are here may still take after a termination signal  (default: 30)
+  --socket PATH         health and metrics, for \`sallyport --socket PATH health\`  (default: ingress.sock below --state)
   --log LEVEL           debug, info, warn or error (default: info)
 
 The server's policy makes the node an ingress: "nodeAttrs": [{"target": ["tag:ingress"], "attr": ["sallyport.dev/ingress"]}]
@@ -49,6 +48,7 @@ export async function ingress(args: readonly string[], io: CliIo): Promise<numbe
       },
       "trust-hostinfo": { type: "boolean" },
       ...{ "visitor-rate": { type: "string" }, "name-rate": { type: "string" } },
+      ...{ drain: { type: "string" }, socket: { type: "string" } },
       help: { type: "boolean", short: "h" },
     },
   });
@@ -65,12 +65,14 @@ export async function ingress(args: readonly string[], io: CliIo): Promise<numbe
   if (udp !== undefined && udp !== "ffi" && udp !== "dgram") {
     throw new Fault("CLI_USAGE", `Cannot speak UDP by "${udp}": wanted ffi or dgram`);
   }
+  const drainMs = 1000 * secondsOf(values.drain ?? "30");
   const log = programLog(values.log);
   exitOnCrash(log);
   const state = values.state ?? path.join(io.env["HOME"] ?? ".", ".local", "state", "sallyport-ingress");
   const store = state === "mem:" ? memoryStore() : await directoryStore(state, log);
   const authKey = await readAuthKey(values["auth-key"], io);
   const { Relay } = await import("../server/relay.ts");
+  const { openRelayStatus } = await import("../server/relay-status.ts");
   await using stack = new AsyncDisposableStack();
   const ports = values.ports ?? "443,8443,10000";
   const relay = await Relay.open({
@@ -90,12 +92,17 @@ export async function ingress(args: readonly string[], io: CliIo): Promise<numbe
     onAuthUrl: (url) => io.stderr(`\nTo authenticate, visit:\n\n\t${url}\n\n`),
   });
   stack.defer(() => relay.close());
-  log.info("ingress.started", { controlUrl, ports: relay.ports });
+  const socketPath = values.socket ?? (state === "mem:" ? undefined : path.join(state, "ingress.sock"));
+  if (socketPath !== undefined) {
+    const status = await openRelayStatus(relay, socketPath);
+    stack.defer(() => status.close());
+  }
+  log.info("ingress.started", { controlUrl, ports: relay.ports, socketPath });
   if (!io.signal.aborted) {
     await new Promise<void>((resolve) => io.signal.addEventListener("abort", () => resolve(), { once: true }));
   }
-  log.info("ingress.draining", { visitors: relay.ingress.open });
-  await relay.drain(DRAIN_MS);
+  log.info("ingress.draining", { visitors: relay.ingress.open, limitMs: drainMs });
+  await relay.drain(drainMs);
   return 0;
 }
 
@@ -112,6 +119,11 @@ function rateOf(limit: keyof IngressLimits, text: string | undefined): Partial<I
   if (text === undefined) return {};
   if (/^[1-9]\d{0,8}$/.test(text)) return { [limit]: Number(text) };
   throw new Fault("CLI_USAGE", `Cannot allow "${text}" connections a second: wanted a whole number`);
+}
+
+function secondsOf(text: string): number {
+  if (/^\d{1,6}$/.test(text)) return Number(text);
+  throw new Fault("CLI_USAGE", `Cannot drain for "${text}" seconds: wanted a whole number`);
 }
 
 function portOf(text: string): number {

@@ -84,10 +84,12 @@ export class Coordinator implements ControlHandler {
     return this.#core.views.ingresses().publicNames.has(name);
   }
 
-  /** Addresses of Funnel's relays that are here, as far as they know them themselves. */
+  /** Addresses of Funnel's relays that are here and take visitors, as far as they know them themselves. */
   relayAddresses(): readonly string[] {
-    const here = [...this.#core.views.ingresses().relays.values()].filter(({ id }) => this.#core.isOnline(id));
-    const places = here.flatMap(({ endpoints }) => endpoints.map((endpoint) => parseAddressPort(endpoint)?.address));
+    const core = this.#core;
+    const relays = [...core.views.ingresses().relays.keys()].map((id) => core.ledger.nodes.get(id));
+    const here = relays.filter((node) => node !== undefined && node.isDraining !== true && core.isOnline(node.id));
+    const places = here.flatMap((node) => node!.endpoints.map((endpoint) => parseAddressPort(endpoint)?.address));
     return [...new Set(places.filter((address) => address !== undefined))];
   }
 

@@ -262,3 +262,26 @@ test("FN-14 where the policy demands doors, a client that knows none is not publ
   expect(named(await relay(), "web")?.CapMap?.[NAMES]).toHaveLength(1);
   expect((await web()).self.CapMap).toMatchObject({ funnel: null, [PORTS]: null });
 });
+
+test("FN-13 the zone names relays that are here and take visitors, and no other", async () => {
+  const rig = await world();
+  const second = LAPTOP + 10;
+  await rig.join(second, "ada@example.com", { Hostinfo: { Hostname: "relay2", RequestTags: ["tag:relay"] } });
+  const place = (seed: number, address: string, more: object = {}): Promise<void> =>
+    rig.lite(seed, { Hostinfo: { Hostname: "relay" }, Endpoints: [`${address}:41641`], ...more } as object);
+  const named = (): readonly string[] => rig.coordinator.relayAddresses().toSorted();
+  const first = await rig.poll(RELAY);
+  await rig.poll(second);
+  await place(RELAY, "203.0.113.5");
+  await place(second, "203.0.113.6");
+  expect(named()).toEqual(["203.0.113.5", "203.0.113.6"]);
+  await place(second, "203.0.113.6", { "sallyport.dev/draining": true });
+  expect(named()).toEqual(["203.0.113.5"]);
+  await place(second, "203.0.113.7"); // the one that takes its place
+  expect(named()).toEqual(["203.0.113.5", "203.0.113.7"]);
+  first.hangUp();
+  await rig.settle(10_500);
+  expect(named()).toEqual(["203.0.113.7"]);
+  await rig.poll(RELAY);
+  expect(named()).toEqual(["203.0.113.5", "203.0.113.7"]);
+});

@@ -1,4 +1,5 @@
 import { Fault } from "../base/fault.ts";
+import { DRAINING } from "../wire/funnel.ts";
 import type { MapRequest } from "../wire/tailcfg.ts";
 import { checkedSiteRules, VISITOR_RULES } from "../wire/visitor-rules.ts";
 import type { MapSink } from "./control-handler.ts";
@@ -88,13 +89,15 @@ function updated(core: Core, before: NodeRecord, request: MapRequest): NodeRecor
   const home = hostinfo.NetInfo?.PreferredDERP;
   const discoKey = checkedKey("discokey", request.DiscoKey) ?? before.discoKey;
   const renamed = !before.nameFixed && hostinfo.Hostname !== before.hostinfo.Hostname;
-  const { visitorRules: rulesBefore = [], ...kept } = before;
-  // They come with every description, where there are some.
+  const { visitorRules: rulesBefore = [], isDraining: wasDraining = false, ...kept } = before;
+  // Both come with every description, where there is something to say.
   const visitorRules = told === undefined ? rulesBefore : checkedSiteRules(request[VISITOR_RULES]);
+  const isDraining = told === undefined ? wasDraining : request[DRAINING] === true;
   const after: NodeRecord = {
     ...kept,
     hostinfo,
     ...(visitorRules.length === 0 ? {} : { visitorRules }),
+    ...(isDraining ? { isDraining } : {}),
     ...(discoKey === undefined ? {} : { discoKey }),
     // Both absent until known; an update without them says nothing about them.
     endpoints: Array.isArray(request.Endpoints) ? checkedEndpoints(request.Endpoints) : before.endpoints,

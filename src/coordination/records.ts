@@ -79,6 +79,8 @@ export interface NodeRecord {
   readonly servicesHash?: string;
   /** Names of services that it may host. */
   readonly approvedServices?: readonly string[];
+  /** A relay that takes no new visitors. */
+  readonly isDraining?: boolean;
   /** What it asks for the visitors of its public names. */
   readonly visitorRules?: readonly SiteRules[];
   /** For postures: `custom:tier`, as an administrator said, or the node where the policy lets it. */

@@ -24,10 +24,18 @@ export interface Delivery {
   readonly limitMs: number;
   /** In each direction. */
   readonly bytesPerSecond: number;
+  /** Counted as bytes pass. */
+  readonly traffic: Traffic;
   /** The node took the visitor. */
   readonly opened: () => void;
   /** The node cannot be reached or will not have him: its status, or 0. The socket is as it was. */
   readonly failed: (status: number) => void;
+}
+
+/** Bytes from visitors and to them. */
+export interface Traffic {
+  received: number;
+  sent: number;
 }
 
 /** Brings a visitor to his node: asks its peerapi, and after the 101 passes bytes both ways until both have ended. */
@@ -61,7 +69,7 @@ export function deliver(work: Delivery): void {
 
   const ask = (dialed: Conn): void => {
     const answer = new IngressAnswerReader();
-    const flow = new Flow(socket, dialed, clock, work.bytesPerSecond);
+    const flow = new Flow(dialed, work);
     let isOpen = false;
     dialed.attach({
       data: (view) => {
@@ -92,13 +100,15 @@ class Flow {
   readonly #clock: Clock;
   readonly #inwards: Pace;
   readonly #outwards: Pace;
+  readonly #traffic: Traffic;
   /** Taken from the node, and not yet from us. */
   #owed = 0;
   #isNodeFull = false;
   #isPaced = false;
   #isOver = false;
 
-  constructor(socket: Socket, conn: Conn, clock: Clock, bytesPerSecond: number) {
+  constructor(conn: Conn, { socket, clock, bytesPerSecond, traffic }: Delivery) {
+    this.#traffic = traffic;
     this.#socket = socket;
     this.#conn = conn;
     this.#clock = clock;
@@ -124,6 +134,7 @@ class Flow {
   }
 
   #toNode(chunk: Buffer): void {
+    this.#traffic.received += chunk.length;
     if (!this.#conn.write(chunk)) this.#isNodeFull = true;
     const now = this.#clock.now();
     const wait = this.#inwards.spend(chunk.length, now);
@@ -148,6 +159,7 @@ class Flow {
 
   toVisitor(view: Uint8Array): void {
     this.#owed += view.length;
+    this.#traffic.sent += view.length;
     if (writeView(this.#socket, view)) this.#repay();
   }
 

@@ -4,7 +4,7 @@ import { Fault } from "../base/fault.ts";
 import { ALERT, alertRecord, type ClientHello, type HelloRefusal } from "../wire/client-hello.ts";
 import { foldName } from "../wire/host-name.ts";
 import { isWelcome, rulesAt } from "../wire/visitor-rules.ts";
-import { deliver } from "./delivery.ts";
+import { deliver, type Traffic } from "./delivery.ts";
 import { type Gauge, Gauges, Rate, visitorKey } from "./gauges.ts";
 import { readHello } from "./hello-stage.ts";
 import { INGRESS_LIMITS, type IngressEvent, type IngressLimits, type IngressOptions } from "./options.ts";
@@ -46,6 +46,7 @@ export class Ingress {
   readonly #ruled: RuleGauges = new RuleGauges();
   #redirects = new Rate();
   #isClosed = false;
+  readonly traffic: Traffic = { received: 0, sent: 0 };
   readonly counts: Record<IngressEvent, number> = {
     delivered: 0,
     unknown_name: 0,
@@ -61,6 +62,11 @@ export class Ingress {
     this.#limits = { ...INGRESS_LIMITS, ...options.limits };
     this.#visitors = new Gauges(2 * this.#limits.open);
     this.#names = new Gauges(MOST_NAMES);
+  }
+
+  /** It takes no new visitors. */
+  get isDraining(): boolean {
+    return this.#isClosed;
   }
 
   get open(): number {
@@ -245,6 +251,7 @@ export class Ingress {
       clock,
       limitMs: this.#limits.answerMs,
       bytesPerSecond: Math.min(bytesPerSecond ?? Infinity, this.#limits.bytesPerSecond),
+      traffic: this.traffic,
       opened: () => void this.counts.delivered++,
       failed: (status) => {
         if (socket.destroyed) return; // he did not wait

@@ -17,7 +17,7 @@ import { servicePrefixes } from "./hosted-services.ts";
 import { interfaceAddresses, watchLink } from "./link-watch.ts";
 import { MemberDns, SERVICE_ADDRESS } from "./member-dns.ts";
 import type { MeshNodeOptions } from "./node-options.ts";
-import { type OwnWish, ownHostinfo } from "./own-hostinfo.ts";
+import { type FunnelWish, type OwnWish, ownHostinfo } from "./own-hostinfo.ts";
 import { OwnKeys } from "./own-keys.ts";
 import { PeerApiDoor } from "./peerapi-door.ts";
 import { type PingOptions, type PingReport, ping } from "./pings.ts";
@@ -52,7 +52,7 @@ export class MeshNode {
   #state: ControlState = { kind: "connecting" };
   #endpoints: readonly { endpoint: string; type: number }[] = [];
   #netInfo: NetInfo = {};
-  #told: OwnWish;
+  #told: OwnWish & FunnelWish;
   #stopWatching: () => void = () => {};
   /** From the server's word that we are no member until it has taken us again. */
   #isCutOff = false;
@@ -86,7 +86,7 @@ export class MeshNode {
       ...(options.connect === undefined ? {} : { connect: options.connect }),
       ...(options.authKey === undefined ? {} : { authKey: options.authKey }),
       hostinfo: () => this.#hostinfo(),
-      visitorRules: () => this.#told.visitorRules ?? [],
+      funnelWish: () => this.#told,
       nodeKey: () => keys.nodeKey,
       adoptNodeKey: (key) => keys.adopt(key),
       discoKey: publicKeyOf(discoKey),
@@ -372,7 +372,7 @@ export class MeshNode {
   }
 
   /** What we ask the server for: a name, visitors from the Internet. */
-  tell(wish: Partial<OwnWish>): void {
+  tell(wish: Partial<OwnWish & FunnelWish>): void {
     const before = JSON.stringify(this.#told);
     this.#told = { ...this.#told, ...wish };
     if (JSON.stringify(this.#told) !== before) this.#control.update();

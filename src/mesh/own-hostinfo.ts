@@ -14,11 +14,17 @@ export interface OwnWish {
   readonly hasDoors?: boolean;
   /** Services to host, by name. */
   readonly services?: readonly VipService[];
-  /** For visitors of our public names; no part of the description. */
-  readonly visitorRules?: readonly SiteRules[];
 }
 
-export interface HostFacts extends Omit<OwnWish, "visitorRules"> {
+/** The same beside the description: for the server and its relays alone. */
+export interface FunnelWish {
+  /** For visitors of our public names. */
+  readonly visitorRules?: readonly SiteRules[];
+  /** A relay that takes no new visitors, before it ends. */
+  readonly isDraining?: boolean;
+}
+
+export interface HostFacts extends OwnWish {
   readonly tags: readonly string[] | undefined;
   readonly backendLogId: string;
   readonly netInfo: NetInfo;

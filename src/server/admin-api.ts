@@ -1,9 +1,9 @@
-import { chmod, rm } from "node:fs/promises";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { Fault } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 import { ADMIN_VERBS } from "./admin-verbs.ts";
 import { ServerMetrics } from "./metrics.ts";
+import { listenPrivately } from "./private-socket.ts";
 import type { Server } from "./server.ts";
 
 const LARGEST_BODY_BYTES = 1024 * 1024;
@@ -41,24 +41,7 @@ export async function openAdminApi({ socketPath, server, log }: AdminApiOptions)
       () => response.destroy(),
     );
   });
-  await rm(socketPath, { force: true });
-  const mask = process.umask(0o177); // the socket is never there with wider rights
-  try {
-    await new Promise<void>((resolve, reject) => {
-      http.once("error", reject);
-      http.listen(socketPath, () => resolve());
-    });
-  } finally {
-    process.umask(mask);
-  }
-  await chmod(socketPath, 0o600);
-  return {
-    close: () =>
-      new Promise((resolve) => {
-        http.close(() => resolve());
-        http.closeAllConnections();
-      }),
-  };
+  return { close: await listenPrivately(http, socketPath) };
 }
 
 /** The same document as a gateway's. */

@@ -1,5 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
 import type { NodeView } from "../coordination/coordinator.ts";
+import { registerRelayMetrics } from "./relay-metrics.ts";
 import type { Server } from "./server.ts";
 
 const NODE_STATES = ["online", "offline", "expired", "wireguard"] as const;
@@ -8,8 +9,8 @@ const NODE_STATES = ["online", "offline", "expired", "wireguard"] as const;
 export class ServerMetrics {
   readonly #registry: Registry = new Registry();
 
-  constructor(server: Pick<Server, "coordinator" | "endpoint" | "derp" | "publicZone">) {
-    const { coordinator, endpoint, derp, publicZone } = server;
+  constructor(server: Pick<Server, "coordinator" | "endpoint" | "derp" | "publicZone" | "relay">) {
+    const { coordinator, endpoint, derp, publicZone, relay } = server;
     collectDefaultMetrics({ register: this.#registry });
     this.#nodes(coordinator);
     this.#gauge("sallyport_users", "Users.", () => coordinator.users().length);
@@ -31,6 +32,7 @@ export class ServerMetrics {
       const help = "Queries of the public zone, by what became of them.";
       this.#counters("sallyport_zone_queries_total", help, "result", () => ({ ...publicZone.counters }));
     }
+    if (relay !== undefined) registerRelayMetrics(this.#registry, relay);
     this.#counters(
       "sallyport_map_bytes_total",
       "Bytes of maps sent, as they go into the channel.",

@@ -37,6 +37,9 @@ export class Relay {
   /** Of the listeners, in their order. */
   readonly ports: readonly number[];
   readonly #stopTelling: () => void;
+  readonly #clock: Clock;
+  /** Monotonic: when the map stream was last open. */
+  #currentAt: number;
   #names: NameTable = new NameTable([]);
 
   private constructor(
@@ -49,6 +52,13 @@ export class Relay {
     this.ports = ports;
     this.ingress = ingress(() => this.#names);
     this.#stopTelling = tellCounts(this.ingress, clock, log);
+    this.#clock = clock;
+    this.#currentAt = clock.now();
+    let { state } = node;
+    node.onState((next) => {
+      if (state.kind === "running") this.#currentAt = clock.now();
+      state = next;
+    });
     node.onMap((map) => {
       const before = this.#names;
       this.#names = new NameTable(publicNamesOf(map, hostinfoPorts), before);
@@ -91,8 +101,29 @@ export class Relay {
     return this.#names;
   }
 
-  /** No new visitors; those who are here stay, at most `limitMs`. */
+  get isMember(): boolean {
+    return this.node.map !== undefined && !this.node.isCutOff;
+  }
+
+  /** How old what it knows may be: 0 while the map stream is open. */
+  get mapAgeMs(): number {
+    if (this.node.state.kind === "running") return 0;
+    return this.#clock.now() - this.#currentAt;
+  }
+
+  /** Should visitors be sent here? With what is wrong, in words. */
+  get health(): { readonly isHealthy: boolean; readonly problems: readonly string[] } {
+    const { open, isDraining } = this.ingress;
+    const grave = [
+      ...(isDraining ? [`The ingress is draining: it takes no new visitors, ${open} are left.`] : []),
+      ...(this.isMember ? [] : [`The ingress is no member of its mesh: its state is ${this.node.state.kind}.`]),
+    ];
+    return { isHealthy: grave.length === 0, problems: [...grave, ...this.node.health] };
+  }
+
+  /** No new visitors, nor any sent here by the server's zone; those who are here stay, at most `limitMs`. */
   drain(limitMs: number): Promise<void> {
+    this.node.tell({ isDraining: true });
     return this.ingress.drain(limitMs);
   }
 

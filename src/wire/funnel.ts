@@ -20,6 +20,9 @@ export const DOMAINS_ATTRIBUTE: string = "sallyport.dev/domains";
 /** Ours: the node attribute, given by policy, of a node that may make public only what stands behind a door. */
 export const DOOR_REQUIRED: string = "sallyport.dev/door-required";
 
+/** Ours: the member of a map request by which a relay says that it takes no new visitors. */
+export const DRAINING: "sallyport.dev/draining" = "sallyport.dev/draining";
+
 /** One value of `PUBLIC_NAMES`. */
 export interface PublicNameClaim {
   /** Lower case, without a dot at its end. */

@@ -4,6 +4,7 @@
  * Times are RFC 3339 text; keys are their text forms (`nodekey:…`, `discokey:…`, `mkey:…`).
  */
 
+import type { DRAINING } from "./funnel.ts";
 import type { SiteRules, VISITOR_RULES } from "./visitor-rules.ts";
 
 export type CapMap = Readonly<Record<string, readonly unknown[] | null>>;
@@ -234,8 +235,9 @@ export interface MapRequest {
   /** Parallel to Endpoints: 0 unknown, 1 local, 2 STUN, 3 port-mapped, 4 STUN with local port, 5 configured. */
   readonly EndpointTypes?: readonly number[];
   readonly DebugFlags?: readonly string[];
-  /** Ours (visitor-rules.ts). */
+  /** Ours. */
   readonly [VISITOR_RULES]?: readonly SiteRules[];
+  readonly [DRAINING]?: boolean;
 }
 
 /** Absent member = unchanged. */

@@ -5,7 +5,7 @@ import type { Log } from "../../base/log.ts";
 import type { Random } from "../../base/random.ts";
 import type { NetworkMap } from "../../wire/network-map.ts";
 import type { Hostinfo, MapResponse, PingResponse } from "../../wire/tailcfg.ts";
-import type { SiteRules } from "../../wire/visitor-rules.ts";
+import type { FunnelWish } from "../own-hostinfo.ts";
 
 export type ControlState =
   | { readonly kind: "connecting" }
@@ -45,8 +45,8 @@ export interface ControlClientOptions {
   /** Opens the byte stream to the server; default: node:net or node:tls by the URL's scheme. */
   readonly connect?: (url: URL, signal: AbortSignal) => Promise<Duplex>;
   readonly hostinfo: () => Hostinfo;
-  /** Told with it; none: the member is not there. */
-  readonly visitorRules?: () => readonly SiteRules[];
+  /** Told with it, in members of our own. */
+  readonly funnelWish?: () => FunnelWish;
   readonly authKey?: string;
   readonly nodeKey: () => { readonly private: Uint8Array; readonly old?: Uint8Array };
   /** The server has taken this node key: it is in force from now on, with the one before it as `old`. */

@@ -1,0 +1,197 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import net, { type AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { silentLog } from "../src/base/log.ts";
+import { memoryStore } from "../src/base/store.ts";
+import { MemoryCoordinationStore } from "../src/coordination/store/memory-store.ts";
+import { Gateway } from "../src/gateway/gateway.ts";
+import { Server } from "../src/server/server.ts";
+import { makeHello } from "./suites/client-hellos.ts";
+
+const WAIT = { timeout: 60_000, interval: 20 };
+const NAME = "web.tail.test";
+const HELLO = makeHello({ name: NAME });
+const POLICY = `{
+  "tagOwners": { "tag:relay": [], "tag:web": [] },
+  "acls": [{ "action": "accept", "src": ["*"], "dst": ["*:*"] }],
+  "nodeAttrs": [
+    { "target": ["tag:relay"], "attr": ["sallyport.dev/ingress"] },
+    { "target": ["tag:web"], "attr": ["funnel"] },
+  ],
+}`;
+const bin = path.resolve(import.meta.dirname, "../src/bin.ts");
+const scratch = mkdtempSync(path.join(tmpdir(), "sp-"));
+const closers: (() => unknown)[] = [() => rmSync(scratch, { recursive: true, force: true })];
+let server: Server;
+/** The public port of every ingress: none that the system gives out by itself. */
+const port = 20_000 + (process.pid % 10_000);
+
+/** A server and a gateway that echoes here; the ingresses are processes. */
+beforeAll(async () => {
+  const echo = net.createServer((socket) => void socket.on("error", () => undefined).pipe(socket));
+  const echoPort = await listening(echo);
+  closers.push(() => echo.close());
+  server = await Server.open({
+    ...{ store: new MemoryCoordinationStore(), state: memoryStore(), baseDomain: "tail.test", policy: POLICY },
+    funnelPorts: [port],
+  });
+  closers.push(() => server.close());
+  writeFileSync(`${scratch}/key`, await keyFor("tag:relay"), { mode: 0o600 });
+  const gateway = await Gateway.open({
+    ...{ controlUrl: server.url, localAddresses: () => ["127.0.0.1"], log: silentLog, store: memoryStore() },
+    ...{ authKey: await keyFor("tag:web"), hostname: "web", allowsLoopbackVisitors: true },
+  });
+  closers.push(() => gateway.close());
+  await gateway.node.ready();
+  await gateway.setServeConfig({
+    TCP: { [port]: { TCPForward: `127.0.0.1:${echoPort}` } },
+    AllowFunnel: { [`${NAME}:${port}`]: true },
+  });
+}, 60_000);
+
+afterAll(async () => {
+  for (const close of closers.reverse()) await close();
+});
+
+async function keyFor(tag: string): Promise<string> {
+  return (await server.coordinator.createAuthKey({ tags: [tag], reusable: true }, "test")).key;
+}
+
+async function listening(listener: net.Server): Promise<number> {
+  listener.listen(0, "127.0.0.1");
+  await once(listener, "listening");
+  return (listener.address() as AddressInfo).port;
+}
+
+interface IngressProcess {
+  readonly address: string;
+  readonly child: ChildProcess;
+  readonly ended: Promise<number | null>;
+  /** What `sallyport` says of it: `health`, `metrics`. */
+  readonly ask: (word: string) => Promise<{ readonly status: number; readonly said: string }>;
+}
+
+/** `sallyport ingress`, once it brings visitors to the gateway. */
+async function startIngress(number: number, ...more: readonly string[]): Promise<IngressProcess> {
+  const address = `127.0.4.${number}`;
+  const state = `${scratch}/ingress${number}`;
+  const flags = ["--login-server", server.url, "--auth-key", `file:${scratch}/key`, "--hostname", `ingress${number}`];
+  const where = ["--state", state, "--address", address, "--ports", String(port), "--http-port", "0"];
+  const child = spawnSallyport("ingress", ...flags, ...where, ...more);
+  const ended = new Promise<number | null>((resolve) => child.once("exit", resolve));
+  closers.push(() => void child.kill("SIGKILL"));
+  let isOver = false;
+  void ended.then(() => {
+    isOver = true;
+  });
+  const ask: IngressProcess["ask"] = async (word) => {
+    const asking = spawnSallyport("--socket", `${state}/ingress.sock`, word);
+    let said = "";
+    asking.stdout!.on("data", (chunk) => {
+      said += String(chunk);
+    });
+    const [status] = (await once(asking, "close")) as [number];
+    return { status, said };
+  };
+  await expect.poll(async () => isOver || (await answerAt(address)) === "served", WAIT).toBe(true);
+  expect(isOver).toBe(false);
+  return { address, child, ended, ask };
+}
+
+function spawnSallyport(...args: readonly string[]): ChildProcess {
+  return spawn(process.execPath, ["--disable-warning=ExperimentalWarning", bin, ...args], {
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+}
+
+interface Visit {
+  readonly socket: net.Socket;
+  readonly answer: Promise<"served" | "refused" | "ended">;
+  readonly heard: () => number;
+}
+
+function visit(address: string): Visit {
+  const socket = net.connect(port, address);
+  closers.push(() => socket.destroy());
+  let length = 0;
+  const answer = new Promise<"served" | "refused" | "ended">((resolve) => {
+    socket.on("error", (error) => resolve("code" in error && error.code === "ECONNREFUSED" ? "refused" : "ended"));
+    socket.on("close", () => resolve("ended"));
+    socket.on("data", (chunk: Buffer) => {
+      length += chunk.length;
+      if (length >= HELLO.length) resolve("served");
+    });
+  });
+  socket.write(HELLO);
+  return { socket, answer, heard: () => length - HELLO.length };
+}
+
+/** What a visitor hears who leaves again. */
+async function answerAt(address: string): Promise<string> {
+  const { socket, answer } = visit(address);
+  const heard = await answer;
+  socket.destroy();
+  return heard;
+}
+
+test("FN-13 of two ingresses one is killed during transfers: its visitors end at once, the other's go on", {
+  timeout: 120_000,
+}, async () => {
+  const [dying, staying] = await Promise.all([startIngress(1), startIngress(2)]);
+  const block = Buffer.alloc(64 * 1024);
+  const visits = (address: string, count: number) => Array.from({ length: count }, () => visit(address));
+  const [lost, kept] = [visits(dying.address, 40), visits(staying.address, 10)];
+  for (const { socket, answer } of [...lost, ...kept]) {
+    expect(await answer).toBe("served");
+    const more = (): void => void (socket.destroyed || socket.write(block, more));
+    more();
+  }
+  for (const one of [...lost, ...kept]) await expect.poll(one.heard, WAIT).toBeGreaterThan(0);
+  dying.child.kill("SIGKILL");
+  await expect.poll(() => lost.filter(({ socket }) => !socket.destroyed).length, WAIT).toBe(0);
+  expect(await answerAt(dying.address)).toBe("refused");
+  expect(await answerAt(staying.address)).toBe("served");
+  for (const one of kept) {
+    const before = one.heard();
+    await expect.poll(one.heard, WAIT).toBeGreaterThan(before);
+    one.socket.destroy();
+  }
+  staying.child.kill("SIGTERM");
+  expect(await staying.ended).toBe(0); // nobody is left
+});
+
+test("who drains takes nobody new, says so, and keeps whom it has until they go", { timeout: 120_000 }, async () => {
+  const { address, child, ended, ask } = await startIngress(3, "--drain", "600");
+  const here = visit(address);
+  expect(await here.answer).toBe("served");
+  expect(await ask("health")).toEqual({ status: 0, said: "ok\n" });
+  expect((await ask("metrics")).said).toMatch(/^sallyport_ingress_events_total\{event="delivered"\} 2$/m);
+  child.kill("SIGTERM");
+  await expect.poll(() => answerAt(address), WAIT).toBe("refused");
+  expect(await ask("health")).toEqual({
+    status: 1,
+    said: "failing\n- The ingress is draining: it takes no new visitors, 1 are left.\n",
+  });
+  here.socket.write("still here");
+  await expect.poll(here.heard, WAIT).toBe("still here".length);
+  here.socket.end();
+  expect(await ended).toBe(0);
+});
+
+test("who drains ends when its time is over, and at once by a second signal", { timeout: 120_000 }, async () => {
+  const [patient, hasty] = await Promise.all([startIngress(4, "--drain", "600"), startIngress(5, "--drain", "1")]);
+  const visits = [visit(patient.address), visit(hasty.address)];
+  for (const { answer } of visits) expect(await answer).toBe("served");
+  hasty.child.kill("SIGTERM");
+  expect(await hasty.ended).toBe(0);
+  patient.child.kill("SIGTERM");
+  await expect.poll(() => answerAt(patient.address), WAIT).toBe("refused");
+  expect(visits[0]!.socket.destroyed).toBe(false);
+  patient.child.kill("SIGTERM");
+  expect(await patient.ended).toBe(130);
+  for (const { socket } of visits) await expect.poll(() => socket.destroyed, WAIT).toBe(true);
+});

@@ -1,7 +1,6 @@
 import { hostname as systemHostname } from "node:os";
 import type { AddressBytes } from "../base/address.ts";
 import type { Hostinfo, NetInfo } from "../wire/tailcfg.ts";
-import type { SiteRules } from "../wire/visitor-rules.ts";
 import { servicesHash, type VipService } from "./hosted-services.ts";
 import { peerApiPort } from "./peerapi.ts";
 
@@ -14,14 +13,6 @@ export interface OwnWish {
   readonly hasDoors?: boolean;
   /** Services to host, by name. */
   readonly services?: readonly VipService[];
-}
-
-/** The same beside the description: for the server and its relays alone. */
-export interface FunnelWish {
-  /** For visitors of our public names. */
-  readonly visitorRules?: readonly SiteRules[];
-  /** A relay that takes no new visitors, before it ends. */
-  readonly isDraining?: boolean;
 }
 
 export interface HostFacts extends OwnWish {

@@ -14,7 +14,7 @@ import { type LoginGoal, Registration } from "./registration.ts";
 import { faultOf, retryAfterMs, StatusError } from "./requests.ts";
 import { postSetDns } from "./set-dns.ts";
 
-export type { C2nRequest, C2nResponse, ControlClientOptions, ControlState } from "./control-state.ts";
+export type { C2nRequest, C2nResponse, ControlClientOptions, ControlState, FunnelWish } from "./control-state.ts";
 
 /** Without a frame for this long a poll is dead; servers say keep-alive about every 55 s. */
 const WATCHDOG_MS = 120_000;

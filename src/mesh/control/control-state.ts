@@ -5,7 +5,7 @@ import type { Log } from "../../base/log.ts";
 import type { Random } from "../../base/random.ts";
 import type { NetworkMap } from "../../wire/network-map.ts";
 import type { Hostinfo, MapResponse, PingResponse } from "../../wire/tailcfg.ts";
-import type { FunnelWish } from "../own-hostinfo.ts";
+import type { SiteRules } from "../../wire/visitor-rules.ts";
 
 export type ControlState =
   | { readonly kind: "connecting" }
@@ -33,6 +33,14 @@ export interface C2nResponse {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Uint8Array | string;
+}
+
+/** What is told beside the description: for the server and its relays alone. */
+export interface FunnelWish {
+  /** For visitors of our public names. */
+  readonly visitorRules?: readonly SiteRules[];
+  /** A relay that takes no new visitors, before it ends. */
+  readonly isDraining?: boolean;
 }
 
 export interface ControlClientOptions {

@@ -171,6 +171,51 @@ test("H1-11: a body that the backend does not read costs its connection, not the
   expect(requests).toBe(2);
 });
 
+/** As simple servers are: whatever follows a head is the next one, unless the connection was to be closed. */
+async function bodyless(): Promise<{ backend: RawBackend; heads: string[] }> {
+  const heads: string[] = [];
+  const backend = await rawBackend((socket) => {
+    let isLast = false;
+    onHeads(socket, (head) => {
+      if (isLast) return;
+      heads.push(head);
+      isLast = /\r\nConnection: close\r\n/.test(head);
+      if (isLast) socket.end(OK);
+      else socket.write(OK);
+    });
+  });
+  return { backend, heads };
+}
+
+const FORGED = `GET /smuggled HTTP/1.1\r\nHost: ${GATE}\r\nTailscale-User-Login: boss@example.com\r\n\r\n`;
+
+test.each([
+  ...["GET", "HEAD", "DELETE", "OPTIONS"].map((method) => ["connect", method] as const),
+  ...["GET", "HEAD", "DELETE", "OPTIONS", "POST", "PUT", "PATCH"].map((method) => ["visit", method] as const),
+])("H1-11: by `%s`, a body on %s is no request of its own to a backend that ignores bodies", async (by, method) => {
+  const { backend, heads } = await bodyless();
+  const client = before(backend)[by](80);
+  const bodies = [`Content-Length: ${FORGED.length}\r\n\r\n${FORGED}`];
+  if (method !== "HEAD")
+    bodies.push(`Transfer-Encoding: chunked\r\n\r\n${FORGED.length.toString(16)}\r\n${FORGED}\r\n0\r\n\r\n`);
+  for (const body of bodies) {
+    client.write(`${method} /first HTTP/1.1\r\nHost: ${GATE}\r\n${body}`);
+    await read(client, (text) => (method === "HEAD" ? text.endsWith("\r\n\r\n") : text.endsWith("ok")));
+    expect((await ask(client, "GET /next HTTP/1.1")).text).toMatch(/^HTTP\/1.1 200 /);
+  }
+  expect(heads.map((head) => head.split(" ").slice(0, 2).join(" "))).toEqual(
+    bodies.flatMap(() => [`${method} /first`, "GET /next"]),
+  );
+  expect(heads.join("")).not.toContain("boss");
+});
+
+test("H1-11: a peer's POST keeps its connection", async () => {
+  const { scene, backend } = await answering(OK);
+  const client = scene.connect(80);
+  for (let i = 0; i < 3; i++) await ask(client, "POST / HTTP/1.1", "Content-Length: 4\r\n", "body");
+  expect(backend.connections).toHaveLength(1);
+});
+
 test("a backend may answer while the body is still being sent, and both go on to their ends", async () => {
   const backend = http.createServer((request, response) => {
     response.writeHead(200);

@@ -18,6 +18,8 @@ export interface Forwarding {
   readonly identity: readonly HeaderPair[];
   readonly pool: BackendPool;
   readonly poolKey: string;
+  /** From the Internet: nothing ties the caller to what it does. */
+  readonly isStranger: boolean;
   /** The longest body that may be sent on. */
   readonly bodyBytes?: number;
   readonly log: Log;
@@ -36,7 +38,16 @@ export function askedOf(work: Forwarding, extra: readonly HeaderPair[] = []): As
   for (const pair of extra) fields.push(pair);
   for (const pair of identity) fields.push(pair);
   const host = backend.socketPath === undefined ? checked.host : "localhost";
-  return { method, path, host, fields, body: bodyOf(request, checked) };
+  const body = bodyOf(request, checked);
+  return { method, path, host, fields, body, isLast: mayBeIgnored(method, body, work) };
+}
+
+/**
+ * A backend that ignores a body, as simple ones do where none is expected, would take it for the next request, with any
+ * identity that the caller has written there. One that closes reads no next request (RFC 9112 section 9.6).
+ */
+function mayBeIgnored(method: string, body: Asked["body"], { isStranger }: Forwarding): boolean {
+  return body !== "none" && body !== 0 && (isStranger || !LENGTH_WANTED.has(method));
 }
 
 function bodyOf(request: IncomingMessage, { isChunked, length }: Checked): Asked["body"] {

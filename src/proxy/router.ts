@@ -269,6 +269,7 @@ export class Router {
       bodyBytes: rules.bodyBytes ?? this.#limitsOf(front).bodyBytes,
       pool: this.#pool,
       poolKey: poolKeyOf(caller),
+      isStranger: front.proof.kind !== "mesh",
       log,
       rewrite: this.#rewriteOf(front, backend, host),
     };

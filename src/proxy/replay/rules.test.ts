@@ -35,6 +35,8 @@ test.each([
   [`POST /plain HTTP/1.1\r\n${HEAD}Content-Length: 5\r\n\r\nhello`, []],
   [`GET /plain HTTP/1.1\r\n${HEAD}\r\nGET /plain HTTP/1.1\r\n${HEAD}\r\n`, []],
   [`POST /plain HTTP/1.1\r\n${HEAD}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n`, []],
+  [`DELETE /plain HTTP/1.1\r\n${HEAD}Content-Length: 5\r\n\r\nhello`, ["unread-bodies"]],
+  [`GET /hi HTTP/1.1\r\n${HEAD}Content-Length: 5\r\n\r\nhello`, []],
   [`GET /a/../b HTTP/1.1\r\n${HEAD}\r\n`, ["normal-path"]],
   [`GET /a%2f..%2fb HTTP/1.1\r\n${HEAD}\r\n`, ["normal-path"]],
   [`GET /a/%252e%252e/b HTTP/1.1\r\n${HEAD}\r\n`, ["normal-path"]],

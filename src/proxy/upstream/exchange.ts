@@ -10,6 +10,8 @@ export interface Asked {
   readonly fields: readonly (readonly [name: string, value: string])[];
   /** A length, or `chunked`; `none` sends no field about it. */
   readonly body: number | "chunked" | "none";
+  /** The connection ends with it: a backend may not know that there is a body, and would take it for a request (H1-11). */
+  readonly isLast?: boolean;
 }
 
 /** One request on its way, whatever carries it. */

@@ -27,6 +27,7 @@ export class Http1Connection implements Exchange {
   readonly #parser: AnswerParser;
   #sink: AnswerSink | undefined;
   #body: Asked["body"] = "none";
+  #isLast = false;
   #unsent = 0;
   #isSent = true;
   #isPaused = false;
@@ -89,6 +90,7 @@ export class Http1Connection implements Exchange {
     }
     this.#sink = sink;
     this.#body = asked.body;
+    this.#isLast = asked.isLast === true;
     this.#isSent = asked.body === "none" || asked.body === 0;
     this.#unsent = typeof asked.body === "number" ? asked.body : 0;
     this.#hadAnswer = false;
@@ -218,7 +220,7 @@ export class Http1Connection implements Exchange {
     this.#sink = undefined;
     this.#mustFlush = false;
     this.resume();
-    const isGood = this.#parser.isReusable && this.#isSent && !this.#socket.destroyed;
+    const isGood = !this.#isLast && this.#parser.isReusable && this.#isSent && !this.#socket.destroyed;
     if (!isGood) return void this.destroy();
     this.isReused = true;
     this.#owner.released();

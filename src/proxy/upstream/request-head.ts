@@ -14,10 +14,11 @@ export function isRequestText({ method, path, host, fields }: Asked): boolean {
 /** The head of an HTTP/1.1 request as latin1 text; `undefined` when a part of it is no text for one line. */
 export function requestHead(asked: Asked): string | undefined {
   if (!isRequestText(asked)) return undefined;
-  const { method, path, host, fields, body } = asked;
+  const { method, path, host, fields, body, isLast = false } = asked;
   let text = `${method} ${path} HTTP/1.1\r\nHost: ${host}\r\n`;
   for (const [name, value] of fields) text += `${name}: ${value}\r\n`;
   if (body === "chunked") text += "Transfer-Encoding: chunked\r\n";
   else if (body !== "none") text += `Content-Length: ${body}\r\n`;
+  if (isLast) text += "Connection: close\r\n";
   return `${text}\r\n`;
 }

@@ -62,6 +62,7 @@ export interface ProxyOptions {
 /**
  * `header_omitted`: a value over the limit was left out. `cross_site`, `body_too_large`: a request was refused.
  * `handshake_refused`: TLS for a name that is not served, or no TLS. `handshake_crowded`: too many handshakes at a time.
+ * `http2_flood`: a connection was closed for what it cost.
  */
 export type ProxyEvent =
   | "header_omitted"
@@ -69,6 +70,7 @@ export type ProxyEvent =
   | "body_too_large"
   | "handshake_refused"
   | "handshake_crowded"
+  | "http2_flood"
   | DoorEvent;
 
 export type BackendPlace = { readonly host: string; readonly port: number } | { readonly path: string };
@@ -86,6 +88,8 @@ export interface ProxyLimits {
   readonly bodyMs: number;
   /** Between two requests. */
   readonly idleMs: number;
+  /** For a part of an answer that the caller does not take. */
+  readonly writeMs: number;
   /** For a TLS handshake in total. */
   readonly handshakeMs: number;
   /** For a certificate that has to be obtained first, as upstream waits. */
@@ -104,6 +108,7 @@ export const DEFAULT_LIMITS: ProxyLimits = {
   headMs: 10_000,
   bodyMs: 60_000,
   idleMs: 75_000,
+  writeMs: 60_000,
   handshakeMs: 10_000,
   certificateMs: 60_000,
   mostHandshakes: 1000,

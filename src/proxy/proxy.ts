@@ -1,6 +1,5 @@
 import { createHash } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
-import http2 from "node:http2";
 import type { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
 import type { Conn, Proof } from "../base/conn.ts";
@@ -10,6 +9,7 @@ import type { TcpPortHandler } from "../wire/serve-config.ts";
 import { sendError } from "./answers.ts";
 import { BackendPool } from "./backend-pool.ts";
 import { Http1Front } from "./http1-front.ts";
+import { Http2Front } from "./http2-front.ts";
 import { DEFAULT_LIMITS, type Front, type ProxyLimits, type ProxyOptions, PUBLIC_LIMITS } from "./options.ts";
 import { Router, type Upgrade } from "./router.ts";
 import { findSite, findTcp, foldHost } from "./serve-lookup.ts";
@@ -26,12 +26,10 @@ export class ReverseProxy {
   readonly #router: Router;
   readonly #http1: Http1Front;
   readonly #publicHttp1: Http1Front;
-  readonly #http2: http2.Http2Server;
-  readonly #fronts: WeakMap<object, Front> = new WeakMap();
+  readonly #http2: Http2Front;
   readonly #open: Set<Duplex> = new Set();
   /** Of requests under way. */
   readonly #answers: Set<ServerResponse> = new Set();
-  readonly #sessions: Set<http2.ServerHttp2Session> = new Set();
   #onQuiet: () => void = () => {};
   #isClosed = false;
 
@@ -48,29 +46,8 @@ export class ReverseProxy {
     this.#router = new Router(options, limitsOf, this.#pool);
     this.#http1 = new Http1Front(limits, options.clock, this.#handle);
     this.#publicHttp1 = new Http1Front(publicLimits, options.clock, this.#handle);
-    this.#http2 = http2.createServer({
-      settings: { maxConcurrentStreams: 100, maxHeaderListSize: 64 * 1024, enableConnectProtocol: false },
-      maxSessionMemory: 8,
-      streamResetBurst: 1000,
-      streamResetRate: 33,
-    });
-    this.#http2.on("session", (session) => {
-      const front = session.socket === undefined ? undefined : this.#pendingFront;
-      if (front !== undefined) this.#fronts.set(session, front);
-      this.#sessions.add(session);
-      session.once("close", () => this.#sessions.delete(session));
-      session.on("error", (error) => options.log.debug("proxy.http2_failed", { error: error.message }));
-    });
-    this.#http2.on("request", (request, response) => {
-      const front = this.#fronts.get(request.stream.session ?? request);
-      if (front === undefined) return void request.stream.close();
-      request.on("error", () => void response.stream?.close());
-      // The compatibility objects of node:http2 have the members of node:http's that we use.
-      this.#handle(front, request as unknown as IncomingMessage, response as unknown as ServerResponse);
-    });
+    this.#http2 = new Http2Front(limits, options, this.#handle);
   }
-
-  #pendingFront: Front | undefined;
 
   /** Is this port served? Else the stack must reset the connection. */
   serves(port: number, destination?: string): boolean {
@@ -154,7 +131,7 @@ export class ReverseProxy {
         // As tls.Server does at this point; node:http2 waits for it.
         Object.assign(secure, { secureConnecting: false });
         const secured = { ...front, serverName, clientCertificate: clientCertificateOf(secure) };
-        if (secure.alpnProtocol === "h2") this.#serveHttp2(secure, secured);
+        if (secure.alpnProtocol === "h2") this.#http2.serve(secure, stream, secured);
         else this.#serveHttp1(secure, secured);
       },
     });
@@ -162,12 +139,6 @@ export class ReverseProxy {
 
   #serveHttp1(stream: Duplex, front: Front): void {
     (isMesh(front) ? this.#http1 : this.#publicHttp1).serve(stream, front);
-  }
-
-  #serveHttp2(stream: Duplex, front: Front): void {
-    this.#pendingFront = front; // the session event comes within the call
-    this.#http2.emit("connection", stream);
-    this.#pendingFront = undefined;
   }
 
   readonly #handle = (front: Front, request: IncomingMessage, response: ServerResponse, upgrade?: Upgrade): void => {
@@ -194,7 +165,7 @@ export class ReverseProxy {
   async drain(limitMs: number): Promise<void> {
     this.#isClosed = true;
     for (const response of this.#answers) if (!response.headersSent) response.shouldKeepAlive = false;
-    for (const session of this.#sessions) session.close();
+    this.#http2.drain();
     if (this.#answers.size === 0) return;
     const { clock } = this.#options;
     const { promise, resolve } = Promise.withResolvers<void>();

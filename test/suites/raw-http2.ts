@@ -1,20 +1,30 @@
 /** Frames of HTTP/2 as a client that checks nothing would send them (RFC 9113, RFC 7541). */
 const PREFACE = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-export const FRAME: {
+interface FrameTypes {
   readonly data: 0;
   readonly headers: 1;
+  readonly priority: 2;
   readonly reset: 3;
   readonly settings: 4;
+  readonly pushPromise: 5;
+  readonly ping: 6;
   readonly goAway: 7;
   readonly windowUpdate: 8;
-} = {
+  readonly continuation: 9;
+}
+
+export const FRAME: FrameTypes = {
   data: 0,
   headers: 1,
+  priority: 2,
   reset: 3,
   settings: 4,
+  pushPromise: 5,
+  ping: 6,
   goAway: 7,
   windowUpdate: 8,
+  continuation: 9,
 };
 export const END_STREAM = 1;
 export const END_HEADERS = 4;
@@ -28,14 +38,35 @@ export function frame(type: number, flags: number, stream: number, payload: Buff
   return Buffer.concat([head, payload]);
 }
 
-export function opening(): Buffer {
-  return Buffer.concat([Buffer.from(PREFACE), frame(FRAME.settings, 0, 0)]);
+/** `settings`: identifier and value (RFC 9113 section 6.5.2). */
+export function opening(settings: readonly (readonly [id: number, value: number])[] = []): Buffer {
+  const payload = Buffer.alloc(settings.length * 6);
+  for (const [i, [id, value]] of settings.entries()) {
+    payload.writeUInt16BE(id, i * 6);
+    payload.writeUInt32BE(value, i * 6 + 2);
+  }
+  return Buffer.concat([Buffer.from(PREFACE), frame(FRAME.settings, 0, 0, payload)]);
+}
+
+export function uint32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value);
+  return bytes;
 }
 
 /** Each field literal, without indexing and without Huffman coding; characters are bytes. */
 export function fieldBlock(fields: readonly (readonly [name: string, value: string])[]): Buffer {
   const parts = fields.flatMap(([name, value]) => [Buffer.from([0]), text(name), text(value)]);
   return Buffer.concat(parts);
+}
+
+export function requestBlock(method: string, authority: string, path: string): Buffer {
+  return fieldBlock([
+    [":method", method],
+    [":scheme", "https"],
+    [":authority", authority],
+    [":path", path],
+  ]);
 }
 
 function text(value: string): Buffer {

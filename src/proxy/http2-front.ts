@@ -152,13 +152,12 @@ class Http2Conversation {
       if (!response.writableEnded || stream.rstCode !== NGHTTP2_NO_ERROR) this.#failed();
     });
     if (stream.endAfterHeaders) return true;
-    // Counts along once somebody reads, and does not make the body flow before.
-    const onListener = (event: string | symbol): void => {
-      if (event !== "data") return;
-      request.off("newListener", onListener);
-      request.on("data", (part: Buffer) => budget.received(part.length));
-    };
-    request.on("newListener", onListener);
+    const count = (part: string | Buffer): void => budget.received(part.length);
+    // Counts along with whoever reads, and does not make the body flow before.
+    request.on("newListener", (event: string | symbol, listener: unknown) => {
+      if (event !== "data" || listener === count || request.listeners(event).includes(count)) return;
+      request.on("data", count);
+    });
     return true;
   }
 

@@ -5,6 +5,7 @@ import { placeOf, publicTargets, remember, visitorsWay } from "./funnel-proof.ts
 import { readGivenFile } from "./given-file.ts";
 import { CliExit, type CliIo } from "./io.ts";
 import type { LocalClient } from "./local-client.ts";
+import { nodeName } from "./serve-text.ts";
 import { terminalLines, terminalText } from "./terminal-text.ts";
 
 const USAGE = `Go the way of a visitor to every name that this node makes public, hop by hop
@@ -30,7 +31,8 @@ export async function funnelCheck(args: readonly string[], io: CliIo, client: Lo
   if (parsed.rest.length > 0) throw new CliExit(`too many arguments, wanted none\n${USAGE}`);
   if (address !== "" && parseAddress(address) === undefined) throw new CliExit(`"${address}" is no IP address`);
   const { config } = await client.serveConfig();
-  const targets = publicTargets(config ?? {});
+  const status = await client.status({ peers: false });
+  const targets = publicTargets(config ?? {}, nodeName(status));
   if (targets.length === 0) throw new CliExit("Nothing is public: there is no name to check");
   const look = visitorsWay(client, {
     ...(ca === "" ? {} : { ca: await readGivenFile(ca, "certificates to trust") }),

@@ -2,9 +2,11 @@ import { Resolver } from "node:dns/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { messageOf } from "../base/fault.ts";
 import type { CertificateStatus } from "../certs/keeper.ts";
+import { claimRefusals } from "../funnel/claim-text.ts";
 import { type Finding, type Hop, type ProbeOptions, probe } from "../funnel/probe.ts";
+import { claimAnswers } from "../wire/claims.ts";
 import { wildcardOf } from "../wire/host-name.ts";
-import type { ServeConfig } from "../wire/serve-config.ts";
+import { leasedPort, type ServeConfig } from "../wire/serve-config.ts";
 import { CliExit, type CliIo } from "./io.ts";
 import type { LocalClient } from "./local-client.ts";
 import { unroutedNames } from "./serve-text.ts";
@@ -15,6 +17,8 @@ export interface Target {
   readonly name: string;
   readonly port: number;
   readonly isHttp: boolean;
+  /** A raw port: no TLS, no name. */
+  readonly isRaw?: boolean;
 }
 
 /** Goes a visitor's way once. */
@@ -37,10 +41,16 @@ const HINTS: Readonly<Record<Hop, string>> = {
 };
 
 /** In the background and in the foreground; a wildcard stands for no name that could be asked for. */
-export function publicTargets(config: ServeConfig): readonly Target[] {
+export function publicTargets(config: ServeConfig, ownName: string): readonly Target[] {
   const parts = [config, ...Object.values(config.Foreground ?? {})];
   return parts.flatMap(({ AllowFunnel = {}, TCP = {} }) =>
-    Object.entries(AllowFunnel).flatMap(([key, isOn]) => {
+    Object.entries(AllowFunnel).flatMap(([key, isOn]): Target[] => {
+      const lease = leasedPort(key);
+      if (lease !== undefined) {
+        const { TCPForward, TerminateTLS } = TCP[lease] ?? {};
+        const isRaw = (TerminateTLS ?? "") === "";
+        return isOn && TCPForward ? [{ name: ownName, port: lease, isHttp: false, isRaw }] : [];
+      }
       const [, name = "", port = ""] = /^([^*:]+):(\d+)$/.exec(key) ?? [];
       return isOn && name !== "" ? [{ name, port: Number(port), isHttp: TCP[port]?.HTTPS === true }] : [];
     }),
@@ -50,9 +60,8 @@ export function publicTargets(config: ServeConfig): readonly Target[] {
 /** A visitor's way through the network as this machine's DNS and `client`'s network map know it. */
 export function visitorsWay(client: LocalClient, options: Partial<Pick<ProbeOptions, "resolve" | "ca">> = {}): Look {
   return async function* (target, signal) {
-    const wish = { AllowFunnel: { [placeOf(target)]: true } };
-    if (unroutedNames(wish, await client.status({ peers: false })).length > 0)
-      yield { hop: "policy", isGood: false, found: "the network brings no visitors of this name here" };
+    const refused = await unrouted(target, client);
+    if (refused !== undefined) yield { hop: "policy", isGood: false, found: refused };
     else {
       for await (const finding of probe({ ...target, resolve: addressesOf, signal, ...options })) {
         const isExplained = !finding.isGood && finding.hop === "certificate";
@@ -74,6 +83,17 @@ async function ofGateway(finding: Finding, { name }: Target, client: LocalClient
     ? `${finding.found}: it is of this gateway's own CA, which visitors do not know`
     : finding.found;
   return { ...finding, found, isLasting: true };
+}
+
+/** Why the network brings no visitors of it here, as far as it says so. */
+async function unrouted(target: Target, client: LocalClient): Promise<string | undefined> {
+  const status = await client.status({ peers: false });
+  const answers = claimAnswers(status.Self.CapMap ?? undefined) ?? [];
+  const [refused] = claimRefusals([target.name, String(target.port)], answers);
+  if (refused !== undefined) return refused;
+  if (answers.some(({ claim }) => claim === String(target.port))) return undefined; // a raw port that is held
+  const wish = { AllowFunnel: { [placeOf(target)]: true } };
+  return unroutedNames(wish, status).length > 0 ? "the network brings no visitors of this name here" : undefined;
 }
 
 /** What was set up is looked at from outside until every hop holds or time is up; the answer is whether all do. */

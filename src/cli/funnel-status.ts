@@ -5,8 +5,8 @@ import { placeOf, publicTargets } from "./funnel-proof.ts";
 import { terminalText } from "./terminal-text.ts";
 
 /** What was last seen from outside of each public name, and when. */
-export function observedText(config: ServeConfig, observations: readonly Observation[]): string {
-  const lines = publicTargets(config).map((target) => {
+export function observedText(config: ServeConfig, ownName: string, observations: readonly Observation[]): string {
+  const lines = publicTargets(config, ownName).map((target) => {
     const place = placeOf(target);
     const seen = observations.find((one) => one.target === place);
     if (seen === undefined) return `${place}: not looked at yet, sallyport funnel check`;

@@ -5,7 +5,8 @@ import { directoryStore } from "../base/directory-store.ts";
 import { Fault } from "../base/fault.ts";
 import { memoryStore } from "../base/store.ts";
 import type { IngressLimits } from "../funnel/options.ts";
-import type { RelayListener } from "../server/relay.ts";
+import type { RelayListener, RelayOptions } from "../server/relay.ts";
+import { isInRanges, parsePortRanges } from "../wire/claims.ts";
 import { readAuthKey } from "./auth-key.ts";
 import { exitOnCrash } from "./crash.ts";
 import type { CliIo } from "./io.ts";
@@ -21,6 +22,7 @@ const USAGE = `sallyport ingress: Funnel's public end, a node that brings visito
   --address IP          where visitors come in     (default: every address of this machine)
   --ports A,B           for TLS                    (default: 443,8443,10000)
   --http-port PORT      sends plain HTTP on to HTTPS, for public names alone; 0: not at all  (default: 80)
+  --lease-ports A,B-C   raw ports that nodes may lease, as far as the policy lets them  (default: none)
   --visitor-rate N      connections a second of one visitor  (default: 1000)
   --name-rate N         connections a second of one name     (default: 5000)
   --trust-hostinfo      nodes are public by their own word: for Headscale, which has none (docs/funnel.md)
@@ -47,6 +49,7 @@ export async function ingress(args: readonly string[], io: CliIo): Promise<numbe
         log: { type: "string" },
       },
       "trust-hostinfo": { type: "boolean" },
+      "lease-ports": { type: "string" },
       ...{ "visitor-rate": { type: "string" }, "name-rate": { type: "string" } },
       ...{ drain: { type: "string" }, socket: { type: "string" } },
       help: { type: "boolean", short: "h" },
@@ -75,13 +78,15 @@ export async function ingress(args: readonly string[], io: CliIo): Promise<numbe
   const { openRelayStatus } = await import("../server/relay-status.ts");
   await using stack = new AsyncDisposableStack();
   const ports = values.ports ?? "443,8443,10000";
+  const listeners = listenersOf(values.address ?? "", ports, values["http-port"] ?? "80");
   const relay = await Relay.open({
     controlUrl,
     store,
     log,
     hostname: values.hostname ?? "ingress",
     port: portFlag("port", values.port, 0),
-    listeners: listenersOf(values.address ?? "", ports, values["http-port"] ?? "80"),
+    listeners,
+    ...leasesOf(values["lease-ports"], values.address ?? "", listeners),
     limits: {
       ...rateOf("visitorConnectionsPerSecond", values["visitor-rate"]),
       ...rateOf("nameConnectionsPerSecond", values["name-rate"]),
@@ -113,6 +118,22 @@ export function listenersOf(address: string, ports: string, plain: string): read
   }
   const secure = ports.split(",").map((text) => ({ address, port: portOf(text) }));
   return plain === "0" ? secure : [...secure, { address, port: portOf(plain), isPlain: true }];
+}
+
+/** @throws {Fault} CLI_USAGE */
+export function leasesOf(
+  given: string | undefined,
+  address: string,
+  listeners: readonly RelayListener[],
+): Pick<RelayOptions, "leases"> {
+  if (given === undefined) return {};
+  const ranges = parsePortRanges(given);
+  if (ranges === undefined) {
+    throw new Fault("CLI_USAGE", `Cannot lease ports "${given}": wanted ports and ranges, such as 2222,7000-7010`);
+  }
+  const taken = listeners.find(({ port }) => isInRanges(ranges, port));
+  if (taken === undefined) return { leases: { ranges, address } };
+  throw new Fault("CLI_USAGE", `Cannot lease port ${taken.port}: the ingress listens on it for all names`);
 }
 
 function rateOf(limit: keyof IngressLimits, text: string | undefined): Partial<IngressLimits> {

@@ -119,6 +119,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
           doors: await doorsOf(declared),
           rulesOf: (place: Place) => mountRules(declared, place),
           visitorRulesOf: ({ port }: { readonly port: number }) => visitorRules(declared, port),
+          expected: nodeServeConfig(declared, ""),
         }),
     certificates,
     ...(state === "mem:" ? {} : { certificateFolder: path.join(state, "certs") }),

@@ -37,6 +37,8 @@ export interface ServeChange {
   readonly isPublic?: boolean;
   /** A name of one's own, or wildcard, instead of this node's. */
   readonly domain?: string;
+  /** The port is public as it is, for whoever comes, and not by the name that a TLS client asks for. */
+  readonly isLease?: boolean;
   /** `svc:web`: of this service, not of the node. */
   readonly service?: string;
 }
@@ -81,6 +83,7 @@ const funnelFlags = {
   door: textFlag(),
   public: booleanFlag(false),
   domain: domainFlag,
+  lease: unsignedFlag(),
 };
 const serveFlags = { ...commonFlags, http: unsignedFlag(), "accept-app-caps": capsFlag, service: textFlag() };
 
@@ -112,12 +115,14 @@ export function parseServeArgs(command: "serve" | "funnel", args: readonly strin
   const service = "service" in values ? String(values.service) : "";
   if (service !== "") checkServiceName(service);
   const mount = cleanMount(values["set-path"]);
-  const { kind, port } = pickListener(command, {
+  const lease = "lease" in values ? (values.lease as number) : 0;
+  const given = {
     https: values.https,
     http: "http" in values ? (values.http as number) : 0,
     tcp: values.tcp,
     "tls-terminated-tcp": values["tls-terminated-tcp"],
-  });
+  };
+  const { kind, port } = lease === 0 ? pickListener(command, given) : pickLease(lease, given);
   const isTcp = kind === "tcp" || kind === "tls-terminated-tcp";
   const proxyProtocol = values["proxy-protocol"];
   if (proxyProtocol !== 0 && !isTcp) {
@@ -146,16 +151,19 @@ interface FunnelValues {
   readonly door: string;
   readonly public: boolean;
   readonly domain: string;
+  readonly lease: number;
 }
 
 function ofFunnel(values: FunnelValues, given: ReadonlySet<string>): Partial<ServeChange> {
-  const { check, door, public: isPublic, domain } = values;
+  const { check, door, public: isPublic, domain, lease } = values;
+  if (lease !== 0 && domain !== "") throw new CliExit("error: a raw port has no name: found --lease and --domain");
   if (isPublic && door !== "") throw new CliExit("error: found --public and --door, wanted one of them");
   return {
     isPublic,
     ...(given.has("check") ? { check } : {}),
     ...(door === "" ? {} : { door }),
     ...(domain === "" ? {} : { domain }),
+    ...(lease === 0 ? {} : { isLease: true }),
   };
 }
 
@@ -177,6 +185,19 @@ function pickListener(command: string, ports: Readonly<Record<ServeKind, number>
   if (kind === undefined) return { kind: "https", port: 443 };
   if (ports[kind] > 65535) throw tryHelp(command, `error: port number ${ports[kind]} is too high for https flag\n\n`);
   return { kind, port: ports[kind] };
+}
+
+/** A raw port is one of TCP: forwarded as it is, unless TLS is to end here. */
+function pickLease(port: number, ports: Readonly<Record<ServeKind, number>>): { kind: ServeKind; port: number } {
+  if (port > 65535) throw new CliExit(`error: port number ${port} is too high for lease flag`);
+  if (ports.https !== 0 || ports.http !== 0)
+    throw new CliExit("error: --lease is for TCP; HTTPS has a name: use --https");
+  const isTerminated = ports["tls-terminated-tcp"] !== 0;
+  const other = isTerminated ? ports["tls-terminated-tcp"] : ports.tcp;
+  if ((isTerminated && ports.tcp !== 0) || (other !== 0 && other !== port)) {
+    throw new CliExit("error: --lease and the TCP flag name different ports, wanted the same");
+  }
+  return { kind: isTerminated ? "tls-terminated-tcp" : "tcp", port };
 }
 
 /** `65535` and below, in decimal. */

@@ -1,4 +1,4 @@
-import type { HttpHandler, ServeConfig, TcpPortHandler } from "../wire/serve-config.ts";
+import { type HttpHandler, leaseKey, type ServeConfig, type TcpPortHandler } from "../wire/serve-config.ts";
 import { CliExit } from "./io.ts";
 import type { ServeChange } from "./serve-args.ts";
 import { cleanPath, expandTarget, expandTcpTarget, WEB_SCHEMES } from "./serve-target.ts";
@@ -16,11 +16,18 @@ export interface Applied {
 export function applySet(config: ServeConfig, change: ServeChange, name: string, kindOf: KindOfPath): Applied {
   const isTcp = change.kind === "tcp" || change.kind === "tls-terminated-tcp";
   const next = isTcp ? setTcp(config, change, name) : setWeb(config, change, name, kindOf);
-  const key = `${name}:${change.port}`;
-  if (change.isFunnel) return { config: { ...next, AllowFunnel: { ...next.AllowFunnel, [key]: true } }, notes: [] };
-  if (next.AllowFunnel === undefined || !Object.hasOwn(next.AllowFunnel, key)) return { config: next, notes: [] };
-  const notes = next.AllowFunnel[key] ? [`Removing Funnel for ${key}`] : [];
-  return { config: { ...next, AllowFunnel: without(next.AllowFunnel, key) }, notes };
+  const named = `${name}:${change.port}`;
+  const leased = leaseKey(change.port);
+  const { AllowFunnel: open = {} } = next;
+  if (change.isFunnel) {
+    // One port is public in one way: by name or as it is.
+    const [key, other] = change.isLease === true ? [leased, named] : [named, leased];
+    return { config: { ...next, AllowFunnel: { ...without(open, other), [key]: true } }, notes: [] };
+  }
+  const closed = [named, leased].filter((key) => Object.hasOwn(open, key));
+  if (closed.length === 0) return { config: next, notes: [] };
+  const notes = closed.some((key) => open[key]) ? [`Removing Funnel for ${named}`] : [];
+  return { config: { ...next, AllowFunnel: without(open, ...closed) }, notes };
 }
 
 function setWeb(config: ServeConfig, change: ServeChange, name: string, kindOf: KindOfPath): ServeConfig {
@@ -132,7 +139,8 @@ function withoutName(config: ServeConfig, key: string, port: string, names: read
     ...config,
     TCP,
     Web: without(config.Web ?? {}, key),
-    AllowFunnel: without(config.AllowFunnel ?? {}, key),
+    // Who serves the port again later, to the tailnet alone, must not find it public.
+    AllowFunnel: without(config.AllowFunnel ?? {}, key, ...(isShared ? [] : [leaseKey(port)])),
   });
 }
 
@@ -151,8 +159,8 @@ function ownValue<T>(map: Readonly<Record<string, T>>, key: string): T | undefin
   return Object.hasOwn(map, key) ? map[key] : undefined;
 }
 
-function without<T>(map: Readonly<Record<string, T>>, key: string): Readonly<Record<string, T>> {
-  return Object.fromEntries(Object.entries(map).filter(([name]) => name !== key));
+function without<T>(map: Readonly<Record<string, T>>, ...keys: readonly string[]): Readonly<Record<string, T>> {
+  return Object.fromEntries(Object.entries(map).filter(([name]) => !keys.includes(name)));
 }
 
 const PREFIXES = { web: "failed apply web serve: ", tcp: "failed to apply TCP serve: " } as const;

@@ -1,8 +1,18 @@
 import { byUtf8 } from "../config/serve-document.ts";
+import { claimRefusals } from "../funnel/claim-text.ts";
+import { claimsIn } from "../gateway/funnel-wish.ts";
+import { claimAnswers } from "../wire/claims.ts";
 import { publicNameClaims } from "../wire/funnel.ts";
 import { wildcardOf } from "../wire/host-name.ts";
 import type { IpnStatus } from "../wire/ipn.ts";
-import type { HttpHandler, ServeConfig, TcpPortHandler, WebServerConfig } from "../wire/serve-config.ts";
+import {
+  type HttpHandler,
+  leasedPort,
+  leaseKey,
+  type ServeConfig,
+  type TcpPortHandler,
+  type WebServerConfig,
+} from "../wire/serve-config.ts";
 import type { ServeChange } from "./serve-args.ts";
 import { terminalText } from "./terminal-text.ts";
 
@@ -57,6 +67,7 @@ export function successMessage(config: ServeConfig, change: ServeChange, status:
     const notes = [
       ...(tcp.TerminateTLS ? ["TLS terminated"] : []),
       ...(tcp.ProxyProtocol ? [`PROXY protocol v${tcp.ProxyProtocol}`] : []),
+      ...(change.isLease === true ? ["raw port"] : []),
     ];
     text += `${forwardLines(name, port, tcp, notes.length > 0 ? ` (${notes.join(", ")})` : "", status)}\n`;
   } else {
@@ -70,17 +81,19 @@ export function successMessage(config: ServeConfig, change: ServeChange, status:
   }
   if (!change.isBackground) return `${text}Press Ctrl+C to exit.\n`;
   const who = change.isFunnel ? "Funnel" : "Serve";
-  return `${text}${who} started and running in the background.\nTo disable the proxy, run: ${PROGRAM} ${command} --${change.kind}=${port}${change.domain === undefined ? "" : ` --domain=${change.domain}`} off\n`;
+  return `${text}${who} started and running in the background.\nTo disable the proxy, run: ${PROGRAM} ${command} --${change.isLease === true ? "lease" : change.kind}=${port}${change.domain === undefined ? "" : ` --domain=${change.domain}`} off\n`;
 }
 
 /** `serve status` without --json (upstream `serve_legacy.go:printServeStatusTree`, `serve_status.go`). */
 export function statusText(config: ServeConfig, status: IpnStatus): string {
   const name = nodeName(status);
-  let text = funnelBlock(config);
+  let text = funnelBlock(config, name);
   const ports = Object.entries(config.TCP ?? {}).sort(([left], [right]) => Number(left) - Number(right));
   const forwards = ports.filter(([, handler]) => handler.TCPForward && !handler.HTTP && !handler.HTTPS);
   for (const [port, handler] of forwards) {
-    const reach = config.AllowFunnel?.[`${name}:${port}`] ? "Funnel on" : "tailnet only";
+    const isLeased = config.AllowFunnel?.[leaseKey(port)] === true;
+    const isNamed = config.AllowFunnel?.[`${name}:${port}`] === true;
+    const reach = isLeased ? "Funnel on, raw port" : isNamed ? "Funnel on" : "tailnet only";
     const note = ` (${handler.TerminateTLS ? "TLS-terminated TCP, " : ""}${reach})`;
     text += forwardLines(name, port, handler, note, status);
   }
@@ -139,7 +152,7 @@ function mountLines(web: WebServerConfig | undefined): string {
 }
 
 /** Which addresses the internet reaches; empty when none. */
-export function funnelBlock(config: ServeConfig | null): string {
+export function funnelBlock(config: ServeConfig | null, ownName: string): string {
   const open = Object.entries(config?.AllowFunnel ?? {}).filter(([, isOn]) => isOn);
   for (const foreground of Object.values(config?.Foreground ?? {})) {
     open.push(...Object.entries(foreground.AllowFunnel ?? {}).filter(([, isOn]) => isOn));
@@ -147,6 +160,7 @@ export function funnelBlock(config: ServeConfig | null): string {
   if (open.length === 0) return "";
   const lines = open.map(([key]) => {
     const { host, port } = splitKey(key);
+    if (leasedPort(key) !== undefined) return `#     - ${terminalText(`tcp://${ownName}:${port}`)} (raw port)\n`;
     const isTcp = Boolean(config?.TCP?.[port]?.TCPForward);
     return `#     - ${isTcp ? terminalText(`tcp://${host}:${port}`) : address("https", host, port)}\n`;
   });
@@ -167,14 +181,21 @@ export function unroutedNames(config: ServeConfig, status: IpnStatus): readonly 
   const isRouted = ({ host, port }: { host: string; port: string }): boolean =>
     routed.some(({ name, ports }) => (name === host || name === wildcardOf(host)) && ports.includes(Number(port)));
   const wanted = Object.entries(config.AllowFunnel ?? {}).filter(([, isOn]) => isOn);
-  return wanted.flatMap(([key]) => (isRouted(splitKey(key)) ? [] : [key]));
+  return wanted.flatMap(([key]) => (leasedPort(key) !== undefined || isRouted(splitKey(key)) ? [] : [key]));
 }
 
 export function unroutedWarnings(config: ServeConfig, status: IpnStatus): readonly string[] {
-  return unroutedNames(config, status).map(
-    (key) =>
-      `Warning: visitors of ${terminalText(key)} are not brought here: the network's policy gives it to nobody or to another node`,
-  );
+  const answers = claimAnswers(status.Self.CapMap ?? undefined) ?? [];
+  const refused = claimRefusals(claimsIn(config, nodeName(status)), answers);
+  const isAnswered = (key: string): boolean => answers.some(({ claim }) => claim === splitKey(key).host);
+  const unrouted = unroutedNames(config, status).filter((key) => !isAnswered(key));
+  return [
+    ...refused.map((text) => `Warning: ${terminalText(text)}`),
+    ...unrouted.map(
+      (key) =>
+        `Warning: visitors of ${terminalText(key)} are not brought here: the network's policy gives it to nobody or to another node`,
+    ),
+  ];
 }
 
 function splitKey(key: string): { readonly host: string; readonly port: string } {

@@ -1,7 +1,8 @@
 import { statSync } from "node:fs";
 import { encodeServeConfig } from "../config/serve-document.ts";
 import { type IpnStatus, NOTIFY } from "../wire/ipn.ts";
-import type { ServeConfig } from "../wire/serve-config.ts";
+import { leaseKey, type ServeConfig } from "../wire/serve-config.ts";
+import { assertClaimed, claimOf, undo } from "./funnel-claim.ts";
 import { settleDoor } from "./funnel-door.ts";
 import { proveOn } from "./funnel-proof.ts";
 import { observedJson, observedText } from "./funnel-status.ts";
@@ -70,7 +71,7 @@ async function printStatus(
   }
   const status = await client.status({ peers: false });
   io.stdout(statusText(config, status));
-  if (observations !== undefined) io.stdout(observedText(config, observations));
+  if (observations !== undefined) io.stdout(observedText(config, nodeName(status), observations));
   for (const warning of [...funnelWarnings(config), ...unroutedWarnings(config, status)]) io.stderr(`${warning}\n`);
   return 0;
 }
@@ -83,7 +84,8 @@ function isEmpty(config: ServeConfig): boolean {
 async function change(request: ServeChange, io: CliIo, client: LocalClient): Promise<number> {
   const command = request.isFunnel ? "funnel" : "serve";
   if (request.isFunnel && request.action === "set") {
-    const answer = await ensureFeature("funnel", ["funnel", "https"], io, client);
+    const needed = request.isLease === true && request.kind === "tcp" ? ["funnel"] : ["funnel", "https"];
+    const answer = await ensureFeature("funnel", needed, io, client);
     if (answer !== undefined) return answer;
   }
   const { config, etag } = await client.serveConfig();
@@ -101,14 +103,22 @@ async function change(request: ServeChange, io: CliIo, client: LocalClient): Pro
   }
   if (request.isFunnel) {
     explained(command, () => applySet(before, request, name, kindOfPath)); // what is wrong with the target is said first
-    refuseClosedPort(request, status);
+    if (request.isLease !== true) refuseClosedPort(request, status);
     const site = `${name}:${request.port}`;
-    if (!(await settleDoor(request, site, before.AllowFunnel?.[site] === true, io, client))) return 0;
+    const key = request.isLease === true ? leaseKey(request.port) : site;
+    if (!(await settleDoor(request, site, before.AllowFunnel?.[key] === true, io, client))) return 0;
   }
   if (request.isBackground) {
     const { config: next, notes } = explained(command, () => applySet(before, request, name, kindOfPath));
     for (const note of notes) io.stderr(`${terminalText(note)}\n`);
     await save(client, next, etag, io);
+    const claim = claimOf(request);
+    try {
+      await assertClaimed(claim, io, client);
+    } catch (thrown) {
+      await undo(next, before, client);
+      throw thrown;
+    }
     io.stdout(successMessage(next, request, status));
     const isProved = await seenFromOutside(request, name, io, client);
     return isProved || request.check !== true || io.signal.aborted ? 0 : 1;
@@ -154,6 +164,7 @@ async function serveForeground(
     const { config, etag } = await client.serveConfig();
     const next = { ...config, Foreground: { ...config?.Foreground, [session]: own.config } };
     await save(client, next, etag, io);
+    await assertClaimed(claimOf(request), io, client); // what hangs on the stream goes with it
     io.stdout(successMessage(own.config, request, status));
     const untilEnd = { ...io, signal: AbortSignal.any([io.signal, ended.signal]) };
     proof = seenFromOutside(request, name, untilEnd, client);
@@ -171,8 +182,8 @@ async function serveForeground(
 /** "On" is proved where somebody looks at a screen, or asks for it (FN-9). */
 async function seenFromOutside(request: ServeChange, name: string, io: CliIo, client: LocalClient): Promise<boolean> {
   if (!request.isFunnel || !(request.check ?? io.isTerminal) || name.startsWith("*")) return true;
-  const { port, kind } = request;
-  return proveOn({ name, port, isHttp: kind === "https" }, io, client);
+  const { port, kind, isLease = false } = request;
+  return proveOn({ name, port, isHttp: kind === "https", isRaw: isLease && kind === "tcp" }, io, client);
 }
 
 async function turnOff(

@@ -17,6 +17,7 @@ const OPTIONS = {
   "ingress-address": { type: "string" },
   "ingress-addresses": { type: "string" },
   "ingress-http-port": { type: "string" },
+  "lease-ports": { type: "string" },
   "https-listen": { type: "string" },
   "cert-authority": { type: "string" },
   "cert-authority-bundle": { type: "string" },

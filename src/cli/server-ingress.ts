@@ -1,7 +1,7 @@
 import { parseAddress } from "../base/address.ts";
 import type { ServerOptions } from "../server/server.ts";
 import { readGivenFile } from "./given-file.ts";
-import { listenersOf } from "./ingress.ts";
+import { leasesOf, listenersOf } from "./ingress.ts";
 import { CliExit } from "./io.ts";
 import { portFlag } from "./port-flag.ts";
 import type { ServerValues } from "./server-flags.ts";
@@ -26,12 +26,16 @@ export async function ingressOf(values: ServerValues): Promise<IngressOptions> {
   if (bad !== undefined) throw new CliExit(`Cannot use --ingress-addresses "${bad}": wanted IP addresses`, 2);
   const relayAddresses = addresses === undefined ? {} : { relayAddresses: known };
   if (ports === undefined) {
-    if (address === undefined && cert === undefined && key === undefined) return relayAddresses;
-    throw new CliExit("Cannot use --ingress-address, --tls-cert or --tls-key alone: wanted --ingress-ports A,B", 2);
+    const isAlone = [address, cert, key, values["lease-ports"]].every((value) => value === undefined);
+    if (isAlone) return relayAddresses;
+    const found = "--ingress-address, --lease-ports, --tls-cert or --tls-key";
+    throw new CliExit(`Cannot use ${found} alone: wanted --ingress-ports A,B`, 2);
   }
   if ((cert === undefined) !== (key === undefined))
     throw new CliExit("Cannot use one of --tls-cert, --tls-key alone", 2);
-  const listeners = listenersOf(address ?? values.address ?? "127.0.0.1", ports, plain);
+  const where = address ?? values.address ?? "127.0.0.1";
+  const listeners = listenersOf(where, ports, plain);
+  const leases = leasesOf(values["lease-ports"], where, listeners);
   const certificate =
     cert === undefined || key === undefined
       ? {}
@@ -41,5 +45,9 @@ export async function ingressOf(values: ServerValues): Promise<IngressOptions> {
             key: await readGivenFile(key, "a private key"),
           },
         };
-  return { ...relayAddresses, funnelPorts: ports.split(",").map(Number), relay: { listeners, ...certificate } };
+  return {
+    ...relayAddresses,
+    funnelPorts: ports.split(",").map(Number),
+    relay: { listeners, ...leases, ...certificate },
+  };
 }

@@ -21,7 +21,7 @@ const USAGE = `sallyport server: coordination, DERP and STUN in one process
                    [--dns-zone ZONE --dns-ns NAME[=IP,IP] [--dns-listen IP[:PORT]] [--dns-caa VALUE]]
                    [--https-listen [IP:]443 [--cert-authority CA] [--cert-authority-bundle FILE] [--acme-http 80]]
                    [--ingress-ports 443,8443 [--ingress-address IP] [--ingress-http-port 80]
-                    [--tls-cert FILE --tls-key FILE]] [--ingress-addresses IP,IP]
+                    [--lease-ports 2222,7000-7010] [--tls-cert FILE --tls-key FILE]] [--ingress-addresses IP,IP]
                    [--oidc-issuer URL --oidc-client-id ID --oidc-client-secret file:PATH [--oidc-domains a.com,b.org]]
   sallyport server users list | create LOGIN [--name TEXT] [--picture URL] [--role ROLE] | set LOGIN … | delete LOGIN
                          | role LOGIN owner|admin|it-admin|network-admin|billing-admin|auditor|member

@@ -5,7 +5,7 @@ import { CliExit, type CliIo } from "./io.ts";
 import type { LocalClient } from "./local-client.ts";
 import { stateRefusal } from "./node-state.ts";
 import { shortName } from "./peers.ts";
-import { funnelBlock } from "./serve-text.ts";
+import { funnelBlock, nodeName } from "./serve-text.ts";
 import { terminalLines, terminalText } from "./terminal-text.ts";
 
 const USAGE =
@@ -39,7 +39,7 @@ export async function status(args: readonly string[], io: CliIo, client: LocalCl
   io.stdout(healthText(found));
   io.stdout(certificatesText(found));
   const { config } = await client.serveConfig();
-  const funnel = funnelBlock(config);
+  const funnel = funnelBlock(config, nodeName(found));
   if (funnel !== "") io.stdout(funnel);
   return 0;
 }

@@ -41,6 +41,7 @@ const FUNNEL_FLAGS = `  --check[=false]            go a visitor's way afterwards
   --door NAME                put a door of the services file before it
   --public                   anyone may come: do not ask
   --domain NAME              under a name of your own that the policy grants, instead of this node's
+  --lease PORT               a raw public port that the policy grants: for ssh, games, databases, whatever speaks no TLS
 `;
 
 export function serveUsage(command: "serve" | "funnel"): string {

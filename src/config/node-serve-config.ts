@@ -1,4 +1,10 @@
-import type { HttpHandler, ServeConfig, TcpPortHandler, WebServerConfig } from "../wire/serve-config.ts";
+import {
+  type HttpHandler,
+  leaseKey,
+  type ServeConfig,
+  type TcpPortHandler,
+  type WebServerConfig,
+} from "../wire/serve-config.ts";
 import type { VisitorRules } from "../wire/visitor-rules.ts";
 import type { Target } from "./endpoints.ts";
 import type { Endpoint, Mount, MountRules, Mounts, ServicesConfig } from "./services.ts";
@@ -47,6 +53,7 @@ function listeners(endpoints: readonly Endpoint[], name: string): ServeConfig {
         for (const [host] of sitesOf(one, name))
           web[`${host}:80`] = { Handlers: { "/": { Redirect: https(host, port) } } };
       }
+      if (one.leases.includes(port)) funnel[leaseKey(port)] = true;
       if (one.funnel) for (const host of publicHosts(one, name)) funnel[`${host}:${port}`] = true;
     }
   }

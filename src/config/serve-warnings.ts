@@ -1,7 +1,14 @@
 import { BlockList, isIP } from "node:net";
 import { formatAddress, parseAddress } from "../base/address.ts";
 import { isUnspecified } from "../base/backend-places.ts";
-import type { HttpHandler, ServeConfig, ServiceConfig, TcpPortHandler, WebServerConfig } from "../wire/serve-config.ts";
+import {
+  type HttpHandler,
+  leasedPort,
+  type ServeConfig,
+  type ServiceConfig,
+  type TcpPortHandler,
+  type WebServerConfig,
+} from "../wire/serve-config.ts";
 
 const LOOPBACK = new BlockList();
 LOOPBACK.addSubnet("127.0.0.0", 8, "ipv4");
@@ -28,10 +35,15 @@ export function serveWarnings(
   const { Foreground = {}, Services = {}, AllowFunnel = {} } = config as ServeConfig;
   for (const [site, isOpen] of Object.entries(AllowFunnel))
     if (isOpen && !isGuarded(site, config.Web?.[site], hasDoor))
-      found.push(`${site} is open to the internet, without login`);
+      found.push(`${publicPlace(site)} is open to the internet, without login`);
   for (const part of [...Object.values(Foreground), ...Object.values(Services)])
     found.push(...serveWarnings(part, hasDoor, ownAddresses));
   return found;
+}
+
+function publicPlace(site: string): string {
+  const lease = leasedPort(site);
+  return lease === undefined ? site : `port ${lease}`;
 }
 
 /** Is there a door before all that is served there? */

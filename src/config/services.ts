@@ -6,6 +6,7 @@ import type { VisitorRules } from "../wire/visitor-rules.ts";
 import { type CertificatesConfig, certificatesSchema, isCertificateName } from "./certificates.ts";
 import { checkDoors, type DoorsConfig, doorsSchema } from "./doors.ts";
 import { parseSource, parseTarget, type SourcePorts, type Target } from "./endpoints.ts";
+import { leasedPorts } from "./leases.ts";
 import { type GivenRules, inherited, type MountRules, rulesOf, rulesSchema } from "./mount-rules.ts";
 import { funnelSchema, visitorRulesOf } from "./visitor-rules.ts";
 
@@ -38,6 +39,7 @@ const endpointSchema = z.strictObject({
   redirectHttp: z.boolean().optional(),
   proxyProtocol: z.union([z.literal(1), z.literal(2)]).optional(),
   funnel: funnelSchema.optional(),
+  lease: z.union([z.int(), funnelSchema]).optional(),
 });
 const fileSchema = z.strictObject({
   version: z.literal(VERSION),
@@ -79,6 +81,8 @@ export interface Endpoint {
   readonly funnel: boolean;
   /** Which visitors from the Internet may come, and how many. */
   readonly visitorRules?: VisitorRules;
+  /** Of its ports, those that are public as they are (`docs/funnel.md`). */
+  readonly leases: readonly number[];
 }
 
 /** A checked services file. */
@@ -278,10 +282,12 @@ function endpoint(ports: SourcePorts, value: RawEndpoint, at: Path, fail: Fail, 
     fail([...at, "acceptAppCaps"], "found capabilities on a TCP listener, which has no headers");
   }
   const funnel = value.funnel !== undefined && value.funnel !== false;
-  const rules = visitorRulesOf(value.funnel);
+  const rules = visitorRulesOf(typeof value.lease === "object" ? value.lease : value.funnel);
   const visitorRules = rules === undefined ? {} : { visitorRules: rules };
+  const leases = leasedPorts(value.lease, ports, { listen, funnel });
+  if ("refusal" in leases) return fail([...at, "lease"], leases.refusal);
   const isGuarded = [mounts, ...hosts.values()].every((own) => [...own.values()].every(({ rules }) => rules.door));
-  if (funnel && !isGuarded && rules?.allow === undefined)
+  if ((leases.length > 0 || (funnel && !isGuarded)) && rules?.allow === undefined)
     warnings.push(`${at.map(String).join(" / ")}: open to the internet, without login`);
   const redirectHttp = value.redirectHttp ?? false;
   const door = typeof value.door === "string" ? { door: value.door } : {};
@@ -294,12 +300,13 @@ function endpoint(ports: SourcePorts, value: RawEndpoint, at: Path, fail: Fail, 
     ...door,
     proxyProtocol: value.proxyProtocol ?? 0,
     funnel,
+    leases,
     ...visitorRules,
   };
 }
 
 const NO_HOSTS: ReadonlyMap<string, Mounts> = new Map();
-const PLAIN = { proxyProtocol: 0, funnel: false };
+const PLAIN = { proxyProtocol: 0, funnel: false, leases: [] };
 
 type RawContent = Pick<z.infer<typeof endpointSchema>, keyof typeof contentSchema>;
 type RawHosts = z.infer<typeof endpointSchema>["hosts"];

@@ -125,7 +125,14 @@ export class Core {
         new Fault("COORDINATION_CLOSED", "Cannot change the network: the coordinator is closed, wanted an open one"),
       );
     }
-    return this.ledger.exclusive(write);
+    return this.ledger.exclusive(async () => {
+      const result = await write();
+      const { log } = this.options;
+      await this.ledger
+        .commit(this.views.settleClaims())
+        .catch((thrown: unknown) => log.error("coordination.claims_unsaved", { error: messageOf(thrown) }));
+      return result;
+    });
   }
 
   /** By id, name (first label or whole) or address. */

@@ -3,9 +3,10 @@ import { mkey, nodeKey, peersOf, type Rig, start } from "../../test/suites/coord
 import { parseAddress } from "../base/address.ts";
 import { AddressSet, parseRanges } from "../wire/address-set.ts";
 import { capabilitiesOf } from "../wire/capabilities.ts";
+import { claimServices } from "../wire/claims.ts";
 import { applyMapResponse } from "../wire/map-apply.ts";
 import type { NetworkMap } from "../wire/network-map.ts";
-import type { MapResponse } from "../wire/tailcfg.ts";
+import type { Hostinfo, MapResponse } from "../wire/tailcfg.ts";
 import { compilePolicy } from "./policy/policy.ts";
 
 const INGRESS = "https://tailscale.com/cap/ingress";
@@ -26,11 +27,14 @@ const RELAY = 1;
 const WEB = 2;
 const LAPTOP = 3;
 const BOB = 4;
-const online = (hostinfo: object) => ({
+const online = ({ Services = [], ...hostinfo }: Hostinfo) => ({
   Hostname: "web",
-  Services: [{ Proto: "peerapi4", Port: 40_000 }],
   ...hostinfo,
+  Services: [{ Proto: "peerapi4", Port: 40_000 }, ...Services],
 });
+
+/** What a node says that wants visitors under these names. */
+const asking = (...claims: readonly string[]) => ({ IngressEnabled: true, Services: claimServices(claims) });
 
 async function world(): Promise<Rig> {
   const rig = await start({ policy: POLICY });
@@ -205,9 +209,9 @@ test("FN-14 an own domain that the policy grants to two has one holder, whatever
     "bob@example.com": ["demo.example.org", "*.shop.example.org"],
   };
   await grant(both);
-  await rig.lite(BOB, { Hostinfo: { Hostname: "bob", IngressEnabled: true } });
+  await rig.lite(BOB, { Hostinfo: { Hostname: "bob", ...asking("demo.example.org", "*.shop.example.org") } });
   expect(await own("bob")).toEqual(["bob.tail.test", "demo.example.org", "*.shop.example.org"]);
-  await rig.lite(WEB, { Hostinfo: online({ IngressEnabled: true }) }); // an older node, but bob was first
+  await rig.lite(WEB, { Hostinfo: online(asking("demo.example.org")) }); // an older node, but bob was first
   expect(await own("web")).toEqual(["web.tail.test"]);
   expect((await web()).self.CapMap?.[NAMES]).toEqual([{ name: "web.tail.test", ports: [443, 8443, 10000] }]);
   expect((await bob()).self.CapMap?.[NAMES]).toHaveLength(3);
@@ -229,7 +233,12 @@ test("FN-14 no grant makes a name of the mesh somebody else's", async () => {
   });
   await rig.coordinator.setPolicy(compilePolicy(source), source, "root");
   const relay = await follow(rig, RELAY);
-  await rig.lite(BOB, { Hostinfo: { Hostname: "bob", IngressEnabled: true } });
+  const bob = await follow(rig, BOB);
+  const names = ["web.tail.test", "*.tail.test", "tail.test", "x.web.tail.test"];
+  await rig.lite(BOB, { Hostinfo: { Hostname: "bob", ...asking(...names) } });
+  expect((await bob()).self.CapMap?.["sallyport.dev/claims"]).toEqual(
+    names.map((claim) => ({ claim, state: "ungranted" })),
+  );
   expect(named(await relay(), "bob")?.CapMap?.[NAMES]).toEqual([{ name: "bob.tail.test", ports: [443, 8443, 10000] }]);
 });
 

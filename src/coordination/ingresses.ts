@@ -1,9 +1,18 @@
 import { type AddressRange, formatRange, joinedRanges, parseRanges } from "../wire/address-set.ts";
 import {
+  CLAIMS,
+  claimSerial,
+  claimsOf as claimsToldIn,
+  grantedDomains,
+  grantedPorts,
+  LEASES,
+  leasablePorts,
+  type PortRange,
+} from "../wire/claims.ts";
+import {
   DOOR_REQUIRED,
   FUNNEL_ATTRIBUTE,
   funnelPortsKey,
-  grantedDomains,
   INGRESS_CAPABILITY,
   PUBLIC_NAMES,
   type PublicNameClaim,
@@ -11,6 +20,7 @@ import {
 } from "../wire/funnel.ts";
 import type { CapMap, FilterRule, Hostinfo, Node } from "../wire/tailcfg.ts";
 import { siteRulesOf } from "../wire/visitor-rules.ts";
+import { type Claimant, Claims, type Holders } from "./claims.ts";
 import { isExpired, nameOf } from "./node-view.ts";
 import type { NodeRecord } from "./records.ts";
 
@@ -26,8 +36,8 @@ export interface IngressFacts {
   /** A relay by the server's own word, whatever the policy says. */
   readonly isAppointed?: (node: NodeRecord) => boolean;
   readonly wall: number;
-  /** What was so until now: who holds a domain keeps it. */
-  readonly before?: Ingresses;
+  /** Who held which domain and raw port until now: he keeps it. */
+  readonly before: Holders;
 }
 
 /**
@@ -44,8 +54,8 @@ export class Ingresses {
   readonly #addresses: readonly string[];
   readonly #holes: readonly AddressRange[];
   readonly #shown: WeakMap<Node, Node> = new WeakMap();
-  /** Own domain → the node that holds it. */
-  readonly #holders: Map<string, number> = new Map();
+  /** Own domains and raw ports. */
+  readonly claims: Claims;
   /** Nodes that may not be public: the policy demands doors of them, and they know none (stock clients). */
   readonly #doorless: Set<number> = new Set();
   #names: ReadonlySet<string> | undefined;
@@ -54,36 +64,33 @@ export class Ingresses {
     this.#facts = facts;
     const relays = new Map<number, NodeRecord>();
     const wired = new Map<number, NodeRecord>();
-    const granted: [name: string, id: number][] = [];
+    const claimants: Claimant[] = [];
+    const leasable: PortRange[] = [];
     for (const node of facts.nodes) {
-      if (node.gateways !== undefined || node.isUnapproved === true || isExpired(node, facts.wall)) continue;
+      if (node.gateways !== undefined || node.isUnapproved === true) continue;
       const attributes = facts.attributesOf(node);
+      const isOver = isExpired(node, facts.wall);
       if (DOOR_REQUIRED in attributes && node.hostinfo.SallyportDoors !== true) this.#doorless.add(node.id);
-      if (RELAY_ATTRIBUTE in attributes || facts.isAppointed?.(node) === true) relays.set(node.id, node);
-      else if (FUNNEL_ATTRIBUTE in attributes && !this.#doorless.has(node.id) && wishOf(node.hostinfo) !== undefined) {
-        wired.set(node.id, node);
-        for (const name of grantedDomains(attributes)) granted.push([name, node.id]);
+      if (RELAY_ATTRIBUTE in attributes || facts.isAppointed?.(node) === true) {
+        if (isOver) continue;
+        relays.set(node.id, node);
+        leasable.push(...leasablePorts(node.hostinfo));
+      } else if (
+        FUNNEL_ATTRIBUTE in attributes &&
+        !this.#doorless.has(node.id) &&
+        wishOf(node.hostinfo) !== undefined
+      ) {
+        if (!isOver) wired.set(node.id, node);
+        // Whose key is over keeps what it holds, until it comes back or is removed: nothing moves by itself.
+        const granted = { names: grantedDomains(attributes), ports: grantedPorts(attributes) };
+        claimants.push({ id: node.id, claims: claimsToldIn(node.hostinfo), ...granted });
       }
     }
-    this.#assign(granted, facts);
+    this.claims = new Claims({ claimants, leasable, baseDomain: facts.baseDomain, before: facts.before });
     this.relays = relays;
     this.wired = wired;
     this.#addresses = [...relays.values()].flatMap(({ ipv4, ipv6 }) => [ipv4, ipv6]);
     this.#holes = this.#addresses.flatMap((text) => parseRanges(text) ?? []);
-  }
-
-  /** One holder each (FN-14): who has it, else who asked first. Nobody gets a name of the mesh itself. */
-  #assign(granted: readonly [name: string, id: number][], { baseDomain, before }: IngressFacts): void {
-    const holders = this.#holders;
-    const isOfMesh = (name: string): boolean => `.${name.replace(/^\*\./, "")}`.endsWith(`.${baseDomain}`);
-    const isHeld = ([name, id]: readonly [string, number]): boolean => before?.holds(id, name) === true;
-    for (const [name, id] of [...granted.filter(isHeld), ...granted]) {
-      if (!isOfMesh(name) && !holders.has(name)) holders.set(name, id);
-    }
-  }
-
-  holds(id: number, name: string): boolean {
-    return this.#holders.get(name) === id;
   }
 
   isRelay({ id }: NodeRecord): boolean {
@@ -91,9 +98,9 @@ export class Ingresses {
   }
 
   /** Whom `viewer` knows beside those that the policy lets it know. */
-  visibleTo(viewer: NodeRecord): readonly NodeRecord[] {
-    if (this.relays.has(viewer.id)) return [...this.wired.values()];
-    return this.wired.has(viewer.id) ? [...this.relays.values()] : [];
+  visibleTo(viewer: NodeRecord): readonly number[] {
+    if (this.relays.has(viewer.id)) return [...this.wired.keys()];
+    return this.wired.has(viewer.id) ? [...this.relays.keys()] : [];
   }
 
   /** `view` of `node`, with what `viewer` must know for a delivery: the same object for the same view. */
@@ -104,7 +111,7 @@ export class Ingresses {
     if (shown === undefined) {
       shown = this.relays.has(node.id)
         ? { ...view, UnsignedPeerAPIOnly: true } // what a stock client takes for "nothing else, whatever its filter says"
-        : { ...view, CapMap: { ...view.CapMap, [PUBLIC_NAMES]: this.#ruledClaimsOf(node) } };
+        : { ...view, CapMap: { ...view.CapMap, [PUBLIC_NAMES]: this.#ruledClaimsOf(node), ...this.#leasesOf(node) } };
       this.#shown.set(view, shown);
     }
     return shown;
@@ -114,7 +121,7 @@ export class Ingresses {
   claimsOf(node: NodeRecord): readonly PublicNameClaim[] {
     if (!this.wired.has(node.id) || wishOf(node.hostinfo) !== "on") return [];
     const { baseDomain, ports } = this.#facts;
-    const own = [...this.#holders].flatMap(([name, id]) => (id === node.id ? [{ name, ports }] : []));
+    const own = this.claims.namesOf(node.id).map((name) => ({ name, ports }));
     return [{ name: nameOf(node, baseDomain), ports }, ...own];
   }
 
@@ -125,6 +132,11 @@ export class Ingresses {
       const rules = siteRulesOf(visitorRules, claim.name);
       return rules.length === 0 ? claim : { ...claim, rules };
     });
+  }
+
+  #leasesOf(node: NodeRecord): CapMap {
+    const ports = wishOf(node.hostinfo) === "on" ? this.claims.portsOf(node.id) : [];
+    return ports.length === 0 ? {} : { [LEASES]: ports.map((port) => ({ port })) };
   }
 
   /** Every public name of the mesh, for its public zone. */
@@ -160,6 +172,7 @@ export class Ingresses {
   }
 
   /** What the policy's `funnel` stands for on the wire (control-protocol §6.2), and which names lead to the node. */
+  /** What the policy's `funnel` stands for on the wire (control-protocol §6.2), and what became of what the node claims. */
   attributes(attributes: CapMap, id: number): CapMap {
     if (!(FUNNEL_ATTRIBUTE in attributes)) return attributes;
     if (this.#doorless.has(id)) {
@@ -168,7 +181,10 @@ export class Ingresses {
     }
     const node = this.wired.get(id);
     const names = node === undefined ? {} : { [PUBLIC_NAMES]: this.claimsOf(node) };
-    return { ...attributes, [funnelPortsKey(this.#facts.ports)]: null, ...names };
+    const serial = node === undefined ? undefined : claimSerial(node.hostinfo);
+    const answers = this.claims.answersFor(id);
+    const claims = { [CLAIMS]: serial === undefined ? answers : [...answers, { serial }] };
+    return { ...attributes, [funnelPortsKey(this.#facts.ports)]: null, ...claims, ...names };
   }
 }
 

@@ -1,4 +1,5 @@
 import { Fault } from "../base/fault.ts";
+import { claimsText } from "../wire/claims.ts";
 import { DRAINING } from "../wire/funnel.ts";
 import type { MapRequest } from "../wire/tailcfg.ts";
 import { checkedSiteRules, VISITOR_RULES } from "../wire/visitor-rules.ts";
@@ -76,6 +77,7 @@ function keepUpdate(core: Core, { id, nodeKey }: NodeRecord, request: MapRequest
       wishOf(after.hostinfo) !== wishOf(before.hostinfo) ||
       JSON.stringify(after.visitorRules) !== JSON.stringify(before.visitorRules) ||
       after.hostinfo.SallyportDoors !== before.hostinfo.SallyportDoors ||
+      claimsText(after.hostinfo) !== claimsText(before.hostinfo) ||
       String(after.approvedRoutes) !== String(before.approvedRoutes);
     await core.replace(after, undefined, isTopology ? "topology" : "members");
     if (after.hostinfo.ServicesHash !== before.hostinfo.ServicesHash) core.askAboutServices(id);

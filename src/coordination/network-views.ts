@@ -1,5 +1,7 @@
+import { claimsOf } from "../wire/claims.ts";
 import type { CapMap, DerpMap, DnsConfig, DnsRecord, FilterRule, Node, SshRule, UserProfile } from "../wire/tailcfg.ts";
 import { certificateNames } from "./certificate-names.ts";
+import { decodeHolders, encodeHolders, type Holders } from "./claims.ts";
 import { type DnsSettings, dnsSettingsOf, sharedDnsConfig } from "./dns-settings.ts";
 import { FUNNEL_PORTS, Ingresses } from "./ingresses.ts";
 import type { Ledger } from "./ledger.ts";
@@ -17,7 +19,7 @@ import {
   type ViewContext,
 } from "./node-view.ts";
 import type { PolicyEngine, PolicyNode } from "./policy-engine.ts";
-import type { NodeRecord, User } from "./records.ts";
+import type { Change, NodeRecord, User } from "./records.ts";
 import { RouteElection } from "./route-election.ts";
 import { asPrefix, hostedBy, prefixesOf, type Service, servicesOf } from "./services.ts";
 
@@ -54,6 +56,8 @@ interface CachedSubject {
 }
 
 const NO_ROUTES: readonly string[] = [];
+/** The setting in which it is kept who holds what. */
+const HOLDERS = "funnelHolders";
 
 /** What each node should know, from the ledger and the policy. Pure but for its caches. */
 export class NetworkViews {
@@ -62,6 +66,8 @@ export class NetworkViews {
   #policyNodes: ReadonlyMap<number, PolicyNode> | undefined;
   #all: readonly PolicyNode[] = [];
   #ingresses!: Ingresses; // from the first look at the nodes on
+  /** As the last settled state has it. */
+  #holders: Holders;
   /** The node key of the server's own relay. */
   appointedRelay: string | undefined;
   #round = 0;
@@ -77,6 +83,7 @@ export class NetworkViews {
   constructor(policy: PolicyEngine, options: ViewsOptions) {
     this.#policy = policy;
     this.#options = options;
+    this.#holders = decodeHolders(options.ledger.settings.get(HOLDERS));
     this.topologyChanged();
   }
 
@@ -134,8 +141,24 @@ export class NetworkViews {
       ports: funnelPorts,
       isAppointed: ({ nodeKey }) => nodeKey === this.appointedRelay,
       wall: wall(),
-      ...(this.#ingresses === undefined ? {} : { before: this.#ingresses }),
+      before: this.#holders,
     });
+  }
+
+  /**
+   * Whoever holds an own domain or a raw port now holds it from here on. The changes keep that beyond the process. To be
+   * called after every operation: who asked first is known by the order of operations and by nothing else.
+   */
+  settleClaims(): readonly Change[] {
+    const { settings, nodes } = this.#options.ledger;
+    const isIdle = this.#policyNodes !== undefined && this.#holders === this.#ingresses.claims.holders;
+    if (isIdle) return [];
+    const before = settings.get(HOLDERS);
+    // Mostly nobody claims anything, and a thousand nodes that come back at once need not be looked at a thousand times.
+    if (before === undefined && ![...nodes.values()].some(({ hostinfo }) => claimsOf(hostinfo).length > 0)) return [];
+    this.#holders = this.ingresses().claims.holders;
+    const after = encodeHolders(this.#holders);
+    return after === before ? [] : [{ put: "setting", name: HOLDERS, value: after }];
   }
 
   /** Funnel's part: who relays, who may be visited. */
@@ -163,7 +186,8 @@ export class NetworkViews {
     const { ledger, wall } = this.#options;
     if (viewer.gateways !== undefined || viewer.isUnapproved === true || isExpired(viewer, wall())) return [];
     const subject = this.policyNodes().get(viewer.id)!;
-    const visible: NodeRecord[] = [...this.#ingresses.visibleTo(viewer)];
+    // By id: what a node says of where it is changes no topology, and the ingresses would show what it said before.
+    const visible = this.#ingresses.visibleTo(viewer).flatMap((id) => ledger.nodes.get(id) ?? []);
     if (this.#ingresses.isRelay(viewer)) return visible;
     for (const id of this.#policy.visibleTo(subject, this.#all)) {
       const node = ledger.nodes.get(id);

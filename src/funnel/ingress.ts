@@ -20,6 +20,8 @@ export interface ListenOptions {
   readonly publicPort?: number;
   /** For HTTP without TLS, which is only ever sent on to HTTPS. */
   readonly isPlain?: boolean;
+  /** A raw port: whoever comes is brought to whom it is leased to. */
+  readonly isLeased?: boolean;
 }
 
 /** A visitor who has not been told apart yet. */
@@ -78,9 +80,22 @@ export class Ingress {
   }
 
   /** Gives the port. `address`: empty = all of this machine. `publicPort`: what visitors see, where something in front of us sends them on. */
-  listen(port: number, address: string, { publicPort, isPlain = false }: ListenOptions = {}): Promise<number> {
+  async listen(port: number, address: string, options: ListenOptions = {}): Promise<number> {
+    return portOf(await this.#listen(port, address, options));
+  }
+
+  /** A raw port. The answer closes it; who is here stays. */
+  async lease(port: number, address: string): Promise<() => void> {
+    const server = await this.#listen(port, address, { isLeased: true });
+    return () => {
+      if (this.#servers.delete(server)) server.close();
+    };
+  }
+
+  #listen(port: number, address: string, { publicPort, isPlain, isLeased }: ListenOptions): Promise<Server> {
     const server = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, (socket) => {
-      if (isPlain) this.acceptPlain(socket);
+      if (isPlain === true) this.acceptPlain(socket);
+      else if (isLeased === true) this.acceptLeased(socket, portOf(server));
       else this.accept(socket, publicPort ?? portOf(server));
     });
     return new Promise((resolve, reject) => {
@@ -92,7 +107,8 @@ export class Ingress {
       });
       server.listen({ port, ...(address === "" ? {} : { host: address }) }, () => {
         this.#servers.add(server);
-        resolve(portOf(server));
+        if (this.#isClosed) this.#stopListening();
+        resolve(server);
       });
     });
   }
@@ -100,19 +116,12 @@ export class Ingress {
   /** A visitor on public `port`. */
   accept(socket: Socket, port: number): void {
     const visitor = this.#admit(socket);
-    if (visitor === undefined) return;
-    const gauge = this.#visitors.of(visitorKey(visitor.address));
+    const gauge = visitor === undefined ? undefined : this.#counted(socket, visitor);
+    if (visitor === undefined || gauge === undefined) return;
     const { clock } = this.#options;
-    const { visitorPending, visitorOpen, visitorConnectionsPerSecond, pending, helloMs } = this.#limits;
-    const isTooMany = gauge.pending >= visitorPending || gauge.open >= visitorOpen;
-    if (isTooMany || !gauge.rate.take(visitorConnectionsPerSecond, clock.now())) {
-      this.counts.over_limit++;
-      return void socket.resetAndDestroy();
-    }
+    const { pending, helloMs } = this.#limits;
     if (this.#pending.size >= pending) this.#dropOldest();
-    gauge.open++;
     gauge.pending++;
-    socket.once("close", () => void gauge.open--);
     const settled = (): void => {
       if (this.#pending.delete(waiting)) gauge.pending--;
     };
@@ -134,6 +143,35 @@ export class Ingress {
     };
     this.#pending.add(waiting);
     socket.once("close", settled);
+  }
+
+  /** A visitor on a raw port: nothing is read of what he says, and he may be spoken to first. */
+  acceptLeased(socket: Socket, port: number): void {
+    const visitor = this.#admit(socket);
+    const gauge = visitor === undefined ? undefined : this.#counted(socket, visitor);
+    if (visitor === undefined || gauge === undefined) return;
+    const { leases, names } = this.#options;
+    const lease = leases?.().find(port);
+    const { name = "" } = lease ?? {};
+    const rules = names().named(name)?.rules; // what the node asks for its own name, it asks for its ports
+    const refuse = (): void => void socket.resetAndDestroy(); // no alert would be understood
+    const call: Call = { socket, visitor, gauge, port, name, held: [], refuse };
+    this.#bring(call, lease && { ...lease, ...(rules === undefined ? {} : { rules }) });
+  }
+
+  /** One more of this visitor's; undefined: he has too many, and is sent away. */
+  #counted(socket: Socket, { address }: AddressPort): Gauge | undefined {
+    const gauge = this.#visitors.of(visitorKey(address));
+    const { visitorPending, visitorOpen, visitorConnectionsPerSecond } = this.#limits;
+    const isTooMany = gauge.pending >= visitorPending || gauge.open >= visitorOpen;
+    if (isTooMany || !gauge.rate.take(visitorConnectionsPerSecond, this.#options.clock.now())) {
+      this.counts.over_limit++;
+      socket.resetAndDestroy();
+      return undefined;
+    }
+    gauge.open++;
+    socket.once("close", () => void gauge.open--);
+    return gauge;
   }
 
   /** A visitor on the port for plain HTTP. */
@@ -190,38 +228,43 @@ export class Ingress {
 
   #route(socket: Socket, visit: Visit): void {
     const { own, names } = this.#options;
-    const { hello, held, port, visitor } = visit;
+    const { hello, held, port, visitor, gauge } = visit;
     if (own?.has(hello.serverName) === true) {
       this.counts.own_name++;
       this.#sockets.delete(socket);
       for (const chunk of held.toReversed()) socket.unshift(chunk);
       return void own.accept(socket);
     }
-    const found = names().find(hello.serverName, port);
     const name = foldName(hello.serverName ?? "") ?? "";
+    const refuse = (alert: number): void => this.#refuse(socket, alert);
+    this.#bring({ socket, visitor, gauge, port, name, held, refuse }, names().find(name, port));
+  }
+
+  #bring(call: Call, found: PublicName | undefined): void {
+    const { socket, visitor, gauge, name, port, refuse } = call;
     const rules = found?.rules && rulesAt(found.rules, name, port);
     if (found === undefined || !isWelcome(rules, visitor.address)) {
       this.counts.unknown_name++;
-      return void this.#refuse(socket, ALERT.unrecognizedName);
+      return void refuse(ALERT.unrecognizedName);
     }
     if (found.peerApi === undefined) {
       this.counts.away++;
-      return void this.#refuse(socket, ALERT.internalError);
+      return void refuse(ALERT.internalError);
     }
     const site = `${name}:${port}`;
-    const gauges = this.#roomAt(found, visit, rules && { site, rules, address: visitor.address });
+    const gauges = this.#roomAt(found, gauge, rules && { site, rules, address: visitor.address });
     if (gauges === undefined) {
       this.counts.over_limit++;
-      return void this.#refuse(socket, ALERT.internalError);
+      return void refuse(ALERT.internalError);
     }
     socket.once("close", () => {
-      for (const gauge of gauges) gauge.open--;
+      for (const taken of gauges) taken.open--;
     });
-    this.#deliver(socket, visit, { site, peerApi: found.peerApi, bytesPerSecond: rules?.bytesPerSecond });
+    this.#deliver(call, { site, peerApi: found.peerApi, bytesPerSecond: rules?.bytesPerSecond });
   }
 
   /** The gauges of the name, of this visitor at it, and of its owner's rules, with him in; undefined: one of them is full. */
-  #roomAt({ name }: PublicName, { gauge }: Visit, ruled: RuledVisit | undefined): readonly Gauge[] | undefined {
+  #roomAt({ name }: PublicName, gauge: Gauge, ruled: RuledVisit | undefined): readonly Gauge[] | undefined {
     const now = this.#options.clock.now();
     const whole = this.#names.of(name);
     const single = this.#names.of(`${name} ${gauge.key}`);
@@ -239,7 +282,7 @@ export class Ingress {
     return [whole, single, ...asked];
   }
 
-  #deliver(socket: Socket, { visitor, held }: Visit, { site, peerApi, bytesPerSecond }: Destination): void {
+  #deliver({ socket, visitor, held, refuse }: Call, { site, peerApi, bytesPerSecond }: Destination): void {
     const { clock, dial, log } = this.#options;
     deliver({
       socket,
@@ -258,7 +301,7 @@ export class Ingress {
         log.debug("ingress.not_delivered", { site, status });
         const isPrivate = status === 403 || status === 404;
         this.counts[isPrivate ? "unknown_name" : status === 503 ? "over_limit" : "away"]++;
-        this.#refuse(socket, isPrivate ? ALERT.unrecognizedName : ALERT.internalError);
+        refuse(isPrivate ? ALERT.unrecognizedName : ALERT.internalError);
       },
     });
   }
@@ -297,6 +340,19 @@ export class Ingress {
 }
 
 const DRAIN_LOOK_MS = 100;
+
+/** A visitor, and whom he came for. */
+interface Call {
+  readonly socket: Socket;
+  readonly visitor: AddressPort;
+  readonly gauge: Gauge;
+  readonly name: string;
+  readonly port: number;
+  /** What he said so far. */
+  readonly held: readonly Buffer[];
+  /** Tells him that he cannot be brought there. */
+  readonly refuse: (alert: number) => void;
+}
 
 interface Destination {
   readonly site: string;

@@ -1,8 +1,10 @@
 import { type AddressPort, parseAddress } from "../base/address.ts";
+import { claimsOf, isPortClaim, leasedPorts } from "../wire/claims.ts";
 import { type PublicNameClaim, publicNameClaims } from "../wire/funnel.ts";
 import type { NetworkMap } from "../wire/network-map.ts";
 import type { Node } from "../wire/tailcfg.ts";
 import { rulesBySite } from "../wire/visitor-rules.ts";
+import type { Lease } from "./lease-table.ts";
 import type { PublicName } from "./public-names.ts";
 
 /**
@@ -21,6 +23,19 @@ export function publicNamesOf(map: NetworkMap, hostinfoPorts: readonly number[] 
     return [...claims, ...said].map(({ name, ports, rules }) => ({
       ...{ name, ports: new Set(ports), owner: node.StableID, peerApi: peerApiOf(node, own) },
       ...(rules === undefined ? {} : { rules: rulesBySite(rules) }),
+    }));
+  });
+}
+
+/** Every raw port that is let, likewise; where the server has no word for it, the nodes' own claims count. */
+export function leasesOf(map: NetworkMap, isHostinfoTrusted: boolean): readonly Lease[] {
+  const own = map.self.Addresses.map(addressOf);
+  return [...map.peers.values()].flatMap((node) => {
+    const name = node.Name.replace(/\.$/, "").toLowerCase();
+    const isWilling = isHostinfoTrusted && node.Hostinfo?.IngressEnabled === true;
+    const said = isWilling ? claimsOf(node.Hostinfo).filter(isPortClaim).map(Number) : [];
+    return [...new Set([...leasedPorts(node.CapMap), ...said])].map((port) => ({
+      ...{ name, port, ports: new Set([port]), owner: node.StableID, peerApi: peerApiOf(node, own) },
     }));
   });
 }

@@ -3,10 +3,13 @@ import type { AddressPort } from "../base/address.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Conn } from "../base/conn.ts";
 import type { Log } from "../base/log.ts";
+import type { LeaseTable } from "./lease-table.ts";
 import type { NameTable } from "./public-names.ts";
 
 export interface IngressOptions {
   readonly names: () => NameTable;
+  /** Raw ports. @default none */
+  readonly leases?: () => LeaseTable;
   /** Opens a connection to a node's peerapi. */
   readonly dial: (target: AddressPort, signal: AbortSignal) => Promise<Conn>;
   /** Who asks for one of these names is not for us: the program that shares our port. */

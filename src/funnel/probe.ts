@@ -23,10 +23,14 @@ export interface ProbeOptions {
   readonly ca?: string;
   /** Is it HTTP inside? Else nothing is asked of the backend. */
   readonly isHttp: boolean;
+  /** A raw port: no TLS, and no name that the ingress could know. */
+  readonly isRaw?: boolean;
   readonly signal: AbortSignal;
 }
 
 const HTTPS_PORT = 443;
+/** Longer than a relay takes to bring somebody through the mesh, and a node to find its target dead. */
+const QUIET_MS = 3000;
 const MESH: readonly Prefix[] = ["100.64.0.0/10", "fd7a:115c:a1e0::/48"].map((text) => parsePrefix(text)!);
 
 /** Goes the way of a visitor, through the public address. Gives each hop as soon as it is known. */
@@ -49,6 +53,7 @@ export async function* probe(options: ProbeOptions): AsyncGenerator<Finding, voi
   const refused = await settled(socket, "connect");
   if (refused !== undefined) return yield bad("ingress", `${address} port ${port}: ${reasonOf(refused, signal)}`);
   yield good("ingress", `${address} port ${port}`);
+  if (options.isRaw === true) return yield await listenTo(socket, signal);
 
   const roots = options.ca === undefined ? {} : { ca: [...tls.rootCertificates, options.ca] };
   const secure = tls.connect({
@@ -71,6 +76,27 @@ export async function* probe(options: ProbeOptions): AsyncGenerator<Finding, voi
   } finally {
     signal.removeEventListener("abort", giveUp);
     secure.destroy();
+  }
+}
+
+/** Who speaks first is there; who waits for the visitor to speak has at least not hung up. */
+async function listenTo(socket: Socket, signal: AbortSignal): Promise<Finding> {
+  const { promise, resolve } = Promise.withResolvers<Finding>();
+  const giveUp = (): void => resolve(bad("backend", "no answer in time"));
+  const quiet = setTimeout(() => resolve(good("backend", "the connection stays open")), QUIET_MS);
+  signal.addEventListener("abort", giveUp, { once: true });
+  socket.on("data", () => resolve(good("backend", "it answers")));
+  socket.on("error", () => undefined);
+  socket.once("close", () =>
+    resolve(bad("backend", "hung up at once: the node is away, or its target does not answer")),
+  );
+  socket.once("end", () => void socket.destroy());
+  try {
+    return await promise;
+  } finally {
+    clearTimeout(quiet);
+    signal.removeEventListener("abort", giveUp);
+    socket.destroy();
   }
 }
 

@@ -9,6 +9,7 @@ import { serveConfigEtag } from "../config/serve-document.ts";
 import { Observations } from "../funnel/observations.ts";
 import type { PingKind } from "../mesh/node.ts";
 import { capabilitiesOf } from "../wire/capabilities.ts";
+import { CLAIMS } from "../wire/claims.ts";
 import {
   applyMaskedPrefs,
   type IpnStatus,
@@ -25,6 +26,7 @@ import {
   type WhoIsResponse,
 } from "../wire/ipn.ts";
 import type { NetworkMap } from "../wire/network-map.ts";
+import { leaseKey } from "../wire/serve-config.ts";
 import type { Node } from "../wire/tailcfg.ts";
 import { observedCertificate } from "./certificate-report.ts";
 import type { CommandDoors } from "./command-doors.ts";
@@ -60,7 +62,11 @@ export class GatewayAdmin implements LocalApiBackend {
     this.doors = new DoorAdmin(gateway.gatekeeper, (door) => gateway.placesBehind(door));
     this.commandDoors = gateway.commandDoors;
     this.observations = new Observations(
-      (target) => effectiveConfig(gateway.storedServeConfig).AllowFunnel?.[target] === true,
+      (target) => {
+        const { AllowFunnel: open = {} } = effectiveConfig(gateway.storedServeConfig);
+        const port = target.slice(target.lastIndexOf(":") + 1);
+        return open[target] === true || (open[leaseKey(port)] === true && target === `${gateway.name}:${port}`);
+      },
       () => gateway.node.wall(),
     );
     gateway.node.onState((state) => {
@@ -79,10 +85,17 @@ export class GatewayAdmin implements LocalApiBackend {
     const observed = certificates.list().flatMap((one) => (one.state === "none" ? [] : [observedCertificate(one)]));
     return {
       ...document,
+      Self: this.#withAnswers(document.Self),
       CertDomains: this.certDomains(),
       ...(observed.length === 0 ? {} : { Certificates: observed }),
       Health: [...(document.Health ?? []), ...certificates.problems, ...this.#gateway.warnings],
     };
+  }
+
+  /** An answer to what we claimed before is none to what we claim now. */
+  #withAnswers(self: IpnStatus["Self"]): IpnStatus["Self"] {
+    const { answers } = this.#gateway.claims;
+    return answers === undefined ? self : { ...self, CapMap: { ...self.CapMap, [CLAIMS]: answers } };
   }
 
   serveConfig(): { config: StoredServeConfig; etag: string } {

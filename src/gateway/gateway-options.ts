@@ -5,6 +5,7 @@ import type { MountRules } from "../config/services.ts";
 import type { MeshNodeOptions } from "../mesh/node.ts";
 import type { Door } from "../proxy/doors/door.ts";
 import type { ProxyOptions } from "../proxy/options.ts";
+import type { ServeConfig } from "../wire/serve-config.ts";
 import type { VisitorRulesOf } from "./told-rules.ts";
 
 export interface GatewayOptions extends Omit<MeshNodeOptions, "store"> {
@@ -23,6 +24,8 @@ export interface GatewayOptions extends Omit<MeshNodeOptions, "store"> {
   readonly rulesOf?: RulesOf;
   /** The same for visitors from the Internet. */
   readonly visitorRulesOf?: VisitorRulesOf;
+  /** What will be declared as soon as the node has a name: its claims are made from the first word to the server on. */
+  readonly expected?: ServeConfig;
   /** Tags and node keys of relays that may deliver Funnel visitors, where the server cannot say so (Headscale). */
   readonly trustedIngresses?: readonly string[];
   /** Visitors may come from this machine itself. For demos and tests. @default false */

@@ -24,6 +24,8 @@ import { CommandDoors } from "./command-doors.ts";
 import { DnsForwarder } from "./dns-forwarder.ts";
 import { demandsDoors } from "./door-demand.ts";
 import { effectiveConfig } from "./effective-config.ts";
+import { FunnelClaims } from "./funnel-claims.ts";
+import { funnelWish, withoutIdleLeases } from "./funnel-wish.ts";
 import type { GatewayOptions, RulesOf } from "./gateway-options.ts";
 import { hostedServices, serviceAt, waitingServices } from "./hosted-services.ts";
 import { IngressDoor } from "./ingress-door.ts";
@@ -74,6 +76,7 @@ export class Gateway {
   readonly gatekeeper: Gatekeeper;
   readonly commandDoors: CommandDoors;
   readonly inspection: Inspection;
+  readonly claims: FunnelClaims;
   readonly #store: Store;
   readonly #log: Log;
   #stored: StoredServeConfig;
@@ -85,6 +88,8 @@ export class Gateway {
   readonly #guarded: ProtectedPaths;
   readonly #rules: PlaceRules;
   #visitorRulesOf: VisitorRulesOf;
+  /** What is to be declared as soon as we have a name; what we hold already is asked for until then. */
+  #expected: ServeConfig | undefined;
   /** Services that the file advertises. */
   #declaredServices: readonly string[] = [];
   #stopReview: () => void = () => {};
@@ -101,6 +106,7 @@ export class Gateway {
     this.commandDoors = kept.commandDoors;
     this.#rules = new PlaceRules(options.rulesOf, kept.commandDoors, () => demandsDoors(node.map));
     this.#visitorRulesOf = options.visitorRulesOf ?? NO_RULES;
+    this.#expected = options.expected;
     this.#store = options.store;
     this.#log = options.log ?? silentLog;
     this.#stored = stored;
@@ -168,6 +174,7 @@ export class Gateway {
     this.#ingress = new IngressDoor({
       config: () => this.#publicConfig,
       rulesOf: (site) => this.#visitorRulesOf(site),
+      ownName: () => this.name,
       packetFilter: () => node.map?.packetFilter ?? [],
       peerByAddress: (address) => node.peerByAddress(address),
       trusted: options.trustedIngresses ?? [],
@@ -176,9 +183,18 @@ export class Gateway {
       clock,
       log: this.#log.with("ingress"),
     });
-    node.onMap(() => this.#expose()); // its policy may demand doors
-    this.commandDoors.onChange = () => this.#expose();
+    this.claims = new FunnelClaims({
+      ownName: () => this.name,
+      capMap: () => node.map?.self.CapMap,
+      tell: (wish) => node.tell(wish),
+      log: this.#log,
+    });
     this.#expose();
+    node.onMap(() => {
+      this.#expose(); // its policy may demand doors, and what is a name of our own is known by the first one
+      this.claims.review();
+    });
+    this.commandDoors.onChange = () => this.#expose();
     this.#peerApi = new PeerApi({ addresses: () => node.addresses, ingress: this.#ingress, clock });
     node.onPeerApi = (conn) => this.#peerApi.accept(conn);
     const review = (): void => {
@@ -209,7 +225,8 @@ export class Gateway {
     const isDeclared = (door: string): boolean => gatekeeper.doors.some(({ name }) => name === door);
     const commandDoors = await CommandDoors.open(store, isDeclared);
     const { Hostname: hostname, WantRunning } = preferences.now;
-    const asked = { ...options, isPaused: !WantRunning, ...(hostname === "" ? {} : { hostname }) };
+    const wish = funnelWish(options.expected ?? effectiveConfig(stored), "");
+    const asked = { ...options, wish, isPaused: !WantRunning, ...(hostname === "" ? {} : { hostname }) };
     const node = await openNode(asked);
     await using failure = new AsyncDisposableStack();
     failure.defer(() => node.close());
@@ -239,7 +256,8 @@ export class Gateway {
   }
 
   /** @throws {Fault} GATEWAY_TARGET_REFUSED, GATEWAY_DOOR_DEMANDED */
-  async setServeConfig(config: StoredServeConfig): Promise<void> {
+  async setServeConfig(given: StoredServeConfig): Promise<void> {
+    const config = withoutIdleLeases(given);
     this.#conceal(config);
     this.check(config);
     this.#rules.check(effectiveConfig(config), effectiveConfig(this.#stored));
@@ -258,6 +276,7 @@ export class Gateway {
   /** What a file declares is in force until the next declaration, and is not stored. */
   declare(config: ServeConfig, { rulesOf, visitorRulesOf = NO_RULES, advertised = [] }: Declared = {}): void {
     this.check(config);
+    this.#expected = undefined;
     this.#rules.declared = rulesOf;
     this.#visitorRulesOf = visitorRulesOf; // whatever is public: no command opens what the file has closed
     this.#rules.isFileServed = true;
@@ -298,6 +317,7 @@ export class Gateway {
 
   /** What is public no more ends now, whatever becomes of the rest and of the disk (FN-8). */
   #conceal(next: StoredServeConfig): void {
+    this.#expected = undefined;
     const { AllowFunnel: open = {} } = effectiveConfig(next);
     const kept = Object.entries(this.#serveConfig.AllowFunnel ?? {}).filter(
       ([name]) => Object.hasOwn(open, name) && open[name],
@@ -311,11 +331,8 @@ export class Gateway {
     this.#publicConfig = this.#rules.publicPart(this.#serveConfig);
     this.#ingress.review();
     this.proxy.review();
-    const wishes = Object.values(this.#publicConfig.AllowFunnel ?? {});
-    this.node.tell({
-      ingress: wishes.length === 0 ? undefined : wishes.includes(true) ? "on" : "off",
-      visitorRules: toldRules(this.#publicConfig, this.#visitorRulesOf),
-    });
+    this.node.tell({ visitorRules: toldRules(this.#publicConfig, this.#visitorRulesOf, this.name) });
+    this.claims.ask(this.#expected ?? this.#publicConfig);
     this.#advertise();
   }
 
@@ -335,7 +352,7 @@ export class Gateway {
     const waiting = waitingServices(this.node.map, this.#advertised).map(
       (name) => `${name} waits for an address: an administrator of the network creates and approves services`,
     );
-    return [...this.#serveWarnings(), ...this.#rules.warnings(this.#serveConfig), ...waiting];
+    return [...this.#serveWarnings(), ...this.#rules.warnings(this.#serveConfig), ...waiting, ...this.claims.refusals];
   }
 
   /** A mark in the log by which a person finds the moment again (`tailscale bugreport`). */

@@ -80,6 +80,7 @@ async function openScene(more: Partial<IngressDoorOptions> = {}): Promise<Scene>
   onTestFinished(() => proxy.close());
   const door = new IngressDoor({
     config: () => made.config,
+    ownName: () => "box.tail.test",
     packetFilter: () => made.filter,
     peerByAddress: (address) => peers.find(({ Addresses }) => Addresses.includes(`${address}/32`)),
     accept: (conn, port) => proxy.accept(conn, port),

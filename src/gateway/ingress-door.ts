@@ -11,7 +11,7 @@ import { ALERT, alertRecord, HelloReader } from "../wire/client-hello.ts";
 import { INGRESS_CAPABILITY } from "../wire/funnel.ts";
 import { foldName, wildcardOf } from "../wire/host-name.ts";
 import { ACCEPTED, type PeerApiHead, SOURCE_FIELD, TARGET_FIELD } from "../wire/ingress.ts";
-import type { ServeConfig } from "../wire/serve-config.ts";
+import { leaseKey, type ServeConfig } from "../wire/serve-config.ts";
 import type { FilterRule, Node } from "../wire/tailcfg.ts";
 import { isWelcome, type VisitorRules } from "../wire/visitor-rules.ts";
 import type { VisitorRulesOf } from "./told-rules.ts";
@@ -23,6 +23,8 @@ export interface IngressDoorOptions {
   readonly config: () => ServeConfig;
   /** What we ask for visitors, which relays may know or not. */
   readonly rulesOf?: VisitorRulesOf;
+  /** This node's full name, under which raw ports are delivered. */
+  readonly ownName: () => string;
   readonly packetFilter: () => readonly FilterRule[];
   /** The peer whose own address this is. */
   readonly peerByAddress: (address: string) => Node | undefined;
@@ -64,6 +66,8 @@ interface Target {
   readonly text: string;
   readonly name: string;
   readonly port: number;
+  /** `lease`: the port is public as it is, whatever is said on it. `name`: to TLS clients that ask for the name. */
+  readonly right: "lease" | "name";
 }
 
 /** A relay that the server has not heard of for so long is gone, and so are its visitors; a restart of the server is shorter. */
@@ -159,17 +163,19 @@ export class IngressDoor {
       if (relay.open === 0) this.#relays.delete(proof.nodeKey);
     };
     conn.write(Buffer.from(ACCEPTED));
+    const admit = (): void => {
+      const destination = { ...proof.destination, port: target.port };
+      conn.proof = { kind: "ingress", nodeKey: proof.nodeKey, visitor, destination };
+      this.#options.accept(conn, target.port);
+    };
+    if (target.right === "lease") {
+      admit(); // it may be the backend who speaks first
+      return undefined;
+    }
     relay.pending++;
     this.#awaitHello(conn, target.name, (isGood) => {
       relay.pending--;
-      if (!isGood) return;
-      conn.proof = {
-        kind: "ingress",
-        nodeKey: proof.nodeKey,
-        visitor,
-        destination: { ...proof.destination, port: target.port },
-      };
-      this.#options.accept(conn, target.port);
+      if (isGood) admit();
     });
     return undefined;
   }
@@ -204,18 +210,21 @@ export class IngressDoor {
     const port = /^[1-9]\d{0,4}$/.test(portText) ? Number(portText) : 0;
     const name = foldName(host);
     if (port === 0 || port > 65_535 || name === undefined) return undefined;
-    const target = { text, name, port };
-    return this.#isPublic(target) ? target : undefined;
+    const right = this.#rightTo({ text, name, port });
+    return right === undefined ? undefined : { text, name, port, right };
   }
 
-  #isPublic({ text, name, port }: Target): boolean {
-    const config = this.#options.config();
+  #rightTo({ text, name, port }: Omit<Target, "right">): Target["right"] | undefined {
+    const { config: current, ownName } = this.#options;
+    const config = current();
     const { AllowFunnel = {} } = config;
     const isOn = (key: string): boolean => Object.hasOwn(AllowFunnel, key) && AllowFunnel[key] === true;
-    if (!isOn(text) && !isOn(`${wildcardOf(name)}:${port}`)) return false;
     const handler = findTcp(config, port);
+    const isTcp = (handler?.TCPForward ?? "") !== "";
+    if (isTcp && isOn(leaseKey(port)) && text === `${foldName(ownName())}:${port}`) return "lease";
+    if (!isOn(text) && !isOn(`${wildcardOf(name)}:${port}`)) return undefined;
     // Without TLS there is no name to agree with.
-    return handler !== undefined && (handler.HTTPS === true || (handler.TCPForward ?? "") !== "");
+    return isTcp || handler?.HTTPS === true ? "name" : undefined;
   }
 
   /** The visitor's own words: one complete hello that asks for `name`. */
@@ -263,7 +272,7 @@ export class IngressDoor {
     for (const nodeKey of this.#away.keys()) if (!this.#relays.has(nodeKey)) this.#away.delete(nodeKey);
     for (const visit of this.#visits) {
       const { target, visitor, proof, conn } = visit;
-      const isPublic = this.#isPublic(target) && isWelcome(this.#rulesAt(target), visitor.address);
+      const isPublic = this.#rightTo(target) === target.right && isWelcome(this.#rulesAt(target), visitor.address);
       if (isPublic && this.isRelay(proof) && !this.#isLost(proof)) continue;
       conn.cut(new Fault("FUNNEL_OFF", `Cannot keep a visitor of "${target.text}": it is not public any more`));
     }

@@ -1,4 +1,4 @@
-import type { ServeConfig } from "../wire/serve-config.ts";
+import { leasedPort, type ServeConfig } from "../wire/serve-config.ts";
 import {
   checkedSiteRules,
   LARGEST_RULES,
@@ -15,9 +15,15 @@ export type VisitorRulesOf = (site: { readonly name: string; readonly port: numb
  * What the server is told for its relays. They spare us visitors whom we would send away ourselves: rules beyond what the
  * server takes are left out, and hold here all the same.
  */
-export function toldRules({ AllowFunnel = {} }: ServeConfig, rulesOf: VisitorRulesOf): readonly SiteRules[] {
+export function toldRules(
+  { AllowFunnel = {} }: ServeConfig,
+  rulesOf: VisitorRulesOf,
+  ownName: string = "",
+): readonly SiteRules[] {
   const groups = new Map<string, { sites: string[]; rules: VisitorRules }>();
-  for (const [site, isOn] of Object.entries(AllowFunnel)) {
+  for (const [opened, isOn] of Object.entries(AllowFunnel)) {
+    const lease = leasedPort(opened);
+    const site = lease === undefined ? opened : `${ownName}:${lease}`;
     const colon = site.lastIndexOf(":");
     const rules = isOn ? rulesOf({ name: site.slice(0, colon), port: Number(site.slice(colon + 1)) }) : undefined;
     if (rules === undefined) continue;

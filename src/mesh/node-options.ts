@@ -7,6 +7,7 @@ import type { Random } from "../base/random.ts";
 import type { Store } from "../base/store.ts";
 import type { DerpRegion } from "../wire/tailcfg.ts";
 import type { ForwardDns } from "./dns/magic-dns.ts";
+import type { OwnWish } from "./own-hostinfo.ts";
 import type { UdpKind } from "./udp/udp-io.ts";
 
 export interface MeshNodeOptions {
@@ -37,6 +38,8 @@ export interface MeshNodeOptions {
   /** Addresses of this machine's interfaces, for direct paths. */
   readonly localAddresses?: () => readonly string[];
   readonly tags?: readonly string[];
+  /** What is asked of the server from the first word on; `tell` changes it. */
+  readonly wish?: Partial<Omit<OwnWish, "hostname">>;
   /** Asks elsewhere for what WireGuard-only members want to know beside the mesh's names. @default refused */
   readonly forwardDns?: ForwardDns;
 }

@@ -61,7 +61,12 @@ export class MeshNode {
   private constructor(options: MeshNodeOptions, keys: OwnKeys, plane: DataPlane, discoKey: Uint8Array) {
     const random = options.random ?? systemRandom;
     this.#options = options;
-    this.#told = { hostname: options.hostname, ingress: undefined, hasDoors: options.hasDoors === true };
+    this.#told = {
+      ingress: undefined,
+      ...options.wish,
+      hostname: options.hostname,
+      hasDoors: options.hasDoors === true,
+    };
     this.#clock = options.clock ?? systemClock;
     this.#log = options.log ?? silentLog;
     this.#keys = keys;

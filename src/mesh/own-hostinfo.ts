@@ -1,6 +1,6 @@
 import { hostname as systemHostname } from "node:os";
 import type { AddressBytes } from "../base/address.ts";
-import type { Hostinfo, NetInfo } from "../wire/tailcfg.ts";
+import type { Hostinfo, HostService, NetInfo } from "../wire/tailcfg.ts";
 import { servicesHash, type VipService } from "./hosted-services.ts";
 import { peerApiPort } from "./peerapi.ts";
 
@@ -13,6 +13,8 @@ export interface OwnWish {
   readonly hasDoors?: boolean;
   /** Services to host, by name. */
   readonly services?: readonly VipService[];
+  /** What else stands among our host's services: claims, or what an ingress has to let (`src/wire/claims.ts`). */
+  readonly hostServices?: readonly HostService[];
 }
 
 export interface HostFacts extends OwnWish {
@@ -25,7 +27,7 @@ export interface HostFacts extends OwnWish {
 
 /** What we tell the coordination server about this machine (control-protocol.md 5.5). */
 export function ownHostinfo(facts: HostFacts): Hostinfo {
-  const { hostname, ingress, services = [], tags, backendLogId, netInfo, peerApi } = facts;
+  const { hostname, ingress, services = [], hostServices = [], tags, backendLogId, netInfo, peerApi } = facts;
   return {
     IPNVersion: "1.80.0-sallyport",
     BackendLogID: backendLogId, // upstream's servers and Headscale refuse a node without one
@@ -33,10 +35,13 @@ export function ownHostinfo(facts: HostFacts): Hostinfo {
     Hostname: hostname ?? systemHostname(),
     GoArch: process.arch === "x64" ? "amd64" : process.arch,
     ...(tags === undefined ? {} : { RequestTags: tags }),
-    Services: peerApi.map((address) => ({
-      Proto: address.length === 4 ? "peerapi4" : "peerapi6",
-      Port: peerApiPort(address),
-    })),
+    Services: [
+      ...peerApi.map((address) => ({
+        Proto: address.length === 4 ? "peerapi4" : "peerapi6",
+        Port: peerApiPort(address),
+      })),
+      ...hostServices,
+    ],
     ...(ingress === "on" ? { IngressEnabled: true } : {}),
     ...(ingress === "off" ? { WireIngress: true } : {}),
     ...(services.length === 0 ? {} : { ServicesHash: servicesHash(services) }),

@@ -7,7 +7,7 @@ import type { Store } from "../base/store.ts";
 import { addressRecord, type RecordSource, type ZoneRecord } from "../certs/zone/records.ts";
 import type { Coordinator } from "../coordination/coordinator.ts";
 import { foldName } from "../wire/host-name.ts";
-import { Relay, type RelayListener } from "./relay.ts";
+import { Relay, type RelayListener, type RelayOptions } from "./relay.ts";
 
 const TAG = "tag:ingress";
 const NAME = "ingress";
@@ -18,6 +18,7 @@ const ADDRESS_TTL_S = 30;
 
 export interface OwnRelayOptions {
   readonly listeners: readonly RelayListener[];
+  readonly leases?: NonNullable<RelayOptions["leases"]>;
   /** For TLS under the server's own name, PEM. @default a self-signed one, which only DERP's clients take */
   readonly certificate?: { readonly key: string; readonly cert: string };
 }
@@ -53,6 +54,7 @@ export async function openOwnRelay(options: OwnRelayOptions, around: Surrounding
     hostname: NAME,
     store: below(state, "relay."),
     listeners: options.listeners,
+    ...(options.leases === undefined ? {} : { leases: options.leases }),
     own: {
       has: (asked) => asked !== undefined && foldName(asked) === ownName,
       accept: around.accept ?? ((socket: Socket) => void https.emit("connection", socket)),

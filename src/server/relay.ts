@@ -1,10 +1,13 @@
 import { type Clock, systemClock } from "../base/clock.ts";
 import { type Log, silentLog } from "../base/log.ts";
 import { Ingress } from "../funnel/ingress.ts";
-import { publicNamesOf } from "../funnel/mesh-names.ts";
-import type { IngressLimits, OwnNames } from "../funnel/options.ts";
+import { LeaseListeners } from "../funnel/lease-listeners.ts";
+import { LeaseTable } from "../funnel/lease-table.ts";
+import { leasesOf, publicNamesOf } from "../funnel/mesh-names.ts";
+import type { IngressLimits, IngressOptions, OwnNames } from "../funnel/options.ts";
 import { NameTable } from "../funnel/public-names.ts";
 import { MeshNode, type MeshNodeOptions } from "../mesh/node.ts";
+import { leasableServices, type PortRange } from "../wire/claims.ts";
 import { RELAY_ATTRIBUTE } from "../wire/funnel.ts";
 
 /** What the log says of visitors, where there were some. */
@@ -28,6 +31,8 @@ export interface RelayOptions extends MeshNodeOptions {
   /** Ports on which nodes are public by their own word, where the server has none (Headscale). @default none */
   readonly hostinfoPorts?: readonly number[];
   readonly limits?: Partial<IngressLimits>;
+  /** Raw ports that may be let, and where they are opened. @default none */
+  readonly leases?: { readonly ranges: readonly PortRange[]; readonly address: string };
 }
 
 /** Funnel's public end as a node of the mesh: it knows every public name by its map stream, and keeps nothing but its keys. */
@@ -41,16 +46,18 @@ export class Relay {
   /** Monotonic: when the map stream was last open. */
   #currentAt: number;
   #names: NameTable = new NameTable([]);
+  #leases: LeaseTable = new LeaseTable([]);
+  readonly #leaseListeners: LeaseListeners;
 
   private constructor(
     node: MeshNode,
-    ingress: (names: () => NameTable) => Ingress,
+    ingress: (tables: Pick<IngressOptions, "names" | "leases">) => Ingress,
     ports: number[],
-    { log, clock, hostinfoPorts }: { log: Log; clock: Clock; hostinfoPorts: readonly number[] | undefined },
+    { log, clock, hostinfoPorts, leases }: { log: Log; clock: Clock } & Pick<RelayOptions, "hostinfoPorts" | "leases">,
   ) {
     this.node = node;
     this.ports = ports;
-    this.ingress = ingress(() => this.#names);
+    this.ingress = ingress({ names: () => this.#names, leases: () => this.#leases });
     this.#stopTelling = tellCounts(this.ingress, clock, log);
     this.#clock = clock;
     this.#currentAt = clock.now();
@@ -59,9 +66,19 @@ export class Relay {
       if (state.kind === "running") this.#currentAt = clock.now();
       state = next;
     });
+    const { ranges = [], address = "" } = leases ?? {};
+    this.#leaseListeners = new LeaseListeners({
+      ranges,
+      open: (port) => this.ingress.lease(port, address),
+      clock,
+      log,
+    });
     node.onMap((map) => {
       const before = this.#names;
       this.#names = new NameTable(publicNamesOf(map, hostinfoPorts), before);
+      this.#leases = new LeaseTable(leasesOf(map, hostinfoPorts !== undefined), this.#leases);
+      this.#leaseListeners.set(this.#leases.ports);
+      for (const { port, owner } of this.#leases.conflicts) log.warn("relay.lease_taken", { port, refused: owner });
       const { size, conflicts } = this.#names;
       if (size !== before.size) log.info("relay.names", { count: size });
       for (const { name, owner } of conflicts) log.warn("relay.name_taken", { name, refused: owner });
@@ -73,21 +90,22 @@ export class Relay {
   static async open(options: RelayOptions): Promise<Relay> {
     const clock: Clock = options.clock ?? systemClock;
     const log = (options.log ?? silentLog).with("relay");
-    const node = await MeshNode.open(options);
+    const hostServices = leasableServices(options.leases?.ranges ?? []);
+    const node = await MeshNode.open({ ...options, wish: { ...options.wish, hostServices } });
     await using failure = new AsyncDisposableStack();
     failure.defer(() => node.close());
     const ports: number[] = [];
     const { own, limits } = options;
-    const ingress = (names: () => NameTable): Ingress =>
+    const ingress = (tables: Pick<IngressOptions, "names" | "leases">): Ingress =>
       new Ingress({
-        names,
+        ...tables,
         dial: (target, signal) => node.dial(target, { signal }),
         clock,
         log,
         ...(own === undefined ? {} : { own }),
         ...(limits === undefined ? {} : { limits }),
       });
-    const relay = new Relay(node, ingress, ports, { log, clock, hostinfoPorts: options.hostinfoPorts });
+    const relay = new Relay(node, ingress, ports, { ...options, log, clock });
     failure.defer(() => relay.ingress.close());
     for (const { address, port, publicPort, isPlain = false } of options.listeners) {
       const how = { isPlain, ...(publicPort === undefined ? {} : { publicPort }) };
@@ -121,6 +139,11 @@ export class Relay {
     return { isHealthy: grave.length === 0, problems: [...grave, ...this.node.health] };
   }
 
+  /** Raw ports that are open. */
+  get leasedPorts(): readonly number[] {
+    return this.#leaseListeners.ports;
+  }
+
   /** No new visitors, nor any sent here by the server's zone; those who are here stay, at most `limitMs`. */
   drain(limitMs: number): Promise<void> {
     this.node.tell({ isDraining: true });
@@ -129,6 +152,7 @@ export class Relay {
 
   async close(): Promise<void> {
     this.#stopTelling();
+    this.#leaseListeners.close();
     this.ingress.close();
     await this.node.close();
   }

@@ -1,4 +1,3 @@
-import { foldPattern } from "./host-name.ts";
 import type { CapMap } from "./tailcfg.ts";
 import { checkedSiteRules, type SiteRules } from "./visitor-rules.ts";
 
@@ -13,9 +12,6 @@ export const FUNNEL_PORTS: string = "https://tailscale.com/cap/funnel-ports";
 export const RELAY_ATTRIBUTE: string = "sallyport.dev/ingress";
 /** Ours: what an ingress is told of a peer, in the peer's `CapMap`: the names that visitors may ask for. */
 export const PUBLIC_NAMES: string = "sallyport.dev/public-names";
-
-/** Ours: the node attribute whose values `{"names": ["demo.example.org", "*.demo.example.org"]}` grant own domains. */
-export const DOMAINS_ATTRIBUTE: string = "sallyport.dev/domains";
 
 /** Ours: the node attribute, given by policy, of a node that may make public only what stands behind a door. */
 export const DOOR_REQUIRED: string = "sallyport.dev/door-required";
@@ -44,16 +40,6 @@ export function publicNameClaims(capMap: CapMap | undefined): readonly PublicNam
     if (typeof name !== "string" || !Array.isArray(ports)) return [];
     const rules = "rules" in value ? { rules: checkedSiteRules(value.rules) } : {};
     return [{ name, ports: ports.slice(0, MOST_PORTS).filter(isPort), ...rules }];
-  });
-}
-
-/** The names that these attributes grant, folded; what is no name is left out. */
-export function grantedDomains(attributes: CapMap): readonly string[] {
-  const values = (Object.hasOwn(attributes, DOMAINS_ATTRIBUTE) ? attributes[DOMAINS_ATTRIBUTE] : undefined) ?? [];
-  return values.flatMap((value) => {
-    const names = typeof value === "object" && value !== null && "names" in value ? value.names : undefined;
-    if (!Array.isArray(names)) return [];
-    return names.flatMap((name) => (typeof name === "string" ? (foldPattern(name) ?? []) : []));
   });
 }
 

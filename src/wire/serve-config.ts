@@ -42,3 +42,17 @@ export interface ServiceConfig {
   readonly Web?: Readonly<Record<string, WebServerConfig>>;
   readonly Tun?: boolean;
 }
+
+/**
+ * A raw public port in `AllowFunnel`: whoever comes to it, by whatever name. Upstream has no such thing, but its programs keep
+ * the entry when they change others.
+ */
+export function leaseKey(port: number | string): string {
+  return `*:${port}`;
+}
+
+/** The port of such a key. */
+export function leasedPort(key: string): number | undefined {
+  const port = Number(/^\*:([1-9]\d{0,4})$/.exec(key)?.[1] ?? 0);
+  return port > 0 && port < 65_536 ? port : undefined;
+}

@@ -1,0 +1,105 @@
+import {
+  type ClaimAnswer,
+  type ClaimState,
+  isInRanges,
+  isPortClaim,
+  MOST_LEASES,
+  type PortRange,
+} from "../wire/claims.ts";
+import { wildcardOf } from "../wire/host-name.ts";
+
+/** Claim (`shop.example.org`, `2222`) → id of the node that holds it. */
+export type Holders = ReadonlyMap<string, number>;
+
+/** One node, what it asks for, and what the policy gives it. */
+export interface Claimant {
+  readonly id: number;
+  readonly claims: readonly string[];
+  readonly names: readonly string[];
+  readonly ports: readonly PortRange[];
+}
+
+export interface ClaimFacts {
+  readonly claimants: readonly Claimant[];
+  /** What some ingress has to let. */
+  readonly leasable: readonly PortRange[];
+  readonly baseDomain: string;
+  /** Who held what until now: he keeps it. */
+  readonly before: Holders;
+}
+
+/** Who holds which own domain and which raw port: one node each, the first that asked (FN-14). Pure. */
+export class Claims {
+  readonly holders: Holders;
+  readonly #answers: ReadonlyMap<number, readonly ClaimAnswer[]>;
+
+  constructor({ claimants, leasable, baseDomain, before }: ClaimFacts) {
+    const granted = claimants.map((one) => {
+      const ports = one.claims.filter(isPortClaim).slice(0, MOST_LEASES);
+      const isPossible = (claim: string): boolean => !isPortClaim(claim) || ports.includes(claim);
+      return { one, claims: one.claims.filter((claim) => isPossible(claim) && isGranted(one, claim, baseDomain)) };
+    });
+    const holders = new Map<string, number>();
+    for (const { one, claims } of granted) {
+      for (const claim of claims) if (before.get(claim) === one.id) holders.set(claim, one.id);
+    }
+    for (const { one, claims } of granted) {
+      // A name under another's wildcard leads to that one already: who asks for it later must not take it away.
+      const isFree = (claim: string): boolean => (holders.get(wildcardOf(claim)) ?? one.id) === one.id;
+      for (const claim of claims) if (!holders.has(claim) && isFree(claim)) holders.set(claim, one.id);
+    }
+    this.holders = holders;
+    this.#answers = new Map(
+      granted.map(({ one, claims }) => {
+        const stateOf = (claim: string): ClaimState => {
+          if (!claims.includes(claim)) return isGranted(one, claim, baseDomain) ? "crowded" : "ungranted";
+          if (holders.get(claim) !== one.id) return "taken";
+          return isPortClaim(claim) && !isInRanges(leasable, Number(claim)) ? "closed" : "held";
+        };
+        return [one.id, one.claims.map((claim) => ({ claim, state: stateOf(claim) }))] as const;
+      }),
+    );
+  }
+
+  answersFor(id: number): readonly ClaimAnswer[] {
+    return this.#answers.get(id) ?? [];
+  }
+
+  /** Own domains that lead to the node. */
+  namesOf(id: number): readonly string[] {
+    return this.#held(id).filter((claim) => !isPortClaim(claim));
+  }
+
+  /** Raw ports that lead to the node. */
+  portsOf(id: number): readonly number[] {
+    return this.#held(id).filter(isPortClaim).map(Number);
+  }
+
+  #held(id: number): readonly string[] {
+    return this.answersFor(id).flatMap(({ claim, state }) => (state === "held" ? [claim] : []));
+  }
+}
+
+/** Nobody gets a name of the mesh itself. */
+function isGranted({ names, ports }: Claimant, claim: string, baseDomain: string): boolean {
+  if (isPortClaim(claim)) return isInRanges(ports, Number(claim));
+  if (`.${claim.replace(/^\*\./, "")}`.endsWith(`.${baseDomain}`)) return false;
+  return names.includes(claim) || (!claim.startsWith("*") && names.includes(wildcardOf(claim)));
+}
+
+/** The form in which it is kept. */
+export function encodeHolders(holders: Holders): string {
+  return JSON.stringify([...holders].toSorted(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+/** What cannot be read was held by nobody: the first to ask has it then. */
+export function decodeHolders(text: string | undefined): Holders {
+  try {
+    const entries: unknown = JSON.parse(text ?? "[]");
+    if (Array.isArray(entries)) return new Map(entries.filter(isEntry));
+  } catch {} // as said
+  return new Map();
+}
+
+const isEntry = (value: unknown): value is [string, number] =>
+  Array.isArray(value) && typeof value[0] === "string" && typeof value[1] === "number";

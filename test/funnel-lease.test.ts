@@ -1,0 +1,342 @@
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import net, { type AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { Readable } from "node:stream";
+import tls from "node:tls";
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { silentLog } from "../src/base/log.ts";
+import { memoryStore } from "../src/base/store.ts";
+import { main } from "../src/cli/main.ts";
+import { MemoryCoordinationStore } from "../src/coordination/store/memory-store.ts";
+import { probe } from "../src/funnel/probe.ts";
+import { GatewayAdmin } from "../src/gateway/admin.ts";
+import { Gateway } from "../src/gateway/gateway.ts";
+import { openLocalApi } from "../src/gateway/localapi/index.ts";
+import { Relay } from "../src/server/relay.ts";
+import { Server } from "../src/server/server.ts";
+import { makeHello } from "./suites/client-hellos.ts";
+
+const WAIT = { timeout: 30_000, interval: 10 };
+const BANNER = "SSH-2.0-test\r\n";
+
+/** Server, relay and two gateways of one mesh on loopback; a backend that speaks first, then says what it hears. */
+const closers: (() => unknown)[] = [];
+const first: { gateway: Gateway; name: string } = { gateway: undefined as never, name: "first.tail.test" };
+const second: { gateway: Gateway; name: string } = { gateway: undefined as never, name: "second.tail.test" };
+let server: Server;
+let relay: Relay;
+let backend: number;
+/** Two that the policy grants and the ingress lets, one that only the ingress lets, one that only the policy grants. */
+let ports: { one: number; other: number; ungranted: number; closed: number };
+/** What the backend heard, of all its callers. */
+let heard = Buffer.alloc(0);
+
+async function listening(made: net.Server): Promise<number> {
+  made.listen(0, "127.0.0.1");
+  await once(made, "listening");
+  closers.push(() => made.close());
+  return (made.address() as AddressInfo).port;
+}
+
+/** Ports that nobody has now. */
+async function freePorts(count: number): Promise<number[]> {
+  const made = Array.from({ length: count }, () => net.createServer().listen(0, "127.0.0.1"));
+  await Promise.all(made.map((one) => once(one, "listening")));
+  const found = made.map((one) => (one.address() as AddressInfo).port);
+  await Promise.all(made.map((one) => new Promise((resolve) => one.close(resolve))));
+  return found;
+}
+
+beforeAll(async () => {
+  backend = await listening(
+    net.createServer((socket) => {
+      socket.on("error", () => undefined);
+      socket.write(BANNER);
+      socket.on("data", (chunk: Buffer) => {
+        heard = Buffer.concat([heard, chunk]);
+        socket.write(chunk);
+      });
+    }),
+  );
+  const [one, other, ungranted, closed] = (await freePorts(4)) as [number, number, number, number];
+  ports = { one, other, ungranted, closed };
+  server = await Server.open({
+    store: new MemoryCoordinationStore(),
+    state: memoryStore(),
+    baseDomain: "tail.test",
+    policy: `{
+      "tagOwners": { "tag:relay": [], "tag:web": [] },
+      "acls": [{ "action": "accept", "src": ["*"], "dst": ["*:*"] }],
+      "nodeAttrs": [
+        { "target": ["tag:relay"], "attr": ["sallyport.dev/ingress"] },
+        { "target": ["tag:web"], "attr": ["funnel", "https"], "app": {
+          "sallyport.dev/domains": [{ "names": ["demo.example.org"] }],
+          "sallyport.dev/ports": [{ "ports": ["${one}", "${other}", "${closed}-${closed}"] }],
+        } },
+      ],
+    }`,
+  });
+  closers.push(() => server.close());
+  const common = { controlUrl: server.url, localAddresses: () => ["127.0.0.1"], log: silentLog };
+  const key = async (tag: string) => (await server.coordinator.createAuthKey({ tags: [tag] }, "test")).key;
+  relay = await Relay.open({
+    ...common,
+    authKey: await key("tag:relay"),
+    hostname: "relay",
+    store: memoryStore(),
+    listeners: [{ address: "127.0.0.1", port: 0, publicPort: 443 }],
+    leases: { ranges: [one, other, ungranted].map((port) => ({ first: port, last: port })), address: "127.0.0.1" },
+  });
+  closers.push(() => relay.close());
+  for (const who of [first, second]) {
+    who.gateway = await Gateway.open({
+      ...common,
+      authKey: await key("tag:web"),
+      hostname: who.name.split(".")[0]!,
+      store: memoryStore(),
+      allowsLoopbackVisitors: true,
+    });
+    closers.push(() => who.gateway.close());
+  }
+  await Promise.all([relay.node.ready(), first.gateway.node.ready(), second.gateway.node.ready()]);
+}, 60_000);
+
+afterAll(async () => {
+  for (const close of closers.reverse()) await close();
+});
+
+beforeEach(async () => {
+  for (const { gateway } of [first, second]) await gateway.setServeConfig({});
+  await expect.poll(() => relay.leasedPorts, WAIT).toEqual([]);
+  heard = Buffer.alloc(0);
+});
+
+/** Our own command, at that gateway's socket. `until` ends one in the foreground. */
+async function typed(
+  { gateway }: { gateway: Gateway },
+  words: readonly string[],
+  until: AbortSignal = new AbortController().signal,
+  onTold: (text: string) => void = () => undefined,
+): Promise<{ code: number; said: string; told: string }> {
+  const folder = mkdtempSync(path.join(tmpdir(), "sallyport-lease-"));
+  const socketPath = path.join(folder, "gate.sock");
+  const api = await openLocalApi({ socketPath, backend: new GatewayAdmin(gateway), log: silentLog });
+  let said = "";
+  let told = "";
+  const code = await main(["--socket", socketPath, "funnel", ...words], {
+    stdout: (text) => {
+      told += text;
+      onTold(told);
+    },
+    stderr: (text) => {
+      said += text;
+    },
+    stdin: Readable.from([]),
+    isTerminal: false,
+    env: {},
+    signal: until,
+  });
+  await api.close();
+  rmSync(folder, { recursive: true });
+  return { code, said, told };
+}
+
+interface Call {
+  readonly socket: net.Socket;
+  readonly heard: () => string;
+  readonly isOver: () => boolean;
+}
+
+function call(port: number): Call {
+  const socket = net.connect(port, "127.0.0.1");
+  onTestFinished(() => void socket.destroy());
+  let text = "";
+  let isOver = false;
+  socket.on("error", () => undefined);
+  socket.on("data", (chunk: Buffer) => {
+    text += chunk.toString("latin1");
+  });
+  socket.once("close", () => {
+    isOver = true;
+  });
+  return { socket, heard: () => text, isOver: () => isOver };
+}
+
+const isOpen = (port: number) => expect.poll(() => relay.leasedPorts.includes(port), WAIT).toBe(true);
+
+describe("a raw port", () => {
+  test("ssh's way: the server speaks first, both speak, and `off` cuts and closes", async () => {
+    const { code, told } = await typed(first, ["--bg", "--public", "--lease", String(ports.one), String(backend)]);
+    expect([code, told]).toEqual([0, expect.stringContaining(`tcp://${first.name}:${ports.one} (raw port)\n`)]);
+    expect(told).toContain(`sallyport funnel --lease=${ports.one} off\n`);
+    await isOpen(ports.one);
+    const visitor = call(ports.one);
+    await expect.poll(visitor.heard, WAIT).toBe(BANNER);
+    visitor.socket.write("hello");
+    await expect.poll(visitor.heard, WAIT).toBe(`${BANNER}hello`);
+
+    const status = await typed(first, ["status"]);
+    expect(status.told).toContain(`tcp://${first.name}:${ports.one} (raw port)\n`);
+    expect(status.told).toContain("(Funnel on, raw port)");
+    expect(JSON.parse((await typed(first, ["status", "--json"])).told)).toMatchObject({
+      AllowFunnel: { [`*:${ports.one}`]: true },
+    });
+
+    expect((await typed(first, ["--lease", String(ports.one), "off"])).code).toBe(0);
+    await expect.poll(visitor.isOver, WAIT).toBe(true);
+    await expect.poll(() => relay.leasedPorts, WAIT).toEqual([]);
+    expect(first.gateway.storedServeConfig).toEqual({});
+    const late = call(ports.one);
+    await expect.poll(late.isOver, WAIT).toBe(true);
+    expect(late.heard()).toBe("");
+  });
+
+  test("in the foreground, as long as the command runs", async () => {
+    const ended = new AbortController();
+    let told = "";
+    const words = ["--public", "--lease", String(ports.one), String(backend)];
+    const command = typed(first, words, ended.signal, (text) => {
+      told = text;
+    });
+    await expect.poll(() => told, WAIT).toContain("Press Ctrl+C to exit.\n");
+    await isOpen(ports.one);
+    const visitor = call(ports.one);
+    await expect.poll(visitor.heard, WAIT).toBe(BANNER);
+    ended.abort();
+    await command;
+    await expect.poll(visitor.isOver, WAIT).toBe(true);
+    await expect.poll(() => relay.leasedPorts, WAIT).toEqual([]);
+  });
+
+  test("with TLS ended at the gateway, whatever port it is", async () => {
+    const words = ["--lease", String(ports.one), "--tls-terminated-tcp", String(ports.one), String(backend)];
+    expect((await typed(first, ["--bg", "--public", ...words])).code).toBe(0);
+    await isOpen(ports.one);
+    const ca = await first.gateway.certificates.authority();
+    const socket = tls.connect({ host: "127.0.0.1", port: ports.one, servername: first.name, ca });
+    onTestFinished(() => void socket.destroy());
+    const [banner] = (await once(socket, "data")) as [Buffer];
+    expect(banner.toString()).toBe(BANNER);
+    const other = tls.connect({ host: "127.0.0.1", port: ports.one, servername: second.name, ca });
+    const [refused] = (await once(other, "error")) as [NodeJS.ErrnoException];
+    expect(refused.code).toBe("ERR_SSL_TLSV1_UNRECOGNIZED_NAME");
+  });
+
+  test("FN-7 the PROXY header has the visitor's address, and says that it is Funnel's", async () => {
+    const words = ["--lease", String(ports.one), "--proxy-protocol", "2", String(backend)];
+    expect((await typed(first, ["--bg", "--public", ...words])).code).toBe(0);
+    await isOpen(ports.one);
+    const visitor = call(ports.one);
+    await expect.poll(visitor.heard, WAIT).toMatch(/^SSH-2\.0-test\r\n.+funnel$/s);
+    expect(heard.subarray(0, 16).toString("hex")).toBe(`0d0a0d0a000d0a515549540a2111${"0015"}`);
+    expect([...heard.subarray(16, 20)]).toEqual([127, 0, 0, 1]); // where visitors of this test are
+    expect(heard.readUInt16BE(24)).toBe(visitor.socket.localPort);
+    expect(heard.subarray(28).toString("latin1")).toBe("\xe0\x00\x06funnel");
+  });
+
+  test("a port that is public by name takes no raw bytes, and the leased one no other name", async () => {
+    await first.gateway.setServeConfig({
+      TCP: { 443: { TCPForward: `127.0.0.1:${backend}` } },
+      AllowFunnel: { [`${first.name}:443`]: true },
+    });
+    await expect.poll(() => relay.names.find(first.name, 443)?.peerApi !== undefined, WAIT).toBe(true);
+    const raw = call(relay.ports[0]!);
+    raw.socket.write("SSH-2.0-visitor\r\n");
+    await expect.poll(raw.isOver, WAIT).toBe(true);
+    const named = call(relay.ports[0]!);
+    const hello = makeHello({ name: first.name });
+    named.socket.write(hello);
+    await expect.poll(named.heard, WAIT).toBe(BANNER + hello.toString("latin1"));
+    expect(heard.equals(hello)).toBe(true);
+  });
+
+  test("FN-9 it is seen from outside, and a dead backend too", async () => {
+    const look = async () => {
+      const findings = [];
+      const way = { name: first.name, port: ports.one, isHttp: false, isRaw: true };
+      const signal = AbortSignal.timeout(30_000);
+      for await (const one of probe({ ...way, resolve: async () => ["127.0.0.1"], signal })) findings.push(one);
+      return findings.map(({ hop, isGood }) => `${hop} ${isGood}`);
+    };
+    expect((await typed(first, ["--bg", "--public", "--lease", String(ports.one), String(backend)])).code).toBe(0);
+    await isOpen(ports.one);
+    expect(await look()).toEqual(["dns true", "ingress true", "backend true"]);
+    const dead = String((await freePorts(1))[0]);
+    expect((await typed(first, ["--bg", "--public", "--lease", String(ports.one), dead])).code).toBe(0);
+    expect(await look()).toEqual(["dns true", "ingress true", "backend false"]);
+    expect((await typed(first, ["--lease", String(ports.one), "off"])).code).toBe(0);
+    await expect.poll(() => relay.leasedPorts, WAIT).toEqual([]);
+    expect(await look()).toEqual(["dns true", "ingress false"]);
+  });
+});
+
+describe("FN-14 who may claim what", () => {
+  const lease = (port: number): readonly string[] => ["--lease", String(port), String(backend)];
+
+  test.each(["port", "domain"] as const)(
+    "a %s that another node holds: the command fails, nothing moves",
+    async (kind) => {
+      const domain = "demo.example.org";
+      const words = kind === "port" ? lease(ports.one) : ["--domain", domain, String(backend)];
+      const what = kind === "port" ? `port ${ports.one}` : domain;
+      expect((await typed(first, ["--bg", "--public", ...words])).code).toBe(0);
+      const holder = () =>
+        kind === "port" ? relay.leasedPorts.includes(ports.one) : relay.names.find(domain, 443)?.owner;
+      await expect.poll(holder, WAIT).toBeTruthy();
+      const before = holder();
+      for (const way of [["--bg"], []]) {
+        const { code, said, told } = await typed(second, [...way, "--public", ...words]);
+        expect([code, told]).toEqual([1, ""]);
+        expect(said).toContain(`error: ${what} is not this node's: another node of this network holds it`);
+        await expect.poll(() => second.gateway.storedServeConfig, WAIT).toEqual({});
+      }
+      expect(holder()).toBe(before);
+      expect((await typed(first, [...words.slice(0, 2), "off"])).code).toBe(0);
+      await expect.poll(holder, WAIT).toBeFalsy();
+      expect((await typed(second, ["--bg", "--public", ...words])).code).toBe(0); // given up, it is free
+      expect((await typed(second, ["status"])).said).not.toContain("is not this node's");
+    },
+  );
+
+  test.each(["ungranted", "closed"] as const)("a port that is %s: the command says so", async (kind) => {
+    const why = { ungranted: "the network's policy does not give it to this node", closed: "no ingress has it to let" };
+    for (const way of [["--bg"], []]) {
+      const { code, said, told } = await typed(first, [...way, "--public", ...lease(ports[kind])]);
+      expect([code, told]).toEqual([1, ""]);
+      expect(said).toContain(`error: port ${ports[kind]} is not this node's: ${why[kind]}`);
+      await expect.poll(() => first.gateway.storedServeConfig, WAIT).toEqual({});
+    }
+    expect(relay.leasedPorts).toEqual([]);
+  });
+
+  test("a domain that the policy does not give", async () => {
+    const { code, said } = await typed(first, ["--bg", "--public", "--domain", "other.example.org", String(backend)]);
+    expect([code, said]).toEqual([1, expect.stringContaining("policy does not give it to this node")]);
+    expect(first.gateway.storedServeConfig).toEqual({});
+  });
+
+  test("what a file declares and another node holds is a warning that stays", async () => {
+    expect((await typed(first, ["--bg", "--public", ...lease(ports.one)])).code).toBe(0);
+    second.gateway.declare({
+      TCP: { [ports.one]: { TCPForward: `127.0.0.1:${backend}` } },
+      AllowFunnel: { [`*:${ports.one}`]: true },
+    });
+    const refused = expect.stringContaining(`port ${ports.one} is not this node's: another node`);
+    await expect.poll(() => second.gateway.warnings, WAIT).toContainEqual(refused);
+    expect((await typed(second, ["status"])).said).toContain(`Warning: port ${ports.one} is not this node's: `);
+  });
+});
+
+test.each([
+  [["--lease", "2222", "--domain", "a.example.org", "22"], "a raw port has no name"],
+  [["--lease", "2222", "--https", "443", "22"], "--lease is for TCP"],
+  [["--lease", "2222", "--tcp", "2223", "22"], "name different ports"],
+  [["--lease", "2222", "--door", "friends", "22"], "--door needs HTTPS"],
+  [["--lease", "70000", "22"], "too high for lease flag"],
+])("%j is refused", async (words, why) => {
+  const { code, said } = await typed(first, ["--bg", ...words]);
+  expect([code > 0, said]).toEqual([true, expect.stringContaining(why)]);
+  expect(first.gateway.storedServeConfig).toEqual({});
+});

@@ -97,7 +97,7 @@ test("every other name leads to the ingress, which is nobody's peer but the node
 test("the zone answers for public names with the ingress's addresses, and for no other", async () => {
   const resolver = new Resolver();
   resolver.setServers([`127.0.0.1:${server.publicZone!.port}`]);
-  expect(await resolver.resolve4(NAME, { ttl: true })).toEqual([{ address: "203.0.113.5", ttl: 30 }]);
+  expect(await resolver.resolve4(NAME, { ttl: true })).toEqual([{ address: "203.0.113.5", ttl: 15 }]);
   expect(await resolver.resolve6(NAME)).toEqual(["2001:db8::5"]);
   const noAddress = async (name: string): Promise<unknown> => resolver.resolve4(name).catch(({ code }) => code);
   expect(await noAddress("ingress.mesh.example")).toMatch(/^E(NODATA|NOTFOUND)$/);

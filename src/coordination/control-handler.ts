@@ -5,6 +5,8 @@ export interface MapSink {
   /** False when the receiver is too slow or gone: the message was not taken. */
   send(response: MapResponse): boolean;
   end(): void;
+  /** Asks the receiver's machine for a sign of life; false when that cannot be asked. */
+  echo?(heard: () => void): boolean;
   readonly closed: AbortSignal;
 }
 

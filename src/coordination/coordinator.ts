@@ -88,7 +88,7 @@ export class Coordinator implements ControlHandler {
   relayAddresses(): readonly string[] {
     const core = this.#core;
     const relays = [...core.views.ingresses().relays.keys()].map((id) => core.ledger.nodes.get(id));
-    const here = relays.filter((node) => node !== undefined && node.isDraining !== true && core.isOnline(node.id));
+    const here = relays.filter((node) => node !== undefined && node.isDraining !== true && core.streams.has(node.id));
     const places = here.flatMap((node) => node!.endpoints.map((endpoint) => parseAddressPort(endpoint)?.address));
     return [...new Set(places.filter((address) => address !== undefined))];
   }

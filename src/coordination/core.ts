@@ -14,6 +14,7 @@ import { NodeQuestions } from "./node-questions.ts";
 import { isExpired } from "./node-view.ts";
 import type { PolicyEngine } from "./policy-engine.ts";
 import type { Change, NodeRecord, User } from "./records.ts";
+import { RelayWatch } from "./relay-watch.ts";
 import { learnServices, servicesOf } from "./services.ts";
 import type { CoordinationStore } from "./store/coordination-store.ts";
 
@@ -55,6 +56,7 @@ export class Core {
   readonly views: NetworkViews;
   readonly streams: MapStreams;
   readonly questions: NodeQuestions;
+  readonly #relayWatch: RelayWatch;
   readonly #online: Set<number> = new Set();
   /** Monotonic instants at which nodes without a stream become offline, or vanish. */
   readonly #offlineAt: Map<number, number> = new Map();
@@ -89,6 +91,15 @@ export class Core {
       onFailure: (node, thrown) => options.log.error("coordination.map_failed", { node, error: messageOf(thrown) }),
     });
     this.questions = new NodeQuestions({ clock, random, send: (id, message) => this.streams.send(id, message) });
+    this.#relayWatch = new RelayWatch({
+      clock,
+      relays: () => this.views.ingresses().relays.keys(),
+      echo: (id, heard) => this.streams.echo(id, heard),
+      lost: (id) => {
+        options.log.warn("coordination.relay_lost", { node: id });
+        this.streams.end(id);
+      },
+    });
     for (const node of ledger.nodes.values()) {
       if (node.ephemeral) this.#vanishAt.set(node.id, clock.now() + EPHEMERAL_AFTER_MS);
       if (isExpired(node, clock.wall())) this.#expired.add(node.id);
@@ -283,6 +294,7 @@ export class Core {
     this.#cancelSweep();
     for (const cancel of this.#asking.values()) cancel();
     this.questions.close();
+    this.#relayWatch.close();
     this.streams.close();
     await this.ledger.exclusive(() => this.options.store.close());
   }
@@ -291,6 +303,7 @@ export class Core {
     this.#offlineAt.delete(id);
     this.#vanishAt.delete(id);
     this.askAboutServices(id);
+    this.#relayWatch.came(id);
     if (this.#online.has(id)) return;
     this.#online.add(id);
     this.streams.touch(id, ...this.#electionFor(id));

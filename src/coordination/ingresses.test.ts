@@ -289,8 +289,44 @@ test("FN-13 the zone names relays that are here and take visitors, and no other"
   await place(second, "203.0.113.7"); // the one that takes its place
   expect(named()).toEqual(["203.0.113.5", "203.0.113.7"]);
   first.hangUp();
-  await rig.settle(10_500);
+  await rig.settle();
   expect(named()).toEqual(["203.0.113.7"]);
   await rig.poll(RELAY);
   expect(named()).toEqual(["203.0.113.5", "203.0.113.7"]);
+});
+
+test("FN-13 a relay whose machine lost its power is named no more within 15 s, and offline 10 s later", async () => {
+  const rig = await world();
+  const relay = await rig.poll(RELAY);
+  const laptop = await rig.poll(LAPTOP);
+  await rig.lite(RELAY, { Hostinfo: { Hostname: "relay" }, Endpoints: ["203.0.113.5:41641"] });
+  let isDead = false;
+  let asked = 0;
+  const alive = {
+    echo: (heard: () => void): boolean => {
+      asked++;
+      if (!isDead) heard();
+      return true;
+    },
+  };
+  Object.assign(relay, alive);
+  Object.assign(laptop, alive);
+  await rig.poll(BOB); // any arrival begins it
+  const state = (): unknown => [
+    rig.coordinator.relayAddresses(),
+    rig.coordinator.nodes().find(({ name }) => name === "relay")?.online,
+  ];
+  const pass = async (ms: number): Promise<void> => {
+    for (let i = 0; i < ms; i += 1000) await rig.settle(1000);
+  };
+  await pass(60_000);
+  expect(state()).toEqual([["203.0.113.5"], true]);
+  expect(asked).toBeGreaterThanOrEqual(12);
+  expect(asked).toBeLessThanOrEqual(14); // the relay alone, every 5 s
+  isDead = true;
+  await pass(16_000);
+  expect(state()).toEqual([[], true]);
+  await pass(11_000);
+  expect(state()).toEqual([[], false]);
+  expect(laptop.ended).toBe(false);
 });

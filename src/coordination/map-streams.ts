@@ -114,6 +114,11 @@ export class MapStreams {
     return this.#streams.get(nodeId)?.sink.send(message) ?? false;
   }
 
+  /** Asks a node's machine for a sign of life; false when it has no stream that can. */
+  echo(nodeId: number, heard: () => void): boolean {
+    return this.#streams.get(nodeId)?.sink.echo?.(heard) ?? false;
+  }
+
   end(nodeId: number): void {
     this.#streams.get(nodeId)?.end();
   }

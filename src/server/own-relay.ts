@@ -14,7 +14,7 @@ const NAME = "ingress";
 const JOINED = "relay.joined";
 const KEY_LIFE_MS = 10 * 60_000;
 /** Short: an ingress that is gone must not be asked for long. */
-const ADDRESS_TTL_S = 30;
+const ADDRESS_TTL_S = 15;
 
 export interface OwnRelayOptions {
   readonly listeners: readonly RelayListener[];

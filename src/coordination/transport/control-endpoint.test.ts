@@ -128,6 +128,27 @@ function mapOf(polls: MapRequest[] = [], sinks: MapSink[] = []): Pick<ControlHan
   };
 }
 
+test("a machine gives a sign of life while it can be reached, and none when it fell silent", async () => {
+  const sinks: MapSink[] = [];
+  const side = setUp(mapOf([], sinks));
+  side.client.start();
+  await until(() => side.maps.length).toBe(1);
+  let heard = 0;
+  const ask = (): boolean => sinks[0]!.echo!(() => void heard++);
+  expect(ask()).toBe(true);
+  await until(() => heard).toBe(1);
+  const channel = side.streams.at(-1)!;
+  channel.pause(); // nothing is read there any more
+  channel.removeAllListeners("data");
+  channel.removeAllListeners("readable");
+  expect(ask()).toBe(true);
+  for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
+  expect(heard).toBe(1);
+  await side.client.close();
+  side.endpoint.close();
+  expect(ask()).toBe(false);
+});
+
 test("an expired key is replaced once, then a person logs in: flows D and C", async () => {
   const registers: RegisterRequest[] = [];
   const side = setUp({

@@ -49,6 +49,15 @@ export class MapStream implements MapSink {
     return true;
   }
 
+  /** By a PING of HTTP/2, which no program there need know of (RFC 9113 section 6.7). */
+  echo(heard: () => void): boolean {
+    const { session } = this.#stream;
+    if (this.#isOver || session === undefined || session.destroyed) return false;
+    return session.ping((failure) => {
+      if (failure === null) heard();
+    });
+  }
+
   end(): void {
     if (this.#isOver) return;
     this.#begin();

@@ -177,6 +177,17 @@ describe("FN-3 who asks for what is not public learns nothing", () => {
     await expect.poll(() => silent.deliveries[0]!.isCut(), WAIT).toBe(true);
   });
 
+  test("a name that is taken back while its visitor is brought there", async () => {
+    let table = new NameTable([publicName(NAME)]);
+    const silent = nodeSide({ answer: () => undefined });
+    const { port } = await openIngress(() => table, silent.dial);
+    const visitor = visit(port, HELLO);
+    await expect.poll(() => silent.deliveries.length, WAIT).toBe(1);
+    table = new NameTable([]);
+    silent.deliveries[0]!.conn.abort(new Fault("TEST", "the peer has left the network map"));
+    expect(await alertOf(visitor)).toBe(ALERTS.unrecognized);
+  });
+
   test("a visitor whom the owner does not want", async () => {
     const rules = [{ deny: [parsePrefix("127.0.0.0/8")!] }, { allow: [parsePrefix("192.0.2.0/24")!] }];
     for (const rule of rules) {

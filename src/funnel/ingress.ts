@@ -299,11 +299,17 @@ export class Ingress {
       failed: (status) => {
         if (socket.destroyed) return; // he did not wait
         log.debug("ingress.not_delivered", { site, status });
-        const isPrivate = status === 403 || status === 404;
+        const isPrivate = status === 403 || status === 404 || !this.#isPublic(site);
         this.counts[isPrivate ? "unknown_name" : status === 503 ? "over_limit" : "away"]++;
         refuse(isPrivate ? ALERT.unrecognizedName : ALERT.internalError);
       },
     });
+  }
+
+  /** It may have been taken back since the visitor was sent on. */
+  #isPublic(site: string): boolean {
+    const end = site.lastIndexOf(":");
+    return this.#options.names().find(site.slice(0, end), Number(site.slice(end + 1))) !== undefined;
   }
 
   /** The alert, and the end; what still comes is not looked at. */

@@ -148,6 +148,7 @@ export class DataPlane {
       now: () => clock.now(),
       output: (packet, peer, now) => this.datapath.output(packet, peer, now),
       proofOf: (peer, source, destination) => this.#proofOf(peer, source, destination),
+      hasPeer: (remote) => this.datapath.routes(remote),
       wake: () => this.wake(),
     });
     this.tsmp = new TsmpService({ random, output: (packet, peer, now) => this.datapath.output(packet, peer, now) });
@@ -232,6 +233,7 @@ export class DataPlane {
     this.#cancelExpiry();
     const wall = serverWall();
     const next = this.peers.apply(map, clock.now(), wall);
+    this.netstack.abortLostDials();
     if (next === Infinity) return;
     const delay = Math.min(next - wall, LOOK_AGAIN_MS); // the wall clock may be set meanwhile
     this.#cancelExpiry = clock.at(clock.now() + delay, () => this.#applyPeers(map));
@@ -242,6 +244,7 @@ export class DataPlane {
     this.#cancelExpiry();
     this.#pathless.clear();
     this.peers.clear();
+    this.netstack.abortLostDials();
     this.wake();
   }
 

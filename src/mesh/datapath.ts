@@ -166,6 +166,10 @@ export class Datapath {
     return bytes === undefined ? -1 : this.#parts.wireguard.route(bytes, 0, bytes.length as 4 | 16);
   }
 
+  routes(address: AddressBytes): boolean {
+    return this.#parts.wireguard.route(address, 0, address.length as 4 | 16) >= 0;
+  }
+
   flush(): void {
     this.#target = -1;
     this.#parts.udp.flush();

@@ -131,6 +131,14 @@ describe("what the server says of us", () => {
     expect(peers()).toEqual(["p.tail.test."]);
   });
 
+  test("who is dialed and leaves: the dial ends at once, not by its own patience", async () => {
+    const dial = node.dial({ address: "100.64.0.2", port: 80 });
+    const ended = expect(dial).rejects.toMatchObject({ code: "TCPIP_UNREACHABLE" });
+    server.send({ PeersRemoved: [2] });
+    await until(() => peers().length === 0);
+    await ended;
+  });
+
   test("deleted: it has no peers, and says what happened", async () => {
     server.send({ PeersRemoved: [1] });
     await until(() => node.state.kind === "removed");

@@ -34,6 +34,8 @@ export interface NetstackOptions {
   readonly output: (packet: Uint8Array, peer: number, now: number) => void;
   /** Who is at the other end; asked once for each accepted connection. */
   readonly proofOf: (peer: number, source: AddressPort, destination: AddressPort) => Proof;
+  /** Does a peer hold this address? Default: some peer does. */
+  readonly hasPeer?: (address: AddressBytes) => boolean;
   /** `deadline` may have become earlier, outside of `input` and `poll`: have `poll` called, but not from within. */
   readonly wake: () => void;
   /** For calls that come from users of streams. */
@@ -225,6 +227,13 @@ export class Netstack {
   /** Cuts what peers opened and would not be let in with now. */
   abortUnless(isAdmitted: Admission, fault: Fault): void {
     this.#tcp.cutUnless(isAdmitted, fault);
+  }
+
+  /** To be called when peers are gone: whoever is dialed there will never answer. */
+  abortLostDials(): void {
+    const { hasPeer } = this.#options;
+    const isOwn = (remote: AddressBytes): boolean => this.#ownAddress(remote, 0, remote.length) !== undefined;
+    this.#tcp.cutDialsUnless((remote) => isOwn(remote) || hasPeer?.(remote) !== false);
   }
 
   /** Connections, closing ones included. */

@@ -349,6 +349,16 @@ export class TcpService implements ConnectionHost {
     }
   }
 
+  /** Cuts what we dial and nobody answered yet, where no way leads there any more. */
+  cutDialsUnless(isReachable: (remote: AddressBytes) => boolean): void {
+    for (const connection of this.#table) {
+      const { isDialed, seenPeer, key } = connection;
+      if (!isDialed || seenPeer >= 0 || isReachable(key.remote)) continue;
+      const message = `Cannot go on dialing "${formatAddress(key.remote)}": found no peer that has it, wanted one`;
+      connection.cut(new Fault("TCPIP_UNREACHABLE", message));
+    }
+  }
+
   cutAddress(address: AddressBytes): void {
     for (const connection of this.#table) {
       if (!equalBytes(connection.key.local, address)) continue;

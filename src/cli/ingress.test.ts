@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { readSecretFile } from "./given-file.ts";
-import { listenersOf } from "./ingress.ts";
+import { leasesOf, listenersOf } from "./ingress.ts";
 import { portFlag } from "./port-flag.ts";
 import { parseServerArgs } from "./server-flags.ts";
 import { derpPortOf, ingressOf } from "./server-ingress.ts";
@@ -28,6 +28,26 @@ test.each([
   ["127.0.0.1", "443", "http"],
 ])("refused: address %j, ports %j, plain %j", (address, ports, plain) => {
   expect(() => listenersOf(address, ports, plain)).toThrow(/^Cannot take visitors /);
+});
+
+test("raw ports that may be leased, and none that the ingress has itself", async () => {
+  const listeners = listenersOf("", "443,8443", "80");
+  expect(leasesOf(undefined, "", listeners)).toEqual({});
+  expect(leasesOf("2222,7000-7010", "203.0.113.5", listeners)).toEqual({
+    leases: {
+      ranges: [
+        { first: 2222, last: 2222 },
+        { first: 7000, last: 7010 },
+      ],
+      address: "203.0.113.5",
+    },
+  });
+  for (const text of ["ssh", "", "2222-", "0"])
+    expect(() => leasesOf(text, "", listeners)).toThrow(/^Cannot lease ports /);
+  for (const text of ["443", "8000-9000", "1-100"])
+    expect(() => leasesOf(text, "", listeners)).toThrow(/listens on it/);
+  const { relay } = await server("--address", "203.0.113.5", "--ingress-ports", "443", "--lease-ports", "2222");
+  expect(relay?.leases).toEqual({ ranges: [{ first: 2222, last: 2222 }], address: "203.0.113.5" });
 });
 
 test("the server's own ingress", async () => {
@@ -77,6 +97,7 @@ test("a key file that is empty or missing is said, and no key at all is not mean
 test.each([
   [["--ingress-addresses", "mesh.example.com"]],
   [["--ingress-address", "203.0.113.5"]],
+  [["--lease-ports", "2222"]],
   [["--ingress-ports", "443", "--tls-cert", "/nothing"]],
   [["--tls-cert", "/nothing", "--tls-key", "/nothing"]],
   [["--ingress-ports", "443", "--tls-cert", "/nothing", "--tls-key", "/nothing"]],

@@ -103,7 +103,7 @@ const accepted: readonly [name: string, endpoints: unknown, config: unknown][] =
 for (const [name, endpoints, config] of accepted)
   test(`accepts ${name}`, () => expect(ofNode(endpoints)).toEqual(config));
 
-const refused: readonly [name: string, text: string, line: number, message: RegExp][] = [
+const refused: readonly (readonly [name: string, text: string, line: number, message: RegExp])[] = [
   ["a missing version", '{\n"services": {}}', 1, /version/],
   ["an unknown version", '{"version": "9.9.9"}', 1, /version/],
   ["an unknown member", '{"version": "0.0.1",\n"nope": 1}', 2, /unknown member "nope"/],
@@ -149,6 +149,15 @@ const refused: readonly [name: string, text: string, line: number, message: RegE
     1,
     /mount point/,
   ],
+  ...(
+    [
+      ["a lease of HTTPS", '"tcp:443": {"target": "text:x", "lease": true}', /found it on an https listener/],
+      ["a lease beside funnel", '"tcp:22": {"target": "tcp://h:22", "lease": true, "funnel": true}', /beside funnel/],
+      ["a lease of another port", '"tcp:22": {"target": "tcp://h:22", "lease": 2222}', /found port 2222, wanted true/],
+    ] as const
+  ).map(
+    ([name, endpoint, why]) => [name, `{"version": "0.0.1", "node": {"endpoints": {\n${endpoint}}}}`, 2, why] as const,
+  ),
   ["a broken document", '{"version": \n', 2, /line 2/],
 ];
 for (const [name, text, line, message] of refused) {
@@ -164,6 +173,17 @@ for (const [name, text, line, message] of refused) {
     expect((thrown as Fault).line).toBe(line);
   });
 }
+
+test.each<readonly [unknown, readonly number[]]>([
+  [true, [7000, 7001]],
+  [7001, [7001]],
+  [{ allow: ["203.0.113.0/24"] }, [7000, 7001]],
+  [false, []],
+  [undefined, []],
+])("lease: %j makes ports public as they are", (lease, ports) => {
+  const config = ofNode({ "tcp:7000-7001": { target: "tcp://127.0.0.1:7000-7001", lease } });
+  expect(Object.keys(config.AllowFunnel ?? {})).toEqual(ports.map((port) => `*:${port}`));
+});
 
 test("services are checked and wait for an address", () => {
   const text = '{"version": "0.0.1", "services": {"svc:lan": {"endpoints": {"*": "TUN"}, "advertised": false}}}';

@@ -35,7 +35,9 @@ export class Claims {
 
   constructor({ claimants, leasable, baseDomain, before }: ClaimFacts) {
     const granted = claimants.map((one) => {
-      const ports = one.claims.filter(isPortClaim).slice(0, MOST_LEASES);
+      const isHeld = (claim: string): boolean => before.get(claim) === one.id;
+      const wanted = one.claims.filter(isPortClaim);
+      const ports = [...wanted.filter(isHeld), ...wanted.filter((port) => !isHeld(port))].slice(0, MOST_LEASES);
       const isPossible = (claim: string): boolean => !isPortClaim(claim) || ports.includes(claim);
       return { one, claims: one.claims.filter((claim) => isPossible(claim) && isGranted(one, claim, baseDomain)) };
     });

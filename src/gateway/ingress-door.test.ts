@@ -446,6 +446,59 @@ describe("a visitor's request", () => {
   });
 });
 
+describe("a raw port", () => {
+  const RAW = 2222;
+  const lease = (more: Record<string, boolean> = {}, port: number = RAW): void => {
+    scene.config = {
+      ...scene.config,
+      TCP: { ...scene.config.TCP, [RAW]: { TCPForward: `127.0.0.1:${scene.backend.port}` } },
+      AllowFunnel: { ...scene.config.AllowFunnel, [`*:${port}`]: true, ...more },
+    };
+  };
+
+  test("the backend speaks first, and the visitor says no hello", async () => {
+    lease();
+    const client = await enter(forTarget(`${NAME}:${RAW}`));
+    await expect.poll(() => scene.backend.sockets.length, WAIT).toBe(1);
+    scene.backend.sockets[0]!.write("SSH-2.0-here\r\n");
+    expect(String((await once(client, "data"))[0])).toBe("SSH-2.0-here\r\n");
+    client.write("SSH-2.0-there\r\n");
+    await expect.poll(() => scene.backend.heard[0], WAIT).toBe("SSH-2.0-there\r\n");
+  });
+
+  test.each([
+    ...[`*:${RAW}`, `${SECRET}:${RAW}`, `${NAME}.:${RAW}`, `${NAME.toUpperCase()}:${RAW}`, `0.0.0.0:${RAW}`],
+    ...[`lease:${RAW}`, `:${RAW}`, `${NAME}:0${RAW}`, `${NAME}:${RAW + 1}`],
+  ])("FN-6 under this node's own name, letter for letter, and not %s", async (target) => {
+    lease();
+    expect(await answerTo(scene.connect(), forTarget(target))).toMatch(/^HTTP\/1\.1 40[03] /);
+    expect(scene.backend.sockets).toEqual([]);
+  });
+
+  test("FN-5 raw bytes reach nothing on a port that is public by name, nor on HTTPS by a lease of it", async () => {
+    lease({}, 443);
+    for (const target of [`${NAME}:443`, `${NAME}:8443`]) {
+      const client = await enter(forTarget(target));
+      client.write("SSH-2.0-there\r\n");
+      await expect.poll(() => client.readableEnded || client.read() !== null, WAIT).toBe(true);
+    }
+    expect(scene.backend.sockets).toEqual([]);
+  });
+
+  test("FN-8 who came by the lease goes with it, though the port is public by name now", async () => {
+    lease();
+    const client = await enter(forTarget(`${NAME}:${RAW}`));
+    client.resume();
+    await expect.poll(() => scene.backend.sockets.length, WAIT).toBe(1);
+    scene.door.review();
+    expect(scene.door.open).toBe(1);
+    lease({ [`*:${RAW}`]: false, [`${NAME}:${RAW}`]: true });
+    scene.door.review();
+    await expect.poll(() => client.destroyed, WAIT).toBe(true);
+    expect(scene.door.open).toBe(0);
+  });
+});
+
 describe("FN-7 forwarded TCP", () => {
   test("raw: the visitor's own bytes behind a PROXY line with his address", async () => {
     const client = await enter(forTarget(`${NAME}:8443`));

@@ -178,6 +178,14 @@ test("PROXY headers as haproxy's document has them", () => {
     destination: V6.destination,
   };
   expect(Buffer.from(proxyHeader(1, visitor, 25)!).toString()).toBe("PROXY TCP4 203.0.113.7 127.0.0.1 1 25\r\n");
+  // Version 2 says what he is, in a TLV of type 0xE0 (section 2.2.7: for applications).
+  expect(Buffer.from(proxyHeader(2, visitor, 25)!).toString("hex")).toBe(
+    `${signature}21110015cb0071077f00000100010019${"e00006"}${Buffer.from("funnel").toString("hex")}`,
+  );
+  const fromV6: Proof = { ...visitor, visitor: { address: "2001:db8::7", port: 1 } };
+  expect(Buffer.from(proxyHeader(2, fromV6, 25)!).toString("hex")).toBe(
+    `${signature}2121002d20010db8${"0".repeat(23)}7fd7a${"0".repeat(27)}100010019${"e00006"}66756e6e656c`,
+  );
 });
 
 test.each([1, 2])("PROXY protocol %i goes before the first byte of the caller", async (version) => {

@@ -89,6 +89,8 @@ export interface RigOptions {
   readonly setTxt?: (name: string, value: string) => Promise<void>;
   readonly onKeyRetired?: (nodeKey: string) => void;
   readonly clock?: FakeClock;
+  /** The store has them already. */
+  readonly hasUsers?: boolean;
 }
 
 export interface Rig {
@@ -122,8 +124,10 @@ export async function start(options: RigOptions = {}): Promise<Rig> {
     ...(options.addressPoolSize === undefined ? {} : { addressPoolSize: options.addressPoolSize }),
   });
   opened.push(coordinator);
-  await coordinator.createUser({ login: "ada@example.com", displayName: "Ada" }, "root");
-  await coordinator.createUser({ login: "bob@example.com", displayName: "Bob" }, "root");
+  if (options.hasUsers !== true) {
+    await coordinator.createUser({ login: "ada@example.com", displayName: "Ada" }, "root");
+    await coordinator.createUser({ login: "bob@example.com", displayName: "Bob" }, "root");
+  }
   const settle = async (ms = 0) => {
     for (let i = 0; i < 20; i++) await Promise.resolve();
     clock.advance(ms);

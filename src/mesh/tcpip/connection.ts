@@ -159,11 +159,6 @@ export class TcpConnection extends TcpEndpoint implements Conn, Timed {
     this.die(undefined);
   }
 
-  /** Acknowledgments that wait in the socket since the loop was held up say nothing about the path. */
-  noteStall(): void {
-    this.sender?.noteStall();
-  }
-
   // ——— delivery ———
 
   /** Something for the user came up after his turn. */

@@ -16,6 +16,8 @@ export interface TcpSettings {
   readonly tcp: TcpWriter;
   readonly keepalive: Keepalive;
   readonly congestion: CongestionControl;
+  /** How often the loop was held up so far: acknowledgments that waited in the socket meanwhile say nothing about the path. */
+  readonly stalls: number;
 }
 
 const TIME_WAIT_MS = 60_000;
@@ -70,6 +72,10 @@ export abstract class TcpEndpoint implements SenderOutlet {
   protected abstract enteredTimeWait(): void;
   /** `undefined`: it ended as it should. */
   protected abstract ended(fault: Fault | undefined): void;
+
+  get stalls(): number {
+    return this.settings.stalls;
+  }
 
   // ——— opening ———
 

@@ -16,6 +16,7 @@ export const USER_TIMEOUT_MS: number = 300_000;
 const DUPLICATE_THRESHOLD = 3;
 
 export interface SenderOutlet {
+  readonly stalls: number;
   /** Sends stream bytes [position, position + length) with `flags` besides ACK. */
   sendData(position: number, length: number, flags: number, now: number): void;
   /** A segment without data just before the window: the peer must answer it. */
@@ -52,7 +53,7 @@ export class Sender {
   retransmissions: number = 0;
 
   #duplicates = 0; // acknowledgments that repeat the last one
-  #isStalled = false;
+  #stallsSeen: number;
   #isWindowLimited = false;
   #lastSentAt: number;
   #progressAt: number;
@@ -60,6 +61,7 @@ export class Sender {
 
   constructor(outlet: SenderOutlet, { mss, hasSack, window, congestion }: SenderOptions, now: number) {
     this.#outlet = outlet;
+    this.#stallsSeen = outlet.stalls;
     this.mss = mss;
     this.#hasSack = hasSack;
     this.#flight = new Flight(this.rtt, hasSack);
@@ -81,9 +83,9 @@ export class Sender {
     return this.#peerWindow.largest;
   }
 
-  /** Until the next settle, round-trip samples are not taken: they would measure our own delay. */
-  noteStall(): void {
-    this.#isStalled = this.rtt.smoothed >= 0;
+  /** Behind a stall, until the next settle, round-trip samples are not taken: they would measure our own delay. */
+  get #isStalled(): boolean {
+    return this.#outlet.stalls !== this.#stallsSeen && this.rtt.smoothed >= 0;
   }
 
   get deadline(): number {
@@ -188,7 +190,7 @@ export class Sender {
     this.#recoverIfLost();
     if (delivered > 0) this.#reportTo(rtt, now);
     flight.forgetTurn();
-    this.#isStalled = false;
+    this.#stallsSeen = this.#outlet.stalls;
     this.buffer.widen(this.congestion.window);
     if (advanced > 0) this.#rtoAt = flight.isEmpty ? Infinity : now + this.rtt.rto;
     if (flight.isEmpty) flight.losses.deadline = Infinity;

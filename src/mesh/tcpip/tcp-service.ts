@@ -44,6 +44,7 @@ export class TcpService implements ConnectionHost {
   readonly tcp: TcpWriter;
   readonly keepalive: Keepalive;
   readonly congestion: CongestionControl;
+  stalls: number = 0;
   readonly #core: StackCore;
   readonly #options: TcpServiceOptions;
   readonly #table: ConnectionTable;
@@ -333,7 +334,7 @@ export class TcpService implements ConnectionHost {
   }
 
   noteStall(): void {
-    for (const connection of this.#table) connection.noteStall();
+    this.stalls++; // each connection finds out for itself: a stall must not cost more the more there are
   }
 
   cutPeer(peer: number, fault: Fault): void {

@@ -1,12 +1,15 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { X509Certificate } from "node:crypto";
-import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { once } from "node:events";
+import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createServer, request } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { text } from "node:stream/consumers";
+import { connect as connectTls } from "node:tls";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { createSelfSigned } from "../src/certs/self-signed.ts";
 import { createNode } from "../src/index.ts";
 
 const root = path.resolve(import.meta.dirname, "..");
@@ -109,23 +112,23 @@ test("server, gateway, serve, and a node of the library, as a person types them"
   ];
   await start(gateway, "gateway.started");
   // It joins after that line, and addresses go by who comes first.
-  await expect.poll(async () => (await sallyport("--socket", socket, "ip", "-4")).status, { timeout: 15_000 }).toBe(0);
+  await expect.poll(async () => (await sallyport("--socket", socket, "ip", "-4")).status, { timeout: 60_000 }).toBe(0);
   const node = await createNode({
     controlUrl: url,
     authKey: key,
     hostname: "laptop",
-    signal: AbortSignal.timeout(15_000),
+    signal: AbortSignal.timeout(60_000),
   });
   try {
     await expect
-      .poll(async () => (await sallyport("--socket", socket, "status")).stdout, { timeout: 15_000 })
+      .poll(async () => (await sallyport("--socket", socket, "status")).stdout, { timeout: 60_000 })
       .toContain("laptop");
     const port = String((backend.address() as AddressInfo).port);
     const served = await sallyport("--socket", socket, "serve", "--bg", "--http", "80", port);
     expect(served.stderr + served.stdout).toContain("http://gw.mesh.internal");
     expect(served.status).toBe(0);
 
-    const response = await node.fetch("http://gw.mesh.internal/", { signal: AbortSignal.timeout(15_000) });
+    const response = await node.fetch("http://gw.mesh.internal/", { signal: AbortSignal.timeout(60_000) });
     expect(await response.json()).toMatchObject({
       "tailscale-user-login": "alice@example.com",
       "tailscale-user-name": "Alice",
@@ -144,11 +147,11 @@ test("server, gateway, serve, and a node of the library, as a person types them"
     expect(await sallyport("--socket", socket, "up", "--hostname", "gate")).toMatchObject({ status: 0, stderr: "" });
     expect((await sallyport("--socket", socket, "ip", "-4")).stdout.trim()).toBe("100.64.0.1");
     await expect
-      .poll(async () => (await sallyport("--socket", socket, "status")).stdout, { timeout: 10_000 })
+      .poll(async () => (await sallyport("--socket", socket, "status")).stdout, { timeout: 60_000 })
       .toContain("gate");
     expect((await node.fetch("http://gate.mesh.internal/")).status, "what is served belongs to the name").toBe(404);
     expect(await sallyport("--socket", socket, "up", "--hostname", "gw")).toMatchObject({ status: 0, stderr: "" });
-    await expect.poll(async () => (await node.fetch("http://gw.mesh.internal/")).status, { timeout: 10_000 }).toBe(200);
+    await expect.poll(async () => (await node.fetch("http://gw.mesh.internal/")).status, { timeout: 60_000 }).toBe(200);
     const ssh = '{"RunSSH":true,"RunSSHSet":true}';
     expect(await patchPrefs(socket, ssh)).toMatch(/RunSSH: this gateway does not support an SSH server/);
 
@@ -174,6 +177,60 @@ test("server, gateway, serve, and a node of the library, as a person types them"
   }
 });
 
+test("CF-2 certificates and secrets that a services file names when it is read again on SIGHUP", {
+  timeout: 180_000,
+}, async () => {
+  const file = path.join(scratch, "again.hujson");
+  const folder = path.join(scratch, "own");
+  mkdirSync(folder);
+  const own = async (name: string): Promise<X509Certificate> => {
+    const { certificate, key } = await createSelfSigned("again.mesh.internal", Date.now());
+    writeFileSync(path.join(folder, `${name}.crt`), certificate);
+    writeFileSync(path.join(folder, `${name}.key`), key, { mode: 0o600 });
+    return new X509Certificate(certificate);
+  };
+  const declare = (target: string, ...names: readonly string[]) => {
+    const files = names.map((name) => ({
+      certificate: path.join(folder, `${name}.crt`),
+      key: path.join(folder, `${name}.key`),
+    }));
+    const endpoints = { "tcp:443": { target } };
+    writeFileSync(file, JSON.stringify({ version: "0.0.1", certificates: { files }, node: { endpoints } }));
+  };
+  const certificates = [await own("one"), await own("two")] as const;
+  declare("text:hello", "one");
+  const args = ["run", "--login-server", url, "--hostname", "again", "--state", "mem:"];
+  const sockets = ["--socket", `${scratch}/again.sock`, "--auth-key", `file:${path.join(scratch, "key")}`];
+  const { child } = await start([...args, ...sockets, "--config", file], "gateway.started");
+  let log = "";
+  child.stderr!.on("data", (chunk) => {
+    log += String(chunk);
+  });
+  const node = await createNode({ controlUrl: url, authKey: key, hostname: "looker" });
+  const seen = async (): Promise<string> => {
+    const duplex = await node.dial({ address: "again.mesh.internal", port: 443 });
+    const socket = connectTls({ socket: duplex, servername: "again.mesh.internal", rejectUnauthorized: false });
+    try {
+      await once(socket, "secureConnect", { signal: AbortSignal.timeout(60_000) });
+      return socket.getPeerX509Certificate()!.fingerprint256;
+    } finally {
+      socket.destroy();
+    }
+  };
+  try {
+    await expect.poll(() => seen().catch(String), { timeout: 60_000 }).toBe(certificates[0].fingerprint256);
+    declare("text:hello", "two");
+    child.kill("SIGHUP");
+    await expect.poll(() => seen().catch(String), { timeout: 60_000 }).toBe(certificates[1].fingerprint256);
+    declare(`file://${folder}`, "two"); // the folder with the new key
+    child.kill("SIGHUP");
+    await expect.poll(() => log, { timeout: 60_000 }).toContain("config.refused");
+    expect(log).toContain(`cannot serve \\"${folder}\\"`);
+  } finally {
+    await node.close();
+  }
+});
+
 test("CF-2 the services file is read again on SIGHUP, and one that has become bad changes nothing", {
   timeout: 180_000,
 }, async () => {
@@ -191,19 +248,19 @@ test("CF-2 the services file is read again on SIGHUP, and one that has become ba
   });
   const node = await createNode({ controlUrl: url, authKey: key, hostname: "reader" });
   const body = async () => {
-    const response = await node.fetch("http://declared.mesh.internal/", { signal: AbortSignal.timeout(15_000) });
+    const response = await node.fetch("http://declared.mesh.internal/", { signal: AbortSignal.timeout(60_000) });
     return response.text();
   };
   try {
-    await expect.poll(() => body().catch(() => ""), { timeout: 15_000 }).toBe("first");
+    await expect.poll(() => body().catch(() => ""), { timeout: 60_000 }).toBe("first");
     declare('{ "listen": "http", "target": "text:second" }');
     child.kill("SIGHUP");
-    await expect.poll(body, { timeout: 10_000 }).toBe("second");
+    await expect.poll(body, { timeout: 60_000 }).toBe("second");
     for (const bad of ['{ "listen": "gopher" }', `{ "listen": "http", "target": "${scratch}" }`]) {
       log = "";
       declare(bad);
       child.kill("SIGHUP");
-      await expect.poll(() => log, { timeout: 10_000 }).toContain("config.refused");
+      await expect.poll(() => log, { timeout: 60_000 }).toContain("config.refused");
       expect(log).toMatch(/line 1, column \d+|secrets/);
       expect(await body()).toBe("second");
     }

@@ -88,8 +88,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   const store = state === "mem:" ? memoryStore() : await directoryStore(state, log);
   const authKey = await readAuthKey(values["auth-key"], io);
   const authority = authorityOf(values["cert-authority"], values["cert-authority-bundle"]);
-  const settingsOf = (file: CertificatesConfig): CertificatesConfig =>
-    authority === undefined ? file : { ...file, authority };
+  const settingsOf: SettingsOf = (file) => (authority === undefined ? file : { ...file, authority });
   // A bad file is told before anything is joined.
   const declared = values.config === undefined ? undefined : await readServices(values.config);
   const certificates = settingsOf(declared?.certificates ?? {});
@@ -110,8 +109,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       ...(state === "mem:" ? [] : [state]),
       ...(values.config === undefined ? [] : [values.config]),
       ...keyFile,
-      ...pathsOfKeys(certificates),
-      ...filesOfDoors(declared?.doors ?? {}),
+      ...(declared === undefined ? [] : secretsOf(declared, settingsOf)),
     ],
     ...(declared === undefined
       ? {}
@@ -141,17 +139,25 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   return 0;
 }
 
+type SettingsOf = (file: CertificatesConfig) => CertificatesConfig;
+
+/** Files with secrets that a services file names. */
+function secretsOf({ certificates, doors }: ServicesConfig, settingsOf: SettingsOf): readonly string[] {
+  return [...pathsOfKeys(settingsOf(certificates)), ...filesOfDoors(doors)];
+}
+
 type DoorsOf = (services: ServicesConfig) => Promise<readonly Door[]>;
 
 /** What the file says is served, and again after SIGHUP; a file that has become bad changes nothing (CF-2). */
 async function declareServices(
   gateway: Gateway,
   file: string,
-  { settingsOf, doorsOf }: { settingsOf: (file: CertificatesConfig) => CertificatesConfig; doorsOf: DoorsOf },
+  { settingsOf, doorsOf }: { settingsOf: SettingsOf; doorsOf: DoorsOf },
   log: Log,
 ): Promise<() => void> {
   const read = async (): Promise<ServicesConfig> => {
     const found = await readServices(file);
+    gateway.guarded.add(secretsOf(found, settingsOf));
     gateway.check(nodeServeConfig(found, gateway.name));
     return found;
   };

@@ -85,7 +85,7 @@ export class Gateway {
   #publicConfig: ServeConfig;
   readonly #ingress: IngressDoor;
   readonly #peerApi: PeerApi;
-  readonly #guarded: ProtectedPaths;
+  readonly guarded: ProtectedPaths;
   readonly #rules: PlaceRules;
   #visitorRulesOf: VisitorRulesOf;
   /** What is to be declared as soon as we have a name; what we hold already is asked for until then. */
@@ -98,7 +98,7 @@ export class Gateway {
     const { stored, assertions, preferences, gatekeeper } = kept;
     const clock: Clock = options.clock ?? systemClock;
     const guarded = new ProtectedPaths(options.protectedPaths ?? []);
-    this.#guarded = guarded;
+    this.guarded = guarded;
     this.metrics = new GatewayMetrics(node, () => this.certificates);
     this.assertions = assertions;
     this.preferences = preferences;
@@ -309,9 +309,9 @@ export class Gateway {
 
   /** @throws {Fault} GATEWAY_TARGET_REFUSED */
   check(config: StoredServeConfig): void {
-    const refusal = this.#guarded.refusal(config);
+    const refusal = this.guarded.refusal(config);
     // What is refused by now, and was there before, must not keep anybody from turning something else off (FN-8).
-    if (refusal !== undefined && refusal !== this.#guarded.refusal(this.#stored))
+    if (refusal !== undefined && refusal !== this.guarded.refusal(this.#stored))
       throw new Fault("GATEWAY_TARGET_REFUSED", refusal);
   }
 

@@ -57,6 +57,16 @@ describe("RT-9 a target never exposes ourselves", () => {
   });
 });
 
+test("RT-9 a secret that a services file names when it is read again", () => {
+  const later = new ProtectedPaths([]);
+  const config = { Web: { "gw:443": { Handlers: { "/": { Path: path.join(root, "etc") } } } } };
+  expect(later.refusal(config)).toBeUndefined();
+  later.add([key]);
+  later.add([state]);
+  expect(later.refusal(config)).toMatch(/cannot serve/);
+  expect(later.mayOpen(key)).toBe(false);
+});
+
 describe("RT-7 our own sockets are never backends", () => {
   test.each(["run/api.sock", "www/link.sock", "www/hard.sock", "www/../run/api.sock"])("%s", (name) => {
     const target = path.join(root, name);

@@ -16,11 +16,16 @@ const KERNEL_PLACES = ["/proc", "/sys", "/dev"] as const;
  * one or has one inside is refused when it is set, and again when it is opened, as links and mounts change (RT-7, RT-9).
  */
 export class ProtectedPaths {
-  readonly #places: readonly string[];
+  readonly #places: Set<string>;
 
   /** `places`: files and folders, by any name. */
   constructor(places: readonly string[]) {
-    this.#places = places;
+    this.#places = new Set(places);
+  }
+
+  /** What was a secret once stays one. */
+  add(places: readonly string[]): void {
+    for (const place of places) this.#places.add(place);
   }
 
   /** Why this configuration cannot be, or nothing. */
@@ -45,13 +50,13 @@ export class ProtectedPaths {
   /** May a unix socket at this path be a backend? By device and inode: links, hard links and bind mounts are the same socket. */
   mayDial(socketPath: string): boolean {
     const asked = identityOf(socketPath);
-    return asked === undefined || !this.#places.some((place) => identityOf(place) === asked);
+    return asked === undefined || ![...this.#places].some((place) => identityOf(place) === asked);
   }
 
   #mayServe(file: string, isRoot: boolean): boolean {
     const real = resolved(file);
     if (KERNEL_PLACES.some((place) => isWithin(real, place))) return false;
-    return this.#places.every((place) => {
+    return [...this.#places].every((place) => {
       const secret = resolved(place);
       return !isWithin(real, secret) && !(isRoot && isWithin(secret, real));
     });

@@ -12,6 +12,7 @@ import { answerC2n, type C2nCertificates } from "./c2n.ts";
 import { ControlClient, type ControlState, type FunnelWish } from "./control/control-client.ts";
 import { DataPlane } from "./data-plane.ts";
 import { MagicDns, type QueryDns } from "./dns/magic-dns.ts";
+import { firstMap } from "./first-map.ts";
 import { healthOf } from "./health.ts";
 import { servicePrefixes } from "./hosted-services.ts";
 import { interfaceAddresses, watchLink } from "./link-watch.ts";
@@ -304,18 +305,8 @@ export class MeshNode {
   }
 
   /** Settles when the first network map is here. */
-  async ready(signal?: AbortSignal): Promise<NetworkMap> {
-    if (this.#map !== undefined) return this.#map;
-    const { promise, resolve, reject } = Promise.withResolvers<NetworkMap>();
-    const stop = this.onMap(resolve);
-    const giveUp = () => reject(new Fault("MESH_NOT_JOINED", "Cannot join the mesh: ended before a network map came"));
-    signal?.addEventListener("abort", giveUp, { once: true });
-    try {
-      return await promise;
-    } finally {
-      stop();
-      signal?.removeEventListener("abort", giveUp);
-    }
+  ready(signal?: AbortSignal): Promise<NetworkMap> {
+    return firstMap((listener) => this.onMap(listener), signal);
   }
 
   listen(port: number, accept: (conn: Conn) => void): Listener {

@@ -1,14 +1,22 @@
 import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
 import net, { type AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { Readable } from "node:stream";
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from "vitest";
+import { parsePrefix } from "../src/base/address.ts";
 import { systemClock } from "../src/base/clock.ts";
 import { silentLog } from "../src/base/log.ts";
 import { memoryStore } from "../src/base/store.ts";
+import { main } from "../src/cli/main.ts";
 import { visitorRules } from "../src/config/node-serve-config.ts";
 import { parseServices } from "../src/config/services.ts";
 import { MemoryCoordinationStore } from "../src/coordination/store/memory-store.ts";
 import { Ingress } from "../src/funnel/ingress.ts";
+import { GatewayAdmin } from "../src/gateway/admin.ts";
 import { Gateway } from "../src/gateway/gateway.ts";
+import { openLocalApi } from "../src/gateway/localapi/index.ts";
 import { Relay } from "../src/server/relay.ts";
 import { Server } from "../src/server/server.ts";
 import { rulesAt } from "../src/wire/visitor-rules.ts";
@@ -82,6 +90,30 @@ async function declare(funnel: object | true): Promise<void> {
     .toEqual(rules);
 }
 
+/** Our own command, at the gateway's own socket. */
+async function typed(...words: readonly string[]): Promise<{ code: number; said: string; told: string }> {
+  const folder = mkdtempSync(path.join(tmpdir(), "sallyport-rules-"));
+  const socketPath = path.join(folder, "gate.sock");
+  const api = await openLocalApi({ socketPath, backend: new GatewayAdmin(gateway), log: silentLog });
+  let said = "";
+  let told = "";
+  const code = await main(["--socket", socketPath, "funnel", ...words], {
+    stdout: (text) => {
+      told += text;
+    },
+    stderr: (text) => {
+      said += text;
+    },
+    stdin: Readable.from([]),
+    isTerminal: false,
+    env: {},
+    signal: new AbortController().signal,
+  });
+  await api.close();
+  rmSync(folder, { recursive: true });
+  return { code, said, told };
+}
+
 interface Visit {
   readonly socket: net.Socket;
   /** What he hears: his own hello where he is let in. */
@@ -140,6 +172,44 @@ test("FN-10 how many at once, of all and of one visitor, is bounded at the relay
   expect(await visit("127.0.0.4").heard).toBe(INTERNAL);
   first.socket.destroy();
   await expect.poll(() => visit("127.0.0.4").heard, WAIT).toBe("served");
+});
+
+test("FN-10 a command says who may come, keeps to what the file says, and is forgotten with `off`", async () => {
+  const target = ["--bg", "--tcp=443", String(echoPort)];
+  gateway.declare({});
+  expect(await typed("--allow-ip", "127.0.0.0/30", "--deny-ip=127.0.0.2", ...target)).toMatchObject({
+    code: 0,
+    said: "",
+  });
+  await expect.poll(() => visit("127.0.0.1").heard, WAIT).toBe("served");
+  expect(await visit("127.0.0.2").heard).toBe(UNRECOGNIZED);
+  expect(await visit("127.0.0.5").heard).toBe(UNRECOGNIZED);
+  const shown = "# Visitors:\n#     - web.tail.test:443: only from 127.0.0.0/30; not from 127.0.0.2/32\n";
+  expect((await typed("status")).told).toContain(shown);
+  const again = await typed(...target); // nothing said: it stays
+  expect(again.code).toBe(0);
+  expect(await visit("127.0.0.2").heard).toBe(UNRECOGNIZED);
+  gateway.declare(gateway.storedServeConfig ?? {}, { visitorRulesOf: () => ({ deny: ONE }) });
+  await expect.poll(() => visit("127.0.0.1").heard, WAIT).toBe(UNRECOGNIZED);
+  expect(await visit("127.0.0.3").heard).toBe("served");
+  expect((await typed("--allow-ip=all", ...target)).code).toBe(0);
+  await expect.poll(() => visit("127.0.0.2").heard, WAIT).toBe("served");
+  expect(await visit("127.0.0.1").heard).toBe(UNRECOGNIZED); // the file's
+  expect((await typed("--deny-ip=127.0.0.2", ...target)).code).toBe(0);
+  expect((await typed("--tcp=443", "off")).code).toBe(0);
+  expect(gateway.visitorRules.at({ name: NAME, port: 443 })).toEqual({ deny: ONE });
+});
+
+const ONE = [parsePrefix("127.0.0.1")!];
+
+test.each([
+  [["--allow-ip", "everybody"], '"everybody" is no IP address'],
+  [["--deny-ip", "203.0.113.7/8"], "without host bits"],
+])("%j is refused, and nothing is public", async (words, why) => {
+  gateway.declare({});
+  const { code, said } = await typed("--bg", ...words, "--tcp=443", String(echoPort));
+  expect([code > 0, said]).toEqual([true, expect.stringContaining(why)]);
+  expect(gateway.storedServeConfig).toEqual({});
 });
 
 test("a relay that was told nothing, or does not keep to it: the gateway refuses by itself", async () => {

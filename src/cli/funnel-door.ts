@@ -5,7 +5,7 @@ import type { ServeChange } from "./serve-args.ts";
 import { terminalText } from "./terminal-text.ts";
 
 /** What a command says of who may come. */
-export type DoorWish = Pick<ServeChange, "kind" | "mount" | "door" | "isPublic" | "yes">;
+export type DoorWish = Pick<ServeChange, "kind" | "mount" | "door" | "isPublic" | "visitors" | "yes">;
 
 /**
  * Before something is public: which door stands before `site` (`name:port`)? Who said none is asked once, on a terminal;
@@ -35,7 +35,8 @@ export async function settleDoor(
     const left = (await client.doorAt(site, mount))?.door;
     if (left) io.stderr(`The services file keeps door ${terminalText(left)} before ${terminalText(site)}\n`);
   }
-  if (wish.isPublic || wasPublic || (takesDoors && standing.door !== undefined)) return true;
+  const isForFew = (wish.visitors?.allow.length ?? 0) > 0;
+  if (wish.isPublic || wasPublic || isForFew || (takesDoors && standing.door !== undefined)) return true;
   const who = `Anyone on the internet may use ${terminalText(site)}`;
   if (!io.isTerminal || wish.yes) {
     const doors = takesDoors ? "--door NAME puts a door before it, " : "";

@@ -2,6 +2,7 @@ import { goJson } from "../config/serve-document.ts";
 import type { Observation } from "../funnel/observations.ts";
 import type { ServeConfig } from "../wire/serve-config.ts";
 import { placeOf, publicTargets } from "./funnel-proof.ts";
+import type { LocalClient } from "./local-client.ts";
 import { terminalText } from "./terminal-text.ts";
 
 /** What was last seen from outside of each public name, and when. */
@@ -16,6 +17,22 @@ export function observedText(config: ServeConfig, ownName: string, observations:
   });
   if (lines.length === 0) return "";
   return `# From outside:\n${lines.map((line) => `#     - ${terminalText(line)}\n`).join("")}\n`;
+}
+
+/** Where only some visitors may come, or so many: what is asked of them. */
+export async function visitorsText(config: ServeConfig, ownName: string, client: LocalClient): Promise<string> {
+  const lines: string[] = [];
+  for (const place of publicTargets(config, ownName).map(placeOf)) {
+    const { allow, deny, limits } = (await client.visitorRules(place)) ?? {};
+    const said = [
+      ...(allow === undefined ? [] : [`only from ${allow.join(", ") || "nowhere"}`]),
+      ...(deny === undefined ? [] : [`not from ${deny.join(", ")}`]),
+      ...Object.entries(limits ?? {}).map(([name, limit]) => `${name} ${limit}`),
+    ];
+    if (said.length > 0) lines.push(`${place}: ${said.join("; ")}`);
+  }
+  if (lines.length === 0) return "";
+  return `# Visitors:\n${lines.map((line) => `#     - ${terminalText(line)}\n`).join("")}\n`;
 }
 
 /** `funnel status --json` is upstream's document, and `Observed` where something was. */

@@ -14,6 +14,7 @@ import type {
   StoredServeConfig,
   WhoIsResponse,
 } from "../wire/ipn.ts";
+import type { SiteRules } from "../wire/visitor-rules.ts";
 import { CliExit } from "./io.ts";
 
 export interface StandingDoor {
@@ -140,6 +141,16 @@ export class LocalClient {
   /** Before all of `name:port`; an empty name takes it away. */
   async setDoor(site: string, door: string): Promise<void> {
     await this.#expect(200, "POST", `funnel/door?${new URLSearchParams({ site, door })}`);
+  }
+
+  /** Which visitors may come to `name:port`; undefined where the daemon keeps no such thing. */
+  async visitorRules(site: string): Promise<Omit<SiteRules, "sites"> | undefined> {
+    const reply = await this.#send("GET", `funnel/visitors?${new URLSearchParams({ site })}`);
+    return reply.status === 404 ? undefined : (this.#read(200, reply) as Omit<SiteRules, "sites">);
+  }
+
+  async setVisitorRules(site: string, lists: Required<Pick<SiteRules, "allow" | "deny">>): Promise<void> {
+    await this.#expect(200, "POST", `funnel/visitors?${new URLSearchParams({ site })}`, JSON.stringify(lists));
   }
 
   async observed({ target, findings }: Pick<Observation, "target" | "findings">): Promise<void> {

@@ -1,6 +1,7 @@
 import { isCertificateName } from "../config/certificates.ts";
 import { isCapabilityName } from "../config/services.ts";
 import { foldPattern } from "../wire/host-name.ts";
+import { parseVisitorPrefix } from "../wire/visitor-rules.ts";
 import { booleanFlag, type Flag, parseFlags, textFlag, unsignedFlag } from "./flags.ts";
 import { CliExit } from "./io.ts";
 import { checkServiceName, type ServiceVerb } from "./serve-service.ts";
@@ -35,6 +36,8 @@ export interface ServeChange {
   readonly door?: string;
   /** Anyone may come: it need not be asked. */
   readonly isPublic?: boolean;
+  /** Which visitors may come; empty: all, none. */
+  readonly visitors?: { readonly allow: readonly string[]; readonly deny: readonly string[] };
   /** A name of one's own, or wildcard, instead of this node's. */
   readonly domain?: string;
   /** The port is public as it is, for whoever comes, and not by the name that a TLS client asks for. */
@@ -68,6 +71,18 @@ const domainFlag: Flag<string> = {
   },
 };
 
+const addressesFlag: Flag<readonly string[]> = {
+  isBoolean: false,
+  initial: [],
+  parse: (text) => {
+    if (text === "" || text === "all") return [];
+    const given = text.split(",").map((address) => address.trim());
+    const bad = given.find((address) => parseVisitorPrefix(address) === undefined);
+    if (bad === undefined) return given;
+    throw new Error(`"${bad}" is no IP address and no block of them without host bits, such as 203.0.113.0/24`);
+  },
+};
+
 const commonFlags = {
   bg: booleanFlag(false),
   "set-path": textFlag(),
@@ -84,6 +99,8 @@ const funnelFlags = {
   public: booleanFlag(false),
   domain: domainFlag,
   lease: unsignedFlag(),
+  "allow-ip": addressesFlag,
+  "deny-ip": addressesFlag,
 };
 const serveFlags = { ...commonFlags, http: unsignedFlag(), "accept-app-caps": capsFlag, service: textFlag() };
 
@@ -152,10 +169,12 @@ interface FunnelValues {
   readonly public: boolean;
   readonly domain: string;
   readonly lease: number;
+  readonly "allow-ip": readonly string[];
+  readonly "deny-ip": readonly string[];
 }
 
 function ofFunnel(values: FunnelValues, given: ReadonlySet<string>): Partial<ServeChange> {
-  const { check, door, public: isPublic, domain, lease } = values;
+  const { check, door, public: isPublic, domain, lease, "allow-ip": allow, "deny-ip": deny } = values;
   if (lease !== 0 && domain !== "") throw new CliExit("error: a raw port has no name: found --lease and --domain");
   if (isPublic && door !== "") throw new CliExit("error: found --public and --door, wanted one of them");
   return {
@@ -164,6 +183,7 @@ function ofFunnel(values: FunnelValues, given: ReadonlySet<string>): Partial<Ser
     ...(door === "" ? {} : { door }),
     ...(domain === "" ? {} : { domain }),
     ...(lease === 0 ? {} : { isLease: true }),
+    ...(given.has("allow-ip") || given.has("deny-ip") ? { visitors: { allow, deny } } : {}),
   };
 }
 

@@ -5,7 +5,7 @@ import { leaseKey, type ServeConfig } from "../wire/serve-config.ts";
 import { assertClaimed, claimOf, undo } from "./funnel-claim.ts";
 import { settleDoor } from "./funnel-door.ts";
 import { proveOn } from "./funnel-proof.ts";
-import { observedJson, observedText } from "./funnel-status.ts";
+import { observedJson, observedText, visitorsText } from "./funnel-status.ts";
 import { CliExit, type CliIo } from "./io.ts";
 import { AnswerRefusal, type LocalClient } from "./local-client.ts";
 import { stateRefusal } from "./node-state.ts";
@@ -71,6 +71,7 @@ async function printStatus(
   }
   const status = await client.status({ peers: false });
   io.stdout(statusText(config, status));
+  if (command === "funnel") io.stdout(await visitorsText(config, nodeName(status), client));
   if (observations !== undefined) io.stdout(observedText(config, nodeName(status), observations));
   for (const warning of [...funnelWarnings(config), ...unroutedWarnings(config, status)]) io.stderr(`${warning}\n`);
   return 0;
@@ -107,6 +108,7 @@ async function change(request: ServeChange, io: CliIo, client: LocalClient): Pro
     const site = `${name}:${request.port}`;
     const key = request.isLease === true ? leaseKey(request.port) : site;
     if (!(await settleDoor(request, site, before.AllowFunnel?.[key] === true, io, client))) return 0;
+    if (request.visitors !== undefined) await client.setVisitorRules(site, request.visitors);
   }
   if (request.isBackground) {
     const { config: next, notes } = explained(command, () => applySet(before, request, name, kindOfPath));

@@ -40,6 +40,8 @@ FLAGS
 const FUNNEL_FLAGS = `  --check[=false]            go a visitor's way afterwards and show each hop (on a terminal: always)
   --door NAME                put a door of the services file before it
   --public                   anyone may come: do not ask
+  --allow-ip A,B             visitors from these addresses and blocks alone; all: from everywhere
+  --deny-ip A,B              and not from these
   --domain NAME              under a name of your own that the policy grants, instead of this node's
   --lease PORT               a raw public port that the policy grants: for ssh, games, databases, whatever speaks no TLS
 `;

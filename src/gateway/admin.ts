@@ -40,6 +40,7 @@ import type { LocalApiBackend } from "./localapi/index.ts";
 import { gatewayHealth } from "./metrics.ts";
 import { refusalOfPrefs } from "./preferences.ts";
 import { backendState, statusDocument, whoIsDocument } from "./status-document.ts";
+import type { VisitorRulebook } from "./visitor-rulebook.ts";
 
 /** Upstream `tsconst.HealthWarnableTLSCertPending`. */
 const CERT_PENDING = "tls-cert-pending";
@@ -51,6 +52,7 @@ export class GatewayAdmin implements LocalApiBackend {
   readonly inspection: Inspection;
   readonly observations: Observations;
   readonly commandDoors: CommandDoors;
+  readonly visitorRules: VisitorRulebook;
   readonly #gateway: Gateway;
   readonly #watchers: Set<(notify: Notify) => void> = new Set();
   /** Of the newest `start`, until it is used. */
@@ -61,6 +63,7 @@ export class GatewayAdmin implements LocalApiBackend {
     this.inspection = gateway.inspection;
     this.doors = new DoorAdmin(gateway.gatekeeper, (door) => gateway.placesBehind(door));
     this.commandDoors = gateway.commandDoors;
+    this.visitorRules = gateway.visitorRules;
     this.observations = new Observations(
       (target) => {
         const { AllowFunnel: open = {} } = effectiveConfig(gateway.storedServeConfig);

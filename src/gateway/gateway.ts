@@ -37,13 +37,13 @@ import { PlaceRules } from "./place-rules.ts";
 import { Preferences } from "./preferences.ts";
 import { guardedDial, ProtectedPaths } from "./protected-paths.ts";
 import { toldRules, type VisitorRulesOf } from "./told-rules.ts";
+import { VisitorRulebook } from "./visitor-rulebook.ts";
 
 export type { GatewayOptions, RulesOf } from "./gateway-options.ts";
 
 const LONGEST_NOTE = 1000;
 /** The capability by which names below ours lead to us (upstream `tailcfg.NodeAttrDNSSubdomainResolve`). */
 const SUBDOMAINS = "dns-subdomain-resolve";
-const NO_RULES: VisitorRulesOf = () => undefined;
 /** Revoked means cut, within five seconds. */
 const REVIEW_EVERY_MS = 2000;
 
@@ -62,6 +62,7 @@ interface Kept {
   readonly preferences: Preferences;
   readonly gatekeeper: Gatekeeper;
   readonly commandDoors: CommandDoors;
+  readonly visitorRules: VisitorRulebook;
 }
 
 /** A node of the mesh that serves: the node, the proxy and what they need of each other. */
@@ -87,7 +88,7 @@ export class Gateway {
   readonly #peerApi: PeerApi;
   readonly guarded: ProtectedPaths;
   readonly #rules: PlaceRules;
-  #visitorRulesOf: VisitorRulesOf;
+  readonly visitorRules: VisitorRulebook;
   /** What is to be declared as soon as we have a name; what we hold already is asked for until then. */
   #expected: ServeConfig | undefined;
   /** Services that the file advertises. */
@@ -105,7 +106,7 @@ export class Gateway {
     this.gatekeeper = gatekeeper;
     this.commandDoors = kept.commandDoors;
     this.#rules = new PlaceRules(options.rulesOf, kept.commandDoors, () => demandsDoors(node.map));
-    this.#visitorRulesOf = options.visitorRulesOf ?? NO_RULES;
+    this.visitorRules = kept.visitorRules;
     this.#expected = options.expected;
     this.#store = options.store;
     this.#log = options.log ?? silentLog;
@@ -173,7 +174,7 @@ export class Gateway {
     });
     this.#ingress = new IngressDoor({
       config: () => this.#publicConfig,
-      rulesOf: (site) => this.#visitorRulesOf(site),
+      rulesOf: (site) => this.visitorRules.at(site),
       ownName: () => this.name,
       packetFilter: () => node.map?.packetFilter ?? [],
       peerByAddress: (address) => node.peerByAddress(address),
@@ -194,7 +195,7 @@ export class Gateway {
       this.#expose(); // its policy may demand doors, and what is a name of our own is known by the first one
       this.claims.review();
     });
-    this.commandDoors.onChange = () => this.#expose();
+    for (const book of [this.commandDoors, this.visitorRules]) book.onChange = () => this.#expose();
     this.#peerApi = new PeerApi({ addresses: () => node.addresses, ingress: this.#ingress, clock });
     node.onPeerApi = (conn) => this.#peerApi.accept(conn);
     const review = (): void => {
@@ -224,13 +225,15 @@ export class Gateway {
     gatekeeper.setDoors(options.doors ?? []);
     const isDeclared = (door: string): boolean => gatekeeper.doors.some(({ name }) => name === door);
     const commandDoors = await CommandDoors.open(store, isDeclared);
+    const visitorRules = await VisitorRulebook.open(store, options.visitorRulesOf);
     const { Hostname: hostname, WantRunning } = preferences.now;
     const wish = funnelWish(options.expected ?? effectiveConfig(stored), "");
     const asked = { ...options, wish, isPaused: !WantRunning, ...(hostname === "" ? {} : { hostname }) };
     const node = await openNode(asked);
     await using failure = new AsyncDisposableStack();
     failure.defer(() => node.close());
-    const gateway: Gateway = new Gateway(options, node, { stored, assertions, preferences, gatekeeper, commandDoors });
+    const kept: Kept = { stored, assertions, preferences, gatekeeper, commandDoors, visitorRules };
+    const gateway: Gateway = new Gateway(options, node, kept);
     failure.move();
     return gateway;
   }
@@ -270,15 +273,15 @@ export class Gateway {
     this.#expose();
     this.certificates.refresh();
     this.#warn();
-    await this.commandDoors.settle(before, config);
+    for (const book of [this.commandDoors, this.visitorRules]) await book.settle(before, config);
   }
 
   /** What a file declares is in force until the next declaration, and is not stored. */
-  declare(config: ServeConfig, { rulesOf, visitorRulesOf = NO_RULES, advertised = [] }: Declared = {}): void {
+  declare(config: ServeConfig, { rulesOf, visitorRulesOf, advertised = [] }: Declared = {}): void {
     this.check(config);
     this.#expected = undefined;
     this.#rules.declared = rulesOf;
-    this.#visitorRulesOf = visitorRulesOf; // whatever is public: no command opens what the file has closed
+    this.visitorRules.declared = visitorRulesOf ?? (() => undefined);
     this.#rules.isFileServed = true;
     this.#declaredServices = advertised;
     const isNews = serveConfigEtag(config) !== serveConfigEtag(this.#stored);
@@ -331,7 +334,7 @@ export class Gateway {
     this.#publicConfig = this.#rules.publicPart(this.#serveConfig);
     this.#ingress.review();
     this.proxy.review();
-    this.node.tell({ visitorRules: toldRules(this.#publicConfig, this.#visitorRulesOf, this.name) });
+    this.node.tell({ visitorRules: toldRules(this.#publicConfig, (site) => this.visitorRules.at(site), this.name) });
     this.claims.ask(this.#expected ?? this.#publicConfig);
     this.#advertise();
   }

@@ -86,6 +86,7 @@ const WRITES: ReadonlyMap<string, string> = new Map([
   ["POST doors/revoke", "doors access denied"],
   ["GET funnel/door", "funnel access denied"],
   ["POST funnel/door", "funnel access denied"],
+  ["POST funnel/visitors", "funnel access denied"],
   ["POST funnel/observed", "funnel access denied"],
   ["POST inspector", "inspector access denied"], // it shows what others send
   ["POST inspector/off", "inspector access denied"],

@@ -15,6 +15,7 @@ import type {
 import type { CommandDoors } from "../command-doors.ts";
 import type { DoorAdmin } from "../door-admin.ts";
 import type { Inspection } from "../inspection.ts";
+import type { VisitorRulebook } from "../visitor-rulebook.ts";
 
 /** What the local admin interface asks of the gateway. */
 export interface LocalApiBackend {
@@ -84,6 +85,7 @@ export interface LocalApiBackend {
   readonly doors?: Pick<DoorAdmin, "document" | "invite" | "certify" | "revoke">;
   /** Doors that commands put before a name and port. */
   readonly commandDoors?: Pick<CommandDoors, "set">;
+  readonly visitorRules?: Pick<VisitorRulebook, "at" | "set">;
   /** The door before a mount of the node's own. */
   doorAt?(place: Place): string | undefined;
   /** Does the network's policy demand a door before what is public? */

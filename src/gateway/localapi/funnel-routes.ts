@@ -1,4 +1,5 @@
 import { Fault, messageOf } from "../../base/fault.ts";
+import { siteRules } from "../../wire/visitor-rules.ts";
 import type { LocalApiBackend } from "./backend.ts";
 import { type Answer, type Call, json, type Route, refuse } from "./routes.ts";
 
@@ -8,6 +9,7 @@ export function createFunnelRoutes(backend: LocalApiBackend): ReadonlyMap<string
   if (observations === undefined) return new Map();
   return new Map<string, Route>([
     ["funnel/door", (call) => door(call, backend)],
+    ["funnel/visitors", (call) => visitors(call, backend)],
     [
       "funnel/observed",
       ({ method, body }) => {
@@ -42,3 +44,29 @@ async function door({ method, query }: Call, backend: LocalApiBackend): Promise<
     throw thrown;
   }
 }
+
+/** Which visitors from the Internet may come to `site`, by the file and by commands; or what a command says of it. */
+async function visitors({ method, query, body }: Call, { visitorRules }: LocalApiBackend): Promise<Answer> {
+  if (visitorRules === undefined) return refuse(404, "not found");
+  const site = query.get("site") ?? "";
+  const colon = site.lastIndexOf(":");
+  if (method === "GET") {
+    const rules = visitorRules.at({ name: site.slice(0, colon), port: Number(site.slice(colon + 1)) });
+    const { sites: _, ...said } = siteRules([], rules ?? {});
+    return json(said);
+  }
+  if (method !== "POST") return refuse(405, "want GET or POST");
+  try {
+    const { allow, deny } = Object(JSON.parse(body)) as { readonly allow?: unknown; readonly deny?: unknown };
+    if (!isTexts(allow) || !isTexts(deny)) return refuse(400, "want lists of addresses");
+    await visitorRules.set(site, allow, deny);
+    return json({});
+  } catch (thrown) {
+    if (thrown instanceof SyntaxError) return refuse(400, thrown.message);
+    if (thrown instanceof Fault && thrown.code === "VISITOR_RULES") return refuse(400, thrown.message);
+    throw thrown;
+  }
+}
+
+const isTexts = (value: unknown): value is readonly string[] =>
+  Array.isArray(value) && value.every((one) => typeof one === "string");

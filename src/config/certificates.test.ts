@@ -146,6 +146,19 @@ test("a whole section", () => {
     resolvers: ["9.9.9.9", "[2620:fe::fe]:53"],
     files: ["/etc/certs", { certificate: "/etc/one.crt", key: "/etc/one.key" }],
     store: "postgres://gate@db.example.com/certs",
+    transparency: {
+      logs: [
+        { url: "https://ct.example.net/2026h2", key: "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEfahLEimAoz2t01p3uMziiA==" },
+        {
+          url: "https://tiles.example.net/",
+          key: "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEfahLEimAoz2t01p3uMziiA==",
+          kind: "static",
+        },
+      ],
+      domains: ["example.com"],
+      known: [`sha256:${"0a".repeat(32)}`],
+      every: "15m",
+    },
   };
   expect(read(`"certificates":${JSON.stringify(certificates)}`).certificates).toEqual(certificates);
   expect(read(`"node":{"endpoints":{}}`).certificates).toEqual({});
@@ -167,6 +180,11 @@ test.each([
   [`"files":["certs"]`, /no absolute path/],
   [`"store":"postgres://gate:password@db/certs"`, /found a password/],
   [`"store":"relative"`, /no folder/],
+  [`"transparency":{"logs":[]}`, /line 3/],
+  [`"transparency":{"logs":[{"url":"https://ct.example","key":"no"}]}`, /no base64 of a public key/],
+  [`"transparency":{"logs":[{"url":"ct.example","key":"${"A".repeat(60)}"}]}`, /no web address/],
+  [`"transparency":{"logs":[{"url":"https://ct.example","key":"${"A".repeat(60)}"}],"every":"31m"}`, /1m to 30m/],
+  [`"transparency":{"logs":[{"url":"https://ct.example","key":"${"A".repeat(60)}"}],"known":["key"]}`, /64 hex digits/],
   [`"surprise":1`, /unknown member "surprise"/],
 ])("refused: %s", (text, message) => {
   expect(() => read(`"certificates":{\n${text}}`)).toThrow(message);

@@ -132,6 +132,27 @@ const named = z.strictObject({
   when: z.enum(["ahead", "needed"]).optional(),
 });
 
+const transparency = z.strictObject({
+  logs: z
+    .array(
+      z.strictObject({
+        url,
+        key: z.string().regex(/^[A-Za-z0-9+/]{40,1200}={0,2}$/, "found no base64 of a public key"),
+        kind: z.enum(["rfc6962", "static"]).optional(),
+      }),
+    )
+    .min(1)
+    .max(32),
+  domains: z.array(domain).optional(),
+  known: z
+    .array(z.string().regex(/^sha256:[0-9a-f]{64}$/, "found no key, wanted sha256: and 64 hex digits"))
+    .optional(),
+  every: z
+    .string()
+    .regex(/^(?:[1-9]|[12]\d|30)m$/, "found no such interval, wanted 1m to 30m")
+    .optional(),
+});
+
 /** The member `certificates` of a services file. */
 export const certificatesSchema: z.ZodType<CertificatesConfig> = z.strictObject({
   authority: authority.optional(),
@@ -156,6 +177,7 @@ export const certificatesSchema: z.ZodType<CertificatesConfig> = z.strictObject(
       error: "found a password, wanted env:NAME or file:PATH with the whole address in it",
     })
     .optional(),
+  transparency: transparency.optional(),
 });
 
 /** A secret's whereabouts: `file:PATH` or `env:NAME`. */
@@ -225,6 +247,22 @@ export interface NamedCertificate {
   readonly when?: "ahead" | "needed" | undefined;
 }
 
+/** Public logs that are looked through for certificates of our names that are not ours. */
+export interface TransparencyConfig {
+  readonly logs: readonly {
+    /** Where it is read: for `static` the monitoring prefix. */
+    readonly url: string;
+    /** base64 of its public key (SubjectPublicKeyInfo). */
+    readonly key: string;
+    readonly kind?: "rfc6962" | "static" | undefined;
+  }[];
+  /** Domains of which every certificate is our business. */
+  readonly domains?: readonly string[] | undefined;
+  /** Keys of ours that others hold, by SHA-256 of SubjectPublicKeyInfo. */
+  readonly known?: readonly string[] | undefined;
+  readonly every?: string | undefined;
+}
+
 /** How this gateway comes to certificates; absent members = upstream's ways. */
 export interface CertificatesConfig {
   readonly authority?: AuthorityConfig | undefined;
@@ -245,4 +283,5 @@ export interface CertificatesConfig {
   readonly files?: readonly (string | CertificateFiles)[] | undefined;
   /** A folder, a PostgreSQL address, or where such an address is written. */
   readonly store?: string | undefined;
+  readonly transparency?: TransparencyConfig | undefined;
 }

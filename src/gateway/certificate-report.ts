@@ -1,6 +1,9 @@
 import type { Certificate } from "../certs/certificate.ts";
 import type { CertificateStatus } from "../certs/keeper.ts";
 import type { OwnFileStatus } from "../certs/own-files.ts";
+import type { TransparencyWatch } from "../certs/transparency/transparency-watch.ts";
+import { alarmText } from "../certs/transparency/watch-record.ts";
+import { wildcardOf } from "../wire/host-name.ts";
 import type { ObservedCertificate } from "../wire/ipn.ts";
 
 /** What our own CA issued, as the keeper tells of the others; `now`: Unix ms. */
@@ -50,4 +53,19 @@ export function problemOf({ names, state, authority, lastFailure }: CertificateS
         ? "The new certificate is not used"
         : "There is no certificate yet";
   return `${what} for ${names.join(", ") || lastFailure.authority}: ${lastFailure.message}`;
+}
+
+/** What public logs say of a name's certificates. */
+export function transparencyText(name: string, watch: Pick<TransparencyWatch, "alarms" | "logs"> | undefined): string {
+  if (watch === undefined) return "Transparency logs are not looked through (`transparency`, docs/certificates.md).\n";
+  const lines = watch.logs.map(({ url, checkedAt, behind, problem }) => {
+    const seen = checkedAt === 0 ? "not read yet" : `read to its end at ${new Date(checkedAt).toISOString()}`;
+    const left = behind === 0 ? "" : `, ${behind} entries to go`;
+    return `log ${url}: ${problem ?? seen + left}`;
+  });
+  const covers = (one: string): boolean => one === name || one === wildcardOf(name) || wildcardOf(one) === name;
+  const strangers = watch.alarms.filter(({ names }) => names.some(covers));
+  const found =
+    strangers.length === 0 ? ["No certificate but ours was logged since the watch began."] : strangers.map(alarmText);
+  return [...found, ...lines].map((line) => `${line}\n`).join("");
 }

@@ -14,6 +14,7 @@ import { openOwnFiles } from "../certs/own-files.ts";
 import type { CertificateStore } from "../certs/store/certificate-store.ts";
 import { fileCertificateStore } from "../certs/store/file-store.ts";
 import { memoryCertificateStore } from "../certs/store/memory-store.ts";
+import { openWatch, type WatchSurroundings } from "../certs/transparency/open-watch.ts";
 import type { AuthorityConfig, CertificatesConfig } from "../config/certificates.ts";
 import { certificateAdvice } from "./certificate-advice.ts";
 import { type ControlDns, Solvers } from "./certificate-solvers.ts";
@@ -33,6 +34,8 @@ export interface SourceOptions {
   /** Where certificates are kept unless the settings name another place; absent = in memory only. */
   readonly folder?: string;
   readonly env?: Readonly<Record<string, string | undefined>>;
+  /** For the watch over transparency logs; absent = there is none. */
+  readonly watched?: Pick<WatchSurroundings, "names" | "held" | "store">;
 }
 
 /** Opens the store, the CAs and the ways to prove names that `settings` ask for. */
@@ -59,11 +62,18 @@ export async function openCertificateSources(
   const keeper = authorities.length === 0 ? undefined : await openKeeper(household);
   stack.defer(async () => keeper?.close());
   stack.defer(sweeping(solvers, clock, log));
+  const { watched } = options;
+  const isWatching = settings.transparency !== undefined && watched !== undefined;
+  const transparency = isWatching
+    ? await openWatch(settings.transparency, { ...watched, stored: () => storedChains(store), clock, log })
+    : undefined;
+  stack.defer(async () => transparency?.close());
   const closing = new AbortController();
   stack.defer(() => closing.abort());
   const opened = stack.move();
   return {
     keeper,
+    transparency,
     file: (name) => files.certificate(name),
     challengeContext: (name) => solvers.challengeContext(name),
     challengeAnswer: (host, path) => solvers.challengeAnswer(host, path),
@@ -73,6 +83,17 @@ export async function openCertificateSources(
     fileList: () => files.list(),
     close: () => opened.disposeAsync(),
   };
+}
+
+/** PEM of every certificate that those who share the store have. */
+async function storedChains(store: CertificateStore): Promise<readonly string[]> {
+  const paths = (await store.list("certificates/")).filter((path) => path.endsWith(".pem"));
+  const files = await Promise.all(paths.map((path) => store.read(path)));
+  return files.flatMap((file) => {
+    const text = file === undefined ? "" : Buffer.from(file).toString("latin1");
+    const start = text.indexOf("-----BEGIN CERTIFICATE-----");
+    return start < 0 ? [] : [text.slice(start)];
+  });
 }
 
 function sweeping(solvers: Solvers, clock: Clock, log: Log): () => void {

@@ -7,11 +7,12 @@ import type { BudgetLine } from "../certs/budget.ts";
 import type { Certificate } from "../certs/certificate.ts";
 import type { CertificateKeeper, CertificateStatus, KeeperCounts } from "../certs/keeper.ts";
 import type { OwnFileStatus } from "../certs/own-files.ts";
+import type { TransparencyWatch } from "../certs/transparency/transparency-watch.ts";
 import type { CertificatesConfig } from "../config/certificates.ts";
 import { CertificateContexts } from "./certificate-contexts.ts";
 import { LocalCertificates } from "./certificate-local.ts";
 import { type CertificatePlan, certificatePlan, type PlanFacts } from "./certificate-plan.ts";
-import { fileStatus, localStatus, problemOf } from "./certificate-report.ts";
+import { fileStatus, localStatus, problemOf, transparencyText } from "./certificate-report.ts";
 
 /** Where certificates come from that are not of our own CA. */
 export interface CertificateSources {
@@ -22,6 +23,8 @@ export interface CertificateSources {
   onFiles(listener: () => void): void;
   /** Absent where no public CA is configured. */
   readonly keeper: CertificateKeeper | undefined;
+  /** Absent where no transparency logs are configured. */
+  readonly transparency?: TransparencyWatch | undefined;
   challengeContext(name: string): SecureContext | undefined;
   /** HTTP-01: what to answer at this path of that host; `undefined` = nothing is there. */
   challengeAnswer(host: string, path: string): string | undefined;
@@ -116,7 +119,8 @@ export class Certificates {
   async #apply(plan: CertificatePlan, settings: CertificatesConfig): Promise<void> {
     if (this.#isClosed || plan !== this.#plan) return; // a later one is waiting
     try {
-      const needsSources = plan.wanted.length > 0 || (settings.files ?? []).length > 0;
+      const { files = [], transparency } = settings;
+      const needsSources = plan.wanted.length > 0 || files.length > 0 || transparency !== undefined;
       if (this.#sources !== undefined && this.#sources.of !== settings) await this.#closeSources();
       if (this.#sources === undefined && needsSources) {
         const opened = await this.#options.open(settings);
@@ -261,7 +265,17 @@ export class Certificates {
   get problems(): readonly string[] {
     const trouble = this.#trouble === undefined ? [] : [`No public certificates: ${this.#trouble.message}`];
     const found = this.list().map(problemOf);
-    return [...trouble, ...found.filter((problem) => problem !== undefined)];
+    const strangers = this.transparency?.problems ?? [];
+    return [...strangers, ...trouble, ...found.filter((problem) => problem !== undefined)];
+  }
+
+  /** Every certificate that may be presented. */
+  get all(): readonly Certificate[] {
+    return this.names.flatMap((name) => this.#ready(name) ?? []);
+  }
+
+  get transparency(): TransparencyWatch | undefined {
+    return this.#sources?.is.transparency;
   }
 
   counts(): KeeperCounts | undefined {
@@ -289,7 +303,8 @@ export class Certificates {
 
   async advice(name: string, signal: AbortSignal): Promise<string> {
     await this.#keeperNow();
-    return this.#sources?.is.advice(name, signal) ?? "";
+    const caa = (await this.#sources?.is.advice(name, signal)) ?? "";
+    return caa + transparencyText(name, this.transparency);
   }
 
   async #keeperOf(name: string): Promise<CertificateKeeper> {

@@ -139,6 +139,11 @@ export class Gateway {
           clock,
           random: options.random ?? systemRandom,
           log: this.#log.with("certificates"),
+          watched: {
+            names: () => this.certificates.names,
+            held: () => this.certificates.all,
+            store: options.store,
+          },
           ...(options.certificateFolder === undefined ? {} : { folder: options.certificateFolder }),
         });
       },

@@ -135,6 +135,25 @@ function certificateMetrics(registers: Registry[], certificates: () => Certifica
         this.inc({ authority, outcome }, count);
     },
   });
+  new Gauge({
+    name: "sallyport_certificates_unknown",
+    help: "Certificates in transparency logs for names of ours, with keys that are not.",
+    registers,
+    collect() {
+      this.set(certificates().transparency?.alarms.length ?? 0);
+    },
+  });
+  new Gauge({
+    name: "sallyport_transparency_checked_timestamp_seconds",
+    help: "When a transparency log was last read to its end; 0: never yet.",
+    labelNames: ["log"],
+    registers,
+    collect() {
+      this.reset();
+      for (const { url, checkedAt } of certificates().transparency?.logs ?? [])
+        this.set({ log: url }, checkedAt / 1000);
+    },
+  });
 }
 
 /** Is this gateway doing its work? With what is wrong, in words. */

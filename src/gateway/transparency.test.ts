@@ -28,7 +28,7 @@ test("FN-12 a stranger's certificate is in status, metrics and doctor; ours and 
   const store = memoryStore();
   const certificates: Certificates = new Certificates({
     ...{ store, clock, log: silentLog },
-    facts: () => ({ ownName: NAME, certDomains: [], ownWildcard: false, served: [NAME] }),
+    facts: () => ({ ownName: NAME, certDomains: [], ownWildcard: false, served: [NAME], visited: [] }),
     settings: {
       authority: "internal",
       transparency: { logs: [{ url: log.url, key: log.key }], domains: ["example.org"], every: "5m" },
@@ -46,7 +46,7 @@ test("FN-12 a stranger's certificate is in status, metrics and doctor; ours and 
 
   const ca = await LocalCa.create({ wall: () => WALL });
   const [strangers, shared] = await Promise.all([ca.issue([NAME]), ca.issue([SHARED])]);
-  const others = await fileCertificateStore(folder, { clock });
+  const others = await fileCertificateStore(folder, { clock, random: systemRandom });
   onTestFinished(() => others.close());
   await others.write(`certificates/${SHARED}.pem`, Buffer.from(shared.key + shared.certificate));
   log.promise((await certificates.certificate(NAME)).chain);

@@ -1,4 +1,3 @@
-import type { TransparencyConfig } from "../../config/certificates.ts";
 import { logTransport } from "./log-transport.ts";
 import { rfc6962Log } from "./rfc6962-log.ts";
 import { staticLog } from "./static-log.ts";
@@ -14,8 +13,23 @@ export type WatchSurroundings = Pick<WatchOptions, "held" | "stored" | "store" |
   readonly names: () => readonly string[];
 };
 
+/** What the operator says of it (docs/certificates.md). */
+export interface WatchSettings {
+  readonly logs: readonly {
+    readonly url: string;
+    /** base64 of its public key. */
+    readonly key: string;
+    readonly kind?: "rfc6962" | "static" | undefined;
+  }[];
+  readonly domains?: readonly string[] | undefined;
+  /** `sha256:…` */
+  readonly known?: readonly string[] | undefined;
+  /** Such as `10m`. */
+  readonly every?: string | undefined;
+}
+
 /** @throws {Fault} CERT_TRANSPARENCY_KEY, CERT_TRANSPARENCY_URL, STATE_DAMAGED */
-export function openWatch(settings: TransparencyConfig, around: WatchSurroundings): Promise<TransparencyWatch> {
+export function openWatch(settings: WatchSettings, around: WatchSurroundings): Promise<TransparencyWatch> {
   const { domains = [], known = [], every } = settings;
   const logs = settings.logs.map(({ url, key, kind = "rfc6962" }) => {
     const open = kind === "static" ? staticLog : rfc6962Log;

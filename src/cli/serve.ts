@@ -4,6 +4,7 @@ import { type IpnStatus, NOTIFY } from "../wire/ipn.ts";
 import { leaseKey, type ServeConfig } from "../wire/serve-config.ts";
 import { assertClaimed, claimOf, undo } from "./funnel-claim.ts";
 import { settleDoor } from "./funnel-door.ts";
+import { applyFunnelOff } from "./funnel-off.ts";
 import { proveOn } from "./funnel-proof.ts";
 import { observedJson, observedText, visitorsText } from "./funnel-status.ts";
 import { CliExit, type CliIo } from "./io.ts";
@@ -92,7 +93,8 @@ async function change(request: ServeChange, io: CliIo, client: LocalClient): Pro
   const { config, etag } = await client.serveConfig();
   const status = await client.status({ peers: false });
   const refusal = stateRefusal(status);
-  if (refusal !== undefined) throw new CliExit(refusal);
+  const isTakenBack = request.isFunnel && request.action === "off";
+  if (refusal !== undefined && !isTakenBack) throw new CliExit(refusal);
   const name = request.domain ?? nodeName(status);
   const before = config ?? {};
   const { service } = request;
@@ -199,8 +201,8 @@ async function turnOff(
   const command = request.isFunnel ? "funnel" : "serve";
   const mounts = mountsToRemove(before, request, name);
   if (mounts.length > 1 && !request.yes && io.isTerminal && !(await isConfirmed(mounts, io))) return 0;
-  const { config } = explained(command, () => applyOff(before, request, name));
-  await save(client, config, etag, io);
+  const off = request.isFunnel ? applyFunnelOff : applyOff;
+  await save(client, explained(command, () => off(before, request, name)).config, etag, io);
   return 0;
 }
 

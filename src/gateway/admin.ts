@@ -208,7 +208,7 @@ export class GatewayAdmin implements LocalApiBackend {
   }
 
   async logout(): Promise<void> {
-    await this.#gateway.node.logout();
+    await this.#gateway.logout();
     await this.#set({ ...this.prefs(), LoggedOut: true });
   }
 

@@ -1,6 +1,5 @@
 import { toHex } from "../base/bytes.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
-import { asDuplex } from "../base/duplex.ts";
 import { Fault } from "../base/fault.ts";
 import { type Log, silentLog } from "../base/log.ts";
 import { systemRandom } from "../base/random.ts";
@@ -10,7 +9,7 @@ import { serveConfigEtag } from "../config/serve-document.ts";
 import { serveWarnings } from "../config/serve-warnings.ts";
 import { Assertions } from "../identity/assertions.ts";
 import { MapCallers } from "../identity/map-callers.ts";
-import { MeshNode } from "../mesh/node.ts";
+import type { MeshNode } from "../mesh/node.ts";
 import type { DoorEvent } from "../proxy/doors/door.ts";
 import { Gatekeeper } from "../proxy/doors/gatekeeper.ts";
 import { Recorder } from "../proxy/inspector/recorder.ts";
@@ -21,7 +20,6 @@ import type { ServeConfig } from "../wire/serve-config.ts";
 import { certDomainsOf, servedNames, visitedNames } from "./certificate-plan.ts";
 import { Certificates } from "./certificates.ts";
 import { CommandDoors } from "./command-doors.ts";
-import { DnsForwarder } from "./dns-forwarder.ts";
 import { demandsDoors } from "./door-demand.ts";
 import { effectiveConfig } from "./effective-config.ts";
 import { FunnelClaims } from "./funnel-claims.ts";
@@ -32,6 +30,7 @@ import { IngressDoor } from "./ingress-door.ts";
 import { Inspection } from "./inspection.ts";
 import { SERVE_CONFIG, storedAssertionKey, storedConfig } from "./kept-state.ts";
 import { GatewayMetrics } from "./metrics.ts";
+import { openNode } from "./open-node.ts";
 import { PeerApi } from "./peer-api.ts";
 import { PlaceRules } from "./place-rules.ts";
 import { Preferences } from "./preferences.ts";
@@ -250,7 +249,14 @@ export class Gateway {
     if (next.Hostname !== before.Hostname) this.node.tell({ hostname: next.Hostname });
     this.#advertise();
     if (next.WantRunning && !before.WantRunning) this.node.resume();
-    if (!next.WantRunning && before.WantRunning) this.node.pause();
+    if (next.WantRunning || !before.WantRunning) return;
+    this.#ingress.dismiss();
+    this.node.pause();
+  }
+
+  async logout(): Promise<void> {
+    this.#ingress.dismiss();
+    await this.node.logout();
   }
 
   /** Our name in the mesh, without the trailing dot; empty before the first map. */
@@ -391,15 +397,4 @@ export class Gateway {
     await this.certificates.close();
     await this.node.close();
   }
-}
-
-async function openNode(options: GatewayOptions): Promise<MeshNode> {
-  // Nobody asks before the node is there.
-  const forwarder = new DnsForwarder(undefined, async (target) => asDuplex(await node.dial(target)));
-  const node: MeshNode = await MeshNode.open({
-    forwardDns: (...asked) => forwarder.forward(...asked),
-    hasDoors: true,
-    ...options,
-  });
-  return node;
 }

@@ -278,6 +278,12 @@ export class IngressDoor {
     }
   }
 
+  /** Every visitor is told that it is over, while we can still tell him anything: we leave the mesh. */
+  dismiss(): void {
+    const left = new Fault("FUNNEL_OFF", "Cannot keep a visitor: this node leaves the mesh");
+    for (const { conn } of this.#visits) conn.cut(left);
+  }
+
   #isLost({ nodeKey, source }: MeshProof): boolean {
     const now = this.#options.clock.now();
     if (this.#options.peerByAddress(source.address)?.Online !== false) {

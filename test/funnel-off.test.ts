@@ -1,0 +1,351 @@
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import net, { type AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { Readable } from "node:stream";
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from "vitest";
+import { Fault } from "../src/base/fault.ts";
+import { silentLog } from "../src/base/log.ts";
+import { memoryStore, type Store } from "../src/base/store.ts";
+import { main } from "../src/cli/main.ts";
+import { MemoryCoordinationStore } from "../src/coordination/store/memory-store.ts";
+import { GatewayAdmin } from "../src/gateway/admin.ts";
+import { Gateway } from "../src/gateway/gateway.ts";
+import { openLocalApi } from "../src/gateway/localapi/index.ts";
+import { Relay } from "../src/server/relay.ts";
+import { Server } from "../src/server/server.ts";
+import type { ServeConfig } from "../src/wire/serve-config.ts";
+import { makeHello } from "./suites/client-hellos.ts";
+
+const WAIT = { timeout: 30_000, interval: 10 };
+const PORT = 8443;
+const policy = (attributes: string): string => `{
+  "tagOwners": { "tag:relay": [], "tag:web": [] },
+  "acls": [{ "action": "accept", "src": ["*"], "dst": ["*:*"] }],
+  "nodeAttrs": [
+    { "target": ["tag:relay"], "attr": ["sallyport.dev/ingress"] },
+    { "target": ["tag:web"], "attr": [${attributes}] },
+  ],
+}`;
+const POLICY = policy('"funnel", "https"');
+
+interface Disk extends Store {
+  fails: (name: string) => boolean;
+}
+
+/** A gateway, and a disk of its own that can break. */
+interface Node {
+  readonly gateway: Gateway;
+  readonly name: string;
+  readonly disk: Disk;
+}
+
+const closers: (() => unknown)[] = [];
+let server: Server;
+let isServerHere = true;
+let relay: Relay;
+let web: Node;
+let backend: number;
+/** Of the backend: callers, and whether it reads and talks. */
+const callers = new Set<net.Socket>();
+let common: { readonly controlUrl: string; readonly localAddresses: () => string[]; readonly log: typeof silentLog };
+const key = async (tag: string) => (await server.coordinator.createAuthKey({ tags: [tag] }, "test")).key;
+
+function diskOf(inner: Store): Disk {
+  return {
+    fails: () => false,
+    get: inner.get,
+    delete: inner.delete,
+    async set(name, value) {
+      if (this.fails(name)) throw new Error("ENOSPC: no space left on device");
+      await inner.set(name, value);
+    },
+  };
+}
+
+async function join(hostname: string, disk: Disk = diskOf(memoryStore())): Promise<Node> {
+  const gateway = await Gateway.open({
+    ...common,
+    authKey: await key("tag:web"),
+    hostname,
+    store: disk,
+    allowsLoopbackVisitors: true,
+  });
+  closers.push(() => gateway.close());
+  await gateway.node.ready();
+  return { gateway, name: `${hostname}.tail.test`, disk };
+}
+
+beforeAll(async () => {
+  const made = net.createServer((socket) => {
+    callers.add(socket);
+    socket.on("error", () => undefined).once("close", () => callers.delete(socket));
+    socket.on("data", (chunk: Buffer) => socket.write(chunk));
+  });
+  made.listen(0, "127.0.0.1");
+  await once(made, "listening");
+  closers.push(() => made.close());
+  backend = (made.address() as AddressInfo).port;
+  server = await Server.open({
+    store: new MemoryCoordinationStore(),
+    state: memoryStore(),
+    baseDomain: "tail.test",
+    policy: POLICY,
+  });
+  closers.push(() => isServerHere && server.close());
+  common = { controlUrl: server.url, localAddresses: () => ["127.0.0.1"], log: silentLog };
+  relay = await Relay.open({
+    ...common,
+    authKey: await key("tag:relay"),
+    hostname: "relay",
+    store: memoryStore(),
+    listeners: [{ address: "127.0.0.1", port: 0, publicPort: PORT }],
+  });
+  closers.push(() => relay.close());
+  web = await join("web");
+}, 60_000);
+
+afterAll(async () => {
+  for (const close of closers.reverse()) await close();
+});
+
+/** `sallyport funnel …` at that gateway. */
+async function typed({ gateway }: Node, ...words: readonly string[]): Promise<{ code: number; said: string }> {
+  const folder = mkdtempSync(path.join(tmpdir(), "sallyport-off-"));
+  const socketPath = path.join(folder, "gate.sock");
+  const api = await openLocalApi({ socketPath, backend: new GatewayAdmin(gateway), log: silentLog });
+  let said = "";
+  const code = await main(["--socket", socketPath, "funnel", ...words], {
+    stdout: () => undefined,
+    stderr: (text) => {
+      said += text;
+    },
+    stdin: Readable.from([]),
+    isTerminal: false,
+    env: {},
+    signal: new AbortController().signal,
+  });
+  await api.close();
+  rmSync(folder, { recursive: true });
+  return { code, said };
+}
+
+const configOf = ({ name }: Node, more: Partial<ServeConfig> = {}): ServeConfig => ({
+  ...more,
+  TCP: { ...more.TCP, [PORT]: { TCPForward: `127.0.0.1:${backend}` } },
+  AllowFunnel: { ...more.AllowFunnel, [`${name}:${PORT}`]: true },
+});
+
+interface Visit {
+  readonly isOver: () => boolean;
+  readonly heard: () => string;
+  readonly socket: net.Socket;
+}
+
+/** A stranger. `bytes`: what he says. */
+function visit(bytes: Uint8Array): Visit {
+  const socket = net.connect(relay.ports[0]!, "127.0.0.1");
+  onTestFinished(() => void socket.destroy());
+  let heard = "";
+  let isOver = false;
+  socket.on("error", () => undefined);
+  socket.once("close", () => {
+    isOver = true;
+  });
+  socket.on("data", (chunk: Buffer) => {
+    heard += chunk.toString("hex");
+  });
+  socket.write(bytes);
+  return { socket, isOver: () => isOver, heard: () => heard };
+}
+
+const isRouted = (node: Node) =>
+  expect.poll(() => relay.names.find(node.name, PORT)?.peerApi !== undefined, WAIT).toBe(true);
+
+/** Somebody who is here, and was answered. */
+async function guest({ name }: Node): Promise<Visit> {
+  const hello = makeHello({ name });
+  const wanted = hello.toString("hex");
+  for (;;) {
+    const one = visit(hello);
+    await expect.poll(() => one.heard() === wanted || one.isOver(), WAIT).toBe(true);
+    if (one.heard() === wanted) return one; // else the relay has not heard yet that the name is public again
+  }
+}
+
+interface Broken {
+  /** The configuration before, beside what is to be taken back. */
+  readonly more?: Partial<ServeConfig>;
+  readonly break?: (node: Node) => unknown;
+  readonly repair?: (node: Node) => unknown;
+  /** Visitors who are not like others. */
+  readonly visitors?: (node: Node) => Promise<readonly Visit[]> | readonly Visit[];
+  /** The command cannot do all of it, and says so. */
+  readonly says?: RegExp;
+  /** Then it is not written down either, but for this. */
+  readonly isUnwritten?: false;
+  /** Nobody can reach the node in any case. */
+  readonly isAway?: true;
+}
+
+const failing = (fails: (name: string) => boolean) => ({
+  break: ({ disk }: Node) => {
+    disk.fails = fails;
+  },
+  repair: ({ disk }: Node) => {
+    disk.fails = () => false;
+  },
+});
+const spied: { mockRestore(): void }[] = [];
+const restore = (): void => {
+  for (const one of spied.splice(0)) one.mockRestore();
+};
+
+const STATES: Readonly<Record<string, Broken>> = {
+  "nothing is broken": {},
+  "the disk is full": { ...failing(() => true), says: /no space left/ },
+  "the disk is full for the configuration alone": {
+    ...failing((name) => name === "serve.json"),
+    says: /no space left/,
+  },
+  "certificates cannot be looked after": {
+    break: ({ gateway }) => {
+      const broken = vi.spyOn(gateway.certificates, "refresh");
+      spied.push(
+        broken.mockImplementation(() => {
+          throw new Error("no certificates");
+        }),
+      );
+    },
+    repair: restore,
+    says: /no certificates/,
+    isUnwritten: false,
+  },
+  "doors cannot be settled": {
+    break: ({ gateway }) => {
+      spied.push(vi.spyOn(gateway.commandDoors, "settle").mockRejectedValue(new Error("no doors")));
+    },
+    repair: restore,
+    says: /no doors/,
+    isUnwritten: false,
+  },
+  "the configuration is refused for another entry": {
+    break: ({ gateway }) => {
+      const refused = new Fault("GATEWAY_TARGET_REFUSED", "Cannot serve it: another entry is refused");
+      spied.push(
+        vi.spyOn(gateway, "check").mockImplementation(() => {
+          throw refused;
+        }),
+      );
+    },
+    repair: restore,
+    says: /another entry is refused/,
+  },
+  "another entry has no backend": { more: { TCP: { 9000: { TCPForward: "127.0.0.1:1" } } } },
+  "another entry's target is none": { more: { TCP: { 9000: { TCPForward: "nonsense" } } } },
+  "another entry's name is none": {
+    more: { TCP: { 443: { HTTPS: true } }, Web: { "..:443": { Handlers: { "/": { Text: "x" } } } } },
+  },
+  "another entry has no handlers": {
+    more: { TCP: { 443: { HTTPS: true } }, Web: { "web.tail.test:443": { Handlers: null } } },
+  },
+  "another public entry is served by nothing": { more: { AllowFunnel: { "web.tail.test:10000": true } } },
+  "another entry claims a domain that it may not have": { more: { AllowFunnel: { "shop.example.org:8443": true } } },
+  "another entry claims a port that it may not have": {
+    more: { TCP: { 2222: { TCPForward: "127.0.0.1:1" } }, AllowFunnel: { "*:2222": true } },
+  },
+  "the backend is gone with its callers still here": {
+    break: () => {
+      for (const socket of callers) socket.pause();
+    },
+  },
+  "visitors do not read": {
+    visitors: async (node) => {
+      const slow = await guest(node);
+      slow.socket.pause();
+      slow.socket.write(Buffer.alloc(4_000_000));
+      return [slow];
+    },
+  },
+  "the policy demands doors": {
+    break: () => server.setPolicy(policy('"funnel", "https", "sallyport.dev/door-required"'), "test"),
+    repair: () => server.setPolicy(POLICY, "test"),
+  },
+  "the policy has taken `funnel` back": {
+    break: () => server.setPolicy(policy('"https"'), "test"),
+    repair: () => server.setPolicy(POLICY, "test"),
+  },
+  "the node has left the mesh for a while": {
+    break: ({ gateway }) => gateway.setPreferences({ ...gateway.preferences.now, WantRunning: false }),
+    repair: ({ gateway }) => gateway.setPreferences({ ...gateway.preferences.now, WantRunning: true }),
+    isAway: true,
+  },
+};
+
+async function takesBack(node: Node, state: Broken): Promise<void> {
+  await node.gateway.setServeConfig(configOf(node, state.more)).catch(() => undefined);
+  const { gateway } = node;
+  await isRouted(node);
+  const open = [await guest(node), await guest(node), ...((await state.visitors?.(node)) ?? [])];
+  await state.break?.(node);
+  onTestFinished(async () => void (await state.repair?.(node)));
+  const { code, said } = await typed(node, `--tcp=${PORT}`, "off");
+  if (state.says === undefined) expect([code, said]).toEqual([0, ""]);
+  else expect([code, said]).toEqual([1, expect.stringMatching(state.says)]);
+  // In force when the command ends, whatever it could not do.
+  for (const one of open) {
+    one.socket.resume();
+    await expect.poll(one.isOver, WAIT).toBe(true);
+  }
+  await expect.poll(() => callers.size, WAIT).toBe(0);
+  if (state.isAway !== true) {
+    const late = visit(makeHello({ name: node.name }));
+    await expect.poll(late.isOver, WAIT).toBe(true);
+    expect(late.heard()).toMatch(/^150303000202(?:70|50)$/); // no such name, or a node that is away
+  }
+  const isKept = gateway.storedServeConfig?.AllowFunnel?.[`${node.name}:${PORT}`] === true;
+  expect(isKept).toBe(state.says !== undefined && state.isUnwritten !== false);
+}
+
+test.each(Object.entries(STATES))("FN-8 off is off where %s", async (_, state) => takesBack(web, state), 60_000);
+
+test.each<readonly [why: string, hostname: string, end: (node: Node) => unknown]>([
+  ["the node's key has run out", "expired", ({ name }) => server.coordinator.expireNode(name, "test")],
+  ["the node was removed from the network", "removed", ({ name }) => server.coordinator.deleteNode(name, "test")],
+  ["the node is logged out", "gone", ({ gateway }) => new GatewayAdmin(gateway).logout()],
+])(
+  "FN-8 off is off where %s",
+  async (_, hostname, end) => {
+    await takesBack(await join(hostname), { break: end });
+  },
+  60_000,
+);
+
+test("FN-8 a node that has heard nothing since it began, for the server is away, takes back what it was left with", async () => {
+  const node = await join("late");
+  await node.gateway.setServeConfig(configOf(node));
+  await isRouted(node);
+  await node.gateway.close();
+  const gateway = await Gateway.open({ ...common, controlUrl: "http://127.0.0.1:1", store: node.disk });
+  closers.push(() => gateway.close());
+  const again = { ...node, gateway };
+  expect(gateway.storedServeConfig).toEqual(configOf(node));
+  expect(await typed(again, `--tcp=${PORT}`, "off")).toEqual({ code: 0, said: "" });
+  expect(gateway.storedServeConfig).toEqual({});
+}, 60_000);
+
+test("FN-8 off is off where the server is away, and where the relay is, too", async () => {
+  await web.gateway.setServeConfig(configOf(web));
+  await isRouted(web);
+  await guest(web);
+  isServerHere = false;
+  await server.close();
+  await takesBack(web, {});
+  await web.gateway.setServeConfig(configOf(web));
+  await guest(web);
+  await relay.close();
+  expect(await typed(web, `--tcp=${PORT}`, "off")).toEqual({ code: 0, said: "" });
+  await expect.poll(() => callers.size, WAIT).toBe(0);
+  expect(web.gateway.storedServeConfig).toEqual({});
+}, 60_000);

@@ -15,6 +15,7 @@ import { isExpired } from "./node-view.ts";
 import type { PolicyEngine } from "./policy-engine.ts";
 import type { Change, NodeRecord, User } from "./records.ts";
 import { RelayWatch } from "./relay-watch.ts";
+import { ServiceInquiry } from "./service-inquiry.ts";
 import { learnServices, servicesOf } from "./services.ts";
 import type { CoordinationStore } from "./store/coordination-store.ts";
 
@@ -44,7 +45,6 @@ export interface CoordinatorOptions {
 const DAY_MS = 86_400_000;
 export const NODE_KEY_EXPIRY_MS: number = 180 * DAY_MS;
 const OFFLINE_AFTER_MS = 10_000;
-const ASK_AGAIN_MS = 5000;
 const EPHEMERAL_AFTER_MS = 120_000;
 /** Wall time may jump, so no timer trusts it for longer. */
 const LONGEST_NAP_MS = 3_600_000;
@@ -56,14 +56,13 @@ export class Core {
   readonly views: NetworkViews;
   readonly streams: MapStreams;
   readonly questions: NodeQuestions;
+  readonly services: ServiceInquiry;
   readonly #relayWatch: RelayWatch;
   readonly #online: Set<number> = new Set();
   /** Monotonic instants at which nodes without a stream become offline, or vanish. */
   readonly #offlineAt: Map<number, number> = new Map();
   readonly #vanishAt: Map<number, number> = new Map();
   readonly #expired: Set<number> = new Set();
-  /** Nodes that will be asked again what they host. */
-  readonly #asking: Map<number, () => void> = new Map();
   #cancelSweep: () => void = () => undefined;
   #closed = false;
 
@@ -91,6 +90,12 @@ export class Core {
       onFailure: (node, thrown) => options.log.error("coordination.map_failed", { node, error: messageOf(thrown) }),
     });
     this.questions = new NodeQuestions({ clock, random, send: (id, message) => this.streams.send(id, message) });
+    this.services = new ServiceInquiry({
+      clock,
+      log: options.log,
+      learn: (id) => learnServices(this, id),
+      isHere: (id) => this.streams.has(id),
+    });
     this.#relayWatch = new RelayWatch({
       clock,
       relays: () => this.views.ingresses().relays.keys(),
@@ -292,7 +297,7 @@ export class Core {
     if (this.#closed) return;
     this.#closed = true;
     this.#cancelSweep();
-    for (const cancel of this.#asking.values()) cancel();
+    this.services.close();
     this.questions.close();
     this.#relayWatch.close();
     this.streams.close();
@@ -302,27 +307,11 @@ export class Core {
   #opened(id: number): void {
     this.#offlineAt.delete(id);
     this.#vanishAt.delete(id);
-    this.askAboutServices(id);
+    this.services.ask(id);
     this.#relayWatch.came(id);
     if (this.#online.has(id)) return;
     this.#online.add(id);
     this.streams.touch(id, ...this.#electionFor(id));
-  }
-
-  /** Who does not answer is asked again after a while, and whenever its stream opens. */
-  askAboutServices(id: number): void {
-    const { clock, log } = this.options;
-    const again = (): void => {
-      this.#asking.delete(id);
-      if (!this.#closed && this.streams.has(id)) this.askAboutServices(id);
-    };
-    learnServices(this, id).then(
-      (isKnown) => {
-        if (isKnown || this.#closed || this.#asking.has(id)) return;
-        this.#asking.set(id, clock.at(clock.now() + ASK_AGAIN_MS, again));
-      },
-      (thrown: unknown) => log.warn("coordination.services_failed", { node: id, error: messageOf(thrown) }),
-    );
   }
 
   /** Only who carries routes or hosts services can change who does. */

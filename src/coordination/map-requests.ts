@@ -80,7 +80,7 @@ function keepUpdate(core: Core, { id, nodeKey }: NodeRecord, request: MapRequest
       claimsText(after.hostinfo) !== claimsText(before.hostinfo) ||
       String(after.approvedRoutes) !== String(before.approvedRoutes);
     await core.replace(after, undefined, isTopology ? "topology" : "members");
-    if (after.hostinfo.ServicesHash !== before.hostinfo.ServicesHash) core.askAboutServices(id);
+    if (after.hostinfo.ServicesHash !== before.hostinfo.ServicesHash) core.services.ask(id);
   });
 }
 

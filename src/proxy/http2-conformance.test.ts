@@ -1,6 +1,14 @@
 import tls from "node:tls";
 import { afterEach, beforeAll, expect, test } from "vitest";
-import { certificateOf, closeScenes, GATE, onClose, proxyScene, webConfig } from "../../test/suites/proxy-scene.ts";
+import {
+  certificateOf,
+  closeScenes,
+  GATE,
+  onClose,
+  proxyScene,
+  rawBackend,
+  webConfig,
+} from "../../test/suites/proxy-scene.ts";
 import {
   END_HEADERS,
   END_STREAM,
@@ -14,6 +22,7 @@ import {
 import { RawPeer } from "../../test/suites/raw-http2-peer.ts";
 import { fieldLines, type RecordingBackend, recordingBackend } from "../../test/suites/recording-backend.ts";
 
+const WAIT = { timeout: 20_000, interval: 2 };
 const PADDED = 8;
 const PRIORITY = 0x20;
 
@@ -147,15 +156,53 @@ test.each([
   expect(backend.requests).toEqual([]);
 });
 
-test("H2-1: a caller that ends its side gets what it asked for; what it has not asked to its end is given up", async () => {
-  const { backend, connect } = await stage();
-  const peer = connect();
+test("H2-1: a caller that ends its side has left: its connection ends, and what it asked the backend is cancelled", async () => {
+  const backend = await rawBackend((socket) => void socket.resume());
+  const scene = proxyScene(webConfig({ "/": { Proxy: `http://127.0.0.1:${backend.port}` } }));
+  const socket = scene.connect(443);
+  const peer = new RawPeer(tls.connect({ socket, servername: GATE, rejectUnauthorized: false, ALPNProtocols: ["h2"] }));
   peer.send(opening(), ask(), open(3));
+  await expect.poll(() => backend.connections.length, WAIT).toBe(2);
   peer.stream.end();
   await peer.closed();
+  await expect.poll(() => backend.connections.every(({ destroyed }) => destroyed), WAIT).toBe(true);
+});
+
+/** What a caller says in a few frames, a byte here and there otherwise than it should be. */
+function mutated(round: number): Buffer {
+  const said = both(
+    open(),
+    frame(FRAME.data, 0, 1, Buffer.from("body")),
+    ask(GET, 3),
+    data("end"),
+    set(4, 99),
+    ask(GET, 5),
+  );
+  let state = round + 1;
+  const next = (below: number): number => {
+    state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0; // the generator of ANSI C
+    return (state >>> 8) % below;
+  };
+  for (let i = 0; i <= round % 4; i++) said[next(said.length)] = next(256);
+  return round % 5 === 0 ? said.subarray(0, next(said.length)) : said;
+}
+
+test("H2-6: 300 mutations of good frames end at most their connection", async () => {
+  const { backend, connect } = await stage();
+  for (let round = 0; round < 300; round++) {
+    const peer = connect();
+    peer.send(opening(), mutated(round));
+    await peer.until((frames) => frames.length > 2);
+    peer.stream.end();
+    await peer.closed();
+  }
+  for (const request of backend.requests) {
+    expect(request).toMatch(/^[!-~]+ \/\S* HTTP\/1\.1\r\nHost: gw\.tail\.test\r\n/);
+    expect(request.match(/^tailscale-user-login: alice@example.com\r$/gim)).toHaveLength(1);
+  }
+  const peer = connect();
+  peer.send(opening(), ask());
   expect(await outcome(peer)).toBe(OK);
-  expect(peer.frames.some(({ stream, type }) => stream === 3 && type === FRAME.headers)).toBe(false);
-  expect(backend.requests).toHaveLength(1);
 });
 
 type Field = readonly [name: string, value: string];

@@ -124,7 +124,8 @@ class Http2Conversation {
     session.on("ping", () => this.#budget.answeredFrame(PING_ACK_BYTES));
     session.on("remoteSettings", () => this.#budget.answeredFrame(SETTINGS_ACK_BYTES));
     wire.on("data", this.#measureLater);
-    wire.once("end", () => this.#leave());
+    // Who has ended its side can neither finish a request nor make room for an answer.
+    wire.once("end", () => session.destroy());
     session.once("close", () => {
       this.#isEnding = true;
       wire.off("data", this.#measureLater);
@@ -209,12 +210,6 @@ class Http2Conversation {
     const { clock } = this.#options;
     const cancel = clock.at(clock.now() + LINGER_MS, () => void this.#wire.destroy());
     this.#wire.once("close", cancel);
-  }
-
-  /** Who has ended its side can neither finish a request nor make room for an answer. */
-  #leave(): void {
-    for (const { stream } of this.#requests.keys()) if (stream.state.remoteClose !== 1) stream.close(NGHTTP2_CANCEL);
-    if (!this.#session.destroyed) this.#session.close();
   }
 
   #lookLater(): void {

@@ -34,6 +34,10 @@ class MemoryConn implements Conn {
     this.proof = proof;
   }
 
+  get unsent(): number {
+    return this.#queued;
+  }
+
   attach(sink: ConnSink): void {
     this.#sink = sink;
     queueMicrotask(() => this.peer.#pump());

@@ -35,6 +35,8 @@ export interface Conn {
   attach(sink: ConnSink): void;
   /** Allows `bytes` more to be delivered. Without credit no window update is sent. */
   credit(bytes: number): void;
+  /** Bytes that were written and that the other end has not acknowledged, where that is known. */
+  readonly unsent?: number;
   /** Copies `view` once into the send ring; false = wait for `drain`. */
   write(view: Uint8Array): boolean;
   /** Ends our direction once everything written is sent. */

@@ -4,6 +4,7 @@ import type { Duplex } from "node:stream";
 import type { Clock } from "../base/clock.ts";
 import { BodyScan } from "./body-scan.ts";
 import type { Front, ProxyLimits } from "./options.ts";
+import { WriteStall } from "./write-stall.ts";
 
 /** How long a refused caller may take to read its answer. */
 const LINGER_MS = 1000;
@@ -33,7 +34,9 @@ export class Conversation {
   #newest: IncomingMessage | undefined;
   #body: BodyScan = new BodyScan(0);
   readonly #answers: ServerResponse[] = [];
+  readonly #stall: WriteStall;
   #isRefused = false;
+  #isWatched = false;
   #deadline = Number.POSITIVE_INFINITY;
   #timer: { readonly at: number; readonly cancel: () => void } | undefined;
 
@@ -44,9 +47,10 @@ export class Conversation {
     this.#limits = limits;
     this.#clock = clock;
     this.#parse = parse;
+    this.#stall = new WriteStall(stream, front.unsent);
     stream.off("data", parse);
     stream.on("data", this.#read);
-    stream.on("drain", this.#readOn);
+    stream.on("drain", this.#onDrain);
     stream.once("close", this.#stopTimer);
     this.#waitFor(limits.headMs);
   }
@@ -62,7 +66,8 @@ export class Conversation {
     this.#newest = request;
     const { "transfer-encoding": coding, "content-length": length } = request.headers;
     this.#body = new BodyScan(coding === undefined ? Number(length ?? 0) : undefined);
-    this.#waitFor(hasContent(request) ? this.#limits.bodyMs : undefined);
+    if (hasContent(request)) this.#waitFor(this.#limits.bodyMs);
+    else this.#watchAnswer();
     const before = this.#answers.at(-1);
     this.#answers.push(response);
     response.once("close", () => {
@@ -83,7 +88,7 @@ export class Conversation {
   handOver(early: Buffer, run: (early: Buffer) => void): void {
     this.#parse = undefined;
     this.stream.off("data", this.#read);
-    this.stream.off("drain", this.#readOn);
+    this.stream.off("drain", this.#onDrain);
     this.stream.off("close", this.#stopTimer);
     this.#stopTimer();
     // What is left of the bytes at hand is only known when the parser has returned.
@@ -101,6 +106,11 @@ export class Conversation {
     if (this.#held === undefined) return void this.#feed(bytes);
     this.#held = Buffer.concat([this.#held, bytes]);
     this.stream.pause();
+  };
+
+  readonly #onDrain = (): void => {
+    this.#stall.drained();
+    this.#readOn();
   };
 
   readonly #readOn = (): void => {
@@ -139,8 +149,7 @@ export class Conversation {
     }
     if (this.#part === "body" && !this.#isRefused && this.#newest?.complete === false)
       this.#waitFor(this.#limits.bodyMs);
-    else if (this.#newest?.complete === true && this.#part === "body" && this.#answers.length > 0)
-      this.#waitFor(undefined);
+    else if (this.#newest?.complete === true && this.#part === "body" && this.#answers.length > 0) this.#watchAnswer();
     const handedOver = this.#handedOver;
     this.#handedOver = undefined;
     handedOver?.(bytes.subarray(at));
@@ -221,9 +230,16 @@ export class Conversation {
     this.#held = undefined;
   }
 
+  /** A backend may think for as long as it likes; its answer must be taken. */
+  #watchAnswer(): void {
+    this.#waitFor(this.#limits.stallMs / 4);
+    this.#isWatched = true;
+  }
+
   /** One timer, moved only when it fires: most deadlines are put off long before. */
-  #waitFor(ms: number | undefined): void {
-    this.#deadline = ms === undefined ? Number.POSITIVE_INFINITY : this.#clock.now() + ms;
+  #waitFor(ms: number): void {
+    this.#isWatched = false;
+    this.#deadline = this.#clock.now() + ms;
     if (this.#timer === undefined || this.#timer.at > this.#deadline) this.#arm();
   }
 
@@ -233,8 +249,11 @@ export class Conversation {
     if (this.#deadline === Number.POSITIVE_INFINITY || this.stream.destroyed) return;
     const at = this.#deadline;
     const cancel = this.#clock.at(at, () => {
-      if (this.#clock.now() >= this.#deadline) this.stream.destroy();
-      else this.#arm();
+      const now = this.#clock.now();
+      if (now < this.#deadline) return this.#arm();
+      if (!this.#isWatched || this.#stall.lasts(now) >= this.#limits.stallMs) return void this.stream.destroy();
+      this.#watchAnswer();
+      this.#arm();
     });
     this.#timer = { at, cancel };
   }

@@ -86,6 +86,8 @@ export interface ProxyLimits {
   readonly headMs: number;
   /** Between two parts of a body. */
   readonly bodyMs: number;
+  /** For a caller that takes nothing of its answer. */
+  readonly stallMs: number;
   /** Between two requests. */
   readonly idleMs: number;
   /** For a part of an answer that the caller does not take. */
@@ -107,6 +109,7 @@ export const DEFAULT_LIMITS: ProxyLimits = {
   bodyBytes: Number.POSITIVE_INFINITY,
   headMs: 10_000,
   bodyMs: 60_000,
+  stallMs: 60_000,
   idleMs: 75_000,
   writeMs: 60_000,
   handshakeMs: 10_000,
@@ -124,6 +127,8 @@ export interface Front {
   readonly port: number;
   /** SNI; `undefined` on plain ports. */
   readonly serverName: string | undefined;
+  /** Bytes that the connection holds and the caller has not taken. */
+  readonly unsent?: () => number;
   readonly service: { readonly service: string; readonly name: string } | undefined;
   /** SHA-256 of the certificate that the client has shown to hold the key of, in hex; any may be shown. */
   readonly clientCertificate?: string | undefined;

@@ -91,7 +91,8 @@ export class ReverseProxy {
     this.#watch(stream, revoked);
     stream.on("error", (error) => this.#options.log.debug("proxy.connection_failed", { error: error.message }));
     if (handler.TerminateTLS) return void this.#terminate(stream, handler, conn.proof);
-    const front: Front = { proof: conn.proof, port, serverName: undefined, service };
+    const unsent = (): number => conn.unsent ?? 0;
+    const front: Front = { proof: conn.proof, port, serverName: undefined, service, unsent };
     if (handler.HTTPS === true) return void this.#serveTls(stream, front);
     if (handler.HTTP === true) return void this.#serveHttp1(stream, front);
     stream.destroy();

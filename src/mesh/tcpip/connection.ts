@@ -193,6 +193,10 @@ export class TcpConnection extends TcpEndpoint implements Conn, Timed {
     this.changed();
   }
 
+  get unsent(): number {
+    return this.sender?.buffered ?? 0;
+  }
+
   write(view: Uint8Array): boolean {
     const { sender } = this;
     if (sender === undefined || this.state === "closed" || this.#isEndQueued) return false;

@@ -232,7 +232,7 @@ export class Conversation {
 
   /** A backend may think for as long as it likes; its answer must be taken. */
   #watchAnswer(): void {
-    this.#waitFor(this.#limits.stallMs / 4);
+    this.#waitFor(this.#limits.writeMs / 4);
     this.#isWatched = true;
   }
 
@@ -251,7 +251,7 @@ export class Conversation {
     const cancel = this.#clock.at(at, () => {
       const now = this.#clock.now();
       if (now < this.#deadline) return this.#arm();
-      if (!this.#isWatched || this.#stall.lasts(now) >= this.#limits.stallMs) return void this.stream.destroy();
+      if (!this.#isWatched || this.#stall.lasts(now) >= this.#limits.writeMs) return void this.stream.destroy();
       this.#watchAnswer();
       this.#arm();
     });

@@ -86,11 +86,9 @@ export interface ProxyLimits {
   readonly headMs: number;
   /** Between two parts of a body. */
   readonly bodyMs: number;
-  /** For a caller that takes nothing of its answer. */
-  readonly stallMs: number;
   /** Between two requests. */
   readonly idleMs: number;
-  /** For a part of an answer that the caller does not take. */
+  /** For a caller that takes nothing of its answer. */
   readonly writeMs: number;
   /** For a TLS handshake in total. */
   readonly handshakeMs: number;
@@ -109,7 +107,6 @@ export const DEFAULT_LIMITS: ProxyLimits = {
   bodyBytes: Number.POSITIVE_INFINITY,
   headMs: 10_000,
   bodyMs: 60_000,
-  stallMs: 60_000,
   idleMs: 75_000,
   writeMs: 60_000,
   handshakeMs: 10_000,

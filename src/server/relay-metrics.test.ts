@@ -53,7 +53,9 @@ test("an ingress tells its health and counts, and no name of anybody, by its own
     );
     expect(body).toMatch(/^process_resident_memory_bytes \d+$/m);
   }
+  expect(await server.problems()).toEqual([]);
   await relay.drain(0);
+  expect(await server.problems()).toEqual([expect.stringContaining("draining")]);
   const [code, body] = await ask("/healthz");
   expect([code, JSON.parse(body)]).toEqual([
     503,

@@ -266,7 +266,8 @@ export class Server {
     const slow = this.#later(STORE_ANSWERS_MS, "The store does not answer.");
     const found = await Promise.race([asked, slow.promise]);
     slow.cancel();
-    return found === undefined ? [] : [found];
+    const { isHealthy, problems } = this.relay?.health ?? { isHealthy: true, problems: [] };
+    return [...(found === undefined ? [] : [found]), ...(isHealthy ? [] : problems)];
   }
 
   #later<T>(ms: number, value: T): { readonly promise: Promise<T>; readonly cancel: () => void } {

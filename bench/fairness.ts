@@ -1,0 +1,47 @@
+import { freePort, LOAD_CORE, OwnProcess, SUBJECT_CORE } from "./processes.ts";
+import type { Figure, Group } from "./table.ts";
+
+const SECONDS = 5;
+/** Of one name: low enough for this machine to flood it. */
+const PER_SECOND = 500;
+const QUIET = { name: "quiet.bench.test", seconds: SECONDS, atOnce: 2, everyMs: 10 };
+const LOUD = { name: "loud.bench.test", seconds: SECONDS + 1, atOnce: 64, everyMs: 0 };
+
+/** One name is asked for as fast as this machine can; how is it for the visitors of another (FN-10)? */
+async function* run(): AsyncIterable<Figure> {
+  const [port, sinkPort] = [await freePort(), await freePort()];
+  const sink = OwnProcess.start(LOAD_CORE, "sink-process.ts", [String(sinkPort)]);
+  const ingress = OwnProcess.start(SUBJECT_CORE, "fairness-process.ts", [port, sinkPort, PER_SECOND].map(String));
+  const quiet = OwnProcess.start(LOAD_CORE, "latency-process.ts");
+  const loud = OwnProcess.start(LOAD_CORE, "latency-process.ts");
+  const all = [sink, ingress, quiet, loud];
+  try {
+    for (const one of all) await one.next();
+    const ask = async (who: OwnProcess, what: object): Promise<Record<string, number>> =>
+      (await who.ask(JSON.stringify({ port, ...what }))) as Record<string, number>;
+    await ask(quiet, QUIET); // until V8 has compiled what is hot
+    const alone = await ask(quiet, QUIET);
+    const [beside, flood] = await Promise.all([ask(quiet, QUIET), ask(loud, LOUD)]);
+    const peer = "without the flood";
+    yield { name: "fairness, p99 of another name", value: beside["p99"], unit: "ms", peer, peerValue: alone["p99"] };
+    yield { name: "fairness, p50 of another name", value: beside["p50"], unit: "ms", peer, peerValue: alone["p50"] };
+    yield {
+      name: "fairness, its visits that were answered",
+      value: (100 * beside["answered"]!) / beside["begun"]!,
+      unit: "%",
+      peer,
+      peerValue: (100 * alone["answered"]!) / alone["begun"]!,
+    };
+    yield { name: "fairness, flood", value: flood["begun"]! / LOUD.seconds, unit: "1/s" };
+    yield {
+      name: "fairness, of it let through",
+      value: flood["answered"]! / LOUD.seconds,
+      unit: "1/s",
+      note: `limit ${PER_SECOND} a second, twice that at once`,
+    };
+  } finally {
+    for (const one of all) await one.end();
+  }
+}
+
+export const group: Group = { name: "fairness", run };

@@ -1,0 +1,55 @@
+import { connect } from "node:net";
+import { createInterface } from "node:readline";
+import { makeHello } from "../test/suites/client-hellos.ts";
+
+// Each line asks for one run: {"port", "name", "seconds", "atOnce", "everyMs"}: visits from many addresses, so many at once,
+// each begun `everyMs` after the one before ended. The answer: how many were begun and answered, and percentiles in ms.
+interface Asked {
+  readonly port: number;
+  readonly name: string;
+  readonly seconds: number;
+  readonly atOnce: number;
+  readonly everyMs: number;
+}
+
+let number = 0;
+
+function visit(port: number, hello: Uint8Array): Promise<number | undefined> {
+  number++;
+  const localAddress = `127.0.${1 + (number % 8)}.${1 + ((number >> 3) % 200)}`;
+  const begun = performance.now();
+  return new Promise((resolve) => {
+    const socket = connect({ port, host: "127.0.0.1", localAddress, noDelay: true });
+    let heard = 0;
+    socket.on("data", (chunk: Buffer) => {
+      heard += chunk.length;
+    });
+    socket.on("error", () => undefined);
+    socket.on("close", () => resolve(heard >= 200 ? performance.now() - begun : undefined)); // less is an alert
+    socket.write(hello);
+  });
+}
+
+async function run({ port, name, seconds, atOnce, everyMs }: Asked): Promise<Record<string, number>> {
+  const hello = makeHello({ name, sessionId: Buffer.alloc(32, 0xaa) });
+  const took: number[] = [];
+  let begun = 0;
+  const end = performance.now() + seconds * 1000;
+  const visitors = Array.from({ length: atOnce }, async () => {
+    while (performance.now() < end) {
+      begun++;
+      const ms = await visit(port, hello);
+      if (ms !== undefined) took.push(ms);
+      if (everyMs > 0) await new Promise((done) => void setTimeout(done, everyMs));
+    }
+  });
+  await Promise.all(visitors);
+  const sorted = took.toSorted((a, b) => a - b);
+  const at = (part: number): number => sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))] ?? 0;
+  return { begun, answered: took.length, p50: at(0.5), p99: at(0.99) };
+}
+
+console.log("{}");
+for await (const line of createInterface({ input: process.stdin })) {
+  console.log(JSON.stringify(await run(JSON.parse(line) as Asked)));
+}

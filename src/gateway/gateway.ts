@@ -99,7 +99,11 @@ export class Gateway {
     const clock: Clock = options.clock ?? systemClock;
     const guarded = new ProtectedPaths(options.protectedPaths ?? []);
     this.guarded = guarded;
-    this.metrics = new GatewayMetrics(node, () => this.certificates);
+    this.metrics = new GatewayMetrics(
+      node,
+      () => this.certificates,
+      () => this.#ingress.open,
+    );
     this.assertions = assertions;
     this.preferences = preferences;
     this.gatekeeper = gatekeeper;

@@ -578,9 +578,9 @@ test("FN-13 visitors of a relay that is gone are cut within a minute, those of o
       scene.clock.advance(2000);
     }
   };
-  look(false, 26_000);
+  look(false, 16_000);
   look(true, 4000);
-  look(false, 26_000);
+  look(false, 16_000);
   expect(scene.door.open).toBe(1);
   look(false, 10_000);
   await expect.poll(() => client.destroyed && scene.backend.sockets[0]!.destroyed, WAIT).toBe(true);

@@ -71,7 +71,7 @@ interface Target {
 }
 
 /** A relay that the server has not heard of for so long is gone, and so are its visitors; a restart of the server is shorter. */
-const RELAY_AWAY_MS = 30_000;
+const RELAY_AWAY_MS = 20_000;
 const MOST_GRANTED = 4096;
 /** For the alert to arrive before the connection goes. */
 const LINGER_MS = 1000;

@@ -13,7 +13,8 @@ export class GatewayMetrics {
   readonly #seconds: Histogram;
   readonly #events: Counter<"event">;
 
-  constructor(node: MeshNode, certificates: () => Certificates) {
+  /** `visitors`: strangers who are here by Funnel. */
+  constructor(node: MeshNode, certificates: () => Certificates, visitors: () => number) {
     const registers = [this.#registry];
     collectDefaultMetrics({ register: this.#registry });
     this.#requests = new Counter({
@@ -75,6 +76,22 @@ export class GatewayMetrics {
         for (const peer of node.peerStatus())
           counts[peer.path === undefined ? "none" : peer.isDirect ? "direct" : "relay"]++;
         for (const [path, count] of Object.entries(counts)) this.set({ path }, count);
+      },
+    });
+    new Gauge({
+      name: "sallyport_funnel_visitors",
+      help: "Connections of visitors from the Internet.",
+      registers,
+      collect() {
+        this.set(visitors());
+      },
+    });
+    new Gauge({
+      name: "sallyport_tunnel_tcp_connections",
+      help: "TCP connections inside the tunnels, half-open ones too.",
+      registers,
+      collect() {
+        this.set(node.counters["netstack"]?.["connections"] ?? 0);
       },
     });
     certificateMetrics(registers, certificates);

@@ -4,6 +4,7 @@
  *   cuts NAME PORT      says hello in two segments to an echo, cut at every byte or every so many; how many came back whole
  *   groups NAME GROUP…  key exchanges that are agreed on
  *   socket URL          a WebSocket that stays open; a line for every message
+ *   crowd ADDRESS NAME COUNT   so many event streams, which stay open; a line when all have begun
  *   knock ADDRESS PORT… which of these TCP ports open within 2 s
  */
 import { lookup } from "node:dns/promises";
@@ -80,6 +81,21 @@ function socket(url: string): void {
   process.stdin.resume();
 }
 
+async function crowd(host: string, servername: string, count: number): Promise<void> {
+  const join = async (): Promise<void> => {
+    const socket = tls.connect({ host, port: 443, servername });
+    socket.write(`GET /events HTTP/1.1\r\nHost: ${servername}\r\n\r\n`);
+    await once(socket, "data");
+    socket.on("error", () => undefined).resume();
+  };
+  // An ingress takes 64 unfinished hellos of one visitor.
+  for (let left = count; left > 0; left -= AT_ONCE) {
+    await Promise.all(Array.from({ length: Math.min(left, AT_ONCE) }, join));
+  }
+  console.log("all are there");
+  process.stdin.resume();
+}
+
 async function knock(host: string, ports: readonly string[]): Promise<unknown> {
   const opened: string[] = [];
   const sockets = ports.map((port) =>
@@ -92,6 +108,7 @@ async function knock(host: string, ports: readonly string[]): Promise<unknown> {
 
 const [first = "", ...rest] = words;
 if (task === "socket") socket(first);
+else if (task === "crowd") await crowd(first, rest[0]!, Number(rest[1]));
 else {
   const tasks = {
     echo: () => comesBack(first, Number(rest[0]), browserHello(first), 100),

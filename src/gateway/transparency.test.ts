@@ -63,8 +63,12 @@ test("FN-12 a stranger's certificate is in status, metrics and doctor; ours and 
     ]);
   expect(clock.wall() - WALL).toBeLessThan(3_600_000);
 
-  const node = { state: { kind: "running" }, peerStatus: () => [], isCutOff: false } as unknown as MeshNode;
-  const metrics = await new GatewayMetrics(node, () => certificates).text();
+  const node = { state: { kind: "running" }, peerStatus: () => [], counters: {}, isCutOff: false };
+  const metrics = await new GatewayMetrics(
+    node as unknown as MeshNode,
+    () => certificates,
+    () => 0,
+  ).text();
   expect(metrics).toContain("\nsallyport_certificates_unknown 1\n");
   expect(metrics).toMatch(/\nsallyport_transparency_checked_timestamp_seconds\{log="http:[^"]+"\} 17672\d{5}/);
 

@@ -60,6 +60,8 @@ export class Router {
     const site = this.#siteOf(front, checked.host);
     if (site !== undefined && target.decoded.startsWith(DOOR_PATHS)) {
       if (await this.#doorRoom(front, request, response, checked, target, site)) return;
+      const isLink = this.#options.gatekeeper?.isLink(target.decoded) === true;
+      if (isLink) return sendError(request, response, 404, "404 page not found");
     }
     const mount = site === undefined ? undefined : findMount(site, target.decoded);
     if (site === undefined || mount === undefined) return sendError(request, response, 404, "404 page not found");
@@ -81,6 +83,7 @@ export class Router {
       guest = this.#options.gatekeeper.admit(visit, { door, guestsAsUsers });
       if (guest === undefined) return;
     }
+    this.#options.gatekeeper?.dropTokens(request.rawHeaders);
     const passed = rules.door === undefined ? undefined : this.#options.gatekeeper?.door(rules.door);
     this.#passages.enter({ front, host: checked.host, point, passed, cut: end }, { request, response, isUpgrade });
     if (handler.Text !== undefined && handler.Text !== "") return sendText(request, response, 200, handler.Text);

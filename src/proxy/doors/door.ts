@@ -86,14 +86,16 @@ export function tokenNamed(tokens: readonly DoorToken[], presented: string): Doo
 }
 
 /**
- * Takes the doors' tokens out of a request's fields (ID-20): a field of their own wholly, under every spelling that folds
- * into it; `Authorization` only when it holds a token, as it may be meant for the backend. A link may stand in `Referer`.
+ * Takes a door's tokens out of a request's fields (ID-20), under every spelling that folds into its field. Before its own
+ * mounts (`isHere`) the field goes wholly; `Authorization`, and whatever comes to other mounts, may be meant for the backend,
+ * and goes only when it holds a token. A link may stand in `Referer`.
  */
-export function dropTokens(raw: string[], { tokenHeader, tokens }: Door): void {
+export function dropTokens(raw: string[], { tokenHeader, tokens }: Door, isHere: boolean): void {
   const header = tokens.length === 0 ? undefined : foldName(tokenHeader);
+  const goesWholly = isHere && header !== "authorization";
   for (let i = 0; i < raw.length; ) {
     const [name, value] = [foldName(raw[i]!), raw[i + 1]!];
-    const isTokens = name === header && (name !== "authorization" || holdsToken(value, tokens));
+    const isTokens = name === header && (goesWholly || holdsToken(value, tokens));
     const isOurs = isTokens || (name === "referer" && value.includes(DOOR_PATHS));
     if (isOurs && !raw[i]!.startsWith(":")) raw.splice(i, 2);
     else i += 2;

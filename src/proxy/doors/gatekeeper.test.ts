@@ -431,3 +431,23 @@ describe("V10 revoked means cut", () => {
     expect((await from({})).status).toBe(200);
   });
 });
+
+test("WS-2 what a stranger sends behind an upgrade that the door refuses is no request of anybody's", async () => {
+  const scene = await stage();
+  const cookie = await enter(scene);
+  const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13";
+  const key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+  for (const fields of ["", `Cookie: ${cookie}`, `Cookie: ${cookie}\r\nOrigin: https://evil.example`]) {
+    const socket = await secured(scene);
+    let heard = "";
+    socket.on("data", (bytes: Buffer) => {
+      heard += bytes.toString("latin1");
+    });
+    const second = `GET /open HTTP/1.1\r\nHost: ${GATE}\r\n\r\n`;
+    const extra = fields === "" ? "" : `${fields}\r\n`;
+    socket.write(`GET /ws HTTP/1.1\r\nHost: ${GATE}\r\n${upgrade}\r\n${key}\r\n${extra}\r\n${second}`);
+    await expect.poll(() => socket.readableEnded, { timeout: 30_000, interval: 5 }).toBe(true);
+    expect(heard.match(/HTTP\/1\.1 \d+/g), fields).toEqual([`HTTP/1.1 ${fields === "" ? 401 : 403}`]);
+  }
+  expect(scene.backend.requests).toEqual([]);
+});

@@ -23,6 +23,8 @@ export interface GatekeeperOptions {
   readonly count?: (event: DoorEvent) => void;
 }
 
+const LINK = /^\/\.sallyport\/door\/([a-z0-9-]{1,32})\/link(?:\/|$)/;
+
 /** What the route asks of its door. */
 export interface DoorRules {
   readonly door: string;
@@ -82,6 +84,16 @@ export class Gatekeeper {
     );
   }
 
+  /** Is it a link's, of a door of this gateway, wherever that stands? It holds a token: no backend is asked for it. */
+  isLink(path: string): boolean {
+    return this.#doors.has(LINK.exec(path)?.[1] ?? "");
+  }
+
+  /** A machine may send its token to mounts behind other doors, or none. */
+  dropTokens(raw: string[]): void {
+    for (const door of this.#doors.values()) dropTokens(raw, door, false);
+  }
+
   /** A path of the doors' own, on a site where `names` stand; false when it is none of theirs. */
   answer(visit: Visit, names: ReadonlySet<string>): Promise<boolean> {
     const doors = [...this.#doors.values()].filter(({ name }) => names.has(name));
@@ -106,7 +118,7 @@ export class Gatekeeper {
     if (door === undefined) return void this.#refuse(visit, 503, "the door of this place is not there yet");
     const token = presentedToken(request.rawHeaders, door.tokenHeader);
     const machine = token === undefined ? undefined : tokenNamed(door.tokens, token);
-    dropTokens(request.rawHeaders, door);
+    dropTokens(request.rawHeaders, door, true);
     const isKnown = isMember(caller);
     if (isKnown && door.stops === "public") return caller;
     if (!visit.isTls) return void this.#refuse(visit, 403, "this place is entered by https:// only");

@@ -45,7 +45,7 @@ interface Stage extends ProxyScene {
   readonly dialled: Duplex[];
   /** The most of them that were open at a time. */
   mostOpen: number;
-  peer(settings?: readonly (readonly [id: number, value: number])[]): RawPeer;
+  peer(settings?: readonly (readonly [id: number, value: number])[], connect?: ProxyScene["visit"]): RawPeer;
 }
 
 /** A backend that is there and takes nothing. */
@@ -70,8 +70,8 @@ function stage(Backend: new () => Duplex = Connecting): Stage {
       return made;
     },
   });
-  const peer: Stage["peer"] = (settings) => {
-    const socket = scene.connect(443);
+  const peer: Stage["peer"] = (settings, connect = scene.connect) => {
+    const socket = connect(443);
     const secure = tls.connect({ socket, servername: GATE, rejectUnauthorized: false, ALPNProtocols: ["h2"] });
     onClose(() => secure.destroy());
     const made = new RawPeer(secure);
@@ -225,8 +225,12 @@ test("H2-5: uploads that nobody reads yet, downloads and their window updates, a
   expect(made.dialled).toHaveLength(12);
 });
 
-test("H2-11: the settings we send, and our connection's window", async () => {
-  const peer = stage().peer();
+test.each([
+  ["a visitor", 32 * 1024],
+  ["a peer", 64 * 1024],
+] as const)("H2-11: the settings we send to %s, and our connection's window", async (who, headBytes) => {
+  const made = stage();
+  const peer = made.peer([], who === "a visitor" ? made.visit : made.connect);
   await peer.until((frames) => frames.some(({ type }) => type === FRAME.windowUpdate));
   const [settings] = peer.frames;
   const sent: Record<number, number> = {};
@@ -239,7 +243,7 @@ test("H2-11: the settings we send, and our connection's window", async () => {
     3: 100,
     4: 65_536,
     5: 16_384,
-    6: 32_768,
+    6: headBytes,
     8: 0,
   });
   const update = peer.frames.find(({ type }) => type === FRAME.windowUpdate)!;

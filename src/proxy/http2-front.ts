@@ -60,11 +60,11 @@ export class Http2Front {
 
   #createServer(): http2.Http2Server {
     const server = http2.createServer({
-      // What Envoy advises at the edge; a longer field list is no request (H2-11).
+      // What Envoy advises at the edge. A longer field list than was said is no request: node:http2 resets it (H2-11).
       settings: {
         maxConcurrentStreams: 100,
         initialWindowSize: STREAM_WINDOW_BYTES,
-        maxHeaderListSize: 32 * 1024,
+        maxHeaderListSize: this.#limits.headBytes,
         enableConnectProtocol: false,
       },
       maxHeaderListPairs: MOST_FIELDS,

@@ -27,6 +27,7 @@ export class ReverseProxy {
   readonly #http1: Http1Front;
   readonly #publicHttp1: Http1Front;
   readonly #http2: Http2Front;
+  readonly #publicHttp2: Http2Front;
   readonly #open: Set<Duplex> = new Set();
   /** Of requests under way. */
   readonly #answers: Set<ServerResponse> = new Set();
@@ -47,6 +48,7 @@ export class ReverseProxy {
     this.#http1 = new Http1Front(limits, options.clock, this.#handle);
     this.#publicHttp1 = new Http1Front(publicLimits, options.clock, this.#handle);
     this.#http2 = new Http2Front(limits, options, this.#handle);
+    this.#publicHttp2 = new Http2Front(publicLimits, options, this.#handle);
   }
 
   /** Is this port served? Else the stack must reset the connection. */
@@ -132,10 +134,14 @@ export class ReverseProxy {
         // As tls.Server does at this point; node:http2 waits for it.
         Object.assign(secure, { secureConnecting: false });
         const secured = { ...front, serverName, clientCertificate: clientCertificateOf(secure) };
-        if (secure.alpnProtocol === "h2") this.#http2.serve(secure, stream, secured);
+        if (secure.alpnProtocol === "h2") this.#serveHttp2(secure, stream, secured);
         else this.#serveHttp1(secure, secured);
       },
     });
+  }
+
+  #serveHttp2(secure: TLSSocket, wire: Duplex, front: Front): void {
+    (isMesh(front) ? this.#http2 : this.#publicHttp2).serve(secure, wire, front);
   }
 
   #serveHttp1(stream: Duplex, front: Front): void {
@@ -167,6 +173,7 @@ export class ReverseProxy {
     this.#isClosed = true;
     for (const response of this.#answers) if (!response.headersSent) response.shouldKeepAlive = false;
     this.#http2.drain();
+    this.#publicHttp2.drain();
     if (this.#answers.size === 0) return;
     const { clock } = this.#options;
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -184,6 +191,7 @@ export class ReverseProxy {
     this.#http1.close();
     this.#publicHttp1.close();
     this.#http2.close();
+    this.#publicHttp2.close();
   }
 }
 

@@ -13,7 +13,7 @@ const WINDOW_BYTES = 256 * 1024;
 export interface Delivery {
   readonly socket: Socket;
   /** What the visitor sent so far, hello included. */
-  readonly held: readonly Buffer[];
+  readonly held: Buffer;
   readonly visitor: AddressPort;
   /** `name:port`. */
   readonly target: string;
@@ -116,7 +116,7 @@ class Flow {
     this.#outwards = new Pace(bytesPerSecond);
   }
 
-  start(held: readonly Buffer[], first: Uint8Array): void {
+  start(held: Buffer, first: Uint8Array): void {
     const socket = this.#socket;
     socket.on("data", (chunk: Buffer) => this.#toNode(chunk));
     socket.on("end", () => this.#conn.end());
@@ -127,7 +127,7 @@ class Flow {
       if (socket.readableEnded && socket.writableFinished) return;
       this.#conn.abort(new Fault("FUNNEL_VISITOR_GONE", "Cannot go on with the visit: the visitor is gone"));
     });
-    for (const chunk of held) this.#toNode(chunk);
+    if (held.length > 0) this.#toNode(held);
     if (socket.readableEnded) this.#conn.end(); // a paused socket still says its end, and only once
     if (first.length > 0) this.toVisitor(first);
     this.#flow();

@@ -1,6 +1,7 @@
 import type { Socket } from "node:net";
 import type { Clock } from "../base/clock.ts";
 import { type ClientHello, HelloReader, type HelloRefusal } from "../wire/client-hello.ts";
+import { HeldBytes } from "./held-bytes.ts";
 
 /** Held of a visitor who has not been told apart yet. A hello is at most half of it. */
 const MOST_HELD_BYTES = 128 * 1024;
@@ -9,7 +10,7 @@ export interface HelloStage {
   readonly clock: Clock;
   readonly limitMs: number;
   /** The socket is paused; `held` is all that came. */
-  readonly done: (hello: ClientHello, held: readonly Buffer[]) => void;
+  readonly done: (hello: ClientHello, held: Buffer) => void;
   /** No hello came: something else did, the time is over, or the visitor is gone (`undefined`). */
   readonly failed: (refusal: HelloRefusal | undefined) => void;
 }
@@ -17,8 +18,7 @@ export interface HelloStage {
 /** Reads a visitor's first message without answering it. The result gives up on him, saying nothing. */
 export function readHello(socket: Socket, { clock, limitMs, done, failed }: HelloStage): () => void {
   const reader = new HelloReader();
-  const held: Buffer[] = [];
-  let heldBytes = 0;
+  const held = new HeldBytes();
   const leave = (): void => {
     cancel();
     socket.off("data", onData);
@@ -27,13 +27,12 @@ export function readHello(socket: Socket, { clock, limitMs, done, failed }: Hell
   };
   const onData = (chunk: Buffer): void => {
     held.push(chunk);
-    heldBytes += chunk.length;
-    const answer = heldBytes > MOST_HELD_BYTES ? TOO_MUCH : reader.push(chunk);
+    const answer = held.length > MOST_HELD_BYTES ? TOO_MUCH : reader.push(chunk);
     if (answer === undefined) return;
     leave();
     if ("alert" in answer) return void failed(answer);
     socket.pause();
-    done(answer, held);
+    done(answer, held.bytes);
   };
   const onGone = (): void => {
     leave();

@@ -1,5 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { connect, type Socket } from "node:net";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { browserHello, helloMessage, inRecords, makeHello } from "../../test/suites/client-hellos.ts";
 import { nodeSide, openIngress, publicName, type Visitor, visit } from "../../test/suites/ingress-scene.ts";
@@ -200,6 +202,15 @@ describe("FN-3 who asks for what is not public learns nothing", () => {
   });
 });
 
+setFlagsFromString("--expose-gc");
+const collectGarbage = runInNewContext("gc") as () => void;
+
+function memoryInUse(): number {
+  collectGarbage();
+  const { arrayBuffers, heapUsed } = process.memoryUsage();
+  return arrayBuffers + heapUsed;
+}
+
 describe("bounds", () => {
   test("FN-2 a hello that does not come to its end is waited for 10 s", async () => {
     const { port, ingress, clock } = await openIngress([publicName(NAME)], nodeSide().dial);
@@ -219,6 +230,23 @@ describe("bounds", () => {
     expect(await alertOf(visit(port, inRecords(long)))).toBe(ALERTS.decode);
     const tiny = inRecords(Buffer.concat([Buffer.of(1, 0, 0xff, 0xff), Buffer.alloc(60_000)]), 1);
     expect(await alertOf(visit(port, tiny))).toBe(ALERTS.decode);
+  });
+
+  test("FN-2 whatever way an endless hello comes, a visitor costs no more than 160 KiB", async () => {
+    const { port, ingress } = await openIngress([publicName(NAME)], nodeSide().dial, {
+      limits: { visitorPending: 100 },
+    });
+    const long = inRecords(Buffer.concat([Buffer.of(1, 0, 0xff, 0xff), Buffer.alloc(65_000)]), 16_384);
+    const visitors = Array.from({ length: 64 }, () => visit(port));
+    await expect.poll(() => ingress.pending, WAIT).toBe(64);
+    const before = memoryInUse();
+    const size = 2000;
+    for (let at = 0; at < long.length; at += size) {
+      for (const { socket } of visitors) socket.write(long.subarray(at, at + size));
+      await expect.poll(() => visitors.every(({ socket }) => socket.writableLength === 0), WAIT).toBe(true);
+    }
+    expect(ingress.pending).toBe(64);
+    expect((memoryInUse() - before) / 64).toBeLessThan(160 * 1024);
   });
 
   test("FN-2 a megabyte behind the hello waits in the kernel while the node is asked", async () => {

@@ -155,7 +155,7 @@ export class Ingress {
     const { name = "" } = lease ?? {};
     const rules = names().named(name)?.rules; // what the node asks for its own name, it asks for its ports
     const refuse = (): void => void socket.resetAndDestroy(); // no alert would be understood
-    const call: Call = { socket, visitor, gauge, port, name, held: [], refuse };
+    const call: Call = { socket, visitor, gauge, port, name, held: Buffer.alloc(0), refuse };
     this.#bring(call, lease && { ...lease, ...(rules === undefined ? {} : { rules }) });
   }
 
@@ -232,7 +232,7 @@ export class Ingress {
     if (own?.has(hello.serverName) === true) {
       this.counts.own_name++;
       this.#sockets.delete(socket);
-      for (const chunk of held.toReversed()) socket.unshift(chunk);
+      socket.unshift(held);
       return void own.accept(socket);
     }
     const name = foldName(hello.serverName ?? "") ?? "";
@@ -355,7 +355,7 @@ interface Call {
   readonly name: string;
   readonly port: number;
   /** What he said so far. */
-  readonly held: readonly Buffer[];
+  readonly held: Buffer;
   /** Tells him that he cannot be brought there. */
   readonly refuse: (alert: number) => void;
 }
@@ -371,7 +371,7 @@ interface Visit {
   readonly gauge: Gauge;
   readonly port: number;
   readonly hello: ClientHello;
-  readonly held: readonly Buffer[];
+  readonly held: Buffer;
 }
 
 function portOf(server: Server): number {

@@ -111,7 +111,8 @@ export class HelloReader {
   #keep(part: Uint8Array): Uint8Array {
     const length = this.#length + part.length;
     if (length > this.#message.length) {
-      const larger = new Uint8Array(Math.max(length, 2 * this.#message.length, SMALLEST_BYTES));
+      const doubled = Math.max(2 * this.#message.length, SMALLEST_BYTES);
+      const larger = new Uint8Array(Math.max(length, Math.min(doubled, this.#wanted ?? doubled)));
       larger.set(this.#message.subarray(0, this.#length));
       this.#message = larger;
     }

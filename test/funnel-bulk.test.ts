@@ -1,0 +1,188 @@
+import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer, type Server as NetServer, type Socket } from "node:net";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
+import { silentLog } from "../src/base/log.ts";
+import { memoryStore } from "../src/base/store.ts";
+import { MemoryCoordinationStore } from "../src/coordination/store/memory-store.ts";
+import { Gateway } from "../src/gateway/gateway.ts";
+import { Relay } from "../src/server/relay.ts";
+import { Server } from "../src/server/server.ts";
+import { makeHello } from "./suites/client-hellos.ts";
+import { lossyUdp } from "./suites/lossy-udp.ts";
+
+const WAIT = { timeout: 60_000, interval: 20 };
+const MIB = 1024 * 1024;
+/** 1024: a GiB each way, which takes a minute. */
+const BULK_MIB = Number(process.env["SALLYPORT_BULK_MIB"] ?? 24);
+const HELLO = makeHello({ name: "web.tail.test" });
+const POLICY = `{
+  "tagOwners": { "tag:relay": [], "tag:web": [] },
+  "acls": [],
+  "nodeAttrs": [
+    { "target": ["tag:relay"], "attr": ["sallyport.dev/ingress"] },
+    { "target": ["tag:web"], "attr": ["funnel"] },
+  ],
+}`;
+
+setFlagsFromString("--expose-gc");
+const collectGarbage = runInNewContext("gc") as () => void;
+
+const closers: (() => unknown)[] = [];
+/** Told of each connection that came to the backend. */
+let visited: (socket: Socket) => void = () => {};
+let server: Server;
+/** Where visitors come in: by a mesh that loses nothing, and by one that loses a tenth of what the relay is sent. */
+const entrances: Record<"sound" | "lossy", number> = { sound: 0, lossy: 0 };
+
+beforeAll(async () => {
+  const backend: NetServer = createServer({ allowHalfOpen: true }, (socket) => {
+    socket.on("error", () => undefined);
+    visited(socket);
+  }).listen(0, "127.0.0.1");
+  await once(backend, "listening");
+  closers.push(() => backend.close());
+  const options = { store: new MemoryCoordinationStore(), state: memoryStore(), baseDomain: "tail.test" };
+  server = await Server.open({ ...options, policy: POLICY });
+  closers.push(() => server.close());
+  const key = async (tag: string) => (await server.coordinator.createAuthKey({ tags: [tag] }, "test")).key;
+  const common = { controlUrl: server.url, localAddresses: () => ["127.0.0.1"], log: silentLog };
+  const gateway = await Gateway.open({
+    ...{ ...common, authKey: await key("tag:web"), hostname: "web", store: memoryStore() },
+    allowsLoopbackVisitors: true,
+  });
+  closers.push(() => gateway.close());
+  await gateway.node.ready();
+  const name = gateway.name;
+  await gateway.setServeConfig({
+    TCP: { 443: { TCPForward: `127.0.0.1:${(backend.address() as AddressInfo).port}` } },
+    AllowFunnel: { [`${name}:443`]: true },
+  });
+  for (const kind of ["sound", "lossy"] as const) {
+    const relay = await Relay.open({
+      ...{ ...common, authKey: await key("tag:relay"), hostname: kind, store: memoryStore() },
+      listeners: [{ address: "127.0.0.1", port: 0, publicPort: 443 }],
+      ...(kind === "sound" ? {} : { openUdp: lossyUdp(0.1, 7) }),
+    });
+    closers.push(() => relay.close());
+    await relay.node.ready();
+    await vi.waitUntil(() => relay.names.find(name, 443)?.peerApi !== undefined, WAIT);
+    entrances[kind] = relay.ports[0]!;
+  }
+}, 120_000);
+
+afterAll(async () => {
+  for (const close of closers.reverse()) await close();
+});
+
+function visit(kind: keyof typeof entrances): Socket {
+  const socket = connect({ port: entrances[kind], host: "127.0.0.1", allowHalfOpen: true });
+  socket.on("error", () => undefined);
+  onTestFinished(() => void socket.destroy());
+  return socket;
+}
+
+/** Sends `head` and so many bytes that do not repeat, then ends; gives their hash. */
+async function send(socket: Socket, head: Uint8Array, size: number): Promise<string> {
+  const hash = createHash("sha256").update(head);
+  socket.write(head);
+  const block = randomBytes(MIB);
+  for (let left = size, number = 0; left > 0; number++) {
+    const part = Buffer.from(block.subarray(0, Math.min(left, 64 * 1024)));
+    if (part.length >= 4) part.writeUInt32BE(number);
+    block.writeUInt32BE(number, (4 * number) % (64 * 1024));
+    left -= part.length;
+    hash.update(part);
+    if (!socket.write(part)) await once(socket, "drain");
+  }
+  socket.end();
+  return hash.digest("hex");
+}
+
+/** The hash of all that comes until the end; a connection that was cut has none. */
+function hashOf(socket: Socket): Promise<string> {
+  const hash = createHash("sha256");
+  return new Promise((resolve) => {
+    socket.on("data", (part: Buffer) => void hash.update(part));
+    socket.once("end", () => resolve(hash.digest("hex")));
+    socket.once("close", () => resolve("cut"));
+  });
+}
+
+describe("the same bytes, hello included", () => {
+  test.each([
+    ["sound", BULK_MIB * MIB],
+    ["lossy", 1],
+    ["lossy", (BULK_MIB / 8) * MIB],
+  ] as const)(
+    "FN-1 by a %s mesh, %i bytes each way at once",
+    { timeout: 600_000 },
+    async (kind, size) => {
+      const { promise, resolve } = Promise.withResolvers<{ sent: Promise<string>; heard: Promise<string> }>();
+      visited = (socket) => resolve({ heard: hashOf(socket), sent: send(socket, Buffer.from("answer"), size) });
+      const visitor = visit(kind);
+      const heard = hashOf(visitor);
+      const sent = send(visitor, HELLO, size);
+      const atBackend = await promise;
+      expect(await heard).toBe(await atBackend.sent);
+      expect(await atBackend.heard).toBe(await sent);
+    },
+    600_000,
+  );
+});
+
+describe("slow visitors", () => {
+  const PATIENCE = 40;
+  /** 8 MiB is the largest of both ends' windows; what lies on kernel sockets is not ours. */
+  const MOST_EACH = 2 * 8 * MIB + MIB;
+
+  /** What the process holds in buffers: relay, gateway, backend and visitor are all in it. */
+  function buffered(): number {
+    collectGarbage();
+    return process.memoryUsage().arrayBuffers;
+  }
+
+  test("FN-1 who reads nothing holds no more than TCP's windows of relay and gateway, and gets all when he reads", async () => {
+    const backends: Socket[] = [];
+    const block = randomBytes(64 * 1024);
+    const size = 64 * MIB;
+    visited = (socket) => {
+      backends.push(socket);
+      let left = size;
+      const more = (): void => {
+        while (left > 0) {
+          left -= block.length;
+          if (!socket.write(block)) return void socket.once("drain", more);
+        }
+        socket.end();
+      };
+      more();
+    };
+    const before = buffered();
+    const visitors = Array.from({ length: 4 }, () => visit("sound"));
+    for (const visitor of visitors) visitor.pause().write(HELLO);
+    await expect.poll(() => backends.length, WAIT).toBe(visitors.length);
+    let taken = 0;
+    let still = 0;
+    const taking = () =>
+      backends.reduce((sum, { bytesWritten, writableLength }) => sum + bytesWritten - writableLength, 0);
+    await expect
+      .poll(() => {
+        still = taking() === taken ? still + 1 : 0;
+        taken = taking();
+        return still;
+      }, WAIT)
+      .toBeGreaterThan(PATIENCE);
+    expect(taken).toBeLessThan(visitors.length * size); // the backends wait
+    expect((buffered() - before) / visitors.length).toBeLessThan(MOST_EACH);
+    const [first] = visitors;
+    let heard = 0;
+    first!.on("data", (part: Buffer) => {
+      heard += part.length;
+    });
+    await once(first!, "end");
+    expect(heard).toBe(size);
+  }, 180_000);
+});

@@ -4,13 +4,16 @@ import type { PathTable } from "../../src/base/path-table.ts";
 import { openUdpIo } from "../../src/mesh/udp/udp-io.ts";
 import { seededShare } from "../real/udp-relay.ts";
 
-/** A node's own UDP, on which `share` of the datagrams that come in are lost. */
-export function lossyUdp(share: number, seed: number): (table: PathTable) => Promise<UdpIo> {
+/** A node's own UDP, on which `share` of the datagrams that come in are lost; `counts` says how many. */
+export function lossyUdp(share: number, seed: number, counts: { lost: number }): (table: PathTable) => Promise<UdpIo> {
   const draw = seededShare(seed);
   const thin = (batch: PacketBatch): void => {
     let kept = 0;
     for (let i = 0; i < batch.count; i++) {
-      if (draw() < share) continue;
+      if (draw() < share) {
+        counts.lost++;
+        continue;
+      }
       batch.at.copyWithin(kept++ * STRIDE, i * STRIDE, (i + 1) * STRIDE);
     }
     batch.count = kept;

@@ -1,4 +1,4 @@
-import { constants } from "node:fs";
+import { constants, type Dirent } from "node:fs";
 import { type FileHandle, open, readdir, readlink, realpath, stat } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import path from "node:path";
@@ -91,8 +91,9 @@ async function sendInside(
     (found) => found.isFile(),
     () => false,
   );
-  if (hasIndex) return await sendFile(request, response, index, TYPES[".html"]);
-  await sendListing(request, response, whole, info.mtime);
+  if (!hasIndex) return await sendListing(request, response, whole);
+  if (!allow(index)) return sendError(request, response, 404, "404 page not found");
+  await sendFile(request, response, index, TYPES[".html"]);
 }
 
 function moved(request: IncomingMessage, response: ServerResponse, status: number, location: string): void {
@@ -101,13 +102,19 @@ function moved(request: IncomingMessage, response: ServerResponse, status: numbe
   response.end();
 }
 
-async function sendListing(
-  request: IncomingMessage,
-  response: ServerResponse,
-  folder: string,
-  at: Date,
-): Promise<void> {
-  const entries = await readdir(folder, { withFileTypes: true });
+async function sendListing(request: IncomingMessage, response: ServerResponse, folder: string): Promise<void> {
+  const handle = await open(folder, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  let entries: Dirent[];
+  let at: Date;
+  try {
+    if (!(await isStillAt(handle, folder))) return sendError(request, response, 404, "404 page not found");
+    at = (await handle.stat()).mtime;
+    // By the open folder, not by a name that may lead elsewhere by now.
+    const place = process.platform === "linux" ? `/proc/self/fd/${handle.fd}` : folder;
+    entries = await readdir(place, { withFileTypes: true });
+  } finally {
+    await handle.close();
+  }
   const names = entries
     .filter((entry) => !entry.name.startsWith("."))
     .map((entry) => (entry.isDirectory() ? `${entry.name}/` : entry.name))

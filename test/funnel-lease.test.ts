@@ -17,6 +17,7 @@ import { openLocalApi } from "../src/gateway/localapi/index.ts";
 import { Relay } from "../src/server/relay.ts";
 import { Server } from "../src/server/server.ts";
 import { makeHello } from "./suites/client-hellos.ts";
+import { freePorts } from "./suites/free-ports.ts";
 
 const WAIT = { timeout: 30_000, interval: 10 };
 const BANNER = "SSH-2.0-test\r\n";
@@ -38,15 +39,6 @@ async function listening(made: net.Server): Promise<number> {
   await once(made, "listening");
   closers.push(() => made.close());
   return (made.address() as AddressInfo).port;
-}
-
-/** Ports that nobody has now. */
-async function freePorts(count: number): Promise<number[]> {
-  const made = Array.from({ length: count }, () => net.createServer().listen(0, "127.0.0.1"));
-  await Promise.all(made.map((one) => once(one, "listening")));
-  const found = made.map((one) => (one.address() as AddressInfo).port);
-  await Promise.all(made.map((one) => new Promise((resolve) => one.close(resolve))));
-  return found;
 }
 
 beforeAll(async () => {

@@ -36,7 +36,7 @@ export async function funnelCheck(args: readonly string[], io: CliIo, client: Lo
   if (targets.length === 0) throw new CliExit("Nothing is public: there is no name to check");
   const look = visitorsWay(client, {
     ...(ca === "" ? {} : { ca: await readGivenFile(ca, "certificates to trust") }),
-    ...(address === "" ? {} : { resolve: async () => [address] }),
+    ...(address === "" ? {} : { resolve: async () => [address], isGiven: true }),
   });
   let isGood = true;
   for (const target of targets) {

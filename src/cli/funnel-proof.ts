@@ -5,7 +5,9 @@ import type { CertificateStatus } from "../certs/keeper.ts";
 import { claimRefusals } from "../funnel/claim-text.ts";
 import { type Finding, type Hop, type ProbeOptions, probe } from "../funnel/probe.ts";
 import { claimAnswers } from "../wire/claims.ts";
+import { ingressAddresses } from "../wire/funnel.ts";
 import { wildcardOf } from "../wire/host-name.ts";
+import type { IpnStatus } from "../wire/ipn.ts";
 import { leasedPort, type ServeConfig } from "../wire/serve-config.ts";
 import { CliExit, type CliIo } from "./io.ts";
 import type { LocalClient } from "./local-client.ts";
@@ -57,13 +59,21 @@ export function publicTargets(config: ServeConfig, ownName: string): readonly Ta
   );
 }
 
+export interface WayOptions extends Partial<Pick<ProbeOptions, "resolve" | "ca">> {
+  /** What `resolve` says is a person's word. */
+  readonly isGiven?: boolean;
+}
+
 /** A visitor's way through the network as this machine's DNS and `client`'s network map know it. */
-export function visitorsWay(client: LocalClient, options: Partial<Pick<ProbeOptions, "resolve" | "ca">> = {}): Look {
+export function visitorsWay(client: LocalClient, options: WayOptions = {}): Look {
   return async function* (target, signal) {
-    const refused = await unrouted(target, client);
+    const status = await client.status({ peers: false });
+    const refused = unrouted(target, status);
     if (refused !== undefined) yield { hop: "policy", isGood: false, found: refused };
     else {
-      for await (const finding of probe({ ...target, resolve: addressesOf, signal, ...options })) {
+      // An address that a person gave is one that he means.
+      const ingresses = options.isGiven === true ? [] : ingressAddresses(status.Self.CapMap ?? undefined);
+      for await (const finding of probe({ ...target, resolve: addressesOf, ingresses, signal, ...options })) {
         const isExplained = !finding.isGood && finding.hop === "certificate";
         yield isExplained ? await ofGateway(finding, target, client) : finding;
       }
@@ -86,8 +96,7 @@ async function ofGateway(finding: Finding, { name }: Target, client: LocalClient
 }
 
 /** Why the network brings no visitors of it here, as far as it says so. */
-async function unrouted(target: Target, client: LocalClient): Promise<string | undefined> {
-  const status = await client.status({ peers: false });
+function unrouted(target: Target, status: IpnStatus): string | undefined {
   const answers = claimAnswers(status.Self.CapMap ?? undefined) ?? [];
   const [refused] = claimRefusals([target.name, String(target.port)], answers);
   if (refused !== undefined) return refused;

@@ -32,6 +32,8 @@ export interface CoordinatorOptions {
   readonly policy: PolicyEngine;
   /** What Funnel's relays listen on. @default 443, 8443 and 10000 */
   readonly funnelPorts?: readonly number[];
+  /** Where their visitors come in. @default not known */
+  readonly relayAddresses?: readonly string[];
   readonly randomizeAddresses?: boolean;
   readonly nodeKeyExpiryMs?: number;
   /** Publishes a TXT record, settled once it is served; without it `set-dns` is not implemented. */
@@ -79,6 +81,7 @@ export class Core {
       isOnline: (id) => this.#online.has(id),
       certificates: options.setTxt !== undefined,
       ...(options.funnelPorts === undefined ? {} : { funnelPorts: options.funnelPorts }),
+      ...(options.relayAddresses === undefined ? {} : { relayAddresses: options.relayAddresses }),
     });
     this.streams = new MapStreams({
       clock,

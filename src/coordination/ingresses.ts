@@ -13,6 +13,7 @@ import {
   DOOR_REQUIRED,
   FUNNEL_ATTRIBUTE,
   funnelPortsKey,
+  INGRESS_ADDRESSES,
   INGRESS_CAPABILITY,
   PUBLIC_NAMES,
   type PublicNameClaim,
@@ -33,6 +34,8 @@ export interface IngressFacts {
   readonly attributesOf: (node: NodeRecord) => CapMap;
   readonly baseDomain: string;
   readonly ports: readonly number[];
+  /** Where visitors come in, as far as it was said. */
+  readonly relayAddresses?: readonly string[];
   /** A relay by the server's own word, whatever the policy says. */
   readonly isAppointed?: (node: NodeRecord) => boolean;
   readonly wall: number;
@@ -184,7 +187,9 @@ export class Ingresses {
     const serial = node === undefined ? undefined : claimSerial(node.hostinfo);
     const answers = this.claims.answersFor(id);
     const claims = { [CLAIMS]: serial === undefined ? answers : [...answers, { serial }] };
-    return { ...attributes, [funnelPortsKey(this.#facts.ports)]: null, ...claims, ...names };
+    const { ports, relayAddresses = [] } = this.#facts;
+    const places = relayAddresses.length === 0 ? {} : { [INGRESS_ADDRESSES]: relayAddresses };
+    return { ...attributes, [funnelPortsKey(ports)]: null, ...places, ...claims, ...names };
   }
 }
 

@@ -34,6 +34,8 @@ export interface ViewsOptions {
   readonly certificates: boolean;
   /** What Funnel's relays listen on. */
   readonly funnelPorts?: readonly number[];
+  /** Where their visitors come in. */
+  readonly relayAddresses?: readonly string[];
 }
 
 interface CachedPeer {
@@ -133,12 +135,13 @@ export class NetworkViews {
   }
 
   #findIngresses(subjects: ReadonlyMap<number, PolicyNode>): Ingresses {
-    const { ledger, baseDomain, wall, funnelPorts = FUNNEL_PORTS } = this.#options;
+    const { ledger, baseDomain, wall, funnelPorts = FUNNEL_PORTS, relayAddresses = [] } = this.#options;
     return new Ingresses({
       nodes: ledger.nodes.values(),
       attributesOf: ({ id }) => this.#policy.attributesFor(subjects.get(id)!, []),
       baseDomain,
       ports: funnelPorts,
+      relayAddresses,
       isAppointed: ({ nodeKey }) => nodeKey === this.appointedRelay,
       wall: wall(),
       before: this.#holders,

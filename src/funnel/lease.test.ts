@@ -1,5 +1,5 @@
-import { type AddressInfo, createServer } from "node:net";
 import { expect, onTestFinished, test } from "vitest";
+import { freePorts } from "../../test/suites/free-ports.ts";
 import { nodeSide, openIngress, PEER_API, publicName, visit } from "../../test/suites/ingress-scene.ts";
 import { parsePrefix } from "../base/address.ts";
 import { FakeClock } from "../base/clock.ts";
@@ -29,10 +29,7 @@ async function leased(found: Lease | undefined, dial = nodeSide(), rules = publi
   const { ingress, clock } = await openIngress([rules], dial.dial, {
     leases: () => new LeaseTable(found === undefined ? [] : [{ ...found, port, ports: new Set([port]) }]),
   });
-  const probe = createServer().listen(0, "127.0.0.1");
-  await new Promise((resolve) => probe.once("listening", resolve));
-  const { port } = probe.address() as AddressInfo;
-  await new Promise((resolve) => probe.close(resolve));
+  const [port = 0] = await freePorts(1);
   const close = await ingress.lease(port, "127.0.0.1");
   return { ingress, clock, port, close, deliveries: dial.deliveries };
 }

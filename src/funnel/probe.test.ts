@@ -20,6 +20,8 @@ const alerting = (alert: number): Promise<number> =>
     createServer((socket) => socket.on("error", () => undefined).once("data", () => socket.end(alertRecord(alert)))),
   );
 
+const hangingUp = (): Promise<number> => portOf(createServer((socket) => void socket.resetAndDestroy()));
+
 /** An ingress, a node and a backend in one: it answers any request with `answer`. */
 async function serving(answer: string, heard: string[] = []): Promise<number> {
   return portOf(
@@ -64,6 +66,19 @@ test("FN-9 a way that is open from end to end", async () => {
   expect(heard[0]).toContain(`\r\nHost: ${NAME}:${port}\r\n`);
 });
 
+test("FN-9 a raw port that is open, whoever speaks first", async () => {
+  const banner = await portOf(createServer((socket) => socket.on("error", () => undefined).write("SSH-2.0-here\r\n")));
+  const quiet = await portOf(createServer((socket) => socket.on("error", () => undefined)));
+  for (const [port, found] of [
+    [banner, "it answers"],
+    [quiet, "the connection stays open"],
+  ] as const) {
+    const findings = await look({ port, isRaw: true, isHttp: false });
+    expect(findings.map(({ hop, isGood }) => `${hop} ${isGood}`)).toEqual(["dns true", "ingress true", "backend true"]);
+    expect(findings.at(-1)?.found).toBe(found);
+  }
+});
+
 test("FN-9 each fault is named by the hop that has it, and nothing is asked behind it", async () => {
   const closed = createServer();
   const gone = await portOf(closed);
@@ -76,7 +91,11 @@ test("FN-9 each fault is named by the hop that has it, and nothing is asked behi
     [{ port: 1, resolve: async () => [] }, "dns", /has no address/],
     [{ port: 1, resolve: () => Promise.reject(new Error("queryA ENOTFOUND")) }, "dns", /ENOTFOUND/],
     [{ port: 1, resolve: async () => ["100.64.0.5"] }, "dns", /address of the mesh/],
+    [{ port: 1, ingresses: ["203.0.113.5"] }, "dns", /127\.0\.0\.1 is no ingress of this network, wanted 203/],
+    [{ port: 1, resolve: async () => ["2001:db8::5", "2001:db8::6"], ingresses: ["2001:db8::5"] }, "dns", /::6 is no/],
     [{ port: gone }, "ingress", /ECONNREFUSED/],
+    [{ port: gone, isRaw: true }, "ingress", /ECONNREFUSED/],
+    [{ port: await hangingUp(), isRaw: true }, "backend", /hung up at once/],
     [{ port: await alerting(112) }, "name", /does not know the name/],
     [{ port: await alerting(80) }, "name", /does not reach this node/],
     [{ port: silent, signal: patience.signal }, "name", /no answer in time/],

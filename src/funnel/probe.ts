@@ -1,6 +1,6 @@
 import { connect, type Socket } from "node:net";
 import tls from "node:tls";
-import { type Prefix, parseAddress, parsePrefix, prefixContains } from "../base/address.ts";
+import { formatAddress, type Prefix, parseAddress, parsePrefix, prefixContains } from "../base/address.ts";
 import { messageOf } from "../base/fault.ts";
 
 /** What a visitor would meet on the way to a public name, in this order; nothing is asked behind the first that fails (FN-9). */
@@ -19,6 +19,8 @@ export interface ProbeOptions {
   readonly port: number;
   /** All addresses of the name, as public DNS has them. */
   readonly resolve: (name: string) => Promise<readonly string[]>;
+  /** Addresses of the ingresses, where they are known: nobody else is asked anything (FN-15). */
+  readonly ingresses?: readonly string[];
   /** PEM of a CA that is trusted beside those of the system. */
   readonly ca?: string;
   /** Is it HTTP inside? Else nothing is asked of the backend. */
@@ -46,6 +48,13 @@ export async function* probe(options: ProbeOptions): AsyncGenerator<Finding, voi
       "dns",
       `${address} is an address of the mesh: this machine's resolver does not say what the world's does`,
     );
+  }
+  const { ingresses = [] } = options;
+  const stranger = addresses.find(
+    (one) => ingresses.length > 0 && !ingresses.includes(formatAddress(parseAddress(one)!)),
+  );
+  if (stranger !== undefined) {
+    return yield bad("dns", `${stranger} is no ingress of this network, wanted ${ingresses.join(" or ")}`);
   }
   yield good("dns", addresses.join(", "));
 

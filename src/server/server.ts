@@ -152,6 +152,7 @@ export class Server {
       derpMap: () => derpMap,
       policy: compilePolicy(""),
       ...(options.funnelPorts === undefined ? {} : { funnelPorts: options.funnelPorts }),
+      ...(options.relayAddresses === undefined ? {} : { relayAddresses: options.relayAddresses }),
       onKeyRetired: (nodeKey) => derp.disconnect(nodeKey.slice("nodekey:".length)),
       ...(options.publicZone === undefined
         ? {}

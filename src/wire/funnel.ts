@@ -1,3 +1,4 @@
+import { formatAddress, parseAddress } from "../base/address.ts";
 import type { CapMap } from "./tailcfg.ts";
 import { checkedSiteRules, type SiteRules } from "./visitor-rules.ts";
 
@@ -18,6 +19,22 @@ export const DOOR_REQUIRED: string = "sallyport.dev/door-required";
 
 /** Ours: the member of a map request by which a relay says that it takes no new visitors. */
 export const DRAINING: "sallyport.dev/draining" = "sallyport.dev/draining";
+
+/** Ours: where visitors come in, as the server's operator says it, in the `CapMap` of a node that may be public. */
+export const INGRESS_ADDRESSES: string = "sallyport.dev/ingress-addresses";
+
+/** The addresses of the ingresses; empty where the server does not know them. */
+export function ingressAddresses(capMap: CapMap | undefined): readonly string[] {
+  const known = capMap !== undefined && Object.hasOwn(capMap, INGRESS_ADDRESSES);
+  const values = (known ? capMap[INGRESS_ADDRESSES] : undefined) ?? [];
+  return values.filter((value) => typeof value === "string").flatMap((text) => addressOf(text) ?? []);
+}
+
+/** In its one form. */
+function addressOf(text: string): string | undefined {
+  const bytes = parseAddress(text);
+  return bytes === undefined ? undefined : formatAddress(bytes);
+}
 
 /** One value of `PUBLIC_NAMES`. */
 export interface PublicNameClaim {

@@ -33,6 +33,7 @@ export interface ProbeOptions {
 const HTTPS_PORT = 443;
 /** Longer than a relay takes to bring somebody through the mesh, and a node to find its target dead. */
 const QUIET_MS = 3000;
+const HUNG_UP = "hung up at once: the node is away, or its target does not answer";
 const MESH: readonly Prefix[] = ["100.64.0.0/10", "fd7a:115c:a1e0::/48"].map((text) => parsePrefix(text)!);
 
 /** Goes the way of a visitor, through the public address. Gives each hop as soon as it is known. */
@@ -60,8 +61,12 @@ export async function* probe(options: ProbeOptions): AsyncGenerator<Finding, voi
 
   const socket = connect({ host: address, port, signal });
   const refused = await settled(socket, "connect");
-  if (refused !== undefined) return yield bad("ingress", `${address} port ${port}: ${reasonOf(refused, signal)}`);
+  // Whoever resets has taken the connection before: a raw port is there, and leads to nobody who takes it.
+  const isReset = options.isRaw === true && (refused as NodeJS.ErrnoException | undefined)?.code === "ECONNRESET";
+  if (refused !== undefined && !isReset)
+    return yield bad("ingress", `${address} port ${port}: ${reasonOf(refused, signal)}`);
   yield good("ingress", `${address} port ${port}`);
+  if (isReset) return yield bad("backend", HUNG_UP);
   if (options.isRaw === true) return yield await listenTo(socket, signal);
 
   const roots = options.ca === undefined ? {} : { ca: [...tls.rootCertificates, options.ca] };
@@ -96,9 +101,7 @@ async function listenTo(socket: Socket, signal: AbortSignal): Promise<Finding> {
   signal.addEventListener("abort", giveUp, { once: true });
   socket.on("data", () => resolve(good("backend", "it answers")));
   socket.on("error", () => undefined);
-  socket.once("close", () =>
-    resolve(bad("backend", "hung up at once: the node is away, or its target does not answer")),
-  );
+  socket.once("close", () => resolve(bad("backend", HUNG_UP)));
   socket.once("end", () => void socket.destroy());
   try {
     return await promise;

@@ -499,6 +499,32 @@ describe("a raw port", () => {
   });
 });
 
+/** Sources that a relay may name, by what becomes of them. */
+const CLAIMS: readonly (readonly [outcome: 400 | 403 | "told", claims: readonly string[]])[] = [
+  [
+    403,
+    ["127.0.0.1:1", "127.255.255.254:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "[::ffff:7f00:1]:1", "[::127.0.0.1]:1"],
+  ],
+  [403, ["100.64.0.0:1", "100.64.0.2:1", "100.127.255.255:1", "[::ffff:100.64.0.2]:1", "[::ffff:6440:2]:1"]],
+  [403, ["[fd7a:115c:a1e0::1]:1", "[FD7A:115C:A1E0::2]:1", "[fd7a:115c:a1e0:ab12:4843:cd96:6265:6667]:1"]],
+  [403, ["[0:0:0:0:0:ffff:100.64.0.5]:1", "[::100.64.0.2]:1", "[::ffff:0:100.64.0.2]:1", "[64:ff9b::100.64.0.2]:1"]],
+  [403, ["[64:ff9b::127.0.0.1]:1", "[2002:6440:2::1]:1", "[2002:7f00:1::]:1"]],
+  [403, ["0.0.0.0:1", "0.1.2.3:1", "[::]:1", "169.254.169.254:1", "[fe80::1]:1", "224.0.0.1:1", "255.255.255.255:1"]],
+  [403, ["240.0.0.1:1", "[ff02::1]:1"]],
+  [400, ["203.0.113.9", "203.0.113.9:", "203.0.113.9:x", "203.0.113.9:65536", "203.0.113.9:-1", "203.0.113.9:+1"]],
+  [400, ["203.0.113.9:1:2", "203.0.113.9:1,127.0.0.1:1", ":1", "[]:1", "::1:1", "[::1]", "2001:db8::9:1"]],
+  [400, ["0x7f000001:1", "2130706433:1", "0177.0.0.1:1", "127.1:1", "203.0.113.09:1", "203.0.113.256:1"]],
+  [400, ["[fe80::1%eth0]:1", "[::1%lo]:1", "localhost:1", "box.tail.test:1", "unknown"]],
+  ["told", ["203.0.113.9:1", "203.0.113.9:65535", "100.128.0.0:1", "[2001:db8::9]:7", "10.0.0.1:1"]],
+  ["told", ["[::ffff:203.0.113.9]:1", "[2001:0DB8:0::9]:1", "[64:ff9b::203.0.113.9]:1", "203.0.113.9:01"]],
+];
+const AS_TOLD: Readonly<Record<string, string>> = {
+  "[::ffff:203.0.113.9]:1": "203.0.113.9:1",
+  "[2001:0DB8:0::9]:1": "[2001:db8::9]:1",
+  "[64:ff9b::203.0.113.9]:1": "[64:ff9b::cb00:7109]:1",
+  "203.0.113.9:01": "203.0.113.9:1",
+};
+
 describe("FN-7 forwarded TCP", () => {
   test("raw: the visitor's own bytes behind a PROXY line with his address", async () => {
     const client = await enter(forTarget(`${NAME}:8443`));
@@ -518,19 +544,23 @@ describe("FN-7 forwarded TCP", () => {
       .toBe(`PROXY TCP6 2001:db8::9 ::1 7 ${scene.backend.port}\r\ninside`);
   });
 
-  test.each([
-    ...["127.0.0.1:1", "[::1]:1", "100.64.0.2:1", "100.127.255.255:1", "[fd7a:115c:a1e0::1]:1", "0.0.0.0:1", "[::]:1"],
-    ...[
-      "[::ffff:127.0.0.1]:1",
-      "[::ffff:100.64.0.2]:1",
-      "169.254.1.1:1",
-      "[fe80::1]:1",
-      "224.0.0.1:1",
-      "255.255.255.255:1",
-    ],
-  ])("nobody calls from %s", async (source) => {
-    expect(await answerTo(scene.connect(), forTarget(`${NAME}:8443`, source))).toMatch(/^HTTP\/1\.1 403 /);
-    expect(scene.backend.sockets).toEqual([]);
+  test("63 claims of who calls: malformed ones are 400, those of nobody 403, and the others are told as they are", async () => {
+    const all = CLAIMS.flatMap(([outcome, claims]) => claims.map((claim) => [outcome, claim] as const));
+    expect(all.length).toBe(63);
+    for (const [outcome, claim] of all) {
+      const client = scene.connect();
+      const answer = await answerTo(client, forTarget(`${NAME}:8443`, claim));
+      if (outcome !== "told") {
+        expect(`${claim}: ${answer.slice(0, 12)}`).toBe(`${claim}: HTTP/1.1 ${outcome}`);
+        continue;
+      }
+      const index = scene.backend.sockets.length;
+      client.write(makeHello({ name: NAME }));
+      await expect.poll(() => scene.backend.heard[index] ?? "", WAIT).toContain("\r\n");
+      const [, family, source, , port] = scene.backend.heard[index]!.split(/[ \r]/);
+      const told = family === "TCP6" ? `[${source}]:${port}` : `${source}:${port}`;
+      expect(told).toBe(AS_TOLD[claim] ?? claim);
+    }
   });
 });
 

@@ -360,6 +360,24 @@ describe("FN-10 what the owner asks, also where the relay does not know it", () 
     expect(await answerTo(scene.connect(), request())).toBe(ACCEPTED);
   });
 
+  test("bytes a second", async () => {
+    scene = await openScene({ rulesOf: () => ({ bytesPerSecond: 100_000 }) });
+    const client = await enter(forTarget(`${NAME}:8443`));
+    const hello = makeHello({ name: NAME });
+    const sent = 1_000_000;
+    client.write(Buffer.concat([hello, Buffer.alloc(sent)]));
+    const heard = (): number => scene.backend.heard[0]?.length ?? 0;
+    await expect.poll(heard, WAIT).toBeGreaterThan(100_000);
+    for (let i = 0; i < 50; i++) await new Promise<void>((resolve) => setImmediate(resolve));
+    expect(heard()).toBeLessThan(sent); // time stands still
+    await expect
+      .poll(() => {
+        scene.clock.advance(1000);
+        return heard();
+      }, WAIT)
+      .toBeGreaterThanOrEqual(sent + hello.length);
+  });
+
   test("how many at once and how fast, of all and of one visitor", async () => {
     let rules: VisitorRules = { connections: 3, visitorConnections: 2 };
     scene = await openScene({ rulesOf: () => rules });

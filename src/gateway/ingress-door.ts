@@ -4,6 +4,7 @@ import type { Conn, Proof } from "../base/conn.ts";
 import { Fault } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 import type { PeekedConn } from "../base/peeked-conn.ts";
+import { PacedConn } from "../funnel/paced-conn.ts";
 import { RuleGauges } from "../funnel/rule-gauges.ts";
 import { findTcp } from "../proxy/serve-lookup.ts";
 import { capabilitiesOf } from "../wire/capabilities.ts";
@@ -166,7 +167,9 @@ export class IngressDoor {
     const admit = (): void => {
       const destination = { ...proof.destination, port: target.port };
       conn.proof = { kind: "ingress", nodeKey: proof.nodeKey, visitor, destination };
-      this.#options.accept(conn, target.port);
+      const { bytesPerSecond } = asked.rules;
+      const { clock, accept } = this.#options;
+      accept(bytesPerSecond === undefined ? conn : new PacedConn(conn, clock, bytesPerSecond), target.port);
     };
     if (target.right === "lease") {
       admit(); // it may be the backend who speaks first

@@ -26,6 +26,11 @@ describe.skipIf(whyNot !== undefined)(`Funnel on Headscale${whyNot ? ` (${whyNot
       ...["--resolve", `${name}.tail.test:443:${lab.address}`, `https://${name}.tail.test/`],
     );
 
+  const declare = (funnel: unknown): void => {
+    const endpoints = { "tcp:443": { listen: "https", target: "text:hello", funnel } };
+    writeFileSync(`${lab.scratch}/services.hujson`, JSON.stringify({ version: "0.0.1", node: { endpoints } }));
+  };
+
   beforeAll(async () => {
     lab = await StockMesh.open(POLICY);
     relay = await Relay.open({
@@ -37,11 +42,7 @@ describe.skipIf(whyNot !== undefined)(`Funnel on Headscale${whyNot ? ` (${whyNot
       hostinfoPorts: [443],
     });
     visitor = lab.machine("visitor");
-    const services = {
-      version: "0.0.1",
-      node: { endpoints: { "tcp:443": { listen: "https", target: "text:hello", funnel: true } } },
-    };
-    writeFileSync(`${lab.scratch}/services.hujson`, JSON.stringify(services));
+    declare(true);
     const config = ["--config", `${lab.scratch}/services.hujson`];
     web = await lab.ours("web", await lab.key("--tags", "tag:web"), ...config, "--trust-ingress", "tag:ingress");
     other = await lab.ours("other", await lab.key("--tags", "tag:web"), ...config);
@@ -61,6 +62,27 @@ describe.skipIf(whyNot !== undefined)(`Funnel on Headscale${whyNot ? ` (${whyNot
       60_000,
     );
     expect(answer.stdout).toBe("hello");
+  });
+
+  test("FN-10 whom the owner keeps out stays out, though Headscale tells the ingress nothing of it", {
+    timeout: 120_000,
+  }, async () => {
+    declare({ deny: [visitor.ipv4] });
+    await web.restart();
+    await until(
+      "a refusal",
+      () => visit("web"),
+      ({ stderr }) => /unrecognized name/.test(stderr),
+      60_000,
+    );
+    declare({ allow: [`${visitor.ipv4}/32`], limits: { visitorConnections: 5 } });
+    await web.restart();
+    await until(
+      "a public answer",
+      () => visit("web"),
+      ({ stdout }) => stdout === "hello",
+      60_000,
+    );
   });
 
   test("FN-4 a gateway that trusts nobody takes nobody, though it says that it wants visitors", {

@@ -87,6 +87,19 @@ describe.skipIf(peers.missing !== undefined)(
       expect((await tailscale("serve status --json")).stdout.trim()).toBe("{}");
     });
 
+    test("tailscale funnel opens nothing without a door where the policy demands one, and says so", async () => {
+      const attr = ["funnel", "https", "sallyport.dev/door-required"];
+      const acls = [{ action: "accept", src: ["*"], dst: ["*:*"] }];
+      writeFileSync(`${scratch}/policy`, JSON.stringify({ acls, nodeAttrs: [{ target: ["*"], attr }] }));
+      await sallyport("server", "--state", `${scratch}/server`, "policy", "set", `${scratch}/policy`);
+      const capabilities = async (): Promise<string> => (await tailscale("status --json --peers=false")).stdout;
+      await expect.poll(capabilities, { timeout: 20_000 }).toContain("door-required");
+      const found = await tailscale("funnel --bg text:hello");
+      expect(found.stderr + found.stdout).toContain("the network's policy demands a door before it");
+      expect(found.status).toBe(1);
+      expect((await tailscale("funnel status --json")).stdout.trim()).toBe("{}");
+    });
+
     test("tailscale cert writes a pair", async () => {
       expect((await tailscale("cert gw.tail.test")).status).toBe(0);
       expect(readFileSync(`${scratch}/gw.tail.test.crt`, "utf8")).toContain("BEGIN CERTIFICATE");

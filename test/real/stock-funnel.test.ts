@@ -18,6 +18,16 @@ require("node:http").createServer((request, response) => response.end(JSON.strin
 require("node:net").createServer((socket) => socket.on("error", () => undefined).pipe(socket)).listen(4000, "127.0.0.1");
 `;
 
+const policy = (attr: readonly string[]): string =>
+  JSON.stringify({
+    tagOwners: { "tag:ingress": [] },
+    grants: [{ src: ["*"], dst: ["*"], ip: ["*"] }],
+    nodeAttrs: [
+      { target: ["tag:ingress"], attr: ["sallyport.dev/ingress"] },
+      { target: ["autogroup:member"], attr },
+    ],
+  });
+
 /** The vendor's words and the vendor's client; server and ingress are ours, and so is the zone that the CA asks. */
 describe.skipIf(!isRoot || peers.missing !== undefined)(
   `\`tailscale funnel\` on our server${peers.missing ? ` (${peers.missing})` : ""}`,
@@ -50,14 +60,7 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
         address: lab.address,
         port: 8080,
         baseDomain: "tail.mesh.example",
-        policy: `{
-          "tagOwners": { "tag:ingress": [] },
-          "grants": [{ "src": ["*"], "dst": ["*"], "ip": ["*"] }],
-          "nodeAttrs": [
-            { "target": ["tag:ingress"], "attr": ["sallyport.dev/ingress"] },
-            { "target": ["autogroup:member"], "attr": ["funnel"] },
-          ],
-        }`,
+        policy: policy(["funnel"]),
         publicZone: { zone: "mesh.example", nameServer: "ns1.mesh.example", address: lab.address, port: 0 },
       });
       pebble = await startReachablePebble({
@@ -142,6 +145,33 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
         ({ stderr }) => /unrecognized name/.test(stderr),
       );
       expect(last.code).toBe(35);
+    });
+
+    test("where the policy demands doors, a client that has none is not public, and says why", {
+      timeout: 120_000,
+    }, async () => {
+      await ok(web.cli("funnel", "--bg", "3000"));
+      await until(
+        "a public answer",
+        () => visit(443),
+        ({ code }) => code === 0,
+        60_000,
+      );
+      await server.setPolicy(policy(["funnel", "sallyport.dev/door-required"]), "test");
+      await until(
+        "the name to go",
+        () => visit(443),
+        ({ stderr }) => /unrecognized name/.test(stderr),
+      );
+      const said = await web.cli("funnel", "--bg", "--https=8443", "3000");
+      expect(said.stdout + said.stderr).toContain("demands a door before whatever is public");
+      await server.setPolicy(policy(["funnel"]), "test");
+      await until(
+        "a public answer again",
+        () => visit(443),
+        ({ code }) => code === 0,
+        60_000,
+      );
     });
   },
 );

@@ -48,6 +48,8 @@ export interface DoorScene extends ProxyScene {
   readonly keeper: Gatekeeper;
   /** Through the mesh; `connect` comes from outside. */
   readonly connectMember: ProxyScene["connect"];
+  /** Of all mounts but `/open`; another one may be put there. */
+  readonly place: { rules: RouteRules };
 }
 
 export interface Wish {
@@ -69,11 +71,11 @@ export async function doorScene(wish: Wish = {}): Promise<DoorScene> {
   keeper.setDoors([await door(wish.door)]);
   const target = { Proxy: `http://127.0.0.1:${backend.port}` };
   const handlers = { "/": target, "/open": target, "/é": target, "/text": { Text: "inside" } };
-  const rules = { door: "friends", ...wish.rules };
+  const place: DoorScene["place"] = { rules: { door: "friends", ...wish.rules } };
   const scene = proxyScene(webConfig(handlers), {
     gatekeeper: keeper,
     secureContext: () => context,
-    rulesOf: ({ mount }) => (mount === "/open" ? undefined : rules),
+    rulesOf: ({ mount }) => (mount === "/open" ? undefined : place.rules),
   });
   scene.caller = VISITOR;
   const { connect } = scene;
@@ -86,7 +88,7 @@ export async function doorScene(wish: Wish = {}): Promise<DoorScene> {
     onClose(() => client.destroy());
     return client;
   };
-  return Object.assign(scene, { backend, keeper, connect: visit, connectMember: connect });
+  return Object.assign(scene, { backend, keeper, place, connect: visit, connectMember: connect });
 }
 
 export interface Answer {

@@ -1,9 +1,12 @@
+import { once } from "node:events";
 import { linkSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { PassThrough } from "node:stream";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { ProtectedPaths } from "./protected-paths.ts";
+import type { BackendPlace } from "../proxy/options.ts";
+import { guardedDial, ProtectedPaths } from "./protected-paths.ts";
 
 const root = mkdtempSync(path.join(tmpdir(), "sallyport-protected-"));
 const state = path.join(root, "var", "state");
@@ -20,6 +23,7 @@ beforeAll(async () => {
   symlinkSync(socket, path.join(root, "www", "link.sock"));
   await new Promise<void>((resolve) => server.listen(socket, resolve));
   linkSync(socket, path.join(root, "www", "hard.sock"));
+  linkSync(key, path.join(root, "www", "hard.key"));
 });
 afterAll(() => {
   server.close();
@@ -53,6 +57,7 @@ describe("RT-9 a target never exposes ourselves", () => {
     expect(guarded.mayOpen(path.join(root, "www", "index.html"))).toBe(true);
     expect(guarded.mayOpen(path.join(state, "deep"))).toBe(false);
     expect(guarded.mayOpen(key)).toBe(false);
+    expect(guarded.mayOpen(path.join(root, "www", "hard.key"))).toBe(false);
     expect(guarded.mayOpen(path.join(root, "etc"))).toBe(true);
   });
 });
@@ -74,6 +79,21 @@ describe("RT-7 our own sockets are never backends", () => {
     expect(guarded.refusal({ TCP: { "80": { TCPForward: `unix:${target}` } } })).toMatch(/own admin socket/);
     const web = { "gw:80": { Handlers: { "/": { Proxy: `unix:${target}` } } } };
     expect(guarded.refusal({ Services: { "svc:a": { Web: web } } })).toMatch(/own admin socket/);
+  });
+
+  test("asked again at every dial, as what a name leads to may have changed", async () => {
+    const dialled: BackendPlace[] = [];
+    const dial = guardedDial((place) => {
+      dialled.push(place);
+      return new PassThrough();
+    }, guarded);
+    const later = path.join(root, "www", "later.sock");
+    dial({ path: later });
+    symlinkSync(socket, later);
+    const refused = dial({ path: later });
+    expect((await once(refused!, "error"))[0]).toMatchObject({ code: "GATEWAY_TARGET_REFUSED" });
+    dial({ host: "127.0.0.1", port: 80 });
+    expect(dialled).toEqual([{ path: later }, { host: "127.0.0.1", port: 80 }]);
   });
 
   test("an abstract name is none of our files", () => {

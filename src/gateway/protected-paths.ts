@@ -44,13 +44,17 @@ export class ProtectedPaths {
 
   /** May this file or folder, whose links are resolved, be sent? */
   mayOpen(resolved: string): boolean {
-    return this.#mayServe(resolved, false);
+    return this.#mayServe(resolved, false) && !this.#isPlace(resolved); // by another name of the same file, too
   }
 
   /** May a unix socket at this path be a backend? By device and inode: links, hard links and bind mounts are the same socket. */
   mayDial(socketPath: string): boolean {
-    const asked = identityOf(socketPath);
-    return asked === undefined || ![...this.#places].some((place) => identityOf(place) === asked);
+    return !this.#isPlace(socketPath);
+  }
+
+  #isPlace(file: string): boolean {
+    const asked = identityOf(file);
+    return asked !== undefined && [...this.#places].some((place) => identityOf(place) === asked);
   }
 
   #mayServe(file: string, isRoot: boolean): boolean {

@@ -15,13 +15,17 @@ const POLICY = `{
   "acls": [{ "action": "accept", "src": ["*"], "dst": ["*:*"] }],
   "nodeAttrs": [
     { "target": ["tag:ingress"], "attr": ["sallyport.dev/ingress"] },
-    { "target": ["tag:web"], "attr": ["funnel", "https"] },
+    { "target": ["tag:web"], "attr": ["funnel", "https"], "app": { "sallyport.dev/ports": [{ "ports": ["2222"] }] } },
   ],
 }`;
 
 /** A backend: every answer says what it was asked; `/events` sends a line whenever it is told to on standard input. */
 const BACKEND = `
 const http = require("node:http");
+require("node:net").createServer((socket) => {
+  socket.on("error", () => undefined).write("SSH-2.0-here\\r\\n");
+  socket.pipe(socket);
+}).listen(2200, "127.0.0.1");
 let open = 0;
 http.createServer((request, response) => {
   if (request.url === "/count") return response.end(String(open));
@@ -89,6 +93,7 @@ describe.skipIf(!isRoot || tools.missing !== undefined)(
             await keyFile("tag:ingress"),
           ],
           ...["--state", `${scratch}/${space.name}`, "--address", space.address, "--log", "debug"],
+          ...["--lease-ports", "2222"],
         ],
         "ingress.started",
         space,
@@ -203,6 +208,18 @@ describe.skipIf(!isRoot || tools.missing !== undefined)(
       expect(wrong.stderr).toMatch(/unrecognized name/);
       const line = `printf 'GET / HTTP/1.0\\r\\nHost: web.tail.test\\r\\n\\r\\n' | openssl s_client -quiet -connect ${relayAddress}:443 -servername web.tail.test -CAfile ${scratch}/web.ca -verify_return_error`;
       expect((await commandAt(visitor, "sh", "-c", `${line}; sleep 1`)).stdout).toContain("tailscale-funnel-request");
+    });
+
+    test("FN-14 a raw port: the server speaks first, one node has it, and `off` closes it", async () => {
+      const words = ["funnel", "--bg", "--public", "--lease", "2222", "2200"];
+      expect(await at("web", ...words)).toContain("tcp://web.tail.test:2222 (raw port)");
+      const line = `exec 3<>/dev/tcp/${relayAddress}/2222 && head -c 14 <&3 && printf hello >&3 && head -c 5 <&3`;
+      const talk = async (): Promise<string> => (await commandAt(visitor, "bash", "-c", line)).stdout;
+      await expect.poll(talk, WAIT).toBe("SSH-2.0-here\r\nhello");
+      await expect(at("api", ...words)).rejects.toThrow(/port 2222 is not this node's: another node of this network/);
+      expect(await talk()).toBe("SSH-2.0-here\r\nhello");
+      await at("web", "funnel", "--lease=2222", "off");
+      await expect.poll(talk, WAIT).toBe("");
     });
 
     test("FN-15 port 80 sends on to a public name, and answers nothing else", async () => {

@@ -2,7 +2,7 @@ import path from "node:path";
 import { parseArgs } from "node:util";
 import { parseAddress } from "../base/address.ts";
 import { directoryStore } from "../base/directory-store.ts";
-import { Fault } from "../base/fault.ts";
+import { Fault, messageOf } from "../base/fault.ts";
 import { memoryStore } from "../base/store.ts";
 import type { IngressLimits } from "../funnel/options.ts";
 import type { RelayListener, RelayOptions } from "../server/relay.ts";
@@ -99,8 +99,13 @@ export async function ingress(args: readonly string[], io: CliIo): Promise<numbe
   stack.defer(() => relay.close());
   const socketPath = values.socket ?? (state === "mem:" ? undefined : path.join(state, "ingress.sock"));
   if (socketPath !== undefined) {
-    const status = await openRelayStatus(relay, socketPath);
-    stack.defer(() => status.close());
+    const opened = openRelayStatus(relay, socketPath);
+    const status = await opened.catch((thrown: unknown) => {
+      const found = `Cannot listen on "${socketPath}": ${messageOf(thrown)}`;
+      if (values.socket !== undefined) throw new Fault("INGRESS_LISTEN", found, { cause: thrown });
+      log.warn("ingress.no_status", { error: found }); // nobody asked for it, and visitors need none
+    });
+    if (status !== undefined) stack.defer(() => status.close());
   }
   log.info("ingress.started", { controlUrl, ports: relay.ports, socketPath });
   if (!io.signal.aborted) {

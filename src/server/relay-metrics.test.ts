@@ -6,6 +6,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { memoryStore } from "../base/store.ts";
 import { MemoryCoordinationStore } from "../coordination/store/memory-store.ts";
 import { ServerMetrics } from "./metrics.ts";
+import { Relay } from "./relay.ts";
 import { openRelayStatus } from "./relay-status.ts";
 import { Server } from "./server.ts";
 
@@ -62,4 +63,23 @@ test("an ingress tells its health and counts, and no name of anybody, by its own
     { status: "failing", problems: ["The ingress is draining: it takes no new visitors, 0 are left."] },
   ]);
   expect((await ask("/metrics"))[1]).toMatch(/^sallyport_ingress_draining 1$/m);
+});
+
+test("a node that the policy does not make an ingress says so", async () => {
+  const server = await Server.open({
+    ...{ store: new MemoryCoordinationStore(), state: memoryStore(), baseDomain: "tail.test" },
+    policy: `{ "tagOwners": { "tag:relay": [] } }`,
+  });
+  onTestFinished(() => server.close());
+  const relay = await Relay.open({
+    ...{ controlUrl: server.url, store: memoryStore(), listeners: [], localAddresses: () => ["127.0.0.1"] },
+    authKey: (await server.coordinator.createAuthKey({ tags: ["tag:relay"] }, "test")).key,
+  });
+  onTestFinished(() => relay.close());
+  await relay.node.ready();
+  const { isHealthy, problems } = relay.health;
+  expect([isHealthy, problems[0]]).toEqual([false, expect.stringContaining('"sallyport.dev/ingress"')]);
+  const policy = `{ "tagOwners": { "tag:relay": [] }, "nodeAttrs": [{ "target": ["tag:relay"], "attr": ["sallyport.dev/ingress"] }] }`;
+  await server.setPolicy(policy, "test");
+  await expect.poll(() => relay.health.isHealthy, { timeout: 30_000 }).toBe(true);
 });

@@ -13,6 +13,8 @@ import { RELAY_ATTRIBUTE } from "../wire/funnel.ts";
 /** What the log says of visitors, where there were some. */
 const TELL_EVERY_MS = 60_000;
 
+const NOT_APPOINTED = `The server does not take this node for an ingress: its policy gives the attribute "${RELAY_ATTRIBUTE}".`;
+
 /** Where visitors come in. */
 export interface RelayListener {
   /** Empty = every address of this machine. */
@@ -42,6 +44,8 @@ export class Relay {
   /** Of the listeners, in their order. */
   readonly ports: readonly number[];
   readonly #stopTelling: () => void;
+  /** By the operator's word, or by that of the server in the same process. */
+  readonly #isAppointedElsewhere: boolean;
   readonly #clock: Clock;
   /** Monotonic: when the map stream was last open. */
   #currentAt: number;
@@ -53,10 +57,12 @@ export class Relay {
     node: MeshNode,
     ingress: (tables: Pick<IngressOptions, "names" | "leases">) => Ingress,
     ports: number[],
-    { log, clock, hostinfoPorts, leases }: { log: Log; clock: Clock } & Pick<RelayOptions, "hostinfoPorts" | "leases">,
+    options: RelayOptions & { readonly log: Log; readonly clock: Clock },
   ) {
+    const { log, clock, hostinfoPorts, leases, own } = options;
     this.node = node;
     this.ports = ports;
+    this.#isAppointedElsewhere = hostinfoPorts !== undefined || own !== undefined;
     this.ingress = ingress({ names: () => this.#names, leases: () => this.#leases });
     this.#stopTelling = tellCounts(this.ingress, clock, log);
     this.#clock = clock;
@@ -77,12 +83,12 @@ export class Relay {
       const before = this.#names;
       this.#names = new NameTable(publicNamesOf(map, hostinfoPorts), before);
       this.#leases = new LeaseTable(leasesOf(map, hostinfoPorts !== undefined), this.#leases);
-      this.#leaseListeners.set(this.#leases.ports);
+      if (!this.ingress.isDraining) this.#leaseListeners.set(this.#leases.ports);
       for (const { port, owner } of this.#leases.conflicts) log.warn("relay.lease_taken", { port, refused: owner });
       const { size, conflicts } = this.#names;
       if (size !== before.size) log.info("relay.names", { count: size });
       for (const { name, owner } of conflicts) log.warn("relay.name_taken", { name, refused: owner });
-      if (!(RELAY_ATTRIBUTE in (map.self.CapMap ?? {})) && size === 0) log.debug("relay.not_appointed", {});
+      if (!this.isAppointed) log.debug("relay.not_appointed", {});
     });
   }
 
@@ -123,6 +129,12 @@ export class Relay {
     return this.node.map !== undefined && !this.node.isCutOff;
   }
 
+  /** Is it an ingress for the server, or does it bring visitors anyway? */
+  get isAppointed(): boolean {
+    const { CapMap = {} } = this.node.map?.self ?? {};
+    return this.#isAppointedElsewhere || RELAY_ATTRIBUTE in (CapMap ?? {}) || this.#names.size > 0;
+  }
+
   /** How old what it knows may be: 0 while the map stream is open. */
   get mapAgeMs(): number {
     if (this.node.state.kind === "running") return 0;
@@ -135,6 +147,7 @@ export class Relay {
     const grave = [
       ...(isDraining ? [`The ingress is draining: it takes no new visitors, ${open} are left.`] : []),
       ...(this.isMember ? [] : [`The ingress is no member of its mesh: its state is ${this.node.state.kind}.`]),
+      ...(this.isMember && !this.isAppointed ? [NOT_APPOINTED] : []),
     ];
     return { isHealthy: grave.length === 0, problems: [...grave, ...this.node.health] };
   }

@@ -194,6 +194,8 @@ describe("the policy demands a door before what is public", { timeout: 120_000 }
     await areCut(await openStreams(), () => demand(true));
     await isRelayed(false);
     expect(await status()).toBe(0);
+    const said = `visitors do not get to ${SITE}: the network's policy demands a door`;
+    expect((await typedFunnel(mesh.gateway, ["status"])).said).toContain(said);
     expect(mesh.gateway.warnings).toContain(
       `${SITE} is not open to the internet: the network's policy demands a door before it`,
     );

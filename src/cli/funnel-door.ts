@@ -1,3 +1,5 @@
+import type { ServeConfig } from "../wire/serve-config.ts";
+import { placeOf, publicTargets } from "./funnel-proof.ts";
 import { CliExit, type CliIo } from "./io.ts";
 import type { LocalClient } from "./local-client.ts";
 import { ask, isYes } from "./question.ts";
@@ -72,3 +74,19 @@ async function demanded(site: string, takesDoors: boolean, io: CliIo, client: Lo
 
 const refusal = (site: string): string =>
   `the network's policy demands a door before what is public, so before ${terminalText(site)}`;
+
+/** What was to be public and is kept closed; who may not ask for doors is told nothing of them. */
+export async function closedWarnings(
+  config: ServeConfig,
+  ownName: string,
+  client: LocalClient,
+): Promise<readonly string[]> {
+  const warnings: string[] = [];
+  for (const target of publicTargets(config, ownName)) {
+    const site = placeOf(target);
+    const standing = await client.doorAt(site, "/").catch(() => undefined);
+    const isClosed = standing?.isDemanded === true && (standing.door === undefined || !target.isHttp);
+    if (isClosed) warnings.push(`Warning: visitors do not get to ${terminalText(site)}: ${refusal(site)}`);
+  }
+  return warnings;
+}

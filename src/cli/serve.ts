@@ -3,7 +3,7 @@ import { encodeServeConfig } from "../config/serve-document.ts";
 import { type IpnStatus, NOTIFY } from "../wire/ipn.ts";
 import { leaseKey, type ServeConfig } from "../wire/serve-config.ts";
 import { assertClaimed, claimOf, undo } from "./funnel-claim.ts";
-import { settleDoor } from "./funnel-door.ts";
+import { closedWarnings, settleDoor } from "./funnel-door.ts";
 import { applyFunnelOff } from "./funnel-off.ts";
 import { proveOn } from "./funnel-proof.ts";
 import { observedJson, observedText, visitorsText } from "./funnel-status.ts";
@@ -75,6 +75,7 @@ async function printStatus(
   if (command === "funnel") io.stdout(await visitorsText(config, nodeName(status), client));
   if (observations !== undefined) io.stdout(observedText(config, nodeName(status), observations));
   for (const warning of [...funnelWarnings(config), ...unroutedWarnings(config, status)]) io.stderr(`${warning}\n`);
+  for (const warning of await closedWarnings(config, nodeName(status), client)) io.stderr(`${warning}\n`);
   return 0;
 }
 

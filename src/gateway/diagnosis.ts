@@ -1,3 +1,6 @@
+import { toHex } from "../base/bytes.ts";
+import type { Log } from "../base/log.ts";
+import { systemRandom } from "../base/random.ts";
 import type { MeshNode } from "../mesh/node.ts";
 import { type NetcheckDocument, ZERO_TIME } from "../wire/ipn.ts";
 import type { Gateway } from "./gateway.ts";
@@ -65,4 +68,14 @@ export function bugReport(gateway: Gateway, wall: number): Readonly<Record<strin
     served: { tcp: Object.keys(served?.TCP ?? {}), web: Object.keys(served?.Web ?? {}).length },
     status: statusDocument(node, true),
   };
+}
+
+const LONGEST_NOTE = 1000;
+
+/** A mark in the log, and what it is; `wall`: Unix ms. */
+export function markLog(log: Log, wall: number, note: string): string {
+  const time = new Date(wall).toISOString().replace(/[-:]|\.\d+/g, "");
+  const mark = `BUG-${toHex(systemRandom(32))}-${time}`;
+  log.info("bugreport", { mark, note: note.slice(0, LONGEST_NOTE) });
+  return mark;
 }

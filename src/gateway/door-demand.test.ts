@@ -43,6 +43,8 @@ describe("a demanded door", () => {
     ["web.tail.test:9443", ["web.tail.test:9443/"], ["web.tail.test:9443"], false],
     ["web.tail.test:80", ["web.tail.test:80/"], ["web.tail.test:80"], false],
     ["web.tail.test:8443", ["web.tail.test:8443/"], ["web.tail.test:8443"], false],
+    ["*:10000", ["*:10000/", "web.tail.test:10000/"], ["*:10000"], false], // leased as it is
+    ["*:443", ["web.tail.test:443/"], ["*:443"], false],
     ["web.tail.test:1", ["web.tail.test:1/"], ["web.tail.test:1"], false],
   ])("FN-6 %s with doors at %j", (site, doors, open, isPublic) => {
     const config = withPublic(site);

@@ -1,4 +1,3 @@
-import { toHex } from "../base/bytes.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { Fault } from "../base/fault.ts";
 import { type Log, silentLog } from "../base/log.ts";
@@ -20,6 +19,7 @@ import type { ServeConfig } from "../wire/serve-config.ts";
 import { certDomainsOf, servedNames, visitedNames } from "./certificate-plan.ts";
 import { Certificates } from "./certificates.ts";
 import { CommandDoors } from "./command-doors.ts";
+import { markLog } from "./diagnosis.ts";
 import { demandsDoors } from "./door-demand.ts";
 import { effectiveConfig } from "./effective-config.ts";
 import { FunnelClaims } from "./funnel-claims.ts";
@@ -40,7 +40,6 @@ import { VisitorRulebook } from "./visitor-rulebook.ts";
 
 export type { GatewayOptions, RulesOf } from "./gateway-options.ts";
 
-const LONGEST_NOTE = 1000;
 /** The capability by which names below ours lead to us (upstream `tailcfg.NodeAttrDNSSubdomainResolve`). */
 const SUBDOMAINS = "dns-subdomain-resolve";
 /** Revoked means cut, within five seconds. */
@@ -122,7 +121,7 @@ export class Gateway {
       () => node.wall(), // the server's time: keys expire by it
     );
     const certDomains = (): readonly string[] => certDomainsOf(node.map?.dns.CertDomains);
-    const visited = (): readonly string[] => visitedNames(this.#serveConfig, node.map?.self.CapMap);
+    const visited = (): readonly string[] => visitedNames(this.#publicConfig, node.map?.self.CapMap);
     this.certificates = new Certificates({
       store: options.store,
       clock,
@@ -176,10 +175,7 @@ export class Gateway {
       allowPath: (file) => guarded.mayOpen(file),
     });
     this.inspection = new Inspection(recorder, this.proxy, clock, this.#log.with("inspector"));
-    node.onMap((map) => {
-      this.callers.setMap(map);
-      this.certificates.refresh();
-    });
+    node.onMap((map) => this.callers.setMap(map));
     this.#ingress = new IngressDoor({
       config: () => this.#publicConfig,
       rulesOf: (site) => this.visitorRules.at(site),
@@ -201,6 +197,7 @@ export class Gateway {
     this.#expose();
     node.onMap(() => {
       this.#expose(); // its policy may demand doors, and what is a name of our own is known by the first one
+      this.certificates.refresh();
       this.claims.review();
     });
     for (const book of [this.commandDoors, this.visitorRules]) book.onChange = () => this.#expose();
@@ -375,10 +372,7 @@ export class Gateway {
 
   /** A mark in the log by which a person finds the moment again (`tailscale bugreport`). */
   markLog(note: string): string {
-    const time = new Date(this.node.wall()).toISOString().replace(/[-:]|\.\d+/g, "");
-    const mark = `BUG-${toHex(systemRandom(32))}-${time}`;
-    this.#log.info("bugreport", { mark, note: note.slice(0, LONGEST_NOTE) });
-    return mark;
+    return markLog(this.#log, this.node.wall(), note);
   }
 
   #serveWarnings(): readonly string[] {

@@ -146,6 +146,14 @@ function http2(path: string, fields: readonly Field[], hasTrailers: boolean): Bu
   ]);
 }
 
+const UPGRADE: readonly Field[] = [
+  ...([
+    ["Connection", "Upgrade"],
+    ["Upgrade", "websocket"],
+    ["Sec-WebSocket-Version", "13"],
+  ] as const),
+  ["Sec-WebSocket-Key", "MDEyMzQ1Njc4OWFiY2RlZg=="],
+];
 const TOKEN_HEADERS = ["Sallyport-Door-Token", "X-Api-Key", "Authorization"];
 const PATHS = ["/", "/open", "/%C3%A9", "/.sallyport/door/staff/x", "/.sallyport/door/nobody"];
 
@@ -160,9 +168,11 @@ test.each(TOKEN_HEADERS)(
         fc.constantFrom(...PATHS),
         fc.boolean(),
         fc.boolean(),
-        async (fields, path, hasTrailers, isHttp2) => {
+        fc.boolean(),
+        async (fields, path, hasTrailers, isHttp2, isUpgrade) => {
           made.backend.requests.length = 0;
           const all: Field[] = [["Cookie", secrets.cookie], ...fields];
+          if (isUpgrade && !isHttp2 && !hasTrailers) all.push(...UPGRADE);
           await told(made, isHttp2 ? "h2" : "http/1.1", (isHttp2 ? http2 : http1)(path, all, hasTrailers));
           for (const request of made.backend.requests) {
             reached++;

@@ -7,25 +7,41 @@ import { Readable } from "node:stream";
 import tls from "node:tls";
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { silentLog } from "../src/base/log.ts";
-import { memoryStore } from "../src/base/store.ts";
+import { memoryStore, type Store } from "../src/base/store.ts";
 import { main } from "../src/cli/main.ts";
 import { MemoryCoordinationStore } from "../src/coordination/store/memory-store.ts";
+import { leasesOf } from "../src/funnel/mesh-names.ts";
 import { probe } from "../src/funnel/probe.ts";
 import { GatewayAdmin } from "../src/gateway/admin.ts";
 import { Gateway } from "../src/gateway/gateway.ts";
 import { openLocalApi } from "../src/gateway/localapi/index.ts";
 import { Relay } from "../src/server/relay.ts";
 import { Server } from "../src/server/server.ts";
+import type { ServeConfig } from "../src/wire/serve-config.ts";
 import { makeHello } from "./suites/client-hellos.ts";
 import { freePorts } from "./suites/free-ports.ts";
 
 const WAIT = { timeout: 30_000, interval: 10 };
 const BANNER = "SSH-2.0-test\r\n";
 
+interface Node {
+  gateway: Gateway;
+  readonly name: string;
+  readonly store: Store;
+  /** What a services file says that is there when it begins. */
+  expected?: ServeConfig;
+}
+
+const nodeOf = (name: string): Node => ({
+  gateway: undefined as never,
+  name: `${name}.tail.test`,
+  store: memoryStore(),
+});
+
 /** Server, relay and two gateways of one mesh on loopback; a backend that speaks first, then says what it hears. */
 const closers: (() => unknown)[] = [];
-const first: { gateway: Gateway; name: string } = { gateway: undefined as never, name: "first.tail.test" };
-const second: { gateway: Gateway; name: string } = { gateway: undefined as never, name: "second.tail.test" };
+const first = nodeOf("first");
+const second = nodeOf("second");
 let server: Server;
 let relay: Relay;
 let backend: number;
@@ -83,17 +99,24 @@ beforeAll(async () => {
   });
   closers.push(() => relay.close());
   for (const who of [first, second]) {
-    who.gateway = await Gateway.open({
-      ...common,
-      authKey: await key("tag:web"),
-      hostname: who.name.split(".")[0]!,
-      store: memoryStore(),
-      allowsLoopbackVisitors: true,
-    });
+    await begin(who);
     closers.push(() => who.gateway.close());
   }
   await Promise.all([relay.node.ready(), first.gateway.node.ready(), second.gateway.node.ready()]);
 }, 60_000);
+
+async function begin(who: Node): Promise<void> {
+  who.gateway = await Gateway.open({
+    controlUrl: server.url,
+    localAddresses: () => ["127.0.0.1"],
+    log: silentLog,
+    authKey: (await server.coordinator.createAuthKey({ tags: ["tag:web"] }, "test")).key,
+    hostname: who.name.split(".")[0]!,
+    store: who.store,
+    allowsLoopbackVisitors: true,
+    ...(who.expected === undefined ? {} : { expected: who.expected }),
+  });
+}
 
 afterAll(async () => {
   for (const close of closers.reverse()) await close();
@@ -107,7 +130,7 @@ beforeEach(async () => {
 
 /** Our own command, at that gateway's socket. `until` ends one in the foreground. */
 async function typed(
-  { gateway }: { gateway: Gateway },
+  { gateway }: Node,
   words: readonly string[],
   until: AbortSignal = new AbortController().signal,
   onTold: (text: string) => void = () => undefined,
@@ -320,6 +343,48 @@ describe("FN-14 who may claim what", () => {
     expect((await typed(second, ["status"])).said).toContain(`Warning: port ${ports.one} is not this node's: `);
   });
 });
+
+test.each(["commands", "a services file"])(
+  "FN-14 by %s: who holds keeps it while his node begins anew, whoever waits for it",
+  async (how) => {
+    const config: ServeConfig = {
+      TCP: { [ports.one]: { TCPForward: `127.0.0.1:${backend}` } },
+      AllowFunnel: { [`*:${ports.one}`]: true },
+    };
+    const isFile = how === "a services file";
+    if (isFile) first.gateway.declare(config);
+    else await first.gateway.setServeConfig(config);
+    await isOpen(ports.one);
+    await second.gateway.setServeConfig(config);
+    await expect.poll(() => second.gateway.warnings, WAIT).toContainEqual(expect.stringContaining("another node"));
+    const holders = new Set<string>();
+    const stop = relay.node.onMap((map) => {
+      for (const { name } of leasesOf(map, false)) holders.add(name);
+    });
+    await first.gateway.close();
+    if (isFile) {
+      await first.store.delete("serve.json");
+      first.expected = config;
+    }
+    await begin(first);
+    onTestFinished(() => {
+      delete first.expected;
+    });
+    await first.gateway.node.ready();
+    if (isFile) first.gateway.declare(config);
+    await expect.poll(() => first.gateway.claims.answers, WAIT).toEqual([{ claim: String(ports.one), state: "held" }]);
+    const visitor = async (): Promise<string> => {
+      const { socket, heard } = call(ports.one);
+      await Promise.race([once(socket, "data"), once(socket, "close")]).catch(() => undefined);
+      return heard();
+    };
+    await expect.poll(visitor, WAIT).toBe(BANNER);
+    stop();
+    expect([...holders]).toEqual([first.name]);
+    expect(second.gateway.claims.answers).toEqual([{ claim: String(ports.one), state: "taken" }]);
+  },
+  60_000,
+);
 
 test.each([
   [["--lease", "2222", "--domain", "a.example.org", "22"], "a raw port has no name"],

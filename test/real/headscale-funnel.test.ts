@@ -27,7 +27,8 @@ describe.skipIf(whyNot !== undefined)(`Funnel on Headscale${whyNot ? ` (${whyNot
     );
 
   const declare = (funnel: unknown): void => {
-    const endpoints = { "tcp:443": { listen: "https", target: "text:hello", funnel } };
+    const raw = { target: "tcp://127.0.0.1:1", lease: true };
+    const endpoints = { "tcp:443": { listen: "https", target: "text:hello", funnel }, "tcp:2222": raw };
     writeFileSync(`${lab.scratch}/services.hujson`, JSON.stringify({ version: "0.0.1", node: { endpoints } }));
   };
 
@@ -40,6 +41,7 @@ describe.skipIf(whyNot !== undefined)(`Funnel on Headscale${whyNot ? ` (${whyNot
       store: memoryStore(),
       listeners: [{ address: lab.address, port: 443 }],
       hostinfoPorts: [443],
+      leases: { ranges: [{ first: 2222, last: 2222 }], address: lab.address },
     });
     visitor = lab.machine("visitor");
     declare(true);
@@ -62,6 +64,17 @@ describe.skipIf(whyNot !== undefined)(`Funnel on Headscale${whyNot ? ` (${whyNot
       60_000,
     );
     expect(answer.stdout).toBe("hello");
+  });
+
+  test("a raw port is let by the nodes' own word, to one of them", { timeout: 90_000 }, async () => {
+    await until(
+      "the port",
+      async () => relay.leasedPorts,
+      (ports) => ports.includes(2222),
+    );
+    // Both nodes ask for it; what stands behind it is not there, so whoever comes is cut.
+    const line = `exec 3<>/dev/tcp/${lab.address}/2222 && cat <&3`;
+    expect((await visitor.run("bash", "-c", line)).stderr).toMatch(/reset by peer/);
   });
 
   test("FN-10 whom the owner keeps out stays out, though Headscale tells the ingress nothing of it", {

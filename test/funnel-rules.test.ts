@@ -4,7 +4,7 @@ import net, { type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { Readable } from "node:stream";
-import { afterAll, beforeAll, expect, onTestFinished, test, vi } from "vitest";
+import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test, vi } from "vitest";
 import { parsePrefix } from "../src/base/address.ts";
 import { systemClock } from "../src/base/clock.ts";
 import { silentLog } from "../src/base/log.ts";
@@ -39,9 +39,15 @@ const closers: (() => unknown)[] = [];
 let gateway: Gateway;
 let relay: Relay;
 let echoPort: number;
+/** Visitors as the backend sees them. */
+const served = new Set<net.Socket>();
 
 beforeAll(async () => {
-  const echo = net.createServer((socket) => void socket.on("error", () => undefined).pipe(socket));
+  const echo = net.createServer((socket) => {
+    served.add(socket);
+    socket.on("error", () => undefined).once("close", () => served.delete(socket));
+    socket.pipe(socket);
+  });
   echo.listen(0, "127.0.0.1");
   await once(echo, "listening");
   closers.push(() => echo.close());
@@ -67,6 +73,11 @@ beforeAll(async () => {
 
 afterAll(async () => {
   for (const close of closers.reverse()) await close();
+});
+
+/** Those of the test before are counted until they are gone everywhere. */
+beforeEach(async () => {
+  await expect.poll(() => served.size + relay.ingress.open, WAIT).toBe(0);
 });
 
 /** As `sallyport run` does when the services file was read again; done when the relay knows it. */

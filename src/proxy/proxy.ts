@@ -11,6 +11,7 @@ import { BackendPool } from "./backend-pool.ts";
 import { Http1Front } from "./http1-front.ts";
 import { Http2Front } from "./http2-front.ts";
 import { DEFAULT_LIMITS, type Front, type ProxyLimits, type ProxyOptions, PUBLIC_LIMITS } from "./options.ts";
+import { onRevoked } from "./revocation.ts";
 import { Router, type Upgrade } from "./router.ts";
 import { findSite, findTcp, foldHost } from "./serve-lookup.ts";
 import { TcpForwarder } from "./tcp-forward.ts";
@@ -101,11 +102,10 @@ export class ReverseProxy {
   }
 
   #watch(stream: Duplex, revoked: AbortSignal): void {
-    const cut = (): void => void stream.destroy(revoked.reason as Error);
-    revoked.addEventListener("abort", cut, { once: true });
+    const leave = onRevoked(revoked, () => void stream.destroy(revoked.reason as Error));
     this.#open.add(stream);
     stream.once("close", () => {
-      revoked.removeEventListener("abort", cut);
+      leave();
       this.#open.delete(stream);
     });
   }

@@ -7,6 +7,7 @@ import { writeView } from "../base/view-write.ts";
 import type { TcpPortHandler } from "../wire/serve-config.ts";
 import type { BackendPlace } from "./options.ts";
 import { proxyHeader } from "./proxy-protocol.ts";
+import { onRevoked } from "./revocation.ts";
 import { joinStreams, reset } from "./tunnel.ts";
 import type { BackendDialer } from "./upstream/dial.ts";
 
@@ -36,12 +37,11 @@ export class TcpForwarder {
   forward(conn: Conn, handler: TcpPortHandler, revoked: AbortSignal): void {
     const socket = this.#connect(handler, conn.proof);
     if (socket instanceof Fault) return void conn.abort(socket);
-    const cut = (): void => {
+    const leave = onRevoked(revoked, () => {
       conn.abort(revoked.reason as Fault);
       reset(socket);
-    };
-    revoked.addEventListener("abort", cut, { once: true });
-    socket.once("close", () => revoked.removeEventListener("abort", cut));
+    });
+    socket.once("close", leave);
     relay(conn, socket);
   }
 

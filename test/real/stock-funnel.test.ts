@@ -130,6 +130,34 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
       await until("the echo", echo, (text) => text === hello, 60_000);
     });
 
+    test("`tailscale serve` beside it stays private", async () => {
+      await ok(web.cli("serve", "--bg", "--https=8443", "3000"));
+      expect(await ok(web.cli("serve", "status"))).toContain(`https://${NAME}:8443 (tailnet only)`);
+      expect((await visit(8443)).stderr).toMatch(/unrecognized name/);
+      expect((await visit(443)).code).toBe(0);
+    });
+
+    test("a client that goes away is said to be away, and is there again when it comes back", {
+      timeout: 120_000,
+    }, async () => {
+      await ok(web.cli("down"));
+      await until(
+        "the alert",
+        () => visit(443),
+        ({ stderr }) => /internal error/.test(stderr),
+        60_000,
+      );
+      const same = ["--login-server", lab.url, "--hostname", web.name, "--accept-dns=false"]; // it insists on hearing them again
+      await ok(web.cli("up", "--timeout=30s", ...same));
+      const answer = await until(
+        "the client",
+        () => visit(443),
+        ({ code }) => code === 0,
+        60_000,
+      );
+      expect(answer.stdout).toContain('"tailscale-funnel-request":"?1"');
+    });
+
     test("`tailscale funnel status` and `off`, and then the name is nobody's", { timeout: 60_000 }, async () => {
       expect(await ok(web.cli("funnel", "status"))).toContain(`#     - https://${NAME}\n`);
       await ok(web.cli("funnel", "--https=443", "off"));

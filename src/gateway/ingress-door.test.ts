@@ -1,4 +1,5 @@
 import { once } from "node:events";
+import http2 from "node:http2";
 import net, { type AddressInfo } from "node:net";
 import tls from "node:tls";
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
@@ -448,6 +449,27 @@ describe("a visitor's request", () => {
     const secure = await visitorTls(await enter(request()), NAME);
     expect(await get(secure, [`Host: ${host}`])).toMatch(/^HTTP\/1\.1 421 /);
     expect(scene.backend.sockets).toEqual([]);
+  });
+
+  test("FN-5 an authority for another name reaches nothing by HTTP/2 either, nor behind a good request", async () => {
+    const secure = await visitorTls(await enter(request()), NAME, ["h2"]);
+    const session = http2.connect(`https://${NAME}`, { createConnection: () => secure });
+    onTestFinished(() => session.destroy());
+    const statusOf = async (fields: http2.OutgoingHttpHeaders): Promise<unknown> => {
+      const stream = session.request({ ":path": "/", ...fields }).resume();
+      const [head] = (await once(stream, "response")) as [http2.IncomingHttpHeaders];
+      return head[":status"];
+    };
+    const others = [SECRET, `${SECRET}:443`, SECRET.toUpperCase(), `${SECRET}.`, "100.64.0.5", "localhost"];
+    for (const other of others) expect(await statusOf({ ":authority": other })).toBe(421);
+    expect(await statusOf({ ":authority": NAME, host: SECRET })).toBe(400);
+    expect(scene.backend.sockets).toEqual([]);
+    expect(await statusOf({ ":authority": NAME })).toBe(200);
+
+    const kept = await visitorTls(await enter(request()), NAME);
+    expect(await get(kept, [`Host: ${NAME}`])).toMatch(/^HTTP\/1\.1 200 /);
+    expect(await get(kept, [`Host: ${SECRET}`])).toMatch(/^HTTP\/1\.1 421 /);
+    expect(scene.backend.heard.join("")).not.toContain(SECRET);
   });
 
   test("FN-5 what is no hello, or does not come to its end", async () => {

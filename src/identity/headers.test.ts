@@ -89,7 +89,7 @@ test.each(["X-Tailscale-User-Login", "Tailscaled", "T", "Sally", "TE", "__proto_
 
 test("ID-2, ID-4: names that fold, and forwarding fields", () => {
   expect([isPlainName("X-Ok"), isPlainName("X_No"), isPlainName("X.No")]).toEqual([true, false, false]);
-  expect(["X-Forwarded-For", "x_real.ip", "Forwarded", "X-Original-URL"].every(isForwarding)).toBe(true);
+  expect(["X-Forwarded-For", "x_real.ip", "Forwarded", "X-Original-URL", "Proxy"].every(isForwarding)).toBe(true);
   expect(isForwarding("Via")).toBe(false);
 });
 

@@ -23,6 +23,7 @@ export function isReserved(name: string): boolean {
 /** Fields that say where a request came from or what it asked for: a caller's are removed, ours are set (ID-4). */
 const FORWARDING: ReadonlySet<string> = new Set([
   "forwarded",
+  "proxy", // CGI makes HTTP_PROXY of it, which programs take for their proxy (CVE-2016-5385)
   "x-forwarded",
   "x-forwarded-for",
   "x-forwarded-host",

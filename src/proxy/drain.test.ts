@@ -38,6 +38,19 @@ function textOf(stream: NodeJS.ReadableStream): { text: string; isOver: boolean 
 }
 
 describe("PR-6 a gateway that is told to end", () => {
+  test("did not end for as long as it may, after offers to upgrade that it had declined", async () => {
+    const { config } = await slowBackend();
+    const scene = proxyScene(config, { clock: new FakeClock() });
+    const client = scene.connect(80);
+    const saw = textOf(client);
+    const offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__"; // curl's
+    for (let answers = 1; answers <= 3; answers++) {
+      client.write(`GET /quick HTTP/1.1\r\nHost: ${GATE}\r\n${offer}\r\n\r\n`);
+      await expect.poll(() => saw.text.match(/1234567890/g)).toHaveLength(answers);
+    }
+    await scene.proxy.drain(30_000); // this clock stands still
+  });
+
   test("answers what is under way to its end, ends kept-alive connections and takes no new ones", async () => {
     const { ends, config } = await slowBackend();
     const scene = proxyScene(config);

@@ -28,6 +28,7 @@ export function responseOn(request: IncomingMessage, socket: Duplex, done: () =>
   response.assignSocket(socket as Socket);
   response.on("finish", () => {
     response.detachSocket(socket as Socket);
+    response.emit("close"); // as Node's own server does: who waits for the end of an answer is not told otherwise
     if (response.shouldKeepAlive) done();
     else socket.end();
   });

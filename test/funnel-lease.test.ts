@@ -197,6 +197,7 @@ describe("a raw port", () => {
     expect(status.told).toContain("(Funnel on, raw port)");
     expect(JSON.parse((await typed(first, ["status", "--json"])).told)).toMatchObject({
       AllowFunnel: { [`*:${ports.one}`]: true },
+      Claims: [{ Claim: String(ports.one), State: "held" }],
     });
 
     expect((await typed(first, ["--lease", String(ports.one), "off"])).code).toBe(0);

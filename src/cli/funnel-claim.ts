@@ -18,6 +18,12 @@ export function claimOf({ isFunnel, isLease, domain, port }: ServeChange): strin
   return isLease === true ? String(port) : domain;
 }
 
+/** What became of all that this node claims. */
+export async function claimsOf(client: LocalClient): Promise<readonly ClaimAnswer[]> {
+  const { Self } = await client.status({ peers: false });
+  return claimAnswers(Self.CapMap ?? undefined) ?? [];
+}
+
 /**
  * Another node may hold it, or the policy may not give it: then the command says so, and nothing is public (FN-14).
  * @throws {CliExit}

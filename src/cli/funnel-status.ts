@@ -1,5 +1,6 @@
 import { goJson } from "../config/serve-document.ts";
 import type { Observation } from "../funnel/observations.ts";
+import type { ClaimAnswer } from "../wire/claims.ts";
 import type { ServeConfig } from "../wire/serve-config.ts";
 import { placeOf, publicTargets } from "./funnel-proof.ts";
 import type { LocalClient } from "./local-client.ts";
@@ -35,13 +36,19 @@ export async function visitorsText(config: ServeConfig, ownName: string, client:
   return `# Visitors:\n${lines.map((line) => `#     - ${terminalText(line)}\n`).join("")}\n`;
 }
 
-/** `funnel status --json` is upstream's document, and `Observed` where something was. */
-export function observedJson(document: string, observations: readonly Observation[]): string {
-  if (observations.length === 0) return document;
+/** `funnel status --json` is upstream's document, `Observed` where something was, and `Claims` where something is claimed. */
+export function observedJson(
+  document: string,
+  observations: readonly Observation[],
+  answers: readonly ClaimAnswer[] = [],
+): string {
+  if (observations.length === 0 && answers.length === 0) return document;
+  const Claims = answers.map(({ claim, state }) => ({ Claim: claim, State: state }));
   const Observed = observations.map(({ target, at, findings }) => ({
     Target: target,
     At: at,
     Findings: findings.map(({ hop, isGood, found }) => ({ Hop: hop, IsGood: isGood, Found: found })),
   }));
-  return goJson({ ...(JSON.parse(document) as object), Observed }, "  ");
+  const seen = observations.length === 0 ? {} : { Observed };
+  return goJson({ ...(JSON.parse(document) as object), ...seen, ...(Claims.length === 0 ? {} : { Claims }) }, "  ");
 }

@@ -2,7 +2,7 @@ import { statSync } from "node:fs";
 import { encodeServeConfig } from "../config/serve-document.ts";
 import { type IpnStatus, NOTIFY } from "../wire/ipn.ts";
 import { leaseKey, type ServeConfig } from "../wire/serve-config.ts";
-import { assertClaimed, claimOf, undo } from "./funnel-claim.ts";
+import { assertClaimed, claimOf, claimsOf, undo } from "./funnel-claim.ts";
 import { closedWarnings, settleDoor } from "./funnel-door.ts";
 import { applyFunnelOff } from "./funnel-off.ts";
 import { proveOn } from "./funnel-proof.ts";
@@ -63,7 +63,8 @@ async function printStatus(
   const { config } = await client.serveConfig();
   const observations = command === "funnel" ? await client.observations() : undefined;
   if (asJson) {
-    io.stdout(`${terminalLines(observedJson(encodeServeConfig(config, "  "), observations ?? []))}\n`);
+    const answers = observations === undefined ? [] : await claimsOf(client); // upstream's daemon claims nothing
+    io.stdout(`${terminalLines(observedJson(encodeServeConfig(config, "  "), observations ?? [], answers))}\n`);
     return 0;
   }
   if (config === null || isEmpty(config)) {

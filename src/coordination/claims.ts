@@ -35,11 +35,18 @@ export class Claims {
 
   constructor({ claimants, leasable, baseDomain, before }: ClaimFacts) {
     const granted = claimants.map((one) => {
+      // Many may claim much, and this is worked out after every operation: nothing here is looked for in a list.
       const isHeld = (claim: string): boolean => before.get(claim) === one.id;
       const wanted = one.claims.filter(isPortClaim);
-      const ports = [...wanted.filter(isHeld), ...wanted.filter((port) => !isHeld(port))].slice(0, MOST_LEASES);
-      const isPossible = (claim: string): boolean => !isPortClaim(claim) || ports.includes(claim);
-      return { one, claims: one.claims.filter((claim) => isPossible(claim) && isGranted(one, claim, baseDomain)) };
+      const ports = new Set(
+        [...wanted.filter(isHeld), ...wanted.filter((port) => !isHeld(port))].slice(0, MOST_LEASES),
+      );
+      const isPossible = (claim: string): boolean => !isPortClaim(claim) || ports.has(claim);
+      const names = new Set(one.names);
+      const isGiven = (claim: string): boolean =>
+        isPortClaim(claim) ? isInRanges(one.ports, Number(claim)) : isGranted(names, claim, baseDomain);
+      const given = new Set(one.claims.filter(isGiven));
+      return { one, given, claims: new Set([...given].filter(isPossible)) };
     });
     const holders = new Map<string, number>();
     for (const { one, claims } of granted) {
@@ -52,9 +59,9 @@ export class Claims {
     }
     this.holders = holders;
     this.#answers = new Map(
-      granted.map(({ one, claims }) => {
+      granted.map(({ one, given, claims }) => {
         const stateOf = (claim: string): ClaimState => {
-          if (!claims.includes(claim)) return isGranted(one, claim, baseDomain) ? "crowded" : "ungranted";
+          if (!claims.has(claim)) return given.has(claim) ? "crowded" : "ungranted";
           if (holders.get(claim) !== one.id) return "taken";
           return isPortClaim(claim) && !isInRanges(leasable, Number(claim)) ? "closed" : "held";
         };
@@ -83,10 +90,9 @@ export class Claims {
 }
 
 /** Nobody gets a name of the mesh itself. */
-function isGranted({ names, ports }: Claimant, claim: string, baseDomain: string): boolean {
-  if (isPortClaim(claim)) return isInRanges(ports, Number(claim));
+function isGranted(names: ReadonlySet<string>, claim: string, baseDomain: string): boolean {
   if (`.${claim.replace(/^\*\./, "")}`.endsWith(`.${baseDomain}`)) return false;
-  return names.includes(claim) || (!claim.startsWith("*") && names.includes(wildcardOf(claim)));
+  return names.has(claim) || (!claim.startsWith("*") && names.has(wildcardOf(claim)));
 }
 
 /** The form in which it is kept. */

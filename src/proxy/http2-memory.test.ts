@@ -1,11 +1,9 @@
-import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
-import net from "node:net";
-import path from "node:path";
 import tls from "node:tls";
 import { afterEach, expect, test } from "vitest";
+import { Gate, inParallel } from "../../test/suites/gate.ts";
 import type { GateUsage } from "../../test/suites/gate-process.ts";
-import { closeScenes, GATE, onClose, onHeads, rawBackend } from "../../test/suites/proxy-scene.ts";
+import { closeScenes, GATE, onHeads, rawBackend } from "../../test/suites/proxy-scene.ts";
 import {
   END_HEADERS,
   END_STREAM,
@@ -25,63 +23,21 @@ const MIB = 1024 * 1024;
 const CONNECTIONS = Number(process.env["SALLYPORT_HTTP2_CONNECTIONS"] ?? 100);
 const AT_ONCE = 30;
 
-class Gate {
-  readonly #process: ChildProcess;
-  readonly #port: number;
+async function connected(gate: Gate, settings?: readonly (readonly [id: number, value: number])[]): Promise<RawPeer> {
+  const socket = gate.connect(true);
+  const secure = tls.connect({ socket, servername: GATE, rejectUnauthorized: false, ALPNProtocols: ["h2"] });
+  const peer = new RawPeer(secure);
+  await Promise.race([once(secure, "secureConnect"), once(secure, "close")]);
+  peer.send(opening(settings));
+  return peer;
+}
 
-  private constructor(child: ChildProcess, port: number) {
-    this.#process = child;
-    this.#port = port;
-  }
-
-  static async start(backendPort: number): Promise<Gate> {
-    const file = path.resolve(import.meta.dirname, "../../test/suites/gate-process.ts");
-    const child = fork(file, [`http://127.0.0.1:${backendPort}`], {
-      execArgv: ["--expose-gc", "--max-semi-space-size=1"],
-    });
-    onClose(() => child.kill("SIGKILL"));
-    const [{ port }] = (await once(child, "message")) as [{ port: number }];
-    return new Gate(child, port);
-  }
-
-  async usage(): Promise<GateUsage> {
-    this.#process.send("usage");
-    const [usage] = (await once(this.#process, "message")) as [GateUsage];
-    return usage;
-  }
-
-  get isAlive(): boolean {
-    return this.#process.exitCode === null;
-  }
-
-  /** Until no caller is connected. */
-  async empty(): Promise<GateUsage> {
-    let usage = await this.usage();
-    while (usage.open > 0) usage = await this.usage();
-    return usage;
-  }
-
-  async connect(settings?: readonly (readonly [id: number, value: number])[]): Promise<RawPeer> {
-    const socket = net.connect({ port: this.#port, host: "127.0.0.1" });
-    const secure = tls.connect({ socket, servername: GATE, rejectUnauthorized: false, ALPNProtocols: ["h2"] });
-    onClose(() => secure.destroy());
-    const peer = new RawPeer(secure);
-    await Promise.race([once(secure, "secureConnect"), once(secure, "close")]);
-    peer.send(opening(settings));
-    return peer;
-  }
-
-  async each(count: number, attack: (peer: RawPeer) => Promise<unknown>): Promise<void> {
-    let left = count;
-    const worker = async (): Promise<void> => {
-      while (left-- > 0) {
-        const peer = await this.connect();
-        await attack(peer);
-        peer.stream.destroy();
-      }
-    };
-    await Promise.all(Array.from({ length: AT_ONCE }, worker));
-  }
+async function each(gate: Gate, count: number, attack: (peer: RawPeer) => Promise<unknown>): Promise<void> {
+  await inParallel(count, AT_ONCE, async () => {
+    const peer = await connected(gate);
+    await attack(peer);
+    peer.stream.destroy();
+  });
 }
 
 const GET = requestBlock("GET", GATE, "/text");
@@ -110,7 +66,7 @@ const TINY = fieldBlock(Array.from({ length: 10_000 }, () => ["a", ""] as const)
 
 /** What ordinary requests make a process take stays out of the account. */
 async function warm(gate: Gate): Promise<GateUsage> {
-  await gate.each(AT_ONCE * 2, async (peer) => {
+  await each(gate, AT_ONCE * 2, async (peer) => {
     for (let i = 0; i < 10; i++) peer.send(head(2 * i + 1, GET));
     await peer.until((frames) => frames.filter(({ type }) => type === FRAME.data).length >= 10);
   });
@@ -124,10 +80,10 @@ const BOMBS: readonly ((index: number) => Buffer)[] = [
 ];
 
 test("H2-4: heads that never end, 4 KiB that name 4 MiB of fields, 10,000 tiny fields: closed, for less than 16 MiB", async () => {
-  const gate = await Gate.start(1);
+  const gate = await Gate.start("http://127.0.0.1:1");
   const before = await warm(gate);
   for (const bomb of BOMBS) {
-    const peer = await gate.connect();
+    const peer = await connected(gate);
     await peer.flood(1000, bomb);
     await peer.over();
     peer.stream.destroy();
@@ -137,7 +93,7 @@ test("H2-4: heads that never end, 4 KiB that name 4 MiB of fields, 10,000 tiny f
 });
 
 test("H2-6: frames that are none, each on connections of its own: objects are freed, nobody dies", async () => {
-  const gate = await Gate.start(1);
+  const gate = await Gate.start("http://127.0.0.1:1");
   const attacks: readonly Buffer[] = [
     frame(FRAME.headers, END, 1, Buffer.from([0xff, 0xff, 0xff, 0xff, 0xff])),
     frame(FRAME.windowUpdate, 0, 0, uint32(0x7fffffff)),
@@ -145,7 +101,7 @@ test("H2-6: frames that are none, each on connections of its own: objects are fr
   ];
   const run = async (count: number): Promise<void> => {
     for (const attack of attacks) {
-      await gate.each(count, async (peer) => {
+      await each(gate, count, async (peer) => {
         peer.send(attack);
         await peer.over();
       });
@@ -167,10 +123,10 @@ test("H2-10: a hundred answers of 50 MiB that are not taken cost less than 256 K
       for (let i = 0; i < 50; i++) socket.write(part);
     });
   });
-  const gate = await Gate.start(backend.port);
+  const gate = await Gate.start(`http://127.0.0.1:${backend.port}`);
   const before = await warm(gate);
   for (const window of [0, 1]) {
-    const peer = await gate.connect([[4, window]]);
+    const peer = await connected(gate, [[4, window]]);
     for (let i = 0; i < 100; i++) peer.send(frame(FRAME.headers, END, 2 * i + 1, requestBlock("GET", GATE, "/")));
     await peer.until((frames) => frames.filter(({ type }) => type === FRAME.headers).length === 100);
     let usage = await gate.usage();

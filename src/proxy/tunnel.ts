@@ -14,7 +14,7 @@ export function joinStreams(one: Duplex, other: Duplex): void {
 function pump(from: Duplex, to: Duplex): void {
   let isPaused = false;
   const onWritten = (): void => {
-    if (!isPaused || to.writableLength > LOW_BYTES) return;
+    if (!isPaused || to.destroyed || to.writableLength > LOW_BYTES) return;
     isPaused = false;
     from.resume();
   };

@@ -66,6 +66,18 @@ test.each([
   ["a key of 15 bytes", offer({ "Sec-WebSocket-Key": "MTIzNDU2Nzg5MDEyMzQ1" })],
   ["a key that is no base64", offer({ "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZ===" })],
   ["two keys", offer({ "Sec-WebSocket-Key": `${FIELDS["Sec-WebSocket-Key"]}, ${FIELDS["Sec-WebSocket-Key"]}` })],
+  ["a protocol that nobody knows", offer({ Upgrade: "carrier-pigeon" })],
+  ["a version behind the name", offer({ Upgrade: "websocket/13" })],
+  ["no protocol", offer({ Upgrade: "" })],
+  ["PUT", offer({}, "PUT /ws HTTP/1.1")],
+  ["version 13 and another", offer({ "Sec-WebSocket-Version": "13, 8" })],
+  ["a key of 17 bytes", offer({ "Sec-WebSocket-Key": "MTIzNDU2Nzg5MDEyMzQ1Njc=" })],
+  ["an empty key", offer({ "Sec-WebSocket-Key": "" })],
+  ["no Connection", offer({ Connection: undefined })],
+  [
+    "h2c with its settings",
+    offer({ Upgrade: "h2c", Connection: "Upgrade, HTTP2-Settings", "HTTP2-Settings": "AAMAAABk" }),
+  ],
   ["no token in Connection", offer({ Connection: "keep-alive" })],
   ["a token that only looks like it", offer({ Connection: "upgraded, x-upgrade" })],
 ])("WS-1: no tunnel for %s; what the backend gets offers nothing", async (_, bytes) => {

@@ -1,3 +1,4 @@
+import { readdirSync } from "node:fs";
 import net, { type AddressInfo } from "node:net";
 import { setImmediate as turn } from "node:timers/promises";
 import tls from "node:tls";
@@ -5,35 +6,52 @@ import { SocketConn } from "../../bench/socket-conn.ts";
 import type { Proof } from "../../src/base/conn.ts";
 import { certificateOf, GATE, proxyScene, webConfig } from "./proxy-scene.ts";
 
-// Argument: the backend's URL. A gate on kernel sockets in a process of its own, so that its memory is its own too. Says
-// its port once it listens, and what it uses, after a collection, whenever it is asked.
+// Arguments: the backend's URL, and a certificate that may sign the backend's. A gate on kernel sockets in a process of its
+// own, so that its memory is its own too. Says its ports once it listens, and what it uses, after a collection, whenever it
+// is asked.
+const [url, root] = process.argv.slice(2);
 const context = tls.createSecureContext(await certificateOf(GATE));
-const handlers = { "/": { Proxy: process.argv[2]! }, "/text": { Text: "hello" } };
-const { proxy } = proxyScene(webConfig(handlers), { secureContext: () => context });
+const handlers = { "/": { Proxy: url! }, "/text": { Text: "hello" } };
+const backendRoots = root === undefined ? [] : [root];
+const { proxy } = proxyScene(webConfig(handlers), { secureContext: () => context, backendRoots });
 let open = 0;
-const server = net.createServer({ allowHalfOpen: true }, (socket) => {
-  open += 1;
-  socket.once("close", () => {
-    open -= 1;
+
+async function listen(port: number): Promise<number> {
+  const server = net.createServer({ allowHalfOpen: true }, (socket) => {
+    open += 1;
+    socket.once("close", () => {
+      open -= 1;
+    });
+    const source = { address: "100.64.0.2", port: socket.remotePort ?? 0 };
+    const destination = { address: "100.64.0.1", port };
+    const proof: Proof = { kind: "mesh", nodeKey: `peer ${source.port % 64}`, source, destination };
+    proxy.accept(new SocketConn(socket, proof), port);
   });
-  const source = { address: "100.64.0.2", port: socket.remotePort ?? 0 };
-  const proof: Proof = {
-    kind: "mesh",
-    nodeKey: `peer ${source.port % 64}`,
-    source,
-    destination: { address: "100.64.0.1", port: 443 },
-  };
-  proxy.accept(new SocketConn(socket, proof), 443);
-});
+  const { promise, resolve } = Promise.withResolvers<void>();
+  server.listen(0, "127.0.0.1", 1024, resolve);
+  await promise;
+  return (server.address() as AddressInfo).port;
+}
+
 process.on("message", async () => {
   for (let i = 0; i < 3; i++) {
     globalThis.gc?.();
     await turn();
   }
-  const usage: GateUsage = { rss: process.memoryUsage.rss(), peak: process.resourceUsage().maxRSS * 1024, open };
+  const usage: GateUsage = {
+    rss: process.memoryUsage.rss(),
+    peak: process.resourceUsage().maxRSS * 1024,
+    open,
+    descriptors: readdirSync("/proc/self/fd").length,
+  };
   process.send?.(usage);
 });
-server.listen(0, "127.0.0.1", () => process.send?.({ port: (server.address() as AddressInfo).port }));
+process.send?.({ port: await listen(80), securePort: await listen(443) } satisfies GatePorts);
+
+export interface GatePorts {
+  readonly port: number;
+  readonly securePort: number;
+}
 
 export interface GateUsage {
   readonly rss: number;
@@ -41,4 +59,5 @@ export interface GateUsage {
   readonly peak: number;
   /** Callers' connections. */
   readonly open: number;
+  readonly descriptors: number;
 }

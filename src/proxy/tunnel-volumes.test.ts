@@ -1,0 +1,166 @@
+import { once } from "node:events";
+import type net from "node:net";
+import { Duplex } from "node:stream";
+import { setImmediate as turn } from "node:timers/promises";
+import { afterEach, expect, test } from "vitest";
+import { Gate, inParallel } from "../../test/suites/gate.ts";
+import {
+  certificateOf,
+  closeScenes,
+  GATE,
+  onHeads,
+  proxyScene,
+  rawBackend,
+  read,
+  webConfig,
+} from "../../test/suites/proxy-scene.ts";
+
+import { reset } from "./tunnel.ts";
+
+afterEach(closeScenes);
+
+/** The matrix has 10,000 of each. */
+const CYCLES = Number(process.env["SALLYPORT_TUNNEL_CYCLES"] ?? 600);
+const IDLE = Number(process.env["SALLYPORT_IDLE_TUNNELS"] ?? 1000);
+const AT_ONCE = 200;
+const SWITCH = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+
+function offer(path: string): string {
+  const fields = `Host: ${GATE}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n`;
+  return `GET ${path} HTTP/1.1\r\n${fields}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n`;
+}
+
+/** Who cuts, and when; the backend does its part at the head, the caller once it has read that much. */
+const BACKEND: Readonly<Record<string, (socket: net.Socket) => unknown>> = {
+  "/reset": (socket) => reset(socket),
+  "/end": (socket) => socket.end(),
+  "/partial": (socket) => socket.end("HTTP/1.1 101 Swi"),
+  "/switch-and-reset": (socket) => socket.write(SWITCH, () => reset(socket)),
+  "/switch-and-talk-and-reset": (socket) => socket.write(`${SWITCH}${"x".repeat(50_000)}`, () => reset(socket)),
+  "/switch": (socket) => socket.write(SWITCH),
+  "/silent": () => undefined,
+};
+const CALLER: readonly ((socket: net.Socket, path: string) => Promise<unknown>)[] = [
+  async (socket, path) => {
+    socket.write(offer(path));
+    if (path !== "/silent") await read(socket, (text) => text.includes("\r\n\r\n"));
+    socket.resetAndDestroy();
+  },
+  async (socket, path) => {
+    socket.write(offer(path));
+    await turn();
+    socket.resetAndDestroy();
+  },
+  async (socket, path) => {
+    socket.write(`${offer(path)}early`);
+    if (path === "/silent") return void socket.resetAndDestroy(); // an end is heard once the backend says something
+    await read(socket, (text) => text.includes("\r\n\r\n"));
+    socket.destroy();
+  },
+];
+
+test.each(["http", "https"])(
+  "WS-5: cycles of cuts by either side, before, during and after the 101, 200 at a time, %s backend",
+  async (scheme) => {
+    const { cert, key } = await certificateOf("127.0.0.1");
+    const backend = await rawBackend(
+      (socket) => onHeads(socket, (head) => BACKEND[head.split(" ")[1]!]!(socket)),
+      scheme === "https" ? { cert, key } : {},
+    );
+    const gate = await Gate.start(`${scheme}://127.0.0.1:${backend.port}`, cert);
+    const paths = Object.keys(BACKEND);
+    const cycles = (times: number) =>
+      inParallel(times, AT_ONCE, async (i) => {
+        const socket = gate.connect();
+        await once(socket, "connect");
+        await CALLER[i % CALLER.length]!(socket, paths[Math.floor(i / CALLER.length) % paths.length]!);
+      });
+    await cycles(AT_ONCE);
+    const before = await gate.empty();
+    await cycles(CYCLES);
+    let after = await gate.empty();
+    while (after.descriptors > before.descriptors) after = await gate.usage();
+    expect(gate.isAlive).toBe(true);
+    expect(backend.connections.every(({ destroyed }) => destroyed)).toBe(true);
+  },
+  120_000,
+);
+
+test("WS-5: a backend that refuses, and callers who are gone before it does", async () => {
+  const gate = await Gate.start("http://127.0.0.1:1");
+  const before = await gate.usage();
+  await inParallel(CYCLES, AT_ONCE, async (i) => {
+    const socket = gate.connect();
+    await once(socket, "connect");
+    socket.write(offer("/"));
+    if (i % 2 === 0) expect((await read(socket, (text) => text.endsWith("\n"))).text).toMatch(/^HTTP\/1.1 502 /);
+    socket.resetAndDestroy();
+  });
+  expect((await gate.empty()).descriptors).toBeLessThanOrEqual(before.descriptors);
+  expect(gate.isAlive).toBe(true);
+}, 60_000);
+
+test("WS-6: idle tunnels, a thousand of them, cost less than 48 KiB each", async () => {
+  const backend = await rawBackend((socket) => onHeads(socket, () => socket.write(SWITCH)));
+  const gate = await Gate.start(`http://127.0.0.1:${backend.port}`);
+  const tunnels: net.Socket[] = [];
+  const open = (times: number) =>
+    inParallel(times, AT_ONCE, async () => {
+      const socket = gate.connect();
+      socket.write(offer("/"));
+      await read(socket, (text) => text.endsWith("\r\n\r\n"));
+      tunnels.push(socket);
+    });
+  await open(2 * AT_ONCE);
+  const before = await gate.usage();
+  await open(IDLE);
+  const after = await gate.usage();
+  expect(after.open).toBe(2 * AT_ONCE + IDLE);
+  expect((after.rss - before.rss) / IDLE).toBeLessThan(48 * 1024);
+  for (const socket of tunnels) socket.destroy();
+  await gate.empty();
+}, 60_000);
+
+/** A backend that switches, sends as much as is taken, and takes nothing. */
+class Switching extends Duplex {
+  sent = 0;
+  #isTunnel = false;
+
+  override _write(_chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
+    if (this.#isTunnel) return; // and never done
+    this.#isTunnel = true;
+    this.push(SWITCH);
+    done();
+  }
+
+  override _read(bytes: number): void {
+    if (!this.#isTunnel) return;
+    this.sent += bytes;
+    setImmediate(() => void this.push(Buffer.alloc(bytes)));
+  }
+}
+
+const MOST_WAITING = 256 * 1024;
+/** Of `connPair` and `asDuplex`. */
+const RING_BYTES = 256 * 1024;
+const WINDOW_BYTES = 512 * 1024;
+
+test("WS-6: 1 GiB for a side that does not read: what waits in the tunnel is bounded", async () => {
+  const backend = new Switching();
+  const scene = proxyScene(webConfig({ "/": { Proxy: "http://127.0.0.1:1" } }), { dialBackend: () => backend });
+  const client = scene.connect(80);
+  client.write(offer("/"));
+  await new Promise<void>((resolve) => void client.once("data", () => resolve()));
+  client.pause();
+  let sent = 0;
+  const part = Buffer.alloc(64 * 1024);
+  while (sent < 1024 * 1024 * 1024 && client.write(part)) sent += part.length;
+  for (let last = -1, turns = 0; turns < 200; turns++) {
+    if (backend.sent + sent !== last) turns = 0;
+    last = backend.sent + sent;
+    await turn();
+  }
+  // Beside the buffers of the connection itself: what the caller holds and what is under way to it, the window towards us.
+  expect(backend.sent - client.readableLength - RING_BYTES).toBeLessThanOrEqual(MOST_WAITING);
+  expect(sent - WINDOW_BYTES).toBeLessThanOrEqual(MOST_WAITING);
+});

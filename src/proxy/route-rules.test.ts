@@ -1,3 +1,4 @@
+import tls from "node:tls";
 import { afterEach, expect, test } from "vitest";
 import {
   ALICE,
@@ -184,6 +185,23 @@ test("ID-14: a backend checks who calls by the signed assertion, which no caller
   expect(identity).toMatchObject({ kind: "user", subject: ALICE.login, address: ALICE.address, node: ALICE.nodeName });
   expect(identity.capabilities["a"]).toEqual(["ü"]);
   await expect(verify({ "sallyport-assertion": forged })).rejects.toMatchObject({ code: "IDENTITY_ASSERTION" });
+});
+
+test("an assertion is for the service that the certificate names, whatever Host is sent over it", async () => {
+  const assertions = await Assertions.create("https://gw.tail.test", systemClock);
+  const made = await stage({}, { assertions });
+  for (const host of [GATE, "GW.tail.test.:443", "other.tail.test", "other.tail.test:443", "gw"]) {
+    const options = { socket: made.connect(443), servername: GATE, rejectUnauthorized: false };
+    const client = tls.connect({ ...options, ALPNProtocols: ["http/1.1"] });
+    client.on("error", () => void client.destroy());
+    const done = read(client);
+    client.write(`GET / HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`);
+    expect((await done).text).toMatch(/^HTTP\/1\.1 200 /);
+    const fields = fieldLines(made.backend.requests.at(-1)!);
+    const [, claims = ""] = fields.find(([name]) => name === "Sallyport-Assertion")![1].split(".");
+    const { aud } = JSON.parse(Buffer.from(claims, "base64url").toString()) as { aud: string };
+    expect(new URL(aud).host.replace(/\.$/, ""), host).toBe(GATE);
+  }
 });
 
 test.each([

@@ -22,6 +22,7 @@ import { findSite, foldHost, type Site } from "./serve-lookup.ts";
 import { forwardUpgrade } from "./upgrade.ts";
 
 const HTTP_PORT = 80;
+const HTTPS_PORT = 443;
 
 export interface Upgrade {
   readonly stream: Duplex;
@@ -360,9 +361,14 @@ function placeOf({ port, service, serverName }: Front, host: string): { port: nu
   return service === undefined ? { port, name } : { port, name, service: service.service };
 }
 
-/** What the caller asked for, as a browser would name it. */
-function originOf({ serverName }: Front, host: string): string {
-  return `${serverName === undefined ? "http" : "https"}://${host}`;
+/**
+ * What the caller asked for, as a browser would name it. With TLS the certificate's name counts: a Host of the caller's
+ * choice must not make an assertion one for another service.
+ */
+function originOf({ serverName, port }: Front, host: string): string {
+  if (serverName === undefined) return `http://${host}`;
+  if (nameOf(host) === serverName) return `https://${host}`;
+  return `https://${serverName}${port === HTTPS_PORT ? "" : `:${port}`}`;
 }
 
 /** HTTP/2 connections are shared by names; a visitor's may be, by a relay that lies about whom he asked for. */

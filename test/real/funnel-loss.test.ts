@@ -3,7 +3,7 @@ import { isRoot, peersOrSkip } from "../peers.ts";
 import { FunnelLab, HTTP_PORT, LAB_PEERS, NAME } from "./funnel-lab.ts";
 import type { Running } from "./processes.ts";
 
-const { missing } = peersOrSkip(...LAB_PEERS);
+const { missing } = peersOrSkip(...LAB_PEERS, "dig");
 const CROWD = 200;
 
 describe.skipIf(!isRoot || missing !== undefined)(

@@ -17,7 +17,7 @@ export const LAB_PEERS: readonly string[] = ["ip", "nft", "curl", "openssl", "na
 export const HTTP_PORT = "3000";
 export const ECHO_PORT = "4000";
 
-const CONTROL = `http://ns1.${ZONE}:8080`;
+export const CONTROL: string = `http://ns1.${ZONE}:8080`;
 const root = path.resolve(import.meta.dirname, "../..");
 const bin = ["--disable-warning=ExperimentalWarning", `${root}/src/bin.ts`];
 
@@ -118,12 +118,15 @@ export class FunnelLab {
     return path.join(this.scratch, name);
   }
 
-  async #key(tag: string): Promise<string> {
+  /** A key to join with. */
+  async key(tag: string): Promise<string> {
+    const where = ["server", "--state", this.file("server")];
+    return (await sallyport(...where, "keys", "create", "--tags", tag)).trim();
+  }
+
+  async #keyFile(tag: string): Promise<string> {
     const file = this.file(`${tag.slice(4)}-${Math.random()}.key`);
-    writeFileSync(
-      file,
-      (await sallyport("server", "--state", this.file("server"), "keys", "create", "--tags", tag)).trim(),
-    );
+    writeFileSync(file, await this.key(tag));
     return `file:${file}`;
   }
 
@@ -135,7 +138,7 @@ export class FunnelLab {
     const { directory, listenerRoot } = this.#pebble!;
     await startSallyport(
       [
-        ...["run", "--login-server", CONTROL, "--auth-key", await this.#key("tag:web"), "--hostname", "web"],
+        ...["run", "--login-server", CONTROL, "--auth-key", await this.#keyFile("tag:web"), "--hostname", "web"],
         ...["--state", this.file("web"), "--socket", this.file("web.sock")],
         ...["--cert-authority", directory, "--cert-authority-bundle", listenerRoot],
       ],
@@ -146,7 +149,7 @@ export class FunnelLab {
 
   async startIngress(number: 50 | 51, ...more: readonly string[]): Promise<Running> {
     const machine = this.ingress(number);
-    const key = await this.#key("tag:ingress");
+    const key = await this.#keyFile("tag:ingress");
     const state = ["--state", this.file(`ingress-${number}`), "--address", machine.address];
     const args = ["ingress", "--login-server", CONTROL, "--auth-key", key, ...state, ...more];
     return startSallyport(args, "ingress.started", machine);

@@ -3,7 +3,8 @@ import { chmodSync, writeFileSync } from "node:fs";
 import { type Browser, chromium } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { findPeer, isRoot, peersOrSkip } from "../peers.ts";
-import { ECHO_PORT, FunnelLab, HTTP_PORT, LAB_PEERS, NAME, OWN_DOMAIN } from "./funnel-lab.ts";
+import { CONTROL, ECHO_PORT, FunnelLab, HTTP_PORT, LAB_PEERS, NAME, OWN_DOMAIN } from "./funnel-lab.ts";
+import { commandAt } from "./processes.ts";
 
 const { missing } = peersOrSkip(...LAB_PEERS);
 const browserBinary = findPeer("chromium");
@@ -157,6 +158,28 @@ describe.skipIf(!isRoot || missing !== undefined)(
       const found = (await report("cuts", NAME, "8443")) as Record<string, { cuts: number; whole: number }>;
       for (const [kind, { cuts, whole }] of Object.entries(found)) expect(`${kind} ${whole}`).toBe(`${kind} ${cuts}`);
       expect(found["browser"]!.cuts).toBeGreaterThan(1500);
+    });
+
+    test("FN-11 an ingress that was broken into reaches no other port, and knows no other node", async () => {
+      const ports = [
+        "1",
+        "22",
+        "53",
+        "80",
+        "443",
+        HTTP_PORT,
+        ECHO_PORT,
+        "5252",
+        "8080",
+        "8443",
+        "10000",
+        "41641",
+        "65535",
+      ];
+      const program = [process.execPath, `${import.meta.dirname}/hostile-relay.ts`, CONTROL] as const;
+      const machine = lab.ingress(51);
+      const { stdout, stderr } = await commandAt(machine, ...program, await lab.key("tag:ingress"), NAME, ...ports);
+      expect(JSON.parse(stdout), stderr).toEqual({ open: [], peers: [`${NAME}.`] });
     });
 
     test("an event stream and a WebSocket are open since the beginning, and nothing of them was lost", async () => {

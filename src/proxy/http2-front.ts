@@ -69,7 +69,7 @@ export class Http2Front {
       },
       maxHeaderListPairs: MOST_FIELDS,
       maxSessionMemory: 8,
-      maxSessionInvalidFrames: 100,
+      maxSessionInvalidFrames: 500, // of a whole connection, however old
       streamResetBurst: 1000,
       streamResetRate: 33,
     });

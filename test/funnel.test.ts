@@ -9,7 +9,7 @@ import { silentLog } from "../src/base/log.ts";
 import { memoryStore } from "../src/base/store.ts";
 import { MemoryCoordinationStore } from "../src/coordination/store/memory-store.ts";
 import { type Finding, probe } from "../src/funnel/probe.ts";
-import { openDoors } from "../src/gateway/doors.ts";
+import { openDoors } from "../src/gateway/doors/doors.ts";
 import { Gateway } from "../src/gateway/gateway.ts";
 import { Relay } from "../src/server/relay.ts";
 import { Server } from "../src/server/server.ts";

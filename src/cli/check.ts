@@ -1,7 +1,7 @@
 import { Fault } from "../base/fault.ts";
 import { nodeServeConfig, servedHosts } from "../config/node-serve-config.ts";
 import { readServices, type ServicesConfig } from "../config/services.ts";
-import { certificatePlan } from "../gateway/certificate-plan.ts";
+import { certificatePlan } from "../gateway/certificates/certificate-plan.ts";
 import { CliExit, type CliIo } from "./io.ts";
 import { terminalLines, terminalText } from "./terminal-text.ts";
 

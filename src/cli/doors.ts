@@ -1,5 +1,5 @@
 import { text } from "node:stream/consumers";
-import type { DoorsDocument, Invitation } from "../gateway/door-admin.ts";
+import type { DoorsDocument, Invitation } from "../gateway/doors/door-admin.ts";
 import { formatHash, hashSecret } from "../proxy/doors/secret-hash.ts";
 import { booleanFlag, durationFlag, parseFlags } from "./flags.ts";
 import { CliExit, type CliIo } from "./io.ts";

@@ -6,8 +6,8 @@ import { expect, onTestFinished, test } from "vitest";
 import { readSecretFile } from "./given-file.ts";
 import { leasesOf, listenersOf } from "./ingress.ts";
 import { portFlag } from "./port-flag.ts";
-import { parseServerArgs } from "./server-flags.ts";
-import { derpPortOf, ingressOf } from "./server-ingress.ts";
+import { parseServerArgs } from "./server/server-flags.ts";
+import { derpPortOf, ingressOf } from "./server/server-ingress.ts";
 
 const server = (...args: readonly string[]) => ingressOf(parseServerArgs(args).values);
 

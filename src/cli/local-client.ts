@@ -2,7 +2,7 @@ import { type IncomingMessage, request } from "node:http";
 import { StringDecoder } from "node:string_decoder";
 import { decodeServeConfig, encodeServeConfig } from "../config/serve-document.ts";
 import type { Observation } from "../funnel/observations.ts";
-import type { ClientCertificate, DoorsDocument, Invitation } from "../gateway/door-admin.ts";
+import type { ClientCertificate, DoorsDocument, Invitation } from "../gateway/doors/door-admin.ts";
 import type {
   IpnStatus,
   MaskedPrefs,

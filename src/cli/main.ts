@@ -10,8 +10,8 @@ export type ClientCommand = (args: readonly string[], io: CliIo, client: LocalCl
 
 /** Loaded when called, so that `sallyport status` need not load a gateway. */
 const clientCommands: Readonly<Record<string, () => Promise<ClientCommand>>> = {
-  serve: async () => (await import("./serve.ts")).serve,
-  funnel: async () => (await import("./serve.ts")).funnel,
+  serve: async () => (await import("./serve/serve.ts")).serve,
+  funnel: async () => (await import("./serve/serve.ts")).funnel,
   status: async () => (await import("./status.ts")).status,
   whois: async () => (await import("./whois.ts")).whois,
   whoami: async () => (await import("./whois.ts")).whoami,
@@ -25,7 +25,7 @@ const clientCommands: Readonly<Record<string, () => Promise<ClientCommand>>> = {
   set: async () => (await import("./set.ts")).set,
   netcheck: async () => (await import("./netcheck.ts")).netcheck,
   bugreport: async () => (await import("./bugreport.ts")).bugreport,
-  cert: async () => (await import("./cert.ts")).cert,
+  cert: async () => (await import("./cert/cert.ts")).cert,
   ca: async () => (await import("./documents.ts")).ca,
   jwks: async () => (await import("./documents.ts")).jwks,
   metrics: async () => (await import("./documents.ts")).metrics,
@@ -37,7 +37,7 @@ const clientCommands: Readonly<Record<string, () => Promise<ClientCommand>>> = {
 const programs: Readonly<Record<string, () => Promise<Command>>> = {
   check: async () => (await import("./check.ts")).check,
   run: async () => (await import("./run.ts")).run,
-  server: async () => (await import("./server.ts")).server,
+  server: async () => (await import("./server/server.ts")).server,
   ingress: async () => (await import("./ingress.ts")).ingress,
   policy: async () => (await import("./policy.ts")).policy,
   demo: async () => (await import("./demo.ts")).demo,

@@ -15,7 +15,7 @@ import {
 } from "../config/node-serve-config.ts";
 import { readServices, type ServicesConfig } from "../config/services.ts";
 import { GatewayAdmin } from "../gateway/admin.ts";
-import { openDoors } from "../gateway/doors.ts";
+import { openDoors } from "../gateway/doors/doors.ts";
 import { Gateway } from "../gateway/gateway.ts";
 import { openLocalApi } from "../gateway/localapi/index.ts";
 import type { Door } from "../proxy/doors/door.ts";

@@ -5,7 +5,7 @@ import { CliExit, type CliIo } from "./io.ts";
 import type { LocalClient } from "./local-client.ts";
 import { stateRefusal } from "./node-state.ts";
 import { shortName } from "./peers.ts";
-import { funnelBlock, nodeName } from "./serve-text.ts";
+import { funnelBlock, nodeName } from "./serve/serve-text.ts";
 import { terminalLines, terminalText } from "./terminal-text.ts";
 
 const USAGE =

@@ -28,19 +28,19 @@ import {
 import type { NetworkMap } from "../wire/network-map.ts";
 import { leaseKey } from "../wire/serve-config.ts";
 import type { Node } from "../wire/tailcfg.ts";
-import { observedCertificate } from "./certificate-report.ts";
-import type { CommandDoors } from "./command-doors.ts";
+import { observedCertificate } from "./certificates/certificate-report.ts";
 import { bugReport, netcheckDocument, profileDocument } from "./diagnosis.ts";
-import { queryDns } from "./dns-query.ts";
-import { DoorAdmin } from "./door-admin.ts";
+import { queryDns } from "./dns/dns-query.ts";
+import type { CommandDoors } from "./doors/command-doors.ts";
+import { DoorAdmin } from "./doors/door-admin.ts";
 import { effectiveConfig } from "./effective-config.ts";
+import type { VisitorRulebook } from "./funnel/visitor-rulebook.ts";
 import type { Gateway } from "./gateway.ts";
 import type { Inspection } from "./inspection.ts";
 import type { LocalApiBackend } from "./localapi/index.ts";
 import { gatewayHealth } from "./metrics.ts";
 import { refusalOfPrefs } from "./preferences.ts";
 import { backendState, statusDocument, whoIsDocument } from "./status-document.ts";
-import type { VisitorRulebook } from "./visitor-rulebook.ts";
 
 /** Upstream `tsconst.HealthWarnableTLSCertPending`. */
 const CERT_PENDING = "tls-cert-pending";

@@ -6,7 +6,7 @@ import type { MeshNodeOptions } from "../mesh/node.ts";
 import type { Door } from "../proxy/doors/door.ts";
 import type { ProxyOptions } from "../proxy/options.ts";
 import type { ServeConfig } from "../wire/serve-config.ts";
-import type { VisitorRulesOf } from "./told-rules.ts";
+import type { VisitorRulesOf } from "./funnel/told-rules.ts";
 
 export interface GatewayOptions extends Omit<MeshNodeOptions, "store"> {
   readonly store: Store;

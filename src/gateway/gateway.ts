@@ -16,27 +16,27 @@ import { ReverseProxy } from "../proxy/proxy.ts";
 import { capabilitiesOf } from "../wire/capabilities.ts";
 import type { Prefs, StoredServeConfig } from "../wire/ipn.ts";
 import type { ServeConfig } from "../wire/serve-config.ts";
-import { certDomainsOf, servedNames, visitedNames } from "./certificate-plan.ts";
-import { Certificates } from "./certificates.ts";
-import { CommandDoors } from "./command-doors.ts";
+import { certDomainsOf, servedNames, visitedNames } from "./certificates/certificate-plan.ts";
+import { Certificates } from "./certificates/certificates.ts";
 import { markLog } from "./diagnosis.ts";
-import { demandsDoors } from "./door-demand.ts";
+import { CommandDoors } from "./doors/command-doors.ts";
+import { demandsDoors } from "./doors/door-demand.ts";
 import { effectiveConfig } from "./effective-config.ts";
-import { FunnelClaims } from "./funnel-claims.ts";
-import { funnelWish, withoutIdleLeases } from "./funnel-wish.ts";
+import { FunnelClaims } from "./funnel/funnel-claims.ts";
+import { funnelWish, withoutIdleLeases } from "./funnel/funnel-wish.ts";
+import { IngressDoor } from "./funnel/ingress-door.ts";
+import { PlaceRules } from "./funnel/place-rules.ts";
+import { toldRules, type VisitorRulesOf } from "./funnel/told-rules.ts";
+import { VisitorRulebook } from "./funnel/visitor-rulebook.ts";
 import type { GatewayOptions, RulesOf } from "./gateway-options.ts";
 import { hostedServices, serviceAt, waitingServices } from "./hosted-services.ts";
-import { IngressDoor } from "./ingress-door.ts";
 import { Inspection } from "./inspection.ts";
 import { SERVE_CONFIG, storedAssertionKey, storedConfig } from "./kept-state.ts";
 import { GatewayMetrics } from "./metrics.ts";
 import { openNode } from "./open-node.ts";
 import { PeerApi } from "./peer-api.ts";
-import { PlaceRules } from "./place-rules.ts";
 import { Preferences } from "./preferences.ts";
 import { guardedDial, ProtectedPaths } from "./protected-paths.ts";
-import { toldRules, type VisitorRulesOf } from "./told-rules.ts";
-import { VisitorRulebook } from "./visitor-rulebook.ts";
 
 export type { GatewayOptions, RulesOf } from "./gateway-options.ts";
 
@@ -134,7 +134,7 @@ export class Gateway {
         visited: visited(),
       }),
       open: async (settings) => {
-        const { openCertificateSources } = await import("./certificate-sources.ts"); // only who has public names pays
+        const { openCertificateSources } = await import("./certificates/certificate-sources.ts"); // only who has public names pays
         return openCertificateSources(settings, {
           control: { names: certDomains, set: (...record) => node.setDns(...record) },
           isVisited: (name) => visited().includes(name),

@@ -1,7 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import type { MeshNode } from "../mesh/node.ts";
 import type { ProxyEvent } from "../proxy/options.ts";
-import type { Certificates } from "./certificates.ts";
+import type { Certificates } from "./certificates/certificates.ts";
 import { backendState, VERSION } from "./status-document.ts";
 
 const REQUEST_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];

@@ -1,6 +1,6 @@
 import { asDuplex } from "../base/duplex.ts";
 import { MeshNode } from "../mesh/node.ts";
-import { DnsForwarder } from "./dns-forwarder.ts";
+import { DnsForwarder } from "./dns/dns-forwarder.ts";
 import type { GatewayOptions } from "./gateway-options.ts";
 
 /** The node that a gateway serves on: one that knows doors, and asks elsewhere what its WireGuard-only members ask. */

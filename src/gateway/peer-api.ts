@@ -6,7 +6,7 @@ import { asDuplex } from "../base/duplex.ts";
 import { Fault } from "../base/fault.ts";
 import { PeekedConn } from "../base/peeked-conn.ts";
 import { INGRESS_PATH, type PeerApiHead, readPeerApiHead } from "../wire/ingress.ts";
-import type { IngressDoor, MeshProof, Refusal } from "./ingress-door.ts";
+import type { IngressDoor, MeshProof, Refusal } from "./funnel/ingress-door.ts";
 
 const HEAD_BYTES = 16 * 1024;
 /** A head, or a visitor's hello: both are at most half of it. */

@@ -8,14 +8,14 @@ import { Fault } from "../base/fault.ts";
 import type { TcpPortHandler } from "../wire/serve-config.ts";
 import { sendError } from "./answers.ts";
 import { BackendPool } from "./backend-pool.ts";
-import { Http1Front } from "./http1-front.ts";
-import { Http2Front } from "./http2-front.ts";
+import { Http1Front } from "./http1/http1-front.ts";
+import { Http2Front } from "./http2/http2-front.ts";
 import { DEFAULT_LIMITS, type Front, type ProxyLimits, type ProxyOptions, PUBLIC_LIMITS } from "./options.ts";
 import { onRevoked } from "./revocation.ts";
 import { Router, type Upgrade } from "./router.ts";
 import { findSite, findTcp, foldHost } from "./serve-lookup.ts";
 import { TcpForwarder } from "./tcp-forward.ts";
-import { TlsFront } from "./tls-front.ts";
+import { TlsFront } from "./tls/tls-front.ts";
 import { BackendDialer } from "./upstream/dial.ts";
 
 /** Serves the ports of a serve configuration: TLS end, route, identify, forward. Ports that it does not serve are refused. */

@@ -5,7 +5,7 @@ import type { Clock } from "../base/clock.ts";
 import { Fault } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 import { DEFAULT_LIMITS } from "../proxy/options.ts";
-import { TlsFront } from "../proxy/tls-front.ts";
+import { TlsFront } from "../proxy/tls/tls-front.ts";
 
 const MOST_CONNECTIONS = 20_000;
 

@@ -15,7 +15,7 @@ import { type CertificateStore, STALE_MS } from "../../src/certs/store/certifica
 import { fileCertificateStore } from "../../src/certs/store/file-store.ts";
 import { postgresCertificateStore } from "../../src/certs/store/postgres-store.ts";
 import type { CertificatesConfig } from "../../src/config/certificates.ts";
-import { openCertificateSources } from "../../src/gateway/certificate-sources.ts";
+import { openCertificateSources } from "../../src/gateway/certificates/certificate-sources.ts";
 import { startCa } from "../acme-ca/customer.ts";
 import { peersOrSkip } from "../peers.ts";
 import { certificateStoreSuite } from "../suites/certificate-store.ts";

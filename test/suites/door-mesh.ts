@@ -5,8 +5,8 @@ import { memoryStore } from "../../src/base/store.ts";
 import { mountRules, nodeServeConfig } from "../../src/config/node-serve-config.ts";
 import { parseServices } from "../../src/config/services.ts";
 import { MemoryCoordinationStore } from "../../src/coordination/store/memory-store.ts";
-import { DoorAdmin } from "../../src/gateway/door-admin.ts";
-import { openDoors } from "../../src/gateway/doors.ts";
+import { DoorAdmin } from "../../src/gateway/doors/door-admin.ts";
+import { openDoors } from "../../src/gateway/doors/doors.ts";
 import { Gateway } from "../../src/gateway/gateway.ts";
 import { Server } from "../../src/server/server.ts";
 

@@ -12,7 +12,7 @@ import type { Door } from "../../src/proxy/doors/door.ts";
 import { Gatekeeper } from "../../src/proxy/doors/gatekeeper.ts";
 import { hashSecret, tokenDigest } from "../../src/proxy/doors/secret-hash.ts";
 import type { RouteRules } from "../../src/proxy/route-rules.ts";
-import { serverContext } from "../../src/proxy/tls-context.ts";
+import { serverContext } from "../../src/proxy/tls/tls-context.ts";
 import { certificateOf, GATE, onClose, type ProxyScene, proxyScene, webConfig } from "./proxy-scene.ts";
 import { type RecordingBackend, recordingBackend } from "./recording-backend.ts";
 

@@ -12,10 +12,10 @@ import type {
   StoredServeConfig,
   WhoIsResponse,
 } from "../../wire/ipn.ts";
-import type { CommandDoors } from "../command-doors.ts";
-import type { DoorAdmin } from "../door-admin.ts";
+import type { CommandDoors } from "../doors/command-doors.ts";
+import type { DoorAdmin } from "../doors/door-admin.ts";
+import type { VisitorRulebook } from "../funnel/visitor-rulebook.ts";
 import type { Inspection } from "../inspection.ts";
-import type { VisitorRulebook } from "../visitor-rulebook.ts";
 
 /** What the local admin interface asks of the gateway. */
 export interface LocalApiBackend {

@@ -1,0 +1,210 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { Readable } from "node:stream";
+import tls from "node:tls";
+import { expect, onTestFinished, test } from "vitest";
+import { certificateOf } from "../../../test/suites/proxy-scene.ts";
+import { silentLog } from "../../base/log.ts";
+import type { CertificateStatus } from "../../certs/keeper.ts";
+import { Observations } from "../../funnel/observations.ts";
+import type { Finding, Hop } from "../../funnel/probe.ts";
+import { type LocalApiBackend, openLocalApi } from "../../gateway/localapi/index.ts";
+import { EMPTY_PREFS, type IpnStatus } from "../../wire/ipn.ts";
+import type { ServeConfig } from "../../wire/serve-config.ts";
+import type { CliIo } from "../io.ts";
+import { LocalClient } from "../local-client.ts";
+import { main } from "../main.ts";
+import { type Look, prove, proveOn, visitorsWay } from "./funnel-proof.ts";
+
+const NAME = "web.tail.test";
+const TARGET = { name: NAME, port: 443, isHttp: true };
+const HOPS: readonly Hop[] = ["dns", "ingress", "name", "certificate", "backend"];
+
+/** A gateway that is public under its name, and what a command prints. */
+async function scene(
+  status: Partial<IpnStatus["Self"]> = {},
+  certificates: readonly CertificateStatus[] = [],
+): Promise<{
+  readonly socket: string;
+  readonly io: CliIo;
+  readonly stop: AbortController;
+  readonly out: { stdout: string; stderr: string };
+  readonly client: LocalClient;
+}> {
+  const folder = mkdtempSync(path.join(tmpdir(), "sallyport-proof-"));
+  const socket = path.join(folder, "gate.sock");
+  let config: ServeConfig = {
+    TCP: { 443: { HTTPS: true } },
+    Web: { [`${NAME}:443`]: { Handlers: { "/": { Proxy: "http://127.0.0.1:3000" } } } },
+    AllowFunnel: { [`${NAME}:443`]: true },
+  };
+  const Self = { DNSName: `${NAME}.`, CapMap: { funnel: null, https: null }, ...status };
+  const backend: LocalApiBackend = {
+    status: async () => ({ BackendState: "Running", Self }) as unknown as IpnStatus,
+    serveConfig: () => ({ config, etag: "1" }),
+    setServeConfig: async (next) => {
+      config = next ?? {};
+    },
+    whois: async () => undefined,
+    ping: async () => Promise.reject(new Error("nobody")),
+    prefs: () => EMPTY_PREFS,
+    editPrefs: async () => EMPTY_PREFS,
+    start: async () => undefined,
+    loginInteractive: async () => undefined,
+    logout: async () => undefined,
+    watch: (_mask, onNotify) => {
+      onNotify({ State: 6 });
+      return { session: "9f2c41d07be3a856", close: () => undefined };
+    },
+    queryFeature: async () => ({ Complete: true }),
+    certificates: () => certificates,
+    observations: new Observations(
+      (target) => config.AllowFunnel?.[target] === true,
+      () => 0,
+    ),
+  };
+  const api = await openLocalApi({ socketPath: socket, backend, log: silentLog });
+  onTestFinished(async () => {
+    await api.close();
+    rmSync(folder, { recursive: true, force: true });
+  });
+  const stop = new AbortController();
+  const out = { stdout: "", stderr: "" };
+  const io: CliIo = {
+    stdout: (text) => {
+      out.stdout += text;
+    },
+    stderr: (text) => {
+      out.stderr += text;
+    },
+    stdin: Readable.from([]),
+    isTerminal: false,
+    env: {},
+    signal: stop.signal,
+  };
+  return { socket, io, stop, out, client: new LocalClient(socket, stop.signal) };
+}
+
+/** Round by round: the hop that fails, or none. */
+function rounds(...failing: readonly (Hop | undefined)[]): Look {
+  let round = 0;
+  return async function* () {
+    const bad = failing[Math.min(round, failing.length - 1)];
+    round += 1;
+    for (const hop of HOPS) {
+      const finding: Finding = { hop, isGood: hop !== bad, found: hop === bad ? `no ${hop}` : `good ${hop}` };
+      yield finding;
+      if (hop === bad) return;
+    }
+  };
+}
+
+test("FN-9 each hop is shown once, as soon as it holds, and what does not hold yet is asked again", async () => {
+  const { io, out, client, socket } = await scene();
+  expect(await prove(TARGET, rounds("name", "certificate", undefined), io, client, 0)).toBe(true);
+  const lines = out.stderr.split("\n").slice(1, -1);
+  expect(lines.map((line) => line.trim().split(/ +/).slice(0, 2).join(" "))).toEqual([
+    ...["✓ dns", "✓ ingress", "… name", "✓ name", "… certificate", "✓ certificate", "✓ backend"],
+  ]);
+  expect(out.stdout).toBe("");
+  expect(await main(["--socket", socket, "funnel", "status"], io)).toBe(0);
+  expect(out.stdout).toContain("#     - web.tail.test:443: visitors get through, seen 1970-01-01T00:00Z\n");
+});
+
+test("FN-9 status says what was never looked at, and which hop failed when", async () => {
+  const { io, out, client, socket } = await scene();
+  expect(await main(["--socket", socket, "funnel", "status"], io)).toBe(0);
+  expect(out.stdout).toContain("web.tail.test:443: not looked at yet");
+  out.stdout = "";
+  await client.observed({
+    target: `${NAME}:443`,
+    findings: [{ hop: "dns", isGood: false, found: "no\u202e address" }],
+  });
+  await main(["--socket", socket, "funnel", "status"], io);
+  expect(out.stdout).toContain("web.tail.test:443: ✗ dns: no\\u{202e} address, seen 1970-01-01T00:00Z\n");
+  out.stdout = "";
+  await main(["--socket", socket, "funnel", "status", "--json"], io);
+  expect(JSON.parse(out.stdout)).toMatchObject({
+    AllowFunnel: { [`${NAME}:443`]: true },
+    Observed: [{ Target: `${NAME}:443`, At: "1970-01-01T00:00:00.000Z", Findings: [{ Hop: "dns", IsGood: false }] }],
+  });
+  out.stdout = "";
+  await main(["--socket", socket, "serve", "status", "--json"], io);
+  expect(JSON.parse(out.stdout)).not.toHaveProperty("Observed");
+});
+
+test("FN-9 what holds ends with the address, and on a terminal with its QR code", async () => {
+  const { io, out, client } = await scene();
+  expect(await proveOn(TARGET, io, client, rounds(undefined))).toBe(true);
+  expect(out.stderr).toMatch(/✓ backend +good backend\n\nhttps:\/\/web\.tail\.test\/\n$/);
+  out.stderr = "";
+  await proveOn({ ...TARGET, port: 8443 }, { ...io, isTerminal: true }, client, rounds(undefined));
+  expect(out.stderr).toMatch(/\n(?:.*[▀▄█].*\n){10,}\nhttps:\/\/web\.tail\.test:8443\/\n$/);
+});
+
+const cert = (more: Partial<CertificateStatus>): CertificateStatus => ({
+  ...{ id: NAME, names: [NAME], state: "valid", observed: 0 },
+  ...more,
+});
+
+test.each<[what: string, has: readonly CertificateStatus[], isLasting: boolean, said: RegExp]>([
+  ["of the gateway's own CA", [cert({ authority: "internal" })], true, /SELF_SIGNED.*: it is of this gateway's own CA/],
+  ["of a CA that nobody knows", [cert({ authority: "staging" })], true, /certificate +DEPTH_ZERO_SELF_SIGNED_CERT\n/],
+  ["by a wildcard", [cert({ names: ["*.tail.test"], authority: "internal" })], true, /gateway's own CA/],
+  [
+    "that is about to come",
+    [cert({ authority: "internal" }), cert({ state: "ordering" })],
+    false,
+    /SELF_SIGNED_CERT\n/,
+  ],
+  ["of another name", [cert({ names: ["other.tail.test"], authority: "internal" })], false, /SELF_SIGNED_CERT\n/],
+])("FN-9 a certificate %s was waited for in vain, for 60 s", async (_, has, isLasting, said) => {
+  const { io, out, client, stop } = await scene({}, has);
+  const { cert: chain, key } = await certificateOf(NAME);
+  const server = tls.createServer({ cert: chain, key }).on("tlsClientError", () => undefined);
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  onTestFinished(() => void server.close());
+  const target = { ...TARGET, port: (server.address() as AddressInfo).port };
+  const way = visitorsWay(client, { resolve: async () => ["127.0.0.1"] });
+  let round = 0;
+  const look: Look = (...asked) => {
+    round += 1;
+    if (round < 5) return way(...asked);
+    stop.abort(); // it would go on
+    return (async function* () {})();
+  };
+  expect(await prove(target, look, io, client, 0)).toBe(false);
+  expect(round).toBe(isLasting ? 2 : 5);
+  expect(out.stderr).toMatch(said);
+  expect(out.stderr.includes("docs/certificates.md")).toBe(isLasting);
+});
+
+test("FN-9 a look that breaks off does not end the command", async () => {
+  const { io, out, client } = await scene();
+  const broken: Look = () => {
+    throw new Error("no\u0007 network");
+  };
+  expect(await proveOn(TARGET, io, client, broken)).toBe(false);
+  expect(out.stderr).toContain("Cannot look from outside: no\\u{7} network\n");
+});
+
+test.each([
+  ["in the background it stays on", ["--bg"], "Funnel started and running in the background.\n"],
+  ["in the foreground it ends both", [], "Press Ctrl+C to exit.\n"],
+])("FN-9 Ctrl+C while looking: %s, nothing is remembered", async (_, flags, said) => {
+  const { io, out, stop, socket } = await scene({
+    CapMap: { funnel: null, https: null, "sallyport.dev/public-names": [{ name: "other.tail.test", ports: [443] }] },
+  } as unknown as Partial<IpnStatus["Self"]>);
+  const stderr = (text: string): void => {
+    io.stderr(text);
+    if (text.includes("… policy")) stop.abort();
+  };
+  expect(
+    await main(["--socket", socket, "funnel", ...flags, "--check", "--https=8443", "3000"], { ...io, stderr }),
+  ).toBe(0);
+  expect(out.stderr).toMatch(/Looking from outside.*\n {2}… policy +the network brings no visitors/);
+  expect(await new LocalClient(socket, new AbortController().signal).observations()).toEqual([]);
+  expect(out.stdout).toContain(said);
+});

@@ -1,0 +1,195 @@
+import { Resolver } from "node:dns/promises";
+import { setTimeout as sleep } from "node:timers/promises";
+import { messageOf } from "../../base/fault.ts";
+import type { CertificateStatus } from "../../certs/keeper.ts";
+import { claimRefusals } from "../../funnel/claim-text.ts";
+import { type Finding, type Hop, type ProbeOptions, probe } from "../../funnel/probe.ts";
+import { claimAnswers } from "../../wire/claims.ts";
+import { ingressAddresses } from "../../wire/funnel.ts";
+import { wildcardOf } from "../../wire/host-name.ts";
+import type { IpnStatus } from "../../wire/ipn.ts";
+import { leasedPort, type ServeConfig } from "../../wire/serve-config.ts";
+import { CliExit, type CliIo } from "../io.ts";
+import type { LocalClient } from "../local-client.ts";
+import { terminalText } from "../terminal-text.ts";
+import { unroutedNames } from "./serve-text.ts";
+
+/** A public name that can be asked for. */
+export interface Target {
+  readonly name: string;
+  readonly port: number;
+  readonly isHttp: boolean;
+  /** A raw port: no TLS, no name. */
+  readonly isRaw?: boolean;
+}
+
+/** Goes a visitor's way once. */
+export type Look = (target: Target, signal: AbortSignal) => AsyncIterable<Finding>;
+
+/** A map, a DNS record and a certificate come within seconds of the wish; a first certificate takes longest. */
+const PATIENCE_MS = 60_000;
+const ROUND_MS = 15_000;
+const PAUSE_MS = 1000;
+
+const HINTS: Readonly<Record<Hop, string>> = {
+  policy:
+    "the policy has to give this node `funnel`, and domains of your own by `sallyport.dev/domains` (docs/funnel.md)",
+  dns: "the name's records must lead to the ingress: a CNAME or its addresses",
+  ingress: "is `sallyport ingress` running there, and is the port open in its firewall?",
+  name: "is this node connected (`sallyport status`), and does the ingress listen on this port?",
+  certificate:
+    "`sallyport cert list` says what is there, `sallyport cert doctor NAME` what is missing; docs/certificates.md, where public ones come from",
+  backend: "does the target answer on this machine?",
+};
+
+/** In the background and in the foreground; a wildcard stands for no name that could be asked for. */
+export function publicTargets(config: ServeConfig, ownName: string): readonly Target[] {
+  const parts = [config, ...Object.values(config.Foreground ?? {})];
+  return parts.flatMap(({ AllowFunnel = {}, TCP = {} }) =>
+    Object.entries(AllowFunnel).flatMap(([key, isOn]): Target[] => {
+      const lease = leasedPort(key);
+      if (lease !== undefined) {
+        const { TCPForward, TerminateTLS } = TCP[lease] ?? {};
+        const isRaw = (TerminateTLS ?? "") === "";
+        return isOn && TCPForward ? [{ name: ownName, port: lease, isHttp: false, isRaw }] : [];
+      }
+      const [, name = "", port = ""] = /^([^*:]+):(\d+)$/.exec(key) ?? [];
+      return isOn && name !== "" ? [{ name, port: Number(port), isHttp: TCP[port]?.HTTPS === true }] : [];
+    }),
+  );
+}
+
+export interface WayOptions extends Partial<Pick<ProbeOptions, "resolve" | "ca">> {
+  /** What `resolve` says is a person's word. */
+  readonly isGiven?: boolean;
+}
+
+/** A visitor's way through the network as this machine's DNS and `client`'s network map know it. */
+export function visitorsWay(client: LocalClient, options: WayOptions = {}): Look {
+  return async function* (target, signal) {
+    const status = await client.status({ peers: false });
+    const refused = unrouted(target, status);
+    if (refused !== undefined) yield { hop: "policy", isGood: false, found: refused };
+    else {
+      // An address that a person gave is one that he means.
+      const ingresses = options.isGiven === true ? [] : ingressAddresses(status.Self.CapMap ?? undefined);
+      for await (const finding of probe({ ...target, resolve: addressesOf, ingresses, signal, ...options })) {
+        const isExplained = !finding.isGood && finding.hop === "certificate";
+        yield isExplained ? await ofGateway(finding, target, client) : finding;
+      }
+    }
+  };
+}
+
+/** Why visitors refuse a certificate, by what the gateway knows of it; one that it takes for good does not get better. */
+async function ofGateway(finding: Finding, { name }: Target, client: LocalClient): Promise<Finding> {
+  const all = await client.certificates().catch(() => []);
+  const own = (Array.isArray(all) ? (all as readonly Partial<CertificateStatus>[]) : []).filter(({ names = [] }) =>
+    names.some((one) => one === name || one === wildcardOf(name)),
+  );
+  if (own.length === 0 || own.some(({ state }) => state !== "valid")) return finding;
+  const isInternal = own.some(({ authority }) => authority === "internal");
+  const found = isInternal
+    ? `${finding.found}: it is of this gateway's own CA, which visitors do not know`
+    : finding.found;
+  return { ...finding, found, isLasting: true };
+}
+
+/** Why the network brings no visitors of it here, as far as it says so. */
+function unrouted(target: Target, status: IpnStatus): string | undefined {
+  const answers = claimAnswers(status.Self.CapMap ?? undefined) ?? [];
+  const [refused] = claimRefusals([target.name, String(target.port)], answers);
+  if (refused !== undefined) return refused;
+  if (answers.some(({ claim }) => claim === String(target.port))) return undefined; // a raw port that is held
+  const wish = { AllowFunnel: { [placeOf(target)]: true } };
+  return unroutedNames(wish, status).length > 0 ? "the network brings no visitors of this name here" : undefined;
+}
+
+/** What was set up is looked at from outside until every hop holds or time is up; the answer is whether all do. */
+export async function prove(
+  target: Target,
+  look: Look,
+  io: CliIo,
+  client: LocalClient,
+  pauseMs: number = PAUSE_MS,
+): Promise<boolean> {
+  const deadline = AbortSignal.any([AbortSignal.timeout(PATIENCE_MS), io.signal]);
+  const shown = new Set<string>();
+  let before: string | undefined;
+  const show = (mark: string, { hop, found }: Finding): void => {
+    const line = `  ${mark} ${hop.padEnd(12)} ${terminalText(found)}\n`;
+    if (!shown.has(line)) io.stderr(line);
+    shown.add(line);
+  };
+  io.stderr(`Looking from outside, for ${PATIENCE_MS / 1000} s at most:\n`);
+  for (;;) {
+    const findings: Finding[] = [];
+    for await (const finding of look(target, AbortSignal.any([AbortSignal.timeout(ROUND_MS), deadline]))) {
+      if (io.signal.aborted) return false;
+      findings.push(finding);
+      if (finding.isGood) show("✓", finding);
+    }
+    const failed = findings.find(({ isGood }) => !isGood);
+    const isLasting = failed?.isLasting === true && failed.found === before;
+    before = failed?.found;
+    if (failed !== undefined && !isLasting && !deadline.aborted) {
+      show("…", failed);
+      await sleep(pauseMs, undefined, { signal: deadline }).catch(() => undefined);
+      if (!deadline.aborted) continue;
+    }
+    if (io.signal.aborted) return false;
+    await remember(target, findings, client);
+    if (failed === undefined) return true;
+    show("✗", failed);
+    io.stderr(
+      `    ${HINTS[failed.hop]}\nIt is on, but visitors do not get through yet; look again: sallyport funnel check\n`,
+    );
+    return false;
+  }
+}
+
+/** After `funnel TARGET`: proof, then the address as text and as a QR code. Never throws: what was set up is set up. */
+export async function proveOn(
+  target: Target,
+  io: CliIo,
+  client: LocalClient,
+  look: Look = visitorsWay(client),
+): Promise<boolean> {
+  try {
+    if (!(await prove(target, look, io, client))) return false;
+    const url = urlOf(target);
+    if (io.isTerminal) io.stderr(`\n${await qrCode(url)}`);
+    io.stderr(`\n${terminalText(url)}\n`);
+    return true;
+  } catch (thrown) {
+    if (!io.signal.aborted) io.stderr(`Cannot look from outside: ${terminalText(messageOf(thrown))}\n`);
+    return false;
+  }
+}
+
+/** The gateway keeps what was seen last; who may only read cannot tell it. */
+export async function remember(target: Target, findings: readonly Finding[], client: LocalClient): Promise<void> {
+  await client.observed({ target: placeOf(target), findings }).catch((thrown: unknown) => {
+    if (!(thrown instanceof CliExit)) throw thrown;
+  });
+}
+
+export const placeOf = ({ name, port }: Pick<Target, "name" | "port">): string => `${name}:${port}`;
+
+function urlOf({ name, port, isHttp }: Target): string {
+  return isHttp ? `https://${name}${port === 443 ? "" : `:${port}`}/` : `tcp://${name}:${port}`;
+}
+
+async function qrCode(text: string): Promise<string> {
+  const { default: qrcode } = await import("qrcode-terminal");
+  return new Promise((resolve) => qrcode.generate(text, { small: true }, resolve));
+}
+
+async function addressesOf(name: string): Promise<readonly string[]> {
+  const resolver = new Resolver({ timeout: 3000, tries: 2 });
+  const answers = await Promise.allSettled([resolver.resolve4(name), resolver.resolve6(name)]);
+  const addresses = answers.flatMap((answer) => (answer.status === "fulfilled" ? answer.value : []));
+  const [first] = answers;
+  if (addresses.length === 0 && first.status === "rejected") throw first.reason;
+  return addresses;
+}

@@ -1,0 +1,54 @@
+import { goJson } from "../../config/serve-document.ts";
+import type { Observation } from "../../funnel/observations.ts";
+import type { ClaimAnswer } from "../../wire/claims.ts";
+import type { ServeConfig } from "../../wire/serve-config.ts";
+import type { LocalClient } from "../local-client.ts";
+import { terminalText } from "../terminal-text.ts";
+import { placeOf, publicTargets } from "./funnel-proof.ts";
+
+/** What was last seen from outside of each public name, and when. */
+export function observedText(config: ServeConfig, ownName: string, observations: readonly Observation[]): string {
+  const lines = publicTargets(config, ownName).map((target) => {
+    const place = placeOf(target);
+    const seen = observations.find((one) => one.target === place);
+    if (seen === undefined) return `${place}: not looked at yet, sallyport funnel check`;
+    const failed = seen.findings.find(({ isGood }) => !isGood);
+    const what = failed === undefined ? "visitors get through" : `✗ ${failed.hop}: ${failed.found}`;
+    return `${place}: ${what}, seen ${seen.at.slice(0, 16)}Z`;
+  });
+  if (lines.length === 0) return "";
+  return `# From outside:\n${lines.map((line) => `#     - ${terminalText(line)}\n`).join("")}\n`;
+}
+
+/** Where only some visitors may come, or so many: what is asked of them. */
+export async function visitorsText(config: ServeConfig, ownName: string, client: LocalClient): Promise<string> {
+  const lines: string[] = [];
+  for (const place of publicTargets(config, ownName).map(placeOf)) {
+    const { allow, deny, limits } = (await client.visitorRules(place)) ?? {};
+    const said = [
+      ...(allow === undefined ? [] : [`only from ${allow.join(", ") || "nowhere"}`]),
+      ...(deny === undefined ? [] : [`not from ${deny.join(", ")}`]),
+      ...Object.entries(limits ?? {}).map(([name, limit]) => `${name} ${limit}`),
+    ];
+    if (said.length > 0) lines.push(`${place}: ${said.join("; ")}`);
+  }
+  if (lines.length === 0) return "";
+  return `# Visitors:\n${lines.map((line) => `#     - ${terminalText(line)}\n`).join("")}\n`;
+}
+
+/** `funnel status --json` is upstream's document, `Observed` where something was, and `Claims` where something is claimed. */
+export function observedJson(
+  document: string,
+  observations: readonly Observation[],
+  answers: readonly ClaimAnswer[] = [],
+): string {
+  if (observations.length === 0 && answers.length === 0) return document;
+  const Claims = answers.map(({ claim, state }) => ({ Claim: claim, State: state }));
+  const Observed = observations.map(({ target, at, findings }) => ({
+    Target: target,
+    At: at,
+    Findings: findings.map(({ hop, isGood, found }) => ({ Hop: hop, IsGood: isGood, Found: found })),
+  }));
+  const seen = observations.length === 0 ? {} : { Observed };
+  return goJson({ ...(JSON.parse(document) as object), ...seen, ...(Claims.length === 0 ? {} : { Claims }) }, "  ");
+}

@@ -1,0 +1,105 @@
+import { Readable } from "node:stream";
+import { expect, test } from "vitest";
+import type { ServeConfig } from "../../wire/serve-config.ts";
+import type { CliIo } from "../io.ts";
+import type { LocalClient } from "../local-client.ts";
+import { serve } from "./serve.ts";
+
+const WEB = {
+  TCP: { 80: { HTTP: true } },
+  Web: { "web.tail.test:80": { Handlers: { "/": { Proxy: "http://127.0.0.1:3000" } } } },
+};
+const OTHER = { TCP: { 22: { TCPForward: "127.0.0.1:22" } } };
+
+/** A gateway that is told to change things. */
+function gateway(tags: readonly string[] = ["tag:web"], services: ServeConfig["Services"] = {}) {
+  const state = { config: { Services: services } as ServeConfig, advertised: null as readonly string[] | null };
+  let [stdout, stderr] = ["", ""];
+  const capMap: Record<string, unknown[]> = {};
+  const client = {
+    serveConfig: async () => ({ config: state.config, etag: "e" }),
+    setServeConfig: async (config: ServeConfig, etag: string) => {
+      expect(etag).toBe("e");
+      state.config = config;
+    },
+    prefs: async () => ({ AdvertiseServices: state.advertised }),
+    editPrefs: async (change: { AdvertiseServices: readonly string[]; AdvertiseServicesSet: true }) => {
+      state.advertised = change.AdvertiseServices;
+    },
+    status: async () => ({
+      BackendState: "Running",
+      Self: { DNSName: "gw.tail.test.", Tags: tags, CapMap: { https: [], ...capMap } },
+    }),
+  } as unknown as LocalClient;
+  const io: CliIo = {
+    stdout: (text) => {
+      stdout += text;
+    },
+    stderr: (text) => {
+      stderr += text;
+    },
+    stdin: Readable.from([]),
+    isTerminal: false,
+    env: {},
+    signal: new AbortController().signal,
+  };
+  const type = (line: string) => serve(line.split(" "), io, client);
+  return { state, capMap, type, said: () => stdout, complained: () => stderr };
+}
+
+test("serve --service sets up and offers a service, beside what is there, and says that it waits", async () => {
+  const { state, type, said } = gateway(["tag:web"], { "svc:db": OTHER });
+  expect(await type("--service=svc:web --http=80 3000")).toBe(0);
+  expect(state.config).toEqual({ Services: { "svc:db": OTHER, "svc:web": WEB } });
+  expect(state.advertised).toEqual(["svc:web"]);
+  expect(said()).toContain("once an administrator of the network has created and approved it");
+  expect(said()).toContain("http://web.tail.test\n");
+  await type("--service=svc:web --tcp=5432 tcp://127.0.0.1:5432");
+  expect(state.config.Services!["svc:web"]!.TCP).toEqual({
+    80: { HTTP: true },
+    5432: { TCPForward: "127.0.0.1:5432" },
+  });
+  expect(state.advertised).toEqual(["svc:web"]);
+  await type("--service=svc:web --tcp=5432 off");
+  expect(state.config.Services!["svc:web"]).toEqual(WEB);
+  await type("--service=svc:web --http=80 off");
+  expect(state).toEqual({ config: { Services: { "svc:db": OTHER } }, advertised: [] });
+});
+
+test("an approved one is there at once", async () => {
+  const { capMap, type, said } = gateway();
+  capMap["service-host"] = [{ "svc:web": ["100.64.0.5"] }];
+  await type("--service=svc:web --https=8443 3000");
+  expect(said()).toMatch(/^Available within your tailnet:\n\nhttps:\/\/web\.tail\.test:8443\n/);
+});
+
+test("drain, advertise and clear", async () => {
+  const { state, type, complained } = gateway(["tag:web"], { "svc:web": WEB });
+  await type("advertise svc:web");
+  await type("advertise svc:db");
+  expect(state.advertised).toEqual(["svc:web", "svc:db"]);
+  await type("drain svc:db");
+  expect(state).toEqual({ config: { Services: { "svc:web": WEB } }, advertised: ["svc:web"] });
+  await type("clear svc:web");
+  expect(state).toEqual({ config: { Services: {} }, advertised: [] });
+  await type("clear svc:web");
+  expect(complained()).toContain("nothing to clear");
+});
+
+test.each([
+  ["--service=web 3000", "invalid service name"],
+  ["--service=svc: 3000", "invalid service name"],
+  ["drain web", "invalid service name"],
+  ["drain", "invalid number of arguments"],
+  ["--service=svc:web --http=80 off", "handler does not exist"],
+])("serve %s is refused, and nothing changes", async (line, message) => {
+  const { state, type } = gateway();
+  await expect(type(line)).rejects.toThrow(message);
+  expect(state).toEqual({ config: { Services: {} }, advertised: null });
+});
+
+test("only nodes with a tag host services, and TUN is left alone", async () => {
+  await expect(gateway([]).type("--service=svc:web 3000")).rejects.toThrow("service hosts must be tagged nodes");
+  const { type } = gateway(["tag:web"], { "svc:web": { Tun: true } });
+  await expect(type("--service=svc:web 3000")).rejects.toThrow("TUN mode is enabled");
+});

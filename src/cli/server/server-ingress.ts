@@ -1,0 +1,53 @@
+import { parseAddress } from "../../base/address.ts";
+import type { ServerOptions } from "../../server/server.ts";
+import { readGivenFile } from "../given-file.ts";
+import { leasesOf, listenersOf } from "../ingress.ts";
+import { CliExit } from "../io.ts";
+import { portFlag } from "../port-flag.ts";
+import type { ServerValues } from "./server-flags.ts";
+
+type IngressOptions = Pick<ServerOptions, "relay" | "funnelPorts" | "relayAddresses">;
+
+/** Upstream's `derper` has 3340 for its trials. */
+const DERP_PORTS = [8443, 3340];
+
+/** Where DERP listens: not where visitors come in, of whose ports 8443 is one by custom. */
+export function derpPortOf(values: ServerValues): number {
+  const taken = values["ingress-ports"]?.split(",").map(Number) ?? [];
+  return portFlag("derp-port", values["derp-port"], DERP_PORTS.find((port) => !taken.includes(port)) ?? 0);
+}
+
+/** What the server's flags say of Funnel. */
+export async function ingressOf(values: ServerValues): Promise<IngressOptions> {
+  const { "ingress-ports": ports, "ingress-addresses": addresses, "ingress-address": address } = values;
+  const { "ingress-http-port": plain = "80", "tls-cert": cert, "tls-key": key } = values;
+  const known = addresses?.split(",") ?? [];
+  const bad = known.find((text) => parseAddress(text) === undefined);
+  if (bad !== undefined) throw new CliExit(`Cannot use --ingress-addresses "${bad}": wanted IP addresses`, 2);
+  const relayAddresses = addresses === undefined ? {} : { relayAddresses: known };
+  if (ports === undefined) {
+    const isAlone = [address, cert, key, values["lease-ports"]].every((value) => value === undefined);
+    if (isAlone) return relayAddresses;
+    const found = "--ingress-address, --lease-ports, --tls-cert or --tls-key";
+    throw new CliExit(`Cannot use ${found} alone: wanted --ingress-ports A,B`, 2);
+  }
+  if ((cert === undefined) !== (key === undefined))
+    throw new CliExit("Cannot use one of --tls-cert, --tls-key alone", 2);
+  const where = address ?? values.address ?? "127.0.0.1";
+  const listeners = listenersOf(where, ports, plain);
+  const leases = leasesOf(values["lease-ports"], where, listeners);
+  const certificate =
+    cert === undefined || key === undefined
+      ? {}
+      : {
+          certificate: {
+            cert: await readGivenFile(cert, "a certificate"),
+            key: await readGivenFile(key, "a private key"),
+          },
+        };
+  return {
+    ...relayAddresses,
+    funnelPorts: ports.split(",").map(Number),
+    relay: { listeners, ...leases, ...certificate },
+  };
+}

@@ -1,0 +1,59 @@
+import { expect, test } from "vitest";
+import { memoryStore } from "../../base/store.ts";
+import type { ServeConfig } from "../../wire/serve-config.ts";
+import { CommandDoors } from "./command-doors.ts";
+
+const SITE = "web.tail.test:443";
+const isDeclared = (door: string): boolean => door === "friends";
+const serving = (...sites: readonly string[]): ServeConfig => ({
+  Web: Object.fromEntries(sites.map((site) => [site, { Handlers: {} }])),
+});
+const at = (doors: CommandDoors, site: string): string | undefined => {
+  const [name = "", port = ""] = site.split(":");
+  return doors.at({ name, port: Number(port) });
+};
+
+test("a door that a command has set stands until it is taken away, over restarts", async () => {
+  const store = memoryStore();
+  const doors = await CommandDoors.open(store, isDeclared);
+  await doors.set("Web.Tail.Test:443", "friends");
+  await doors.set("*.apps.test:8443", "friends");
+  const again = await CommandDoors.open(store, isDeclared);
+  for (const [site, door] of [
+    [SITE, "friends"],
+    ["web.tail.test:8443", undefined],
+    ["shop.apps.test:8443", "friends"],
+    ["a.shop.apps.test:8443", undefined],
+  ] as const)
+    expect(at(again, site), site).toBe(door);
+  await again.set(SITE, undefined);
+  expect(at(await CommandDoors.open(store, isDeclared), SITE)).toBeUndefined();
+});
+
+test.each<readonly [string, string, string]>([
+  ["a door that is not declared", "other", SITE],
+  ["a place without port", "friends", "web.tail.test"],
+  ["a port that is none", "friends", "web.tail.test:70000"],
+  ["a name that is none", "friends", "we b:443"],
+])("%s is refused", async (_, door, site) => {
+  const doors = await CommandDoors.open(memoryStore(), isDeclared);
+  await expect(doors.set(site, door)).rejects.toThrow(/^Cannot put/);
+});
+
+test("the door goes with its place, and with no other change", async () => {
+  const doors = await CommandDoors.open(memoryStore(), isDeclared);
+  await doors.set(SITE, "friends");
+  await doors.settle(serving("other.test:443"), serving()); // somebody else's change, before ours has come
+  expect(at(doors, SITE)).toBe("friends");
+  await doors.settle(serving(), serving(SITE));
+  await doors.settle(serving(SITE), { Foreground: { a: serving(SITE) } });
+  expect(at(doors, SITE)).toBe("friends");
+  await doors.settle({ Foreground: { a: serving(SITE) } }, null);
+  expect(at(doors, SITE)).toBeUndefined();
+});
+
+test("what is damaged opens nothing", async () => {
+  const store = memoryStore();
+  await store.set("command-doors.json", Buffer.from("{"));
+  await expect(CommandDoors.open(store, isDeclared)).rejects.toMatchObject({ code: "STATE_DAMAGED" });
+});

@@ -1,0 +1,300 @@
+import { type AddressPort, parseAddressPort } from "../../base/address.ts";
+import type { Clock } from "../../base/clock.ts";
+import type { Conn, Proof } from "../../base/conn.ts";
+import { Fault } from "../../base/fault.ts";
+import type { Log } from "../../base/log.ts";
+import type { PeekedConn } from "../../base/peeked-conn.ts";
+import { PacedConn } from "../../funnel/paced-conn.ts";
+import { RuleGauges } from "../../funnel/rule-gauges.ts";
+import { findTcp } from "../../proxy/serve-lookup.ts";
+import { capabilitiesOf } from "../../wire/capabilities.ts";
+import { ALERT, alertRecord, HelloReader } from "../../wire/client-hello.ts";
+import { INGRESS_CAPABILITY } from "../../wire/funnel.ts";
+import { foldName, wildcardOf } from "../../wire/host-name.ts";
+import { ACCEPTED, type PeerApiHead, SOURCE_FIELD, TARGET_FIELD } from "../../wire/ingress.ts";
+import { leaseKey, type ServeConfig } from "../../wire/serve-config.ts";
+import type { FilterRule, Node } from "../../wire/tailcfg.ts";
+import { isWelcome, type VisitorRules } from "../../wire/visitor-rules.ts";
+import type { VisitorRulesOf } from "./told-rules.ts";
+import { isBelievableVisitor } from "./visitor-address.ts";
+
+export type MeshProof = Extract<Proof, { kind: "mesh" }>;
+
+export interface IngressDoorOptions {
+  readonly config: () => ServeConfig;
+  /** What we ask for visitors, which relays may know or not. */
+  readonly rulesOf?: VisitorRulesOf;
+  /** This node's full name, under which raw ports are delivered. */
+  readonly ownName: () => string;
+  readonly packetFilter: () => readonly FilterRule[];
+  /** The peer whose own address this is. */
+  readonly peerByAddress: (address: string) => Node | undefined;
+  /** Tags and node keys (`nodekey:…`) of relays that count as ingresses where the server cannot say so (Headscale). */
+  readonly trusted?: readonly string[];
+  /** A visitor on this machine itself; for demos and tests. @default false */
+  readonly allowsLoopback?: boolean;
+  readonly accept: (conn: Conn, port: number) => void;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly limits?: Partial<IngressDoorLimits>;
+}
+
+export interface IngressDoorLimits {
+  /** For a visitor's hello, once the relay was told to go on. */
+  readonly helloMs: number;
+  /** Of one relay, as all visitors' connections are. */
+  readonly relayOpen: number;
+  readonly relayPending: number;
+}
+
+const LIMITS: IngressDoorLimits = { helloMs: 10_000, relayOpen: 16_384, relayPending: 1024 };
+
+/** What a relay is told instead of a 101 (serve-and-funnel sheet 5.4). */
+export interface Refusal {
+  readonly status: number;
+  readonly reason: string;
+}
+
+/** A visitor's connection, and by what right it is here. */
+interface Visit {
+  readonly proof: MeshProof;
+  readonly target: Target;
+  readonly visitor: AddressPort;
+  readonly conn: PeekedConn;
+}
+
+interface Target {
+  readonly text: string;
+  readonly name: string;
+  readonly port: number;
+  /** `lease`: the port is public as it is, whatever is said on it. `name`: to TLS clients that ask for the name. */
+  readonly right: "lease" | "name";
+}
+
+/** A relay that the server has not heard of for so long is gone, and so are its visitors; a restart of the server is shorter. */
+const RELAY_AWAY_MS = 20_000;
+const MOST_GRANTED = 4096;
+/** For the alert to arrive before the connection goes. */
+const LINGER_MS = 1000;
+
+const denied: Refusal = { status: 403, reason: "denied" };
+const bad = (reason: string): Refusal => ({ status: 400, reason });
+
+/**
+ * Where strangers come in. A relay is believed one thing only, the visitor's address, and only as information: whether
+ * it may deliver comes from the server or our own configuration, what is public from our own configuration alone, and
+ * the visitor's TLS hello must ask for the very name that the relay was let in for (FN-4…8).
+ */
+export class IngressDoor {
+  readonly #options: IngressDoorOptions;
+  readonly #limits: IngressDoorLimits;
+  readonly #visits: Set<Visit> = new Set();
+  readonly #relays: Map<string, { open: number; pending: number }> = new Map();
+  /** Relays that are away, by node key, and since when. */
+  readonly #away: Map<string, number> = new Map();
+  /** Over all relays: each of them counts its own. */
+  readonly #ruled: RuleGauges = new RuleGauges();
+  /** What the rules say of a source and a destination. */
+  readonly #granted: Map<string, boolean> = new Map();
+  #rules: readonly FilterRule[] | undefined;
+
+  constructor(options: IngressDoorOptions) {
+    this.#options = options;
+    this.#limits = { ...LIMITS, ...options.limits };
+  }
+
+  /** Visitors who are here. */
+  get open(): number {
+    return this.#visits.size;
+  }
+
+  /** May this peer deliver? `proof` says that it is one, at an address of its own. */
+  isRelay({ nodeKey, source, destination }: MeshProof): boolean {
+    const peer = this.#options.peerByAddress(source.address);
+    if (peer === undefined || peer.Key !== `nodekey:${nodeKey}` || peer.Expired === true) return false;
+    const { trusted = [], packetFilter } = this.#options;
+    if (trusted.some((who) => who === peer.Key || (who.startsWith("tag:") && peer.Tags?.includes(who)))) return true;
+    return this.#isGranted(packetFilter(), source.address, destination.address);
+  }
+
+  /** Looked up once for each relay while the rules are the same. */
+  #isGranted(rules: readonly FilterRule[], source: string, destination: string): boolean {
+    if (rules !== this.#rules) {
+      this.#rules = rules;
+      this.#granted.clear();
+    }
+    const pair = `${source} ${destination}`;
+    let isGranted = this.#granted.get(pair);
+    if (isGranted === undefined) {
+      isGranted = INGRESS_CAPABILITY in capabilitiesOf(rules, source, destination);
+      if (this.#granted.size >= MOST_GRANTED) this.#granted.clear();
+      this.#granted.set(pair, isGranted);
+    }
+    return isGranted;
+  }
+
+  /**
+   * A request for the ingress path whose head was read and forgotten. `isAlone`: nothing came behind it.
+   * With a refusal the connection is the caller's to answer on.
+   */
+  enter(conn: PeekedConn, proof: MeshProof, head: PeerApiHead, isAlone: boolean): Refusal | undefined {
+    const request = this.#checked(proof, head);
+    if ("status" in request) return request;
+    if (!isAlone) return bad("bytes before the answer");
+    const { target, visitor } = request;
+    const relay = this.#relays.get(proof.nodeKey) ?? { open: 0, pending: 0 };
+    if (relay.open >= this.#limits.relayOpen || relay.pending >= this.#limits.relayPending) {
+      return { status: 503, reason: "too many visitors" };
+    }
+    const asked = {
+      site: `${target.name}:${target.port}`,
+      rules: this.#rulesAt(target) ?? {},
+      address: visitor.address,
+    };
+    const gauges = this.#ruled.take(asked, this.#options.clock.now());
+    if (gauges === undefined) return { status: 503, reason: "too many visitors" };
+    this.#relays.set(proof.nodeKey, relay);
+    relay.open++;
+    const visit: Visit = { proof, target, visitor, conn };
+    this.#visits.add(visit);
+    conn.closed = () => {
+      this.#visits.delete(visit);
+      for (const gauge of gauges) gauge.open--;
+      relay.open--;
+      if (relay.open === 0) this.#relays.delete(proof.nodeKey);
+    };
+    conn.write(Buffer.from(ACCEPTED));
+    const admit = (): void => {
+      const destination = { ...proof.destination, port: target.port };
+      conn.proof = { kind: "ingress", nodeKey: proof.nodeKey, visitor, destination };
+      const { bytesPerSecond } = asked.rules;
+      const { clock, accept } = this.#options;
+      accept(bytesPerSecond === undefined ? conn : new PacedConn(conn, clock, bytesPerSecond), target.port);
+    };
+    if (target.right === "lease") {
+      admit(); // it may be the backend who speaks first
+      return undefined;
+    }
+    relay.pending++;
+    this.#awaitHello(conn, target.name, (isGood) => {
+      relay.pending--;
+      if (isGood) admit();
+    });
+    return undefined;
+  }
+
+  #checked(proof: MeshProof, { method, fields }: PeerApiHead): Refusal | { target: Target; visitor: AddressPort } {
+    if (!this.isRelay(proof)) return { status: 403, reason: "denied; no ingress cap" };
+    if (method !== "POST") return { status: 405, reason: "only POST allowed" };
+    const [source = "", ...moreSources] = fields.get(SOURCE_FIELD.toLowerCase()) ?? [];
+    if (source === "") return bad(`${SOURCE_FIELD} header not set`);
+    const visitor = parseAddressPort(source);
+    if (visitor === undefined || moreSources.length > 0) return bad(`${SOURCE_FIELD} header invalid; want ip:port`);
+    const [text = "", ...moreTargets] = fields.get(TARGET_FIELD.toLowerCase()) ?? [];
+    if (text === "") return bad(`${TARGET_FIELD} header not set`);
+    const [, host, portText] = /^([^:]*):([^:]*)$/.exec(text) ?? [];
+    if (host === undefined || portText === undefined || moreTargets.length > 0) {
+      return bad(`${TARGET_FIELD} header invalid; want host:port`);
+    }
+    const length = fields.get("content-length") ?? [];
+    if (fields.has("transfer-encoding") || length.some((value) => value !== "0")) return bad("no body allowed");
+    const target = this.#publicTarget(text, host, portText);
+    if (target === undefined || !isBelievableVisitor(visitor.address, this.#options.allowsLoopback === true))
+      return denied;
+    return isWelcome(this.#rulesAt(target), visitor.address) ? { target, visitor } : denied;
+  }
+
+  #rulesAt(site: Target): VisitorRules | undefined {
+    return this.#options.rulesOf?.(site);
+  }
+
+  /** What our own configuration makes public, letter for letter (FN-6). */
+  #publicTarget(text: string, host: string, portText: string): Target | undefined {
+    const port = /^[1-9]\d{0,4}$/.test(portText) ? Number(portText) : 0;
+    const name = foldName(host);
+    if (port === 0 || port > 65_535 || name === undefined) return undefined;
+    const right = this.#rightTo({ text, name, port });
+    return right === undefined ? undefined : { text, name, port, right };
+  }
+
+  #rightTo({ text, name, port }: Omit<Target, "right">): Target["right"] | undefined {
+    const { config: current, ownName } = this.#options;
+    const config = current();
+    const { AllowFunnel = {} } = config;
+    const isOn = (key: string): boolean => Object.hasOwn(AllowFunnel, key) && AllowFunnel[key] === true;
+    const handler = findTcp(config, port);
+    const isTcp = (handler?.TCPForward ?? "") !== "";
+    if (isTcp && isOn(leaseKey(port)) && text === `${foldName(ownName())}:${port}`) return "lease";
+    if (!isOn(text) && !isOn(`${wildcardOf(name)}:${port}`)) return undefined;
+    // Without TLS there is no name to agree with.
+    return isTcp || handler?.HTTPS === true ? "name" : undefined;
+  }
+
+  /** The visitor's own words: one complete hello that asks for `name`. */
+  #awaitHello(conn: PeekedConn, name: string, done: (isGood: boolean) => void): void {
+    const { clock } = this.#options;
+    const reader = new HelloReader();
+    const settle = (isGood: boolean): void => {
+      cancel();
+      conn.look = () => {};
+      conn.gone = () => {};
+      done(isGood);
+    };
+    const refuse = (alert: number, found: string): void => {
+      settle(false);
+      conn.write(alertRecord(alert));
+      conn.end();
+      const refused = new Fault("FUNNEL_REFUSED", `Cannot take a visitor for "${name}": ${found}`);
+      clock.at(clock.now() + LINGER_MS, () => conn.abort(refused));
+    };
+    const cancel = clock.at(clock.now() + this.#limits.helloMs, () =>
+      refuse(ALERT.internalError, "no hello came in time"),
+    );
+    conn.gone = () => {
+      settle(false);
+      conn.abort(
+        new Fault("FUNNEL_VISITOR_GONE", `Cannot take a visitor for "${name}": the hello did not come to its end`),
+      );
+    };
+    conn.look = (view) => {
+      const hello = reader.push(view);
+      if (hello === undefined) return;
+      if ("alert" in hello) return refuse(hello.alert, hello.found);
+      if (hello.serverName === undefined || foldName(hello.serverName) !== name) {
+        return refuse(ALERT.unrecognizedName, "the hello asks for another name");
+      }
+      settle(true);
+    };
+  }
+
+  /**
+   * Cuts whoever is here by a right that is no longer given (FN-8), or through a relay that is gone (FN-13). To be called
+   * when configuration or map change, and now and then.
+   */
+  review(): void {
+    for (const nodeKey of this.#away.keys()) if (!this.#relays.has(nodeKey)) this.#away.delete(nodeKey);
+    for (const visit of this.#visits) {
+      const { target, visitor, proof, conn } = visit;
+      const isPublic = this.#rightTo(target) === target.right && isWelcome(this.#rulesAt(target), visitor.address);
+      if (isPublic && this.isRelay(proof) && !this.#isLost(proof)) continue;
+      conn.cut(new Fault("FUNNEL_OFF", `Cannot keep a visitor of "${target.text}": it is not public any more`));
+    }
+  }
+
+  /** Every visitor is told that it is over, while we can still tell him anything: we leave the mesh. */
+  dismiss(): void {
+    const left = new Fault("FUNNEL_OFF", "Cannot keep a visitor: this node leaves the mesh");
+    for (const { conn } of this.#visits) conn.cut(left);
+  }
+
+  #isLost({ nodeKey, source }: MeshProof): boolean {
+    const now = this.#options.clock.now();
+    if (this.#options.peerByAddress(source.address)?.Online !== false) {
+      this.#away.delete(nodeKey);
+      return false;
+    }
+    const since = this.#away.get(nodeKey) ?? now;
+    this.#away.set(nodeKey, since);
+    return now - since >= RELAY_AWAY_MS;
+  }
+}

@@ -236,7 +236,11 @@ describe("the policy demands a door before what is public", { timeout: 120_000 }
   ])("`funnel %j` is told so, on a terminal %j", async (words, answer, said) => {
     await mesh.gateway.setServeConfig({});
     await demand(true);
-    const typed = await typedFunnel(mesh.gateway, ["--bg", "--check=false", ...words, port()], answer);
+    const typed = await typedFunnel(
+      mesh.gateway,
+      ["--bg", "--check=false", ...words, port()],
+      answer === undefined ? {} : { answer },
+    );
     expect(typed.said).toContain(said);
     expect(mesh.gateway.storedServeConfig).toEqual({});
   });
@@ -245,7 +249,7 @@ describe("the policy demands a door before what is public", { timeout: 120_000 }
     await mesh.gateway.setServeConfig({});
     await demand(true);
     const typed = (words: readonly string[], answer?: string): Promise<Typed> =>
-      typedFunnel(mesh.gateway, ["--bg", "--check=false", ...words], answer);
+      typedFunnel(mesh.gateway, ["--bg", "--check=false", ...words], answer === undefined ? {} : { answer });
     expect(await typed([port()], "friends")).toMatchObject({
       code: 0,
       asked: expect.stringContaining("Which one? [friends]"),

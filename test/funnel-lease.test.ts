@@ -1,25 +1,17 @@
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
-import net, { type AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
-import path from "node:path";
-import { Readable } from "node:stream";
+import net from "node:net";
 import tls from "node:tls";
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
-import { silentLog } from "../src/base/log.ts";
 import { memoryStore, type Store } from "../src/base/store.ts";
-import { main } from "../src/cli/main.ts";
-import { MemoryCoordinationStore } from "../src/coordination/store/memory-store.ts";
 import { leasesOf } from "../src/funnel/mesh-names.ts";
 import { probe } from "../src/funnel/probe.ts";
-import { GatewayAdmin } from "../src/gateway/admin.ts";
 import { Gateway } from "../src/gateway/gateway.ts";
-import { openLocalApi } from "../src/gateway/localapi/index.ts";
-import { Relay } from "../src/server/relay.ts";
-import { Server } from "../src/server/server.ts";
+import type { Relay } from "../src/server/relay.ts";
 import type { ServeConfig } from "../src/wire/serve-config.ts";
 import { makeHello } from "./suites/client-hellos.ts";
 import { freePorts } from "./suites/free-ports.ts";
+import { FunnelMesh, funnelPolicy } from "./suites/funnel-mesh.ts";
+import { type Typed, typedFunnel } from "./suites/typed-command.ts";
 
 const WAIT = { timeout: 30_000, interval: 10 };
 const BANNER = "SSH-2.0-test\r\n";
@@ -39,10 +31,9 @@ const nodeOf = (name: string): Node => ({
 });
 
 /** Server, relay and two gateways of one mesh on loopback; a backend that speaks first, then says what it hears. */
-const closers: (() => unknown)[] = [];
+let mesh: FunnelMesh;
 const first = nodeOf("first");
 const second = nodeOf("second");
-let server: Server;
 let relay: Relay;
 let backend: number;
 /** Two that the policy grants and the ingress lets, one that only the ingress lets, one that only the policy grants. */
@@ -50,15 +41,16 @@ let ports: { one: number; other: number; ungranted: number; closed: number };
 /** What the backend heard, of all its callers. */
 let heard = Buffer.alloc(0);
 
-async function listening(made: net.Server): Promise<number> {
-  made.listen(0, "127.0.0.1");
-  await once(made, "listening");
-  closers.push(() => made.close());
-  return (made.address() as AddressInfo).port;
-}
-
 beforeAll(async () => {
-  backend = await listening(
+  const [one, other, ungranted, closed] = (await freePorts(4)) as [number, number, number, number];
+  ports = { one, other, ungranted, closed };
+  mesh = await FunnelMesh.open({
+    policy: funnelPolicy(`"attr": ["funnel", "https"], "app": {
+      "sallyport.dev/domains": [{ "names": ["demo.example.org"] }],
+      "sallyport.dev/ports": [{ "ports": ["${one}", "${other}", "${closed}-${closed}"] }],
+    }`),
+  });
+  backend = await mesh.listen(
     net.createServer((socket) => {
       socket.on("error", () => undefined);
       socket.write(BANNER);
@@ -68,50 +60,19 @@ beforeAll(async () => {
       });
     }),
   );
-  const [one, other, ungranted, closed] = (await freePorts(4)) as [number, number, number, number];
-  ports = { one, other, ungranted, closed };
-  server = await Server.open({
-    store: new MemoryCoordinationStore(),
-    state: memoryStore(),
-    baseDomain: "tail.test",
-    policy: `{
-      "tagOwners": { "tag:relay": [], "tag:web": [] },
-      "acls": [{ "action": "accept", "src": ["*"], "dst": ["*:*"] }],
-      "nodeAttrs": [
-        { "target": ["tag:relay"], "attr": ["sallyport.dev/ingress"] },
-        { "target": ["tag:web"], "attr": ["funnel", "https"], "app": {
-          "sallyport.dev/domains": [{ "names": ["demo.example.org"] }],
-          "sallyport.dev/ports": [{ "ports": ["${one}", "${other}", "${closed}-${closed}"] }],
-        } },
-      ],
-    }`,
-  });
-  closers.push(() => server.close());
-  const common = { controlUrl: server.url, localAddresses: () => ["127.0.0.1"], log: silentLog };
-  const key = async (tag: string) => (await server.coordinator.createAuthKey({ tags: [tag] }, "test")).key;
-  relay = await Relay.open({
-    ...common,
-    authKey: await key("tag:relay"),
-    hostname: "relay",
-    store: memoryStore(),
-    listeners: [{ address: "127.0.0.1", port: 0, publicPort: 443 }],
+  relay = await mesh.relay({
     leases: { ranges: [one, other, ungranted].map((port) => ({ first: port, last: port })), address: "127.0.0.1" },
   });
-  closers.push(() => relay.close());
   for (const who of [first, second]) {
     await begin(who);
-    closers.push(() => who.gateway.close());
+    mesh.defer(() => who.gateway.close());
   }
-  await Promise.all([relay.node.ready(), first.gateway.node.ready(), second.gateway.node.ready()]);
+  await Promise.all([first.gateway.node.ready(), second.gateway.node.ready()]);
 }, 60_000);
 
 async function begin(who: Node): Promise<void> {
   who.gateway = await Gateway.open({
-    controlUrl: server.url,
-    localAddresses: () => ["127.0.0.1"],
-    log: silentLog,
-    authKey: (await server.coordinator.createAuthKey({ tags: ["tag:web"] }, "test")).key,
-    hostname: who.name.split(".")[0]!,
+    ...(await mesh.joining("web", who.name.split(".")[0]!)),
     store: who.store,
     allowsLoopbackVisitors: true,
     ...(who.expected === undefined ? {} : { expected: who.expected }),
@@ -119,7 +80,7 @@ async function begin(who: Node): Promise<void> {
 }
 
 afterAll(async () => {
-  for (const close of closers.reverse()) await close();
+  await mesh.close();
 });
 
 beforeEach(async () => {
@@ -128,35 +89,8 @@ beforeEach(async () => {
   heard = Buffer.alloc(0);
 });
 
-/** Our own command, at that gateway's socket. `until` ends one in the foreground. */
-async function typed(
-  { gateway }: Node,
-  words: readonly string[],
-  until: AbortSignal = new AbortController().signal,
-  onTold: (text: string) => void = () => undefined,
-): Promise<{ code: number; said: string; told: string }> {
-  const folder = mkdtempSync(path.join(tmpdir(), "sallyport-lease-"));
-  const socketPath = path.join(folder, "gate.sock");
-  const api = await openLocalApi({ socketPath, backend: new GatewayAdmin(gateway), log: silentLog });
-  let said = "";
-  let told = "";
-  const code = await main(["--socket", socketPath, "funnel", ...words], {
-    stdout: (text) => {
-      told += text;
-      onTold(told);
-    },
-    stderr: (text) => {
-      said += text;
-    },
-    stdin: Readable.from([]),
-    isTerminal: false,
-    env: {},
-    signal: until,
-  });
-  await api.close();
-  rmSync(folder, { recursive: true });
-  return { code, said, told };
-}
+const typed = ({ gateway }: Node, words: readonly string[], how?: Parameters<typeof typedFunnel>[2]): Promise<Typed> =>
+  typedFunnel(gateway, words, how);
 
 interface Call {
   readonly socket: net.Socket;
@@ -183,9 +117,9 @@ const isOpen = (port: number) => expect.poll(() => relay.leasedPorts.includes(po
 
 describe("a raw port", () => {
   test("ssh's way: the server speaks first, both speak, and `off` cuts and closes", async () => {
-    const { code, told } = await typed(first, ["--bg", "--public", "--lease", String(ports.one), String(backend)]);
-    expect([code, told]).toEqual([0, expect.stringContaining(`tcp://${first.name}:${ports.one} (raw port)\n`)]);
-    expect(told).toContain(`sallyport funnel --lease=${ports.one} off\n`);
+    const { code, asked } = await typed(first, ["--bg", "--public", "--lease", String(ports.one), String(backend)]);
+    expect([code, asked]).toEqual([0, expect.stringContaining(`tcp://${first.name}:${ports.one} (raw port)\n`)]);
+    expect(asked).toContain(`sallyport funnel --lease=${ports.one} off\n`);
     await isOpen(ports.one);
     const visitor = call(ports.one);
     await expect.poll(visitor.heard, WAIT).toBe(BANNER);
@@ -193,9 +127,9 @@ describe("a raw port", () => {
     await expect.poll(visitor.heard, WAIT).toBe(`${BANNER}hello`);
 
     const status = await typed(first, ["status"]);
-    expect(status.told).toContain(`tcp://${first.name}:${ports.one} (raw port)\n`);
-    expect(status.told).toContain("(Funnel on, raw port)");
-    expect(JSON.parse((await typed(first, ["status", "--json"])).told)).toMatchObject({
+    expect(status.asked).toContain(`tcp://${first.name}:${ports.one} (raw port)\n`);
+    expect(status.asked).toContain("(Funnel on, raw port)");
+    expect(JSON.parse((await typed(first, ["status", "--json"])).asked)).toMatchObject({
       AllowFunnel: { [`*:${ports.one}`]: true },
       Claims: [{ Claim: String(ports.one), State: "held" }],
     });
@@ -213,9 +147,10 @@ describe("a raw port", () => {
     const ended = new AbortController();
     let told = "";
     const words = ["--public", "--lease", String(ports.one), String(backend)];
-    const command = typed(first, words, ended.signal, (text) => {
+    const onAsked = (text: string): void => {
       told = text;
-    });
+    };
+    const command = typed(first, words, { signal: ended.signal, onAsked });
     await expect.poll(() => told, WAIT).toContain("Press Ctrl+C to exit.\n");
     await isOpen(ports.one);
     const visitor = call(ports.one);
@@ -303,8 +238,8 @@ describe("FN-14 who may claim what", () => {
       await expect.poll(holder, WAIT).toBeTruthy();
       const before = holder();
       for (const way of [["--bg"], []]) {
-        const { code, said, told } = await typed(second, [...way, "--public", ...words]);
-        expect([code, told]).toEqual([1, ""]);
+        const { code, said, asked } = await typed(second, [...way, "--public", ...words]);
+        expect([code, asked]).toEqual([1, ""]);
         expect(said).toContain(`error: ${what} is not this node's: another node of this network holds it`);
         await expect.poll(() => second.gateway.storedServeConfig, WAIT).toEqual({});
       }
@@ -319,8 +254,8 @@ describe("FN-14 who may claim what", () => {
   test.each(["ungranted", "closed"] as const)("a port that is %s: the command says so", async (kind) => {
     const why = { ungranted: "the network's policy does not give it to this node", closed: "no ingress has it to let" };
     for (const way of [["--bg"], []]) {
-      const { code, said, told } = await typed(first, [...way, "--public", ...lease(ports[kind])]);
-      expect([code, told]).toEqual([1, ""]);
+      const { code, said, asked } = await typed(first, [...way, "--public", ...lease(ports[kind])]);
+      expect([code, asked]).toEqual([1, ""]);
       expect(said).toContain(`error: port ${ports[kind]} is not this node's: ${why[kind]}`);
       await expect.poll(() => first.gateway.storedServeConfig, WAIT).toEqual({});
     }

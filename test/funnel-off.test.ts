@@ -1,33 +1,19 @@
-import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
-import net, { type AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
-import path from "node:path";
-import { Readable } from "node:stream";
+import net from "node:net";
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from "vitest";
 import { Fault } from "../src/base/fault.ts";
-import { silentLog } from "../src/base/log.ts";
 import { memoryStore, type Store } from "../src/base/store.ts";
-import { main } from "../src/cli/main.ts";
-import { MemoryCoordinationStore } from "../src/coordination/store/memory-store.ts";
 import { GatewayAdmin } from "../src/gateway/admin.ts";
 import { Gateway } from "../src/gateway/gateway.ts";
-import { openLocalApi } from "../src/gateway/localapi/index.ts";
-import { Relay } from "../src/server/relay.ts";
-import { Server } from "../src/server/server.ts";
+import type { Relay } from "../src/server/relay.ts";
+import type { Server } from "../src/server/server.ts";
 import type { ServeConfig } from "../src/wire/serve-config.ts";
 import { makeHello } from "./suites/client-hellos.ts";
+import { FunnelMesh, funnelPolicy } from "./suites/funnel-mesh.ts";
+import { typedFunnel } from "./suites/typed-command.ts";
 
 const WAIT = { timeout: 30_000, interval: 10 };
 const PORT = 8443;
-const policy = (attributes: string): string => `{
-  "tagOwners": { "tag:relay": [], "tag:web": [] },
-  "acls": [{ "action": "accept", "src": ["*"], "dst": ["*:*"] }],
-  "nodeAttrs": [
-    { "target": ["tag:relay"], "attr": ["sallyport.dev/ingress"] },
-    { "target": ["tag:web"], "attr": [${attributes}] },
-  ],
-}`;
+const policy = (attributes: string): string => funnelPolicy(`"attr": [${attributes}]`);
 const POLICY = policy('"funnel", "https"');
 
 interface Disk extends Store {
@@ -41,17 +27,13 @@ interface Node {
   readonly disk: Disk;
 }
 
-const closers: (() => unknown)[] = [];
+let mesh: FunnelMesh;
 let server: Server;
-let isServerHere = true;
 let relay: Relay;
 let web: Node;
 let backend: number;
 /** Of the backend: callers, and whether it reads and talks. */
 const callers = new Set<net.Socket>();
-let common: { readonly controlUrl: string; readonly localAddresses: () => string[]; readonly log: typeof silentLog };
-const key = async (tag: string) => (await server.coordinator.createAuthKey({ tags: [tag] }, "test")).key;
-
 function diskOf(inner: Store): Disk {
   return {
     fails: () => false,
@@ -65,15 +47,7 @@ function diskOf(inner: Store): Disk {
 }
 
 async function join(hostname: string, disk: Disk = diskOf(memoryStore())): Promise<Node> {
-  const gateway = await Gateway.open({
-    ...common,
-    authKey: await key("tag:web"),
-    hostname,
-    store: disk,
-    allowsLoopbackVisitors: true,
-  });
-  closers.push(() => gateway.close());
-  await gateway.node.ready();
+  const gateway = await mesh.gateway({ hostname, store: disk });
   return { gateway, name: `${hostname}.tail.test`, disk };
 }
 
@@ -83,53 +57,21 @@ beforeAll(async () => {
     socket.on("error", () => undefined).once("close", () => callers.delete(socket));
     socket.on("data", (chunk: Buffer) => socket.write(chunk));
   });
-  made.listen(0, "127.0.0.1");
-  await once(made, "listening");
-  closers.push(() => made.close());
-  backend = (made.address() as AddressInfo).port;
-  server = await Server.open({
-    store: new MemoryCoordinationStore(),
-    state: memoryStore(),
-    baseDomain: "tail.test",
-    policy: POLICY,
-  });
-  closers.push(() => isServerHere && server.close());
-  common = { controlUrl: server.url, localAddresses: () => ["127.0.0.1"], log: silentLog };
-  relay = await Relay.open({
-    ...common,
-    authKey: await key("tag:relay"),
-    hostname: "relay",
-    store: memoryStore(),
-    listeners: [{ address: "127.0.0.1", port: 0, publicPort: PORT }],
-  });
-  closers.push(() => relay.close());
+  mesh = await FunnelMesh.open({ policy: POLICY });
+  ({ server } = mesh);
+  backend = await mesh.listen(made);
+  relay = await mesh.relay({ listeners: [{ address: "127.0.0.1", port: 0, publicPort: PORT }] });
   web = await join("web");
 }, 60_000);
 
 afterAll(async () => {
-  for (const close of closers.reverse()) await close();
+  await mesh.close();
 });
 
-/** `sallyport funnel …` at that gateway. */
-async function typed({ gateway }: Node, ...words: readonly string[]): Promise<{ code: number; said: string }> {
-  const folder = mkdtempSync(path.join(tmpdir(), "sallyport-off-"));
-  const socketPath = path.join(folder, "gate.sock");
-  const api = await openLocalApi({ socketPath, backend: new GatewayAdmin(gateway), log: silentLog });
-  let said = "";
-  const code = await main(["--socket", socketPath, "funnel", ...words], {
-    stdout: () => undefined,
-    stderr: (text) => {
-      said += text;
-    },
-    stdin: Readable.from([]),
-    isTerminal: false,
-    env: {},
-    signal: new AbortController().signal,
-  });
-  await api.close();
-  rmSync(folder, { recursive: true });
+const typed = async ({ gateway }: Node, ...words: readonly string[]): Promise<{ code: number; said: string }> => {
+  const { code, said } = await typedFunnel(gateway, words);
   return { code, said };
-}
+};
 
 const configOf = ({ name }: Node, more: Partial<ServeConfig> = {}): ServeConfig => ({
   ...more,
@@ -336,8 +278,12 @@ test("FN-8 a node that has heard nothing since it began, for the server is away,
   await node.gateway.setServeConfig(configOf(node));
   await isRouted(node);
   await node.gateway.close();
-  const gateway = await Gateway.open({ ...common, controlUrl: "http://127.0.0.1:1", store: node.disk });
-  closers.push(() => gateway.close());
+  const gateway = await Gateway.open({
+    ...(await mesh.joining("web", "late")),
+    controlUrl: "http://127.0.0.1:1",
+    store: node.disk,
+  });
+  mesh.defer(() => gateway.close());
   const again = { ...node, gateway };
   expect(gateway.storedServeConfig).toEqual(configOf(node));
   expect(await typed(again, `--tcp=${PORT}`, "off")).toEqual({ code: 0, said: "" });
@@ -348,7 +294,6 @@ test("FN-8 off is off where the server is away, and where the relay is, too", as
   await web.gateway.setServeConfig(configOf(web));
   await isRouted(web);
   await guest(web);
-  isServerHere = false;
   await server.close();
   await takesBack(web, {});
   await web.gateway.setServeConfig(configOf(web));

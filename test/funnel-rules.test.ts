@@ -1,41 +1,23 @@
-import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
-import net, { type AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
-import path from "node:path";
-import { Readable } from "node:stream";
+import net from "node:net";
 import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test, vi } from "vitest";
 import { parsePrefix } from "../src/base/address.ts";
 import { systemClock } from "../src/base/clock.ts";
 import { silentLog } from "../src/base/log.ts";
-import { memoryStore } from "../src/base/store.ts";
-import { main } from "../src/cli/main.ts";
 import { visitorRules } from "../src/config/node-serve-config.ts";
 import { parseServices } from "../src/config/services.ts";
-import { MemoryCoordinationStore } from "../src/coordination/store/memory-store.ts";
 import { Ingress } from "../src/funnel/ingress.ts";
-import { GatewayAdmin } from "../src/gateway/admin.ts";
-import { Gateway } from "../src/gateway/gateway.ts";
-import { openLocalApi } from "../src/gateway/localapi/index.ts";
-import { Relay } from "../src/server/relay.ts";
-import { Server } from "../src/server/server.ts";
+import type { Gateway } from "../src/gateway/gateway.ts";
+import type { Relay } from "../src/server/relay.ts";
 import { rulesAt } from "../src/wire/visitor-rules.ts";
 import { makeHello } from "./suites/client-hellos.ts";
+import { FunnelMesh } from "./suites/funnel-mesh.ts";
+import { type Typed, typedFunnel } from "./suites/typed-command.ts";
 
 const WAIT = { timeout: 30_000, interval: 10 };
 const NAME = "web.tail.test";
 const UNRECOGNIZED = "15030300020270";
 const INTERNAL = "15030300020250";
-const POLICY = `{
-  "tagOwners": { "tag:relay": [], "tag:web": [] },
-  "acls": [{ "action": "accept", "src": ["*"], "dst": ["*:*"] }],
-  "nodeAttrs": [
-    { "target": ["tag:relay"], "attr": ["sallyport.dev/ingress"] },
-    { "target": ["tag:web"], "attr": ["funnel"] },
-  ],
-}`;
-
-const closers: (() => unknown)[] = [];
+let mesh: FunnelMesh;
 let gateway: Gateway;
 let relay: Relay;
 let echoPort: number;
@@ -48,31 +30,14 @@ beforeAll(async () => {
     socket.on("error", () => undefined).once("close", () => served.delete(socket));
     socket.pipe(socket);
   });
-  echo.listen(0, "127.0.0.1");
-  await once(echo, "listening");
-  closers.push(() => echo.close());
-  echoPort = (echo.address() as AddressInfo).port;
-  const server = await Server.open({
-    store: new MemoryCoordinationStore(),
-    state: memoryStore(),
-    baseDomain: "tail.test",
-    policy: POLICY,
-  });
-  closers.push(() => server.close());
-  const join = async (hostname: string) => ({
-    ...{ controlUrl: server.url, localAddresses: () => ["127.0.0.1"], log: silentLog, store: memoryStore(), hostname },
-    authKey: (await server.coordinator.createAuthKey({ tags: [`tag:${hostname}`] }, "test")).key,
-  });
-  const listeners = [{ address: "127.0.0.1", port: 0, publicPort: 443 }];
-  relay = await Relay.open({ ...(await join("relay")), listeners });
-  closers.push(() => relay.close());
-  gateway = await Gateway.open({ ...(await join("web")), allowsLoopbackVisitors: true });
-  closers.push(() => gateway.close());
-  await Promise.all([relay.node.ready(), gateway.node.ready()]);
+  mesh = await FunnelMesh.open();
+  echoPort = await mesh.listen(echo);
+  relay = await mesh.relay();
+  gateway = await mesh.gateway();
 }, 60_000);
 
 afterAll(async () => {
-  for (const close of closers.reverse()) await close();
+  await mesh.close();
 });
 
 /** Those of the test before are counted until they are gone everywhere. */
@@ -101,29 +66,7 @@ async function declare(funnel: object | true): Promise<void> {
     .toEqual(rules);
 }
 
-/** Our own command, at the gateway's own socket. */
-async function typed(...words: readonly string[]): Promise<{ code: number; said: string; told: string }> {
-  const folder = mkdtempSync(path.join(tmpdir(), "sallyport-rules-"));
-  const socketPath = path.join(folder, "gate.sock");
-  const api = await openLocalApi({ socketPath, backend: new GatewayAdmin(gateway), log: silentLog });
-  let said = "";
-  let told = "";
-  const code = await main(["--socket", socketPath, "funnel", ...words], {
-    stdout: (text) => {
-      told += text;
-    },
-    stderr: (text) => {
-      said += text;
-    },
-    stdin: Readable.from([]),
-    isTerminal: false,
-    env: {},
-    signal: new AbortController().signal,
-  });
-  await api.close();
-  rmSync(folder, { recursive: true });
-  return { code, said, told };
-}
+const typed = (...words: readonly string[]): Promise<Typed> => typedFunnel(gateway, words);
 
 interface Visit {
   readonly socket: net.Socket;
@@ -196,7 +139,7 @@ test("FN-10 a command says who may come, keeps to what the file says, and is for
   expect(await visit("127.0.0.2").heard).toBe(UNRECOGNIZED);
   expect(await visit("127.0.0.5").heard).toBe(UNRECOGNIZED);
   const shown = "# Visitors:\n#     - web.tail.test:443: only from 127.0.0.0/30; not from 127.0.0.2/32\n";
-  expect((await typed("status")).told).toContain(shown);
+  expect((await typed("status")).asked).toContain(shown);
   const again = await typed(...target); // nothing said: it stays
   expect(again.code).toBe(0);
   expect(await visit("127.0.0.2").heard).toBe(UNRECOGNIZED);

@@ -2,13 +2,10 @@ import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { asDuplex } from "../src/base/duplex.ts";
 import { Fault } from "../src/base/fault.ts";
-import { silentLog } from "../src/base/log.ts";
-import { memoryStore } from "../src/base/store.ts";
-import { MemoryCoordinationStore } from "../src/coordination/store/memory-store.ts";
-import { Gateway } from "../src/gateway/gateway.ts";
+import type { Gateway } from "../src/gateway/gateway.ts";
 import { MeshNode } from "../src/mesh/node.ts";
-import { Relay } from "../src/server/relay.ts";
-import { Server } from "../src/server/server.ts";
+import type { Relay } from "../src/server/relay.ts";
+import { FunnelMesh } from "./suites/funnel-mesh.ts";
 
 const WAIT = { timeout: 60_000, interval: 5 };
 const NAME = "web.tail.test";
@@ -16,40 +13,19 @@ const NAME = "web.tail.test";
 const AT_ONCE = 256;
 const STOP = new Fault("TEST", "seen");
 
-const POLICY = `{
-  "tagOwners": { "tag:relay": [], "tag:web": [], "tag:db": [] },
-  "acls": [{ "action": "accept", "src": ["*"], "dst": ["*:*"] }],
-  "nodeAttrs": [
-    { "target": ["tag:relay"], "attr": ["sallyport.dev/ingress"] },
-    { "target": ["tag:web"], "attr": ["funnel"] },
-  ],
-}`;
-
 /** A relay that was broken into, in a mesh whose policy lets everybody do everything. */
-const closers: (() => unknown)[] = [];
+let mesh: FunnelMesh;
 let gateway: Gateway;
 let relay: Relay;
 let other: MeshNode;
 
 beforeAll(async () => {
-  const server = await Server.open({
-    store: new MemoryCoordinationStore(),
-    state: memoryStore(),
-    baseDomain: "tail.test",
-    policy: POLICY,
-  });
-  closers.push(() => server.close());
-  const common = async (tag: string) => ({
-    ...{ controlUrl: server.url, localAddresses: () => ["127.0.0.1"], log: silentLog, store: memoryStore() },
-    ...{ hostname: tag.slice(4), authKey: (await server.coordinator.createAuthKey({ tags: [tag] }, "test")).key },
-  });
-  relay = await Relay.open({ ...(await common("tag:relay")), listeners: [] });
-  closers.push(() => relay.close());
-  gateway = await Gateway.open(await common("tag:web"));
-  closers.push(() => gateway.close());
-  other = await MeshNode.open(await common("tag:db"));
-  closers.push(() => other.close());
-  await Promise.all([relay.node.ready(), gateway.node.ready(), other.ready()]);
+  mesh = await FunnelMesh.open();
+  relay = await mesh.relay({ listeners: [] });
+  gateway = await mesh.gateway();
+  other = await MeshNode.open(await mesh.joining("db"));
+  mesh.defer(() => other.close());
+  await other.ready();
   await gateway.setServeConfig({
     TCP: { 22: { TCPForward: "127.0.0.1:9" }, 80: { HTTP: true }, 443: { HTTPS: true } },
     Web: {
@@ -62,7 +38,7 @@ beforeAll(async () => {
 }, 60_000);
 
 afterAll(async () => {
-  for (const close of closers.reverse()) await close();
+  await mesh.close();
 });
 
 const dropped = (): number => gateway.node.counters["filter"]?.["dropped"] ?? 0;

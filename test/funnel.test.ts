@@ -1,20 +1,18 @@
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { createServer, type IncomingMessage } from "node:http";
-import net, { type AddressInfo } from "node:net";
+import net from "node:net";
 import tls from "node:tls";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { asDuplex } from "../src/base/duplex.ts";
-import { silentLog } from "../src/base/log.ts";
 import { memoryStore } from "../src/base/store.ts";
-import { MemoryCoordinationStore } from "../src/coordination/store/memory-store.ts";
 import { type Finding, probe } from "../src/funnel/probe.ts";
 import { openDoors } from "../src/gateway/doors/doors.ts";
-import { Gateway } from "../src/gateway/gateway.ts";
-import { Relay } from "../src/server/relay.ts";
-import { Server } from "../src/server/server.ts";
+import type { Gateway } from "../src/gateway/gateway.ts";
+import type { Relay } from "../src/server/relay.ts";
 import type { ServeConfig } from "../src/wire/serve-config.ts";
 import { makeHello } from "./suites/client-hellos.ts";
+import { FunnelMesh, funnelPolicy } from "./suites/funnel-mesh.ts";
 import { type Typed, typedFunnel } from "./suites/typed-command.ts";
 
 const WAIT = { timeout: 30_000, interval: 10 };
@@ -22,17 +20,10 @@ const NAME = "web.tail.test";
 const UNRECOGNIZED = "15030300020270";
 const INTERNAL = "15030300020250";
 
-const POLICY = `{
-  "tagOwners": { "tag:relay": [], "tag:web": [] },
-  "acls": [{ "action": "accept", "src": ["*"], "dst": ["*:*"] }],
-  "nodeAttrs": [
-    { "target": ["tag:relay"], "attr": ["sallyport.dev/ingress"] },
-    { "target": ["tag:web"], "attr": ["funnel"], "app": { "sallyport.dev/domains": [{ "names": ["demo.example.org"] }] } },
-  ],
-}`;
+const WEB = `"attr": ["funnel"], "app": { "sallyport.dev/domains": [{ "names": ["demo.example.org"] }] }`;
 
 /** Server, relay and gateway of one mesh on loopback, and a backend that says what it was asked. */
-const closers: (() => unknown)[] = [];
+let mesh: FunnelMesh;
 let gateway: Gateway;
 let relay: Relay;
 let httpPort: number;
@@ -50,56 +41,25 @@ const disk = {
 };
 
 beforeAll(async () => {
+  mesh = await FunnelMesh.open({ policy: funnelPolicy(WEB) });
   const http = createServer((request: IncomingMessage, response) => response.end(JSON.stringify(request.headers)));
-  httpPort = await listening(http);
+  httpPort = await mesh.listen(http);
   const tcp = net.createServer((socket) => {
     sockets.add(socket);
     socket.on("error", () => undefined).once("close", () => sockets.delete(socket));
     socket.pipe(socket);
   });
-  tcpPort = await listening(tcp);
-  const server = await Server.open({
-    store: new MemoryCoordinationStore(),
-    state: memoryStore(),
-    baseDomain: "tail.test",
-    policy: POLICY,
+  tcpPort = await mesh.listen(tcp);
+  relay = await mesh.relay({
+    listeners: [443, 8443].map((publicPort) => ({ address: "127.0.0.1", port: 0, publicPort })),
   });
-  closers.push(() => server.close());
-  const common = { controlUrl: server.url, localAddresses: () => ["127.0.0.1"], log: silentLog };
-  const key = async (tag: string) => (await server.coordinator.createAuthKey({ tags: [tag] }, "test")).key;
-  relay = await Relay.open({
-    ...common,
-    authKey: await key("tag:relay"),
-    hostname: "relay",
-    store: memoryStore(),
-    listeners: [
-      { address: "127.0.0.1", port: 0, publicPort: 443 },
-      { address: "127.0.0.1", port: 0, publicPort: 8443 },
-    ],
-  });
-  closers.push(() => relay.close());
-  gateway = await Gateway.open({
-    ...common,
-    authKey: await key("tag:web"),
-    hostname: "web",
-    store: disk,
-    allowsLoopbackVisitors: true,
-    certificates: { authority: "internal" }, // an own domain would be Let's Encrypt's
-  });
-  closers.push(() => gateway.close());
-  await Promise.all([relay.node.ready(), gateway.node.ready()]);
+  // An own domain would be Let's Encrypt's.
+  gateway = await mesh.gateway({ store: disk, certificates: { authority: "internal" } });
 }, 60_000);
 
 afterAll(async () => {
-  for (const close of closers.reverse()) await close();
+  await mesh.close();
 });
-
-async function listening(server: net.Server): Promise<number> {
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  closers.push(() => server.close());
-  return (server.address() as AddressInfo).port;
-}
 
 const config = (AllowFunnel: Record<string, boolean>): ServeConfig => ({
   TCP: { 443: { HTTPS: true }, 8443: { TCPForward: `127.0.0.1:${tcpPort}` } },
@@ -157,7 +117,8 @@ async function secureVisit(): Promise<tls.TLSSocket> {
   return socket;
 }
 
-const typed = (words: readonly string[], answer?: string): Promise<Typed> => typedFunnel(gateway, words, answer);
+const typed = (words: readonly string[], answer?: string): Promise<Typed> =>
+  typedFunnel(gateway, words, answer === undefined ? {} : { answer });
 
 /** The way of a visitor to the relay's first port, hop by hop, once it is open as far as the gateway. */
 async function seen(name: string): Promise<readonly string[]> {

@@ -79,7 +79,7 @@ export class Server {
   readonly publicZone: PublicZone | undefined;
   readonly relay: Relay | undefined;
   readonly #options: ServerOptions;
-  readonly #closers: readonly (() => Promise<void> | void)[];
+  readonly #closers: (() => Promise<void> | void)[];
 
   private constructor(
     options: ServerOptions,
@@ -94,7 +94,7 @@ export class Server {
     this.endpoint = parts.endpoint;
     this.publicZone = parts.publicZone;
     this.relay = parts.relay;
-    this.#closers = closers;
+    this.#closers = [...closers];
   }
 
   static async open(options: ServerOptions): Promise<Server> {
@@ -278,7 +278,7 @@ export class Server {
   }
 
   async close(): Promise<void> {
-    for (const close of this.#closers) await close();
+    for (const close of this.#closers.splice(0)) await close();
   }
 }
 

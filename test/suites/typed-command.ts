@@ -16,16 +16,38 @@ export interface Typed {
   readonly asked: string;
 }
 
-/** `sallyport funnel …` at this gateway's own socket; with an answer, on a terminal. */
-export async function typedFunnel(gateway: Gateway, words: readonly string[], answer?: string): Promise<Typed> {
+interface Typing {
+  /** What is answered on a terminal; without it, there is none. */
+  readonly answer?: string;
+  /** Ends a command in the foreground. */
+  readonly signal?: AbortSignal;
+  /** All of stdout, whenever there is more. */
+  readonly onAsked?: (text: string) => void;
+}
+
+/** `sallyport funnel …` at this gateway, by a socket of its own that sees nothing else. */
+export async function typedFunnel(gateway: Gateway, words: readonly string[], how?: Typing): Promise<Typed> {
   const folder = mkdtempSync(path.join(tmpdir(), "sallyport-funnel-"));
   const socketPath = path.join(folder, "gate.sock");
   const api = await openLocalApi({ socketPath, backend: new GatewayAdmin(gateway), log: silentLog });
+  const typed = await typedAt(socketPath, words, how);
+  await api.close();
+  rmSync(folder, { recursive: true });
+  return typed;
+}
+
+/** The same at a socket that is there, which remembers what was seen before. */
+export async function typedAt(
+  socketPath: string,
+  words: readonly string[],
+  { answer, signal = new AbortController().signal, onAsked }: Typing = {},
+): Promise<Typed> {
   let said = "";
   let asked = "";
   const code = await main(["--socket", socketPath, "funnel", ...words], {
     stdout: (text) => {
       asked += text;
+      onAsked?.(asked);
     },
     stderr: (text) => {
       said += text;
@@ -33,9 +55,7 @@ export async function typedFunnel(gateway: Gateway, words: readonly string[], an
     stdin: Readable.from(answer === undefined ? [] : [`${answer}\n`]),
     isTerminal: answer !== undefined,
     env: {},
-    signal: new AbortController().signal,
+    signal,
   });
-  await api.close();
-  rmSync(folder, { recursive: true });
   return { code, said, asked };
 }

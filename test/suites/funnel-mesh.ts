@@ -1,0 +1,85 @@
+import { once } from "node:events";
+import type net from "node:net";
+import type { AddressInfo } from "node:net";
+import { silentLog } from "../../src/base/log.ts";
+import { memoryStore } from "../../src/base/store.ts";
+import { MemoryCoordinationStore } from "../../src/coordination/store/memory-store.ts";
+import { Gateway, type GatewayOptions } from "../../src/gateway/gateway.ts";
+import type { MeshNodeOptions } from "../../src/mesh/node.ts";
+import { Relay, type RelayOptions } from "../../src/server/relay.ts";
+import { Server, type ServerOptions } from "../../src/server/server.ts";
+
+type Joining = Required<
+  Pick<MeshNodeOptions, "controlUrl" | "localAddresses" | "log" | "store" | "hostname" | "authKey">
+>;
+
+/** A policy that lets everybody do everything; `web`: attributes of tag:web, as they stand in it. */
+export const funnelPolicy = (
+  web: string = '"attr": ["funnel"]',
+  relay: string = '"sallyport.dev/ingress"',
+): string => `{
+  "tagOwners": { "tag:relay": [], "tag:web": [], "tag:db": [] },
+  "acls": [{ "action": "accept", "src": ["*"], "dst": ["*:*"] }],
+  "nodeAttrs": [
+    { "target": ["tag:relay"], "attr": [${relay}] },
+    { "target": ["tag:web"], ${web} },
+  ],
+}`;
+
+/** Our server, relays and gateways of one mesh on loopback; what was opened last is closed first. */
+export class FunnelMesh {
+  readonly server: Server;
+  readonly #closers: (() => unknown)[] = [];
+
+  private constructor(server: Server) {
+    this.server = server;
+    this.defer(() => server.close());
+  }
+
+  static async open(options: Partial<ServerOptions> = {}): Promise<FunnelMesh> {
+    const stores = { store: new MemoryCoordinationStore(), state: memoryStore() };
+    return new FunnelMesh(
+      await Server.open({ ...stores, baseDomain: "tail.test", policy: funnelPolicy(), ...options }),
+    );
+  }
+
+  defer(close: () => unknown): void {
+    this.#closers.push(close);
+  }
+
+  async close(): Promise<void> {
+    for (const close of this.#closers.splice(0).reverse()) await close();
+  }
+
+  /** What a node with this tag joins by. */
+  async joining(tag: string, hostname: string = tag): Promise<Joining> {
+    const { key } = await this.server.coordinator.createAuthKey({ tags: [`tag:${tag}`] }, "test");
+    const { url: controlUrl } = this.server;
+    const here = { localAddresses: () => ["127.0.0.1"], log: silentLog, store: memoryStore() };
+    return { ...here, controlUrl, hostname, authKey: key };
+  }
+
+  /** Visitors come in at its first port, and mean 443. */
+  async relay(options: Partial<RelayOptions> = {}): Promise<Relay> {
+    const listeners = [{ address: "127.0.0.1", port: 0, publicPort: 443 }];
+    const relay = await Relay.open({ ...(await this.joining("relay")), listeners, ...options });
+    this.defer(() => relay.close());
+    await relay.node.ready();
+    return relay;
+  }
+
+  async gateway(options: Partial<GatewayOptions> = {}): Promise<Gateway> {
+    const gateway = await Gateway.open({ ...(await this.joining("web")), allowsLoopbackVisitors: true, ...options });
+    this.defer(() => gateway.close());
+    await gateway.node.ready();
+    return gateway;
+  }
+
+  /** Gives the port. */
+  async listen(server: net.Server): Promise<number> {
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    this.defer(() => server.close());
+    return (server.address() as AddressInfo).port;
+  }
+}

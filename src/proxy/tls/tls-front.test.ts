@@ -143,6 +143,18 @@ describe("TL-4: time and number of handshakes", () => {
     expect(proxy.handshakes).toBe(0);
   });
 
+  test("a client that leaves inside its handshake, as one does that only looked for a certificate, holds no place", async () => {
+    const { connect, proxy } = await stage({ clock: new FakeClock() });
+    for (let i = 0; i < 65; i += 1) {
+      const raw = connect(443);
+      client(raw).on("error", () => {});
+      await once(raw, "data");
+      raw.end();
+    }
+    await expect.poll(() => proxy.handshakes, { timeout: 10_000 }).toBe(0);
+    expect(await outcome(client(connect(443)))).toBe(GATE);
+  });
+
   test("what it takes to obtain a certificate is not the client's time, but has a limit of its own", async () => {
     const clock = new FakeClock();
     const waits = [Promise.withResolvers<SecureContext>(), Promise.withResolvers<SecureContext>()];

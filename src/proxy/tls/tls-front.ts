@@ -186,7 +186,11 @@ class Handshake {
     });
     // node:http calls it after the last answer of a connection, and it resets what the caller has not read yet.
     secure.destroySoon = () => void secure.end();
+    // Whoever ends before his part of the handshake is said will not say it any more.
+    const onEarlyEnd = (): void => void this.#stream.destroy();
+    this.#stream.once("end", onEarlyEnd);
     secure.once("secure", () => {
+      this.#stream.off("end", onEarlyEnd);
       this.#over();
       // A second hello, after a retry, says what the first one said (RFC 8446 section 4.1.2). TLS 1.2 has no retry, and
       // OpenSSL tells no name when one of its sessions is resumed, which only this name's context can.

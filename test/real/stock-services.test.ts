@@ -113,6 +113,13 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
       const { coordinator } = server;
       const { key } = await coordinator.createAuthKey({ tags: ["tag:web"] }, "test");
       const ours = await lab.ours("ours", key);
+      // Before the first map the status names no tailnet, which the stock command line takes for granted.
+      await until(
+        "our gateway to join",
+        () => ours.cli("ip", "-4"),
+        ({ code }) => code === 0,
+        30_000,
+      );
       ours.start(process.execPath, ["-e", BACKEND]);
       await ok(hosts[1]!, "serve", "drain", "svc:web");
       const stock = (...words: readonly string[]) =>

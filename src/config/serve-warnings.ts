@@ -9,6 +9,7 @@ import {
   type TcpPortHandler,
   type WebServerConfig,
 } from "../wire/serve-config.ts";
+import { splitSite } from "../wire/site.ts";
 
 const LOOPBACK = new BlockList();
 LOOPBACK.addSubnet("127.0.0.0", 8, "ipv4");
@@ -52,11 +53,9 @@ function isGuarded(
   web: WebServerConfig | undefined,
   hasDoor: (name: string, port: number, mount: string) => boolean,
 ): boolean {
-  const colon = site.lastIndexOf(":");
+  const { name, port } = splitSite(site);
   const mounts = Object.keys(web?.Handlers ?? {});
-  return (
-    mounts.length > 0 && mounts.every((mount) => hasDoor(site.slice(0, colon), Number(site.slice(colon + 1)), mount))
-  );
+  return mounts.length > 0 && mounts.every((mount) => hasDoor(name, port, mount));
 }
 
 type IsOurs = (host: string, port: number) => boolean;

@@ -27,6 +27,7 @@ import {
 } from "../wire/ipn.ts";
 import type { NetworkMap } from "../wire/network-map.ts";
 import { leaseKey } from "../wire/serve-config.ts";
+import { splitSite } from "../wire/site.ts";
 import type { Node } from "../wire/tailcfg.ts";
 import { observedCertificate } from "./certificates/certificate-report.ts";
 import { bugReport, netcheckDocument, profileDocument } from "./diagnosis.ts";
@@ -67,7 +68,7 @@ export class GatewayAdmin implements LocalApiBackend {
     this.observations = new Observations(
       (target) => {
         const { AllowFunnel: open = {} } = effectiveConfig(gateway.storedServeConfig);
-        const port = target.slice(target.lastIndexOf(":") + 1);
+        const { port } = splitSite(target);
         return open[target] === true || (open[leaseKey(port)] === true && target === `${gateway.name}:${port}`);
       },
       () => gateway.node.wall(),

@@ -1,4 +1,5 @@
 import type { HttpHandler, ServeConfig, TcpPortHandler, WebServerConfig } from "../wire/serve-config.ts";
+import { splitSite } from "../wire/site.ts";
 
 export interface Mount {
   /** The mount point with each byte of its UTF-8 form as one character, as decoded request paths are. */
@@ -59,8 +60,8 @@ function siteOf(web: WebServerConfig): Site {
 
 /** Names are compared without ASCII case, and a dot at their end is nothing (RT-3). */
 function siteKey(text: string): string {
-  const colon = text.lastIndexOf(":");
-  return `${foldHost(text.slice(0, colon))}${text.slice(colon)}`;
+  const { name, port } = splitSite(text);
+  return `${foldHost(name)}:${port}`;
 }
 
 export function foldHost(name: string): string {

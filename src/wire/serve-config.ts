@@ -1,3 +1,5 @@
+import { splitSite } from "./site.ts";
+
 /** The serve configuration as upstream's daemon stores and exchanges it (`ipn/serve.go`), same spelling. */
 export interface ServeConfig {
   /** By port as a decimal string. */
@@ -53,6 +55,6 @@ export function leaseKey(port: number | string): string {
 
 /** The port of such a key. */
 export function leasedPort(key: string): number | undefined {
-  const port = Number(/^\*:([1-9]\d{0,4})$/.exec(key)?.[1] ?? 0);
-  return port > 0 && port < 65_536 ? port : undefined;
+  const { name, port } = splitSite(key);
+  return name === "*" && port > 0 ? port : undefined;
 }

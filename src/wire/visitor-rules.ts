@@ -1,5 +1,6 @@
 import { formatPrefix, maskedPrefix, type Prefix, parseAddress, parsePrefix, prefixContains } from "../base/address.ts";
-import { foldPattern, wildcardOf } from "./host-name.ts";
+import { wildcardOf } from "./host-name.ts";
+import { atSite, foldSite, splitSite } from "./site.ts";
 
 /** Ours: the member of a map request in which a gateway says what it asks for its visitors. */
 export const VISITOR_RULES: "sallyport.dev/visitor-rules" = "sallyport.dev/visitor-rules";
@@ -81,11 +82,8 @@ function checkedRule(value: unknown): SiteRules | undefined {
   };
 }
 
-const isSite = (value: unknown): value is string => {
-  if (typeof value !== "string") return false;
-  const [, name = "", port = ""] = /^([^:]+):([1-9]\d{0,4})$/.exec(value) ?? [];
-  return value === EVERY_SITE || (foldPattern(name) === name && Number(port) < 65_536);
-};
+const isSite = (value: unknown): value is string =>
+  typeof value === "string" && (value === EVERY_SITE || foldSite(value) === value);
 
 /** In their one form; null: something else. */
 function checkedPrefixes(list: unknown): readonly string[] | null {
@@ -116,7 +114,7 @@ function checkedLimits(value: unknown): VisitorLimits | undefined {
 /** Those of `rules` that visitors of `name` may meet; it may be a wildcard, and so may they. */
 export function siteRulesOf(rules: readonly SiteRules[], name: string): readonly SiteRules[] {
   return rules.flatMap((rule) => {
-    const sites = rule.sites.filter((site) => site === EVERY_SITE || covers(name, site.slice(0, site.indexOf(":"))));
+    const sites = rule.sites.filter((site) => site === EVERY_SITE || covers(name, splitSite(site).name));
     return sites.length === 0 ? [] : [{ ...rule, sites }];
   });
 }
@@ -142,9 +140,7 @@ const prefixesOf = (list: readonly string[]): readonly Prefix[] => list.flatMap(
 
 /** The rules for a visitor who asks for `name`, which is no wildcard. */
 export function rulesAt(rules: RulesBySite, name: string, port: number): VisitorRules | undefined {
-  if (rules.size === 0) return undefined;
-  const own = rules.get(`${name}:${port}`) ?? rules.get(`${wildcardOf(name)}:${port}`);
-  return bothRules(rules.get(EVERY_SITE), own);
+  return bothRules(rules.get(EVERY_SITE), atSite(rules, { name, port }));
 }
 
 /** Whoever may come by one of them may not come for that by the other. */

@@ -1,4 +1,5 @@
 import type { ServeConfig } from "../../wire/serve-config.ts";
+import { splitSite } from "../../wire/site.ts";
 import type { ServeChange } from "./serve-args.ts";
 import { type Applied, applyOff } from "./serve-change.ts";
 
@@ -23,7 +24,7 @@ export function applyFunnelOff(config: ServeConfig, request: ServeChange, ownNam
 /** The one name that something is served under on this port; empty: none, or several. */
 function servedName({ Web = {}, AllowFunnel = {} }: ServeConfig, port: number): string {
   const keys = [...Object.keys(Web), ...Object.keys(AllowFunnel)].filter((key) => key.endsWith(`:${port}`));
-  const names = new Set(keys.map((key) => key.slice(0, key.lastIndexOf(":"))).filter((name) => !name.startsWith("*")));
+  const names = new Set(keys.map((key) => splitSite(key).name).filter((name) => !name.startsWith("*")));
   const [name = "", ...others] = names;
   return others.length === 0 ? name : "";
 }

@@ -9,6 +9,7 @@ import { ingressAddresses } from "../../wire/funnel.ts";
 import { wildcardOf } from "../../wire/host-name.ts";
 import type { IpnStatus } from "../../wire/ipn.ts";
 import { leasedPort, type ServeConfig } from "../../wire/serve-config.ts";
+import { splitSite } from "../../wire/site.ts";
 import { CliExit, type CliIo } from "../io.ts";
 import type { LocalClient } from "../local-client.ts";
 import { terminalText } from "../terminal-text.ts";
@@ -53,8 +54,9 @@ export function publicTargets(config: ServeConfig, ownName: string): readonly Ta
         const isRaw = (TerminateTLS ?? "") === "";
         return isOn && TCPForward ? [{ name: ownName, port: lease, isHttp: false, isRaw }] : [];
       }
-      const [, name = "", port = ""] = /^([^*:]+):(\d+)$/.exec(key) ?? [];
-      return isOn && name !== "" ? [{ name, port: Number(port), isHttp: TCP[port]?.HTTPS === true }] : [];
+      const { name, port } = splitSite(key);
+      const isOne = name !== "" && !name.includes("*") && port > 0;
+      return isOn && isOne ? [{ name, port, isHttp: TCP[port]?.HTTPS === true }] : [];
     }),
   );
 }

@@ -13,6 +13,7 @@ import {
   type TcpPortHandler,
   type WebServerConfig,
 } from "../../wire/serve-config.ts";
+import { type SiteParts, splitSite } from "../../wire/site.ts";
 import { terminalText } from "../terminal-text.ts";
 import type { ServeChange } from "./serve-args.ts";
 
@@ -99,7 +100,7 @@ export function statusText(config: ServeConfig, status: IpnStatus): string {
   }
   if (forwards.length > 0) text += "\n";
   for (const key of Object.keys(config.Web ?? {}).sort(byUtf8)) {
-    const { host, port } = splitKey(key);
+    const { name: host, port } = splitSite(key);
     const isHttp = config.TCP?.[port]?.HTTP === true;
     const reach = config.AllowFunnel?.[key] ? "Funnel on" : "tailnet only";
     const short = host.split(".")[0] ?? host;
@@ -128,15 +129,15 @@ function serviceText(config: ServeConfig, service: string, suffix: string): stri
     text += `${terminalText(`tcp://${host}:${port}`)} (${note}) (${terminalText(service)})\n|--> ${terminalText(to)}\n\n`;
   }
   for (const key of Object.keys(found.Web ?? {}).sort(byUtf8)) {
-    const { port } = splitKey(key);
+    const { port } = splitSite(key);
     const scheme = found.TCP?.[port]?.HTTP ? "http" : "https";
     text += `${address(scheme, host, port)} (tailnet only) (${terminalText(service)})\n${mountLines(found.Web?.[key])}\n`;
   }
   return text;
 }
 
-function address(scheme: "http" | "https", host: string, port: string): string {
-  const isUsual = port === (scheme === "https" ? "443" : "80");
+function address(scheme: "http" | "https", host: string, port: number): string {
+  const isUsual = port === (scheme === "https" ? 443 : 80);
   return terminalText(`${scheme}://${host}${isUsual ? "" : `:${port}`}`);
 }
 
@@ -159,7 +160,7 @@ export function funnelBlock(config: ServeConfig | null, ownName: string): string
   }
   if (open.length === 0) return "";
   const lines = open.map(([key]) => {
-    const { host, port } = splitKey(key);
+    const { name: host, port } = splitSite(key);
     if (leasedPort(key) !== undefined) return `#     - ${terminalText(`tcp://${ownName}:${port}`)} (raw port)\n`;
     const isTcp = Boolean(config?.TCP?.[port]?.TCPForward);
     return `#     - ${isTcp ? terminalText(`tcp://${host}:${port}`) : address("https", host, port)}\n`;
@@ -170,7 +171,7 @@ export function funnelBlock(config: ServeConfig | null, ownName: string): string
 /** Funnelled ports that nothing serves: said on stderr. */
 export function funnelWarnings(config: ServeConfig): readonly string[] {
   return Object.entries(config.AllowFunnel ?? {})
-    .filter(([key, isOn]) => isOn && config.TCP?.[splitKey(key).port] === undefined)
+    .filter(([key, isOn]) => isOn && config.TCP?.[splitSite(key).port] === undefined)
     .map(([key]) => `Warning: funnel=on for ${terminalText(key)}, but no serve config`);
 }
 
@@ -178,16 +179,16 @@ export function funnelWarnings(config: ServeConfig): readonly string[] {
 export function unroutedNames(config: ServeConfig, status: IpnStatus): readonly string[] {
   const routed = publicNameClaims(status.Self.CapMap);
   if (routed.length === 0) return []; // another server, or it has not heard of us yet
-  const isRouted = ({ host, port }: { host: string; port: string }): boolean =>
-    routed.some(({ name, ports }) => (name === host || name === wildcardOf(host)) && ports.includes(Number(port)));
+  const isRouted = ({ name: host, port }: SiteParts): boolean =>
+    routed.some(({ name, ports }) => (name === host || name === wildcardOf(host)) && ports.includes(port));
   const wanted = Object.entries(config.AllowFunnel ?? {}).filter(([, isOn]) => isOn);
-  return wanted.flatMap(([key]) => (leasedPort(key) !== undefined || isRouted(splitKey(key)) ? [] : [key]));
+  return wanted.flatMap(([key]) => (leasedPort(key) !== undefined || isRouted(splitSite(key)) ? [] : [key]));
 }
 
 export function unroutedWarnings(config: ServeConfig, status: IpnStatus): readonly string[] {
   const answers = claimAnswers(status.Self.CapMap ?? undefined) ?? [];
   const refused = claimRefusals(claimsIn(config, nodeName(status)), answers);
-  const isAnswered = (key: string): boolean => answers.some(({ claim }) => claim === splitKey(key).host);
+  const isAnswered = (key: string): boolean => answers.some(({ claim }) => claim === splitSite(key).name);
   const unrouted = unroutedNames(config, status).filter((key) => !isAnswered(key));
   return [
     ...refused.map((text) => `Warning: ${terminalText(text)}`),
@@ -196,9 +197,4 @@ export function unroutedWarnings(config: ServeConfig, status: IpnStatus): readon
         `Warning: visitors of ${terminalText(key)} are not brought here: the network's policy gives it to nobody or to another node`,
     ),
   ];
-}
-
-function splitKey(key: string): { readonly host: string; readonly port: string } {
-  const colon = key.lastIndexOf(":");
-  return { host: key.slice(0, colon), port: key.slice(colon + 1) };
 }

@@ -4,6 +4,7 @@ import { type CertificatesConfig, type ChallengeConfig, isCertificateName } from
 import { publicNameClaims } from "../../wire/funnel.ts";
 import { wildcardOf } from "../../wire/host-name.ts";
 import type { ServeConfig } from "../../wire/serve-config.ts";
+import { splitSite } from "../../wire/site.ts";
 import type { CapMap } from "../../wire/tailcfg.ts";
 
 const MOST_DOMAINS = 100;
@@ -103,8 +104,8 @@ export function servedNames(config: ServeConfig): readonly string[] {
   for (const layer of [config, ...Object.values(config.Services ?? {})]) {
     for (const { TerminateTLS } of Object.values(layer.TCP ?? {})) if (TerminateTLS) names.add(fold(TerminateTLS));
     for (const key of Object.keys(layer.Web ?? {})) {
-      const colon = key.lastIndexOf(":");
-      if (layer.TCP?.[key.slice(colon + 1)]?.HTTPS === true) names.add(fold(key.slice(0, colon)));
+      const { name, port } = splitSite(key);
+      if (layer.TCP?.[port]?.HTTPS === true) names.add(fold(name));
     }
   }
   return [...names];

@@ -1,7 +1,7 @@
 import { Fault } from "../../base/fault.ts";
 import type { Store } from "../../base/store.ts";
-import { foldPattern, wildcardOf } from "../../wire/host-name.ts";
 import type { StoredServeConfig } from "../../wire/ipn.ts";
+import { atSite, foldSite, type SiteParts } from "../../wire/site.ts";
 import { effectiveConfig } from "../effective-config.ts";
 
 const FILE = "command-doors.json";
@@ -31,14 +31,13 @@ export class CommandDoors {
     return new CommandDoors(store, isDeclared, saved === undefined ? new Map() : readDoors(saved));
   }
 
-  at({ name, port }: { readonly name: string; readonly port: number }): string | undefined {
-    if (this.#doors.size === 0) return undefined;
-    return this.#doors.get(`${name}:${port}`) ?? this.#doors.get(`${wildcardOf(name)}:${port}`);
+  at(site: SiteParts): string | undefined {
+    return atSite(this.#doors, site);
   }
 
   /** `undefined` takes the door away. @throws {Fault} DOOR_UNKNOWN, DOOR_PLACE */
   async set(site: string, door: string | undefined): Promise<void> {
-    const place = placeOf(site);
+    const place = foldSite(site);
     if (place === undefined) throw new Fault("DOOR_PLACE", `Cannot put a door before "${site}": wanted name:port`);
     if (door !== undefined && !this.#isDeclared(door)) {
       throw new Fault("DOOR_UNKNOWN", `Cannot put door "${door}" before ${place}: there is none of this name`, {
@@ -69,13 +68,7 @@ export class CommandDoors {
 }
 
 function sitesOf(config: StoredServeConfig): ReadonlySet<string> {
-  return new Set(Object.keys(effectiveConfig(config).Web ?? {}).map((key) => placeOf(key) ?? key));
-}
-
-function placeOf(site: string): string | undefined {
-  const [, host = "", port = ""] = /^([^:]+):([1-9]\d{0,4})$/.exec(site) ?? [];
-  const name = foldPattern(host);
-  return name === undefined || Number(port) > 65_535 ? undefined : `${name}:${port}`;
+  return new Set(Object.keys(effectiveConfig(config).Web ?? {}).map((key) => foldSite(key) ?? key));
 }
 
 function readDoors(saved: Uint8Array): ReadonlyMap<string, string> {

@@ -5,6 +5,7 @@ import { DOOR_REQUIRED } from "../../wire/funnel.ts";
 import { wildcardOf } from "../../wire/host-name.ts";
 import type { NetworkMap } from "../../wire/network-map.ts";
 import type { ServeConfig } from "../../wire/serve-config.ts";
+import { type SiteParts, splitSite } from "../../wire/site.ts";
 
 /** Does the network's policy demand a door before whatever this node makes public? Whatever values it has: in doubt it does. */
 export function demandsDoors(map: NetworkMap | undefined): boolean {
@@ -44,10 +45,10 @@ export function withoutOpenSites(config: ServeConfig, hasDoor: HasDoor): ServeCo
 
 /** Every mount that `site`, a name or wildcard and a port, brings visitors to; none for what is no HTTPS. */
 function mountsOf(config: ServeConfig, site: string): readonly Place[] {
-  const [host, port] = split(site);
+  const { name: host, port } = foldedParts(site);
   if (findTcp(config, port)?.HTTPS !== true) return [];
   const all = Object.entries(config.Web ?? {}).flatMap(([key, { Handlers }]) => {
-    const [name, itsPort] = split(key);
+    const { name, port: itsPort } = foldedParts(key);
     return itsPort === port ? [{ name, mounts: Object.keys(Handlers ?? {}) }] : [];
   });
   const isMeant = host.startsWith("*") ? (name: string) => name === host || wildcardOf(name) === host : undefined;
@@ -58,9 +59,9 @@ function mountsOf(config: ServeConfig, site: string): readonly Place[] {
   return sites.flatMap(({ name, mounts }) => mounts.map((mount) => ({ name: nameAt(name), port, mount })));
 }
 
-function split(site: string): [name: string, port: number] {
-  const colon = site.lastIndexOf(":");
-  return [foldHost(site.slice(0, colon)), Number(site.slice(colon + 1))];
+function foldedParts(site: string): SiteParts {
+  const { name, port } = splitSite(site);
+  return { name: foldHost(name), port };
 }
 
 const textOf = ({ name, port, mount }: Place): string => `${name}:${port}${mount === "/" ? "" : mount}`;

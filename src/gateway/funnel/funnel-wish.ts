@@ -3,6 +3,7 @@ import { claimServices } from "../../wire/claims.ts";
 import { foldPattern } from "../../wire/host-name.ts";
 import type { StoredServeConfig } from "../../wire/ipn.ts";
 import { leasedPort, type ServeConfig } from "../../wire/serve-config.ts";
+import { splitSite } from "../../wire/site.ts";
 
 /** What is asked of the server for this configuration; `ownName` is what the server gives by itself. */
 export function funnelWish(
@@ -24,7 +25,7 @@ export function claimsIn({ AllowFunnel = {}, TCP = {} }: ServeConfig, ownName: s
     if (!isOn) return [];
     const port = leasedPort(key);
     if (port !== undefined) return (TCP[port]?.TCPForward ?? "") === "" ? [] : [String(port)];
-    const name = foldPattern(key.slice(0, key.lastIndexOf(":")));
+    const name = foldPattern(splitSite(key).name);
     return name === undefined || name === ownName.toLowerCase() ? [] : [name];
   });
   return [...new Set(claims)].toSorted();

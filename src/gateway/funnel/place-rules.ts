@@ -1,6 +1,7 @@
 import type { Place } from "../../config/node-serve-config.ts";
 import type { RouteRules } from "../../proxy/route-rules.ts";
 import type { ServeConfig } from "../../wire/serve-config.ts";
+import { splitSite } from "../../wire/site.ts";
 import type { CommandDoors } from "../doors/command-doors.ts";
 import { doorDemanded, openPlaces, withoutOpenSites } from "../doors/door-demand.ts";
 import type { RulesOf } from "../gateway-options.ts";
@@ -68,7 +69,7 @@ export class PlaceRules {
   addressesBehind(door: string, config: ServeConfig): readonly string[] {
     return Object.entries(config.Web ?? {}).flatMap(([key, { Handlers }]) => {
       if (key.startsWith("*")) return []; // nobody can open that
-      const [name, port] = [key.slice(0, key.lastIndexOf(":")), Number(key.slice(key.lastIndexOf(":") + 1))];
+      const { name, port } = splitSite(key);
       const mounts = Object.keys(Handlers ?? {}).filter((mount) => this.at({ name, port, mount })?.door === door);
       return mounts.map((mount) => new URL(mount, `https://${name}:${port}`).href);
     });

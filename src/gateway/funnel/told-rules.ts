@@ -1,4 +1,5 @@
 import { leasedPort, type ServeConfig } from "../../wire/serve-config.ts";
+import { type SiteParts, splitSite } from "../../wire/site.ts";
 import {
   checkedSiteRules,
   LARGEST_RULES,
@@ -9,7 +10,7 @@ import {
 } from "../../wire/visitor-rules.ts";
 
 /** What the owner asks for visitors of `name` (or a wildcard) on `port`. */
-export type VisitorRulesOf = (site: { readonly name: string; readonly port: number }) => VisitorRules | undefined;
+export type VisitorRulesOf = (site: SiteParts) => VisitorRules | undefined;
 
 /**
  * What the server is told for its relays. They spare us visitors whom we would send away ourselves: rules beyond what the
@@ -24,8 +25,7 @@ export function toldRules(
   for (const [opened, isOn] of Object.entries(AllowFunnel)) {
     const lease = leasedPort(opened);
     const site = lease === undefined ? opened : `${ownName}:${lease}`;
-    const colon = site.lastIndexOf(":");
-    const rules = isOn ? rulesOf({ name: site.slice(0, colon), port: Number(site.slice(colon + 1)) }) : undefined;
+    const rules = isOn ? rulesOf(splitSite(site)) : undefined;
     if (rules === undefined) continue;
     const key = JSON.stringify(siteRules([], rules));
     const group = groups.get(key) ?? { sites: [], rules };

@@ -1,8 +1,8 @@
 import { Fault } from "../../base/fault.ts";
 import type { Store } from "../../base/store.ts";
-import { foldPattern } from "../../wire/host-name.ts";
 import type { StoredServeConfig } from "../../wire/ipn.ts";
 import { leasedPort } from "../../wire/serve-config.ts";
+import { foldSite, type SiteParts, splitSite } from "../../wire/site.ts";
 import {
   bothRules,
   checkedSiteRules,
@@ -45,14 +45,13 @@ export class VisitorRulebook {
     return new VisitorRulebook(store, declared, saved === undefined ? [] : readRules(saved));
   }
 
-  at(site: { readonly name: string; readonly port: number }): VisitorRules | undefined {
+  at(site: SiteParts): VisitorRules | undefined {
     return bothRules(this.declared(site), rulesAt(this.#bySite, site.name, site.port));
   }
 
   /** Lists of a command for `site` (`name:port`); both empty: everybody, as far as the file goes. @throws {Fault} VISITOR_RULES */
   async set(site: string, allow: readonly string[], deny: readonly string[]): Promise<void> {
-    const [, host = "", port = ""] = /^([^:]+):([1-9]\d{0,4})$/.exec(site) ?? [];
-    const place = `${foldPattern(host) ?? ""}:${port}`;
+    const place = foldSite(site) ?? "";
     const rule = { sites: [place], ...(allow.length > 0 ? { allow } : {}), ...(deny.length > 0 ? { deny } : {}) };
     const [checked] = checkedSiteRules([rule]);
     const isSame = checked?.allow?.length === rule.allow?.length && checked?.deny?.length === rule.deny?.length;
@@ -89,7 +88,7 @@ function publicSites(config: StoredServeConfig): (site: string) => boolean {
   const keys = Object.keys(effectiveConfig(config).AllowFunnel ?? {});
   const ports = new Set(keys.map(leasedPort));
   const names = new Set(keys);
-  return (site) => names.has(site) || ports.has(Number(site.slice(site.lastIndexOf(":") + 1)));
+  return (site) => names.has(site) || ports.has(splitSite(site).port);
 }
 
 function readRules(saved: Uint8Array): readonly SiteRules[] {

@@ -1,4 +1,5 @@
 import { Fault, messageOf } from "../../base/fault.ts";
+import { splitSite } from "../../wire/site.ts";
 import { siteRules } from "../../wire/visitor-rules.ts";
 import type { LocalApiBackend } from "./backend.ts";
 import { type Answer, type Call, json, type Route, refuse } from "./routes.ts";
@@ -28,9 +29,8 @@ export function createFunnelRoutes(backend: LocalApiBackend): ReadonlyMap<string
 /** Which door stands before a mount of `site` (`name:port`), or puts one before all of it. */
 async function door({ method, query }: Call, backend: LocalApiBackend): Promise<Answer> {
   const site = query.get("site") ?? "";
-  const colon = site.lastIndexOf(":");
   if (method === "GET") {
-    const place = { name: site.slice(0, colon), port: Number(site.slice(colon + 1)), mount: query.get("mount") ?? "/" };
+    const place = { ...splitSite(site), mount: query.get("mount") ?? "/" };
     const found = backend.doorAt?.(place);
     const isDemanded = backend.demandsDoors === true;
     return json({ ...(found === undefined ? {} : { door: found }), ...(isDemanded ? { isDemanded } : {}) });
@@ -49,9 +49,8 @@ async function door({ method, query }: Call, backend: LocalApiBackend): Promise<
 async function visitors({ method, query, body }: Call, { visitorRules }: LocalApiBackend): Promise<Answer> {
   if (visitorRules === undefined) return refuse(404, "not found");
   const site = query.get("site") ?? "";
-  const colon = site.lastIndexOf(":");
   if (method === "GET") {
-    const rules = visitorRules.at({ name: site.slice(0, colon), port: Number(site.slice(colon + 1)) });
+    const rules = visitorRules.at(splitSite(site));
     const { sites: _, ...said } = siteRules([], rules ?? {});
     return json(said);
   }

@@ -4,6 +4,7 @@ import tls from "node:tls";
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import type { ServeConfig } from "../src/wire/serve-config.ts";
 import { type DoorMesh, PUBLIC_NAME as NAME, openDoorMesh, PUBLIC_PASSWORD } from "./suites/door-mesh.ts";
+import { brings } from "./suites/funnel-mesh.ts";
 import { type Typed, typedFunnel } from "./suites/typed-command.ts";
 
 const WAIT = { timeout: 30_000, interval: 10 };
@@ -78,7 +79,7 @@ const port = (): string => new URL(target).port;
 
 /** Do visitors of the name get as far as the gateway? */
 async function isRelayed(wanted: boolean): Promise<void> {
-  await expect.poll(() => mesh.server.relay!.names.find(NAME, 443)?.peerApi !== undefined, WAIT).toBe(wanted);
+  await expect.poll(() => brings(mesh.server.relay!, NAME), WAIT).toBe(wanted);
 }
 
 async function publish(): Promise<void> {

@@ -1,16 +1,11 @@
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { type AddressInfo, connect, createServer, type Server as NetServer, type Socket } from "node:net";
+import { connect, createServer, type Socket } from "node:net";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
-import { silentLog } from "../src/base/log.ts";
-import { memoryStore } from "../src/base/store.ts";
-import { MemoryCoordinationStore } from "../src/coordination/store/memory-store.ts";
-import { Gateway } from "../src/gateway/gateway.ts";
-import { Relay } from "../src/server/relay.ts";
-import { Server } from "../src/server/server.ts";
 import { makeHello } from "./suites/client-hellos.ts";
+import { brings, FunnelMesh, publicTcp } from "./suites/funnel-mesh.ts";
 import { lossyUdp } from "./suites/lossy-udp.ts";
 
 const WAIT = { timeout: 60_000, interval: 20 };
@@ -18,64 +13,37 @@ const MIB = 1024 * 1024;
 /** 1024: a GiB each way, which takes a minute. */
 const BULK_MIB = Number(process.env["SALLYPORT_BULK_MIB"] ?? 24);
 const HELLO = makeHello({ name: "web.tail.test" });
-const POLICY = `{
-  "tagOwners": { "tag:relay": [], "tag:web": [] },
-  "acls": [],
-  "nodeAttrs": [
-    { "target": ["tag:relay"], "attr": ["sallyport.dev/ingress"] },
-    { "target": ["tag:web"], "attr": ["funnel"] },
-  ],
-}`;
 
 setFlagsFromString("--expose-gc");
 const collectGarbage = runInNewContext("gc") as () => void;
 
-const closers: (() => unknown)[] = [];
+let mesh: FunnelMesh;
 /** Told of each connection that came to the backend. */
 let visited: (socket: Socket) => void = () => {};
-let server: Server;
 const losses = { lost: 0 };
 /** Where visitors come in: by a mesh that loses nothing, and by one that loses a tenth of what the relay is sent. */
 const entrances: Record<"sound" | "lossy", number> = { sound: 0, lossy: 0 };
 
 beforeAll(async () => {
-  const backend: NetServer = createServer({ allowHalfOpen: true }, (socket) => {
-    socket.on("error", () => undefined);
-    visited(socket);
-  }).listen(0, "127.0.0.1");
-  await once(backend, "listening");
-  closers.push(() => backend.close());
-  const options = { store: new MemoryCoordinationStore(), state: memoryStore(), baseDomain: "tail.test" };
-  server = await Server.open({ ...options, policy: POLICY });
-  closers.push(() => server.close());
-  const key = async (tag: string) => (await server.coordinator.createAuthKey({ tags: [tag] }, "test")).key;
-  const common = { controlUrl: server.url, localAddresses: () => ["127.0.0.1"], log: silentLog };
-  const gateway = await Gateway.open({
-    ...{ ...common, authKey: await key("tag:web"), hostname: "web", store: memoryStore() },
-    allowsLoopbackVisitors: true,
-  });
-  closers.push(() => gateway.close());
-  await gateway.node.ready();
-  const name = gateway.name;
-  await gateway.setServeConfig({
-    TCP: { 443: { TCPForward: `127.0.0.1:${(backend.address() as AddressInfo).port}` } },
-    AllowFunnel: { [`${name}:443`]: true },
-  });
+  mesh = await FunnelMesh.open();
+  const backend = await mesh.listen(
+    createServer({ allowHalfOpen: true }, (socket) => {
+      socket.on("error", () => undefined);
+      visited(socket);
+    }),
+  );
+  const gateway = await mesh.gateway();
+  await gateway.setServeConfig(publicTcp(gateway.name, 443, backend));
   for (const kind of ["sound", "lossy"] as const) {
-    const relay = await Relay.open({
-      ...{ ...common, authKey: await key("tag:relay"), hostname: kind, store: memoryStore() },
-      listeners: [{ address: "127.0.0.1", port: 0, publicPort: 443 }],
-      ...(kind === "sound" ? {} : { openUdp: lossyUdp(0.1, 7, losses) }),
-    });
-    closers.push(() => relay.close());
-    await relay.node.ready();
-    await vi.waitUntil(() => relay.names.find(name, 443)?.peerApi !== undefined, WAIT);
+    const loss = kind === "sound" ? {} : { openUdp: lossyUdp(0.1, 7, losses) };
+    const relay = await mesh.relay({ hostname: kind, ...loss });
+    await vi.waitUntil(() => brings(relay, gateway.name), WAIT);
     entrances[kind] = relay.ports[0]!;
   }
 }, 120_000);
 
 afterAll(async () => {
-  for (const close of closers.reverse()) await close();
+  await mesh.close();
 });
 
 function visit(kind: keyof typeof entrances): Socket {

@@ -15,7 +15,7 @@ import { openLocalApi } from "../src/gateway/localapi/index.ts";
 import type { Relay } from "../src/server/relay.ts";
 import type { Server } from "../src/server/server.ts";
 import { freePorts } from "./suites/free-ports.ts";
-import { FunnelMesh, funnelPolicy } from "./suites/funnel-mesh.ts";
+import { brings, FunnelMesh, funnelPolicy } from "./suites/funnel-mesh.ts";
 import { type Typed, typedAt } from "./suites/typed-command.ts";
 
 const WAIT = { timeout: 30_000, interval: 10 };
@@ -58,7 +58,7 @@ async function publish(name: string = NAME, target: number = backend): Promise<v
     Web: { [`${name}:${port}`]: { Handlers: { "/": { Proxy: `http://127.0.0.1:${target}` } } } },
     AllowFunnel: { [`${name}:${port}`]: true },
   });
-  await expect.poll(() => relay.names.find(NAME, port)?.peerApi !== undefined, WAIT).toBe(true);
+  await expect.poll(() => brings(relay, NAME, port), WAIT).toBe(true);
 }
 
 const CHECK = ["check", "--address", "127.0.0.1"];

@@ -10,7 +10,7 @@ import type { Relay } from "../src/server/relay.ts";
 import type { ServeConfig } from "../src/wire/serve-config.ts";
 import { makeHello } from "./suites/client-hellos.ts";
 import { freePorts } from "./suites/free-ports.ts";
-import { FunnelMesh, funnelPolicy } from "./suites/funnel-mesh.ts";
+import { brings, FunnelMesh, funnelPolicy, publicTcp } from "./suites/funnel-mesh.ts";
 import { type Typed, typedFunnel } from "./suites/typed-command.ts";
 
 const WAIT = { timeout: 30_000, interval: 10 };
@@ -188,11 +188,8 @@ describe("a raw port", () => {
   });
 
   test("a port that is public by name takes no raw bytes, and the leased one no other name", async () => {
-    await first.gateway.setServeConfig({
-      TCP: { 443: { TCPForward: `127.0.0.1:${backend}` } },
-      AllowFunnel: { [`${first.name}:443`]: true },
-    });
-    await expect.poll(() => relay.names.find(first.name, 443)?.peerApi !== undefined, WAIT).toBe(true);
+    await first.gateway.setServeConfig(publicTcp(first.name, 443, backend));
+    await expect.poll(() => brings(relay, first.name), WAIT).toBe(true);
     const raw = call(relay.ports[0]!);
     raw.socket.write("SSH-2.0-visitor\r\n");
     await expect.poll(raw.isOver, WAIT).toBe(true);

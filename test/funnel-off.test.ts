@@ -8,7 +8,7 @@ import type { Relay } from "../src/server/relay.ts";
 import type { Server } from "../src/server/server.ts";
 import type { ServeConfig } from "../src/wire/serve-config.ts";
 import { makeHello } from "./suites/client-hellos.ts";
-import { FunnelMesh, funnelPolicy } from "./suites/funnel-mesh.ts";
+import { brings, FunnelMesh, funnelPolicy } from "./suites/funnel-mesh.ts";
 import { typedFunnel } from "./suites/typed-command.ts";
 
 const WAIT = { timeout: 30_000, interval: 10 };
@@ -102,8 +102,7 @@ function visit(bytes: Uint8Array): Visit {
   return { socket, isOver: () => isOver, heard: () => heard };
 }
 
-const isRouted = (node: Node) =>
-  expect.poll(() => relay.names.find(node.name, PORT)?.peerApi !== undefined, WAIT).toBe(true);
+const isRouted = (node: Node) => expect.poll(() => brings(relay, node.name, PORT), WAIT).toBe(true);
 
 /** Somebody who is here, and was answered. */
 async function guest({ name }: Node): Promise<Visit> {

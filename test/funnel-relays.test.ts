@@ -1,25 +1,14 @@
 import { Resolver } from "node:dns/promises";
 import { once } from "node:events";
-import net, { type AddressInfo } from "node:net";
+import net from "node:net";
 import { expect, onTestFinished, test } from "vitest";
-import { memoryStore } from "../src/base/store.ts";
-import { MemoryCoordinationStore } from "../src/coordination/store/memory-store.ts";
-import { Gateway } from "../src/gateway/gateway.ts";
-import { Relay } from "../src/server/relay.ts";
-import { Server } from "../src/server/server.ts";
+import type { Relay } from "../src/server/relay.ts";
 import { makeHello } from "./suites/client-hellos.ts";
+import { brings, FunnelMesh, publicTcp } from "./suites/funnel-mesh.ts";
 
 const WAIT = { timeout: 30_000, interval: 10 };
 const NAME = "web.mesh.example";
 const HELLO = makeHello({ name: NAME });
-const POLICY = `{
-  "tagOwners": { "tag:relay": [], "tag:web": [] },
-  "acls": [],
-  "nodeAttrs": [
-    { "target": ["tag:relay"], "attr": ["sallyport.dev/ingress"] },
-    { "target": ["tag:web"], "attr": ["funnel"] },
-  ],
-}`;
 
 /** A visitor who goes where the zone says, in its order. */
 async function visited(addresses: readonly string[], portOf: (address: string) => number): Promise<string> {
@@ -39,42 +28,23 @@ async function visited(addresses: readonly string[], portOf: (address: string) =
 }
 
 test("FN-13 the zone leads to the ingresses that are here: to all, not to one that drains, not to one that is gone", async () => {
-  const server = await Server.open({
-    ...{ store: new MemoryCoordinationStore(), state: memoryStore(), baseDomain: "mesh.example", policy: POLICY },
+  const mesh = await FunnelMesh.open({
+    baseDomain: "mesh.example",
     publicZone: { zone: "mesh.example", nameServer: "ns1.example", address: "127.0.0.1", port: 0 },
     relayAddresses: ["127.0.0.5", "127.0.0.6"],
   });
-  onTestFinished(() => server.close());
-  const member = async (tag: string, address: string) => ({
-    ...{ controlUrl: server.url, localAddresses: () => [address], store: memoryStore() },
-    authKey: (await server.coordinator.createAuthKey({ tags: [tag] }, "test")).key,
-  });
-  const open = async (address: string): Promise<Relay> => {
+  onTestFinished(() => mesh.close());
+  const open = (address: string): Promise<Relay> => {
     const listeners = [{ address, port: 0, publicPort: 443 }];
-    const relay = await Relay.open({ ...(await member("tag:relay", address)), hostname: "ingress", listeners });
-    onTestFinished(() => relay.close());
-    return relay;
+    return mesh.relay({ hostname: "ingress", localAddresses: () => [address], listeners });
   };
   const [first, second] = [await open("127.0.0.5"), await open("127.0.0.6")];
-  const gateway = await Gateway.open({
-    ...(await member("tag:web", "127.0.0.1")),
-    ...{ hostname: "web", allowsLoopbackVisitors: true },
-  });
-  onTestFinished(() => gateway.close());
-  await Promise.all([first.node.ready(), second.node.ready(), gateway.node.ready()]);
-  const echo = net.createServer((socket) => void socket.on("error", () => undefined).pipe(socket));
-  echo.listen(0, "127.0.0.1");
-  await once(echo, "listening");
-  onTestFinished(() => void echo.close());
-  await gateway.setServeConfig({
-    TCP: { 443: { TCPForward: `127.0.0.1:${(echo.address() as AddressInfo).port}` } },
-    AllowFunnel: { [`${NAME}:443`]: true },
-  });
-  for (const relay of [first, second])
-    await expect.poll(() => relay.names.find(NAME, 443)?.peerApi !== undefined, WAIT).toBe(true);
+  const gateway = await mesh.gateway();
+  await gateway.setServeConfig(publicTcp(NAME, 443, await mesh.echo()));
+  for (const relay of [first, second]) await expect.poll(() => brings(relay, NAME), WAIT).toBe(true);
 
   const resolver = new Resolver();
-  resolver.setServers([`127.0.0.1:${server.publicZone!.port}`]);
+  resolver.setServers([`127.0.0.1:${mesh.server.publicZone!.port}`]);
   const named = async (): Promise<readonly string[]> => (await resolver.resolve4(NAME)).toSorted();
   const portOf = (address: string): number => (address === "127.0.0.5" ? first : second).ports[0]!;
   await expect.poll(named, WAIT).toEqual(["127.0.0.5", "127.0.0.6"]);
@@ -93,8 +63,7 @@ test("FN-13 the zone leads to the ingresses that are here: to all, not to one th
   await drained;
   await first.close();
 
-  const third = await open("127.0.0.5"); // the new one
-  await third.node.ready();
+  await open("127.0.0.5"); // the new one
   await expect.poll(named, WAIT).toEqual(["127.0.0.5", "127.0.0.6"]);
   await second.close();
   await expect.poll(named, WAIT).toEqual(["127.0.0.5"]);

@@ -10,7 +10,7 @@ import type { Gateway } from "../src/gateway/gateway.ts";
 import type { Relay } from "../src/server/relay.ts";
 import { rulesAt } from "../src/wire/visitor-rules.ts";
 import { makeHello } from "./suites/client-hellos.ts";
-import { FunnelMesh } from "./suites/funnel-mesh.ts";
+import { FunnelMesh, publicTcp } from "./suites/funnel-mesh.ts";
 import { type Typed, typedFunnel } from "./suites/typed-command.ts";
 
 const WAIT = { timeout: 30_000, interval: 10 };
@@ -53,11 +53,7 @@ async function declare(funnel: object | true): Promise<void> {
   };
   const services = parseServices(JSON.stringify(file), "services.hujson");
   const rules = visitorRules(services, 443);
-  const target = { TCPForward: `127.0.0.1:${echoPort}` };
-  gateway.declare(
-    { TCP: { 443: target }, AllowFunnel: { [`${NAME}:443`]: true } },
-    { visitorRulesOf: ({ port }) => visitorRules(services, port) },
-  );
+  gateway.declare(publicTcp(NAME, 443, echoPort), { visitorRulesOf: ({ port }) => visitorRules(services, port) });
   await expect
     .poll(() => {
       const known = relay.names.find(NAME, 443);

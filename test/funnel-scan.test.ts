@@ -5,7 +5,7 @@ import { Fault } from "../src/base/fault.ts";
 import type { Gateway } from "../src/gateway/gateway.ts";
 import { MeshNode } from "../src/mesh/node.ts";
 import type { Relay } from "../src/server/relay.ts";
-import { FunnelMesh } from "./suites/funnel-mesh.ts";
+import { brings, FunnelMesh } from "./suites/funnel-mesh.ts";
 
 const WAIT = { timeout: 60_000, interval: 5 };
 const NAME = "web.tail.test";
@@ -34,7 +34,7 @@ beforeAll(async () => {
     },
     AllowFunnel: { [`${NAME}:443`]: true },
   });
-  await vi.waitUntil(() => relay.names.find(NAME, 443)?.peerApi, WAIT);
+  await vi.waitUntil(() => brings(relay, NAME), WAIT);
 }, 60_000);
 
 afterAll(async () => {

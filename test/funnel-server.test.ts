@@ -1,27 +1,24 @@
 import { Resolver } from "node:dns/promises";
 import { once } from "node:events";
 import { get } from "node:https";
-import { type AddressInfo, connect, createServer } from "node:net";
+import { connect } from "node:net";
 import tls from "node:tls";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { memoryStore } from "../src/base/store.ts";
-import { MemoryCoordinationStore } from "../src/coordination/store/memory-store.ts";
-import { Gateway } from "../src/gateway/gateway.ts";
-import { Server } from "../src/server/server.ts";
+import type { Gateway } from "../src/gateway/gateway.ts";
+import type { Server } from "../src/server/server.ts";
 import { makeHello } from "./suites/client-hellos.ts";
+import { brings, FunnelMesh, publicTcp } from "./suites/funnel-mesh.ts";
 
 const WAIT = { timeout: 30_000, interval: 10 };
 const NAME = "web.mesh.example";
 const OWN = "control.example";
-const closers: (() => unknown)[] = [];
+let mesh: FunnelMesh;
 let server: Server;
 let gateway: Gateway;
 
 /** One process and one port for coordination, DERP and visitors; the policy has no word about who relays. */
 beforeAll(async () => {
-  server = await Server.open({
-    store: new MemoryCoordinationStore(),
-    state: memoryStore(),
+  mesh = await FunnelMesh.open({
     baseDomain: "mesh.example",
     serverUrl: `https://${OWN}`,
     policy: `{ "acls": [], "tagOwners": { "tag:web": [] }, "nodeAttrs": [{ "target": ["tag:web"], "attr": ["funnel"] }] }`,
@@ -29,28 +26,18 @@ beforeAll(async () => {
     relayAddresses: ["203.0.113.5", "2001:db8::5"],
     relay: { listeners: [{ address: "127.0.0.1", port: 0, publicPort: 443 }] },
   });
-  closers.push(() => server.close());
-  gateway = await Gateway.open({
-    controlUrl: `https://${OWN}`,
-    connect: () => secured(OWN),
-    authKey: (await server.coordinator.createAuthKey({ tags: ["tag:web"] }, "test")).key,
-    hostname: "web",
-    store: memoryStore(),
-    localAddresses: () => ["127.0.0.1"],
-    allowsLoopbackVisitors: true,
-  });
-  closers.push(() => gateway.close());
-  await gateway.node.ready();
+  ({ server } = mesh);
+  gateway = await mesh.gateway({ controlUrl: `https://${OWN}`, connect: () => secured(OWN) });
 }, 60_000);
 
 afterAll(async () => {
-  for (const close of closers.reverse()) await close();
+  await mesh.close();
 });
 
 /** TLS through the one public port. */
 async function secured(servername: string): Promise<tls.TLSSocket> {
   const socket = tls.connect({ host: "127.0.0.1", port: port(), servername, rejectUnauthorized: false });
-  closers.push(() => socket.destroy());
+  mesh.defer(() => socket.destroy());
   await once(socket, "secureConnect");
   return socket;
 }
@@ -75,18 +62,11 @@ test("the server's own name leads to coordination and DERP, over TLS", async () 
 
 test("every other name leads to the ingress, which is nobody's peer but the node's that wants visitors", async () => {
   expect(gateway.node.map?.peers.size).toBe(0);
-  const backend = createServer((socket) => void socket.pipe(socket)).listen(0, "127.0.0.1");
-  closers.push(() => backend.close());
-  await once(backend, "listening");
-  const { port: backendPort } = backend.address() as AddressInfo;
-  await gateway.setServeConfig({
-    TCP: { 443: { TCPForward: `127.0.0.1:${backendPort}` } },
-    AllowFunnel: { [`${NAME}:443`]: true },
-  });
-  await expect.poll(() => server.relay!.names.find(NAME, 443)?.peerApi !== undefined, WAIT).toBe(true);
+  await gateway.setServeConfig(publicTcp(NAME, 443, await mesh.echo()));
+  await expect.poll(() => brings(server.relay!, NAME), WAIT).toBe(true);
   const hello = makeHello({ name: NAME });
   const socket = connect(port(), "127.0.0.1");
-  closers.push(() => socket.destroy());
+  mesh.defer(() => socket.destroy());
   socket.end(hello);
   const heard: Buffer[] = [];
   for await (const chunk of socket) heard.push(chunk as Buffer);

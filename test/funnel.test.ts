@@ -12,7 +12,7 @@ import type { Gateway } from "../src/gateway/gateway.ts";
 import type { Relay } from "../src/server/relay.ts";
 import type { ServeConfig } from "../src/wire/serve-config.ts";
 import { makeHello } from "./suites/client-hellos.ts";
-import { FunnelMesh, funnelPolicy } from "./suites/funnel-mesh.ts";
+import { brings, FunnelMesh, funnelPolicy } from "./suites/funnel-mesh.ts";
 import { type Typed, typedFunnel } from "./suites/typed-command.ts";
 
 const WAIT = { timeout: 30_000, interval: 10 };
@@ -69,7 +69,7 @@ const config = (AllowFunnel: Record<string, boolean>): ServeConfig => ({
 
 /** Off comes before on: what the test before switched off may still be on its way to the relay, and would cut our visitors. */
 async function publish(): Promise<void> {
-  const isKnown = (): boolean => relay.names.find(NAME, 443)?.peerApi !== undefined;
+  const isKnown = (): boolean => brings(relay, NAME);
   await gateway.setServeConfig({});
   await expect.poll(isKnown, WAIT).toBe(false);
   await gateway.setServeConfig(config({ [`${NAME}:443`]: true, [`${NAME}:8443`]: true }));
@@ -245,7 +245,7 @@ describe("a visitor from the Internet", () => {
     await publish();
     expect(await hello(own, relay.ports[1])).toBe(UNRECOGNIZED); // routed here, and not public by our configuration
     await gateway.setServeConfig(config({ [`${own}:8443`]: true }));
-    await expect.poll(() => relay.names.find(own, 8443)?.peerApi !== undefined, WAIT).toBe(true);
+    await expect.poll(() => brings(relay, own, 8443), WAIT).toBe(true);
     const { socket, heard } = await raw(own);
     socket.end("hello from outside");
     await once(socket, "end");

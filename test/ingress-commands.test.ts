@@ -1,71 +1,35 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import net, { type AddressInfo } from "node:net";
+import net from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { silentLog } from "../src/base/log.ts";
-import { memoryStore } from "../src/base/store.ts";
-import { MemoryCoordinationStore } from "../src/coordination/store/memory-store.ts";
-import { Gateway } from "../src/gateway/gateway.ts";
-import { Server } from "../src/server/server.ts";
 import { makeHello } from "./suites/client-hellos.ts";
+import { FunnelMesh, publicTcp } from "./suites/funnel-mesh.ts";
 
 const WAIT = { timeout: 60_000, interval: 20 };
 const NAME = "web.tail.test";
 const HELLO = makeHello({ name: NAME });
-const POLICY = `{
-  "tagOwners": { "tag:relay": [], "tag:web": [] },
-  "acls": [{ "action": "accept", "src": ["*"], "dst": ["*:*"] }],
-  "nodeAttrs": [
-    { "target": ["tag:relay"], "attr": ["sallyport.dev/ingress"] },
-    { "target": ["tag:web"], "attr": ["funnel"] },
-  ],
-}`;
 const bin = path.resolve(import.meta.dirname, "../src/bin.ts");
 const scratch = mkdtempSync(path.join(tmpdir(), "sp-"));
-const closers: (() => unknown)[] = [() => rmSync(scratch, { recursive: true, force: true })];
-let server: Server;
+let mesh: FunnelMesh;
 /** The public port of every ingress: none that the system gives out by itself. */
 const port = 20_000 + (process.pid % 10_000);
 
 /** A server and a gateway that echoes here; the ingresses are processes. */
 beforeAll(async () => {
-  const echo = net.createServer((socket) => void socket.on("error", () => undefined).pipe(socket));
-  const echoPort = await listening(echo);
-  closers.push(() => echo.close());
-  server = await Server.open({
-    ...{ store: new MemoryCoordinationStore(), state: memoryStore(), baseDomain: "tail.test", policy: POLICY },
-    funnelPorts: [port],
-  });
-  closers.push(() => server.close());
-  writeFileSync(`${scratch}/key`, await keyFor("tag:relay"), { mode: 0o600 });
-  const gateway = await Gateway.open({
-    ...{ controlUrl: server.url, localAddresses: () => ["127.0.0.1"], log: silentLog, store: memoryStore() },
-    ...{ authKey: await keyFor("tag:web"), hostname: "web", allowsLoopbackVisitors: true },
-  });
-  closers.push(() => gateway.close());
-  await gateway.node.ready();
-  await gateway.setServeConfig({
-    TCP: { [port]: { TCPForward: `127.0.0.1:${echoPort}` } },
-    AllowFunnel: { [`${NAME}:${port}`]: true },
-  });
+  mesh = await FunnelMesh.open({ funnelPorts: [port] });
+  mesh.defer(() => rmSync(scratch, { recursive: true, force: true }));
+  const { key } = await mesh.server.coordinator.createAuthKey({ tags: ["tag:relay"], reusable: true }, "test");
+  writeFileSync(`${scratch}/key`, key, { mode: 0o600 });
+  const gateway = await mesh.gateway();
+  await gateway.setServeConfig(publicTcp(NAME, port, await mesh.echo()));
 }, 60_000);
 
 afterAll(async () => {
-  for (const close of closers.reverse()) await close();
+  await mesh.close();
 });
-
-async function keyFor(tag: string): Promise<string> {
-  return (await server.coordinator.createAuthKey({ tags: [tag], reusable: true }, "test")).key;
-}
-
-async function listening(listener: net.Server): Promise<number> {
-  listener.listen(0, "127.0.0.1");
-  await once(listener, "listening");
-  return (listener.address() as AddressInfo).port;
-}
 
 interface IngressProcess {
   readonly address: string;
@@ -79,11 +43,18 @@ interface IngressProcess {
 async function startIngress(number: number, ...more: readonly string[]): Promise<IngressProcess> {
   const address = `127.0.4.${number}`;
   const state = `${scratch}/ingress${number}`;
-  const flags = ["--login-server", server.url, "--auth-key", `file:${scratch}/key`, "--hostname", `ingress${number}`];
+  const flags = [
+    "--login-server",
+    mesh.server.url,
+    "--auth-key",
+    `file:${scratch}/key`,
+    "--hostname",
+    `ingress${number}`,
+  ];
   const where = ["--state", state, "--address", address, "--ports", String(port), "--http-port", "0"];
   const child = spawnSallyport("ingress", ...flags, ...where, ...more);
   const ended = new Promise<number | null>((resolve) => child.once("exit", resolve));
-  closers.push(() => void child.kill("SIGKILL"));
+  mesh.defer(() => void child.kill("SIGKILL"));
   let isOver = false;
   void ended.then(() => {
     isOver = true;
@@ -116,7 +87,7 @@ interface Visit {
 
 function visit(address: string): Visit {
   const socket = net.connect(port, address);
-  closers.push(() => socket.destroy());
+  mesh.defer(() => socket.destroy());
   let length = 0;
   const answer = new Promise<"served" | "refused" | "ended">((resolve) => {
     socket.on("error", (error) => resolve("code" in error && error.code === "ECONNREFUSED" ? "refused" : "ended"));

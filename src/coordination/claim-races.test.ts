@@ -2,9 +2,7 @@ import { expect, test } from "vitest";
 import { type Rig, start } from "../../test/suites/coordination-rig.ts";
 import { seededRandom } from "../base/random.ts";
 import { claimServices, leasableServices } from "../wire/claims.ts";
-import { applyMapResponse } from "../wire/map-apply.ts";
 import type { NetworkMap } from "../wire/network-map.ts";
-import type { MapResponse } from "../wire/tailcfg.ts";
 import { compilePolicy } from "./policy/policy.ts";
 import { MemoryCoordinationStore } from "./store/memory-store.ts";
 
@@ -45,17 +43,6 @@ async function world(store: MemoryCoordinationStore): Promise<Rig> {
   return rig;
 }
 
-/** What that node knows after all that it was sent. */
-async function follow(rig: Rig, seed: number): Promise<() => Promise<NetworkMap>> {
-  const stream = await rig.poll(seed);
-  let map: NetworkMap | undefined;
-  return async () => {
-    await rig.settle(300);
-    for (const message of stream.take()) map = applyMapResponse(map, message as MapResponse, "2026-01-01T00:00:00Z");
-    return map!;
-  };
-}
-
 /** To whom the relay brings visitors of each, by host name. */
 function routes({ peers }: NetworkMap): Record<Claim, string[]> {
   const found: Record<Claim, string[]> = { "2222": [], "demo.example.org": [] };
@@ -78,8 +65,8 @@ test("FN-14 200 races of two nodes for one domain and one raw port: one holds ea
   const rig = await world(new MemoryCoordinationStore());
   const random = seededRandom(14);
   const flip = (): boolean => random(1)[0]! < 128;
-  const relay = await follow(rig, RELAY);
-  const nodes = await Promise.all(NODES.map((seed) => follow(rig, seed)));
+  const relay = await rig.follow(RELAY);
+  const nodes = await Promise.all(NODES.map((seed) => rig.follow(seed)));
   const first = new Map<string, number>();
   for (let race = 0; race < 200; race++) {
     const order = flip() ? NODES : NODES.toReversed();
@@ -109,7 +96,7 @@ test("FN-14 who holds keeps it over a restart of the server, of the ingress and 
   await rig.lite(NODES[1], asking(NODES[1], CLAIMS)); // the younger node was first
   await rig.lite(NODES[0], asking(NODES[0], CLAIMS));
   const held = { "2222": ["host-3"], "demo.example.org": ["host-3"] };
-  expect(routes(await (await follow(rig, RELAY))())).toEqual(held);
+  expect(routes(await (await rig.follow(RELAY))())).toEqual(held);
 
   const state = await store.load();
   const again = new MemoryCoordinationStore();
@@ -126,7 +113,7 @@ test("FN-14 who holds keeps it over a restart of the server, of the ingress and 
     Hostinfo: { Hostname: "relay", Services: leasableServices([{ first: 2222, last: 2222 }]) },
   });
   await restarted.ask(NODES[1], asking(NODES[1], CLAIMS));
-  expect(routes(await (await follow(restarted, RELAY))())).toEqual(held);
+  expect(routes(await (await restarted.follow(RELAY))())).toEqual(held);
 });
 
 test("FN-14 a key that has run out keeps what its node holds; a node that is removed gives it up", async () => {
@@ -136,7 +123,7 @@ test("FN-14 a key that has run out keeps what its node holds; a node that is rem
   );
   await rig.lite(NODES[1], asking(NODES[1], CLAIMS));
   await rig.lite(NODES[0], asking(NODES[0], CLAIMS));
-  const relay = await follow(rig, RELAY);
+  const relay = await rig.follow(RELAY);
   await rig.coordinator.expireNode(holder!.id, "root");
   expect(routes(await relay())).toEqual({ "2222": [], "demo.example.org": [] });
   await rig.coordinator.deleteNode(holder!.id, "root");

@@ -4,9 +4,8 @@ import { parseAddress } from "../base/address.ts";
 import { AddressSet, parseRanges } from "../wire/address-set.ts";
 import { capabilitiesOf } from "../wire/capabilities.ts";
 import { claimServices } from "../wire/claims.ts";
-import { applyMapResponse } from "../wire/map-apply.ts";
 import type { NetworkMap } from "../wire/network-map.ts";
-import type { Hostinfo, MapResponse } from "../wire/tailcfg.ts";
+import type { Hostinfo } from "../wire/tailcfg.ts";
 import { compilePolicy } from "./policy/policy.ts";
 
 const INGRESS = "https://tailscale.com/cap/ingress";
@@ -46,17 +45,6 @@ async function world(): Promise<Rig> {
   return rig;
 }
 
-/** What node `seed` knows after all that it was sent. */
-async function follow(rig: Rig, seed: number): Promise<() => Promise<NetworkMap>> {
-  const stream = await rig.poll(seed);
-  let map: NetworkMap | undefined;
-  return async () => {
-    await rig.settle(300);
-    for (const message of stream.take()) map = applyMapResponse(map, message as MapResponse, "2026-01-01T00:00:00Z");
-    return map!;
-  };
-}
-
 const namesOf = (map: NetworkMap): string[] =>
   [...map.peers.values()].map(({ Name }) => Name.split(".")[0]!).toSorted();
 const named = (map: NetworkMap, name: string) =>
@@ -64,7 +52,7 @@ const named = (map: NetworkMap, name: string) =>
 
 test("a relay and a node that wants visitors learn of each other, and nobody else of the relay", async () => {
   const rig = await world();
-  const [relay, web, laptop, bob] = await Promise.all([RELAY, WEB, LAPTOP, BOB].map((seed) => follow(rig, seed)));
+  const [relay, web, laptop, bob] = await Promise.all([RELAY, WEB, LAPTOP, BOB].map((seed) => rig.follow(seed)));
   expect(namesOf(await relay!())).toEqual([]);
   expect(namesOf(await web!())).toEqual(["bob", "laptop"]);
 
@@ -86,7 +74,7 @@ test("a relay and a node that wants visitors learn of each other, and nobody els
 
 test("FN-10 what a node asks for its visitors is told to relays, and to nobody else", async () => {
   const rig = await world();
-  const [relay, web, laptop, bob] = await Promise.all([RELAY, WEB, LAPTOP, BOB].map((seed) => follow(rig, seed)));
+  const [relay, web, laptop, bob] = await Promise.all([RELAY, WEB, LAPTOP, BOB].map((seed) => rig.follow(seed)));
   const asked = { sites: ["web.tail.test:443"], deny: ["198.51.100.0/24"], limits: { connections: 5 } };
   const other = { sites: ["bob.tail.test:443"], allow: [] };
   const tell = (rules: unknown): Promise<unknown> =>
@@ -110,8 +98,8 @@ test("FN-10 what a node asks for its visitors is told to relays, and to nobody e
 
 test("FN-11 all that a relay may do with a node is to deliver", async () => {
   const rig = await world();
-  const web = await follow(rig, WEB);
-  const relay = await follow(rig, RELAY);
+  const web = await rig.follow(WEB);
+  const relay = await rig.follow(RELAY);
   await rig.lite(WEB, { Hostinfo: online({ IngressEnabled: true }) });
   const map = await web();
   const addresses = (name: string): string[] => named(map, name)!.Addresses.map((text) => text.split("/")[0]!);
@@ -135,7 +123,7 @@ test("FN-11 all that a relay may do with a node is to deliver", async () => {
 
 test("off is told at once; a node that only may want visitors is known and has no name", async () => {
   const rig = await world();
-  const relay = await follow(rig, RELAY);
+  const relay = await rig.follow(RELAY);
   await rig.lite(WEB, { Hostinfo: online({ IngressEnabled: true }) });
   expect(named(await relay(), "web")?.CapMap?.[NAMES]).toHaveLength(1);
   await rig.lite(WEB, { Hostinfo: online({ WireIngress: true }) });
@@ -146,8 +134,8 @@ test("off is told at once; a node that only may want visitors is known and has n
 
 test("FN-14 a node that the policy does not give `funnel` is not public, whatever it says", async () => {
   const rig = await world();
-  const relay = await follow(rig, RELAY);
-  const bob = await follow(rig, BOB);
+  const relay = await rig.follow(RELAY);
+  const bob = await rig.follow(BOB);
   await rig.lite(BOB, { Hostinfo: { Hostname: "bob", IngressEnabled: true } });
   expect(namesOf(await relay())).toEqual([]);
   expect(Object.keys((await bob()).self.CapMap ?? {})).not.toContain(PORTS);
@@ -158,7 +146,7 @@ test("FN-14 a node that the policy does not give `funnel` is not public, whateve
 
 test("`funnel` comes with the ports that relays listen on", async () => {
   const rig = await world();
-  const web = await follow(rig, WEB);
+  const web = await rig.follow(WEB);
   const capMap = (await web()).self.CapMap ?? {};
   expect(capMap).toHaveProperty("funnel", null);
   expect(Object.keys(capMap)).toContain(PORTS);
@@ -172,7 +160,7 @@ test("a relay that comes later is told of everybody who waits for one", async ()
   await rig.join(RELAY, "ada@example.com", { Hostinfo: { Hostname: "relay", RequestTags: ["tag:relay"] } });
   await rig.settle(300);
   expect(peersOf(web.take()).map(({ Name }) => Name)).toEqual(["relay.tail.test."]);
-  const relay = await follow(rig, RELAY);
+  const relay = await rig.follow(RELAY);
   expect(namesOf(await relay())).toEqual(["web"]);
 });
 
@@ -197,9 +185,9 @@ test("FN-14 an own domain that the policy grants to two has one holder, whatever
     const source = DOMAINS(grants);
     await rig.coordinator.setPolicy(compilePolicy(source), source, "root");
   };
-  const relay = await follow(rig, RELAY);
-  const bob = await follow(rig, BOB);
-  const web = await follow(rig, WEB);
+  const relay = await rig.follow(RELAY);
+  const bob = await rig.follow(BOB);
+  const web = await rig.follow(WEB);
   const own = async (name: string): Promise<string[]> => {
     const claims = (named(await relay(), name)?.CapMap?.[NAMES] ?? []) as { name: string }[];
     return claims.map((claim) => claim.name);
@@ -232,8 +220,8 @@ test("FN-14 no grant makes a name of the mesh somebody else's", async () => {
     "bob@example.com": ["web.tail.test", "*.tail.test", "tail.test", "x.web.tail.test", "10.0.0.1"],
   });
   await rig.coordinator.setPolicy(compilePolicy(source), source, "root");
-  const relay = await follow(rig, RELAY);
-  const bob = await follow(rig, BOB);
+  const relay = await rig.follow(RELAY);
+  const bob = await rig.follow(BOB);
   const names = ["web.tail.test", "*.tail.test", "tail.test", "x.web.tail.test"];
   await rig.lite(BOB, { Hostinfo: { Hostname: "bob", ...asking(...names) } });
   expect((await bob()).self.CapMap?.["sallyport.dev/claims"]).toEqual(
@@ -254,8 +242,8 @@ const DOORS = `{
 
 test("FN-14 where the policy demands doors, a client that knows none is not public, and is told why", async () => {
   const rig = await world();
-  const relay = await follow(rig, RELAY);
-  const web = await follow(rig, WEB);
+  const relay = await rig.follow(RELAY);
+  const web = await rig.follow(WEB);
   const body = { Feature: "funnel", NodeKey: nodeKey(WEB), Version: 100 };
   const asked = (): Promise<unknown> => rig.coordinator.other(mkey(WEB), "POST", "/machine/feature/query", body);
   await rig.lite(WEB, { Hostinfo: online({ IngressEnabled: true }) });

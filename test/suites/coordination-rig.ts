@@ -7,6 +7,8 @@ import { Coordinator, type NodeView } from "../../src/coordination/coordinator.t
 import type { PolicyEngine } from "../../src/coordination/policy-engine.ts";
 import { MemoryCoordinationStore } from "../../src/coordination/store/memory-store.ts";
 import type { WireGuardMemberRequest } from "../../src/coordination/wireguard-members.ts";
+import { applyMapResponse } from "../../src/wire/map-apply.ts";
+import type { NetworkMap } from "../../src/wire/network-map.ts";
 import type { MapRequest, MapResponse, Node, RegisterRequest, RegisterResponse } from "../../src/wire/tailcfg.ts";
 
 export const hex = (seed: number): string => seed.toString(16).padStart(64, "0");
@@ -105,6 +107,8 @@ export interface Rig {
   /** Opens a map stream. */
   poll(seed: number, machine?: number): Promise<Recorder & { readonly done: Promise<void> }>;
   lite(seed: number, request: Partial<MapRequest>, machine?: number): Promise<void>;
+  /** What node `seed` knows after all that it was sent, whenever that is asked. */
+  follow(seed: number): Promise<() => Promise<NetworkMap>>;
 }
 
 /** A coordinator on a clock of its own, with two users, and nodes that are numbered. */
@@ -163,7 +167,16 @@ export async function start(options: RigOptions = {}): Promise<Rig> {
       { Version: 142, NodeKey: nodeKey(seed), OmitPeers: true, ...request },
       new Recorder(),
     );
-  return { clock, coordinator, settle, ask, join, poll, lite };
+  const follow = async (seed: number) => {
+    const stream = await poll(seed);
+    let map: NetworkMap | undefined;
+    return async () => {
+      await settle(300);
+      for (const message of stream.take()) map = applyMapResponse(map, message, "2026-01-01T00:00:00Z");
+      return map!;
+    };
+  };
+  return { clock, coordinator, settle, ask, join, poll, lite, follow };
 }
 
 export const peersOf = (messages: readonly MapResponse[]): Node[] =>

@@ -1,14 +1,12 @@
 import { createServer, type IncomingHttpHeaders } from "node:http";
-import type { AddressInfo } from "node:net";
 import { expect, vi } from "vitest";
-import { memoryStore } from "../../src/base/store.ts";
 import { mountRules, nodeServeConfig } from "../../src/config/node-serve-config.ts";
 import { parseServices } from "../../src/config/services.ts";
-import { MemoryCoordinationStore } from "../../src/coordination/store/memory-store.ts";
 import { DoorAdmin } from "../../src/gateway/doors/door-admin.ts";
 import { openDoors } from "../../src/gateway/doors/doors.ts";
-import { Gateway } from "../../src/gateway/gateway.ts";
-import { Server } from "../../src/server/server.ts";
+import type { Gateway } from "../../src/gateway/gateway.ts";
+import type { Server } from "../../src/server/server.ts";
+import { brings, FunnelMesh } from "./funnel-mesh.ts";
 
 export const PUBLIC_NAME = "web.mesh.example";
 export const PUBLIC_ORIGIN: string = `https://${PUBLIC_NAME}`;
@@ -31,45 +29,29 @@ export async function openDoorMesh(
   secrets: Readonly<Record<string, string>> = {},
 ): Promise<DoorMesh> {
   await using stack = new AsyncDisposableStack();
-  const server = await Server.open({
-    store: new MemoryCoordinationStore(),
-    state: memoryStore(),
+  const mesh = await FunnelMesh.open({
     baseDomain: "mesh.example",
-    policy: JSON.stringify({
-      acls: [{ action: "accept", src: ["*"], dst: ["*:*"] }],
-      tagOwners: { "tag:web": [] },
-      nodeAttrs: [{ target: ["tag:web"], attr: ["funnel"] }],
-    }),
     relay: { listeners: [{ address: "127.0.0.1", port: 0, publicPort: 443 }] },
   });
-  stack.defer(() => server.close());
+  stack.defer(() => mesh.close());
+  const { server } = mesh;
   const heard: IncomingHttpHeaders[] = [];
   const backend = createServer((asked, answer) => {
     heard.push(asked.headers);
     answer.end("inside");
   });
-  await new Promise<void>((resolve) => backend.listen(0, "127.0.0.1", resolve));
-  stack.defer(() => void backend.close());
-  const target = `http://127.0.0.1:${(backend.address() as AddressInfo).port}`;
+  const target = `http://127.0.0.1:${await mesh.listen(backend)}`;
   const endpoints = { "tcp:443": { target, funnel: true, door: "friends" } };
   const doors = { friends: { password: "env:PASSWORD", links: true, certificates: true, ...passes } };
   const services = parseServices(JSON.stringify({ version: "0.0.1", doors, node: { endpoints } }), "services");
-  const gateway = await Gateway.open({
-    controlUrl: server.url,
-    authKey: (await server.coordinator.createAuthKey({ tags: ["tag:web"] }, "test")).key,
-    hostname: "web",
-    store: memoryStore(),
-    localAddresses: () => ["127.0.0.1"],
-    allowsLoopbackVisitors: true,
+  const gateway = await mesh.gateway({
     doors: await openDoors(services.doors, { PASSWORD: PUBLIC_PASSWORD, ...secrets }),
     rulesOf: (place) => mountRules(services, place),
   });
-  stack.defer(() => gateway.close());
-  await gateway.node.ready();
   gateway.declare(nodeServeConfig(services, gateway.name), {
     rulesOf: (place) => mountRules(services, place),
   });
-  const isPublic = (): void => expect(server.relay!.names.find(PUBLIC_NAME, 443)?.peerApi).toBeDefined();
+  const isPublic = (): void => expect(brings(server.relay!, PUBLIC_NAME)).toBe(true);
   await vi.waitFor(isPublic, { timeout: 60_000, interval: 20 });
   const admin = new DoorAdmin(gateway.gatekeeper, (door) => gateway.placesBehind(door));
   const opened = stack.move();

@@ -1,6 +1,6 @@
 import { once } from "node:events";
-import type net from "node:net";
 import type { AddressInfo } from "node:net";
+import net from "node:net";
 import { silentLog } from "../../src/base/log.ts";
 import { memoryStore } from "../../src/base/store.ts";
 import { MemoryCoordinationStore } from "../../src/coordination/store/memory-store.ts";
@@ -8,6 +8,7 @@ import { Gateway, type GatewayOptions } from "../../src/gateway/gateway.ts";
 import type { MeshNodeOptions } from "../../src/mesh/node.ts";
 import { Relay, type RelayOptions } from "../../src/server/relay.ts";
 import { Server, type ServerOptions } from "../../src/server/server.ts";
+import type { ServeConfig } from "../../src/wire/serve-config.ts";
 
 type Joining = Required<
   Pick<MeshNodeOptions, "controlUrl" | "localAddresses" | "log" | "store" | "hostname" | "authKey">
@@ -25,6 +26,16 @@ export const funnelPolicy = (
     { "target": ["tag:web"], ${web} },
   ],
 }`;
+
+/** One port of a name, straight to a backend here. */
+export const publicTcp = (name: string, port: number, backend: number): ServeConfig => ({
+  TCP: { [port]: { TCPForward: `127.0.0.1:${backend}` } },
+  AllowFunnel: { [`${name}:${port}`]: true },
+});
+
+/** Does it bring visitors of this name to a gateway? */
+export const brings = (relay: Relay, name: string, port: number = 443): boolean =>
+  relay.names.find(name, port)?.peerApi !== undefined;
 
 /** Our server, relays and gateways of one mesh on loopback; what was opened last is closed first. */
 export class FunnelMesh {
@@ -81,5 +92,10 @@ export class FunnelMesh {
     await once(server, "listening");
     this.defer(() => server.close());
     return (server.address() as AddressInfo).port;
+  }
+
+  /** A backend that says what it hears; gives its port. */
+  echo(): Promise<number> {
+    return this.listen(net.createServer((socket) => void socket.on("error", () => undefined).pipe(socket)));
   }
 }

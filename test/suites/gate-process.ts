@@ -2,8 +2,10 @@ import { readdirSync, readFileSync } from "node:fs";
 import net, { type AddressInfo } from "node:net";
 import { setImmediate as turn } from "node:timers/promises";
 import tls from "node:tls";
+import { queryObjects } from "node:v8";
 import { SocketConn } from "../../bench/socket-conn.ts";
 import type { Proof } from "../../src/base/conn.ts";
+import { ConnDuplex } from "../../src/base/duplex.ts";
 import { certificateOf, GATE, proxyScene, webConfig } from "./proxy-scene.ts";
 
 // Arguments: the backend's URL, and a certificate that may sign the backend's. A gate on kernel sockets in a process of its
@@ -39,7 +41,7 @@ function highestResidentBytes(): number {
   return Number(kib) * 1024;
 }
 
-process.on("message", async () => {
+process.on("message", async (question: GateQuestion) => {
   for (let i = 0; i < 3; i++) {
     globalThis.gc?.();
     await turn();
@@ -49,6 +51,7 @@ process.on("message", async () => {
     peak: highestResidentBytes(),
     open,
     descriptors: readdirSync("/proc/self/fd").length,
+    ...(question === "held" ? { held: queryObjects(ConnDuplex, { format: "count" }) } : {}),
   };
   process.send?.(usage);
 });
@@ -66,4 +69,8 @@ export interface GateUsage {
   /** Callers' connections. */
   readonly open: number;
   readonly descriptors: number;
+  /** Callers' connections that memory still knows, open or not; where that was asked. */
+  readonly held?: number;
 }
+
+export type GateQuestion = "usage" | "held";

@@ -2,7 +2,7 @@ import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import net from "node:net";
 import path from "node:path";
-import type { GatePorts, GateUsage } from "./gate-process.ts";
+import type { GatePorts, GateQuestion, GateUsage } from "./gate-process.ts";
 import { onClose } from "./proxy-scene.ts";
 
 /** A gate in a process of its own, on kernel sockets. */
@@ -19,7 +19,9 @@ export class Gate {
   static async start(...args: string[]): Promise<Gate> {
     const file = path.resolve(import.meta.dirname, "gate-process.ts");
     // A small nursery: what grows then is what is kept.
-    const child = fork(file, args, { execArgv: ["--expose-gc", "--max-semi-space-size=1"] });
+    const child = fork(file, args, {
+      execArgv: ["--expose-gc", "--max-semi-space-size=1", "--disable-warning=ExperimentalWarning"],
+    });
     onClose(() => child.kill("SIGKILL"));
     const [ports] = (await once(child, "message")) as [GatePorts];
     return new Gate(child, ports);
@@ -40,8 +42,8 @@ export class Gate {
     return socket;
   }
 
-  async usage(): Promise<GateUsage> {
-    this.#process.send("usage");
+  async usage(question: GateQuestion = "usage"): Promise<GateUsage> {
+    this.#process.send(question);
     const [usage] = (await once(this.#process, "message")) as [GateUsage];
     return usage;
   }
@@ -50,7 +52,7 @@ export class Gate {
   async empty(): Promise<GateUsage> {
     let usage = await this.usage();
     while (usage.open > 0) usage = await this.usage();
-    return usage;
+    return await this.usage("held");
   }
 }
 

@@ -130,6 +130,7 @@ class Http2Conversation {
       this.#isEnding = true;
       wire.off("data", this.#measureLater);
       this.#cancel();
+      this.#letGo();
     });
     this.#lookLater();
   }
@@ -212,6 +213,16 @@ class Http2Conversation {
     this.#wire.once("close", cancel);
   }
 
+  /**
+   * While the peer has not acknowledged our settings, native code refers to the session, and no collection sees that this
+   * code is itself kept alive by the session: through our listeners, the socket, and the error that names the handle. A
+   * peer who never acknowledges would leave all of that behind with each connection (H2-6).
+   */
+  #letGo(): void {
+    for (const event of ["error", "ping", "remoteSettings"]) this.#session.removeAllListeners(event);
+    this.#session.on("error", ignore);
+  }
+
   #lookLater(): void {
     const { clock } = this.#options;
     const { idleMs, writeMs } = this.#limits;
@@ -231,6 +242,9 @@ class Http2Conversation {
     this.#lookLater();
   }
 }
+
+/** Of the module, so that it holds nothing. */
+function ignore(): void {}
 
 /** Taken from the window, and read by nobody yet. */
 function heldOf(request: Http2ServerRequest): number {

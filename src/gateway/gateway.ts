@@ -31,7 +31,7 @@ import { VisitorRulebook } from "./funnel/visitor-rulebook.ts";
 import type { GatewayOptions, RulesOf } from "./gateway-options.ts";
 import { hostedServices, serviceAt, waitingServices } from "./hosted-services.ts";
 import { Inspection } from "./inspection.ts";
-import { SERVE_CONFIG, storedAssertionKey, storedConfig } from "./kept-state.ts";
+import { keepConfig, storedAssertionKey, storedConfig } from "./kept-state.ts";
 import { GatewayMetrics } from "./metrics.ts";
 import { openNode } from "./open-node.ts";
 import { PeerApi } from "./peer-api.ts";
@@ -276,8 +276,7 @@ export class Gateway {
     this.#conceal(config);
     this.check(config);
     this.#rules.check(effectiveConfig(config), effectiveConfig(this.#stored));
-    const { Foreground: _, ...lasting } = config ?? {}; // foreground parts end with the process that asked for them
-    await this.#store.set(SERVE_CONFIG, Buffer.from(JSON.stringify(lasting)));
+    await keepConfig(this.#store, config);
     this.#rules.isFileServed = false;
     const before = this.#stored;
     this.#stored = config;

@@ -1,23 +1,25 @@
 import { generateKeyPairSync } from "node:crypto";
-import { Fault } from "../base/fault.ts";
+import { loadJson, type SavedForm, saveJson } from "../base/saved-json.ts";
 import type { Store } from "../base/store.ts";
 import type { StoredServeConfig } from "../wire/ipn.ts";
 
-export const SERVE_CONFIG: string = "serve.json";
+const SERVE_CONFIG: SavedForm<NonNullable<StoredServeConfig>> = {
+  file: "serve.json",
+  what: "the stored serve configuration",
+  remedy: "declare the services again",
+  read: (json) => (typeof json === "object" ? (json ?? {}) : undefined),
+};
 const ASSERTION_KEY = "assertion-key.pem";
 
-/** The serve configuration that a gateway was left with. */
+/** The serve configuration that a gateway was left with. @throws {Fault} STATE_DAMAGED */
 export async function storedConfig(store: Store): Promise<StoredServeConfig> {
-  const saved = await store.get(SERVE_CONFIG);
-  if (saved === undefined) return null;
-  try {
-    return JSON.parse(Buffer.from(saved).toString("utf8")) as StoredServeConfig;
-  } catch (error) {
-    throw new Fault("STATE_DAMAGED", "Cannot read the stored serve configuration: it is not JSON", {
-      cause: error,
-      hint: `Remove the file ${SERVE_CONFIG} from the state folder and declare the services again.`,
-    });
-  }
+  return (await loadJson(store, SERVE_CONFIG)) ?? null;
+}
+
+export function keepConfig(store: Store, config: StoredServeConfig): Promise<void> {
+  // Foreground parts end with the process that asked for them.
+  const { Foreground: _, ...lasting } = config ?? {};
+  return saveJson(store, SERVE_CONFIG.file, lasting);
 }
 
 /** It outlives the process: backends keep the public half. */

@@ -1,9 +1,15 @@
 import { readFileSync } from "node:fs";
 import { Fault } from "../base/fault.ts";
+import { loadJson, type SavedForm, saveJson } from "../base/saved-json.ts";
 import type { Store } from "../base/store.ts";
 import { EMPTY_PREFS, type Prefs } from "../wire/ipn.ts";
 
-const FILE = "prefs.json";
+const STORED: SavedForm<Partial<Prefs>> = {
+  file: "prefs.json",
+  what: "the stored preferences",
+  remedy: "set them again",
+  read: (json) => (typeof json === "object" ? (json ?? {}) : undefined),
+};
 const PASSWD = "/etc/passwd";
 
 /** What the person who runs the gateway has set; kept beside its keys. Node keys never are among it. */
@@ -18,17 +24,8 @@ export class Preferences {
 
   /** As stored, with what the command line said over it. @throws {Fault} STATE_DAMAGED */
   static async load(store: Store, given: Partial<Prefs> = {}): Promise<Preferences> {
-    const saved = await store.get(FILE);
-    if (saved === undefined) return new Preferences(store, { ...EMPTY_PREFS, WantRunning: true, ...given });
-    try {
-      const stored = JSON.parse(Buffer.from(saved).toString("utf8")) as Prefs;
-      return new Preferences(store, { ...EMPTY_PREFS, ...stored, ...given });
-    } catch (cause) {
-      throw new Fault("STATE_DAMAGED", "Cannot read the stored preferences: they are not JSON", {
-        cause,
-        hint: `Remove the file ${FILE} from the state folder and set them again.`,
-      });
-    }
+    const stored = (await loadJson(store, STORED)) ?? { WantRunning: true };
+    return new Preferences(store, { ...EMPTY_PREFS, ...stored, ...given });
   }
 
   get now(): Prefs {
@@ -40,7 +37,7 @@ export class Preferences {
     const refusal = refusalOfPrefs(next, this.#now);
     if (refusal !== undefined) throw new Fault("PREFS_UNSUPPORTED", refusal);
     const { Config: _, ...lasting } = next; // upstream's place for private keys
-    await this.#store.set(FILE, Buffer.from(JSON.stringify(lasting)));
+    await saveJson(this.#store, STORED.file, lasting);
     this.#now = next;
   }
 

@@ -5,6 +5,7 @@ import { type Clock, systemClock } from "../base/clock.ts";
 import { Fault, messageOf } from "../base/fault.ts";
 import { type Log, silentLog } from "../base/log.ts";
 import { type Random, systemRandom } from "../base/random.ts";
+import { loadJson, saveJson } from "../base/saved-json.ts";
 import type { Store } from "../base/store.ts";
 import { certificateDigest, createSelfSigned, type PinnedCertificate } from "../certs/self-signed.ts";
 import { allRecords } from "../certs/zone/records.ts";
@@ -297,10 +298,18 @@ async function savedKey(state: Store, name: string, random: Random): Promise<Uin
 
 async function savedCertificate(state: Store, name: string, clock: Clock): Promise<PinnedCertificate> {
   const file = certificateFile(name);
-  const saved = await state.get(file);
-  if (saved !== undefined) return JSON.parse(Buffer.from(saved).toString("utf8")) as PinnedCertificate;
+  const saved = await loadJson(state, {
+    file,
+    what: `the certificate of ${name}`,
+    remedy: "the server makes another one, which nodes hear of from it",
+    read: (json) => {
+      const { key, certificate } = Object(json) as Partial<PinnedCertificate>;
+      return typeof key === "string" && typeof certificate === "string" ? { key, certificate } : undefined;
+    },
+  });
+  if (saved !== undefined) return saved;
   const made = await createSelfSigned(name, clock.wall());
-  await state.set(file, Buffer.from(JSON.stringify(made)));
+  await saveJson(state, file, made);
   return made;
 }
 

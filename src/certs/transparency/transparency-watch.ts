@@ -3,13 +3,14 @@ import type { Clock } from "../../base/clock.ts";
 import { messageOf } from "../../base/fault.ts";
 import type { Log } from "../../base/log.ts";
 import { pause } from "../../base/pause.ts";
+import { loadJson, saveJson } from "../../base/saved-json.ts";
 import type { Store } from "../../base/store.ts";
 import type { Certificate } from "../certificate.ts";
 import type { Leaf } from "./log-entry.ts";
 import { LogFollower } from "./log-follower.ts";
 import { keyDigest, seenCertificate } from "./seen-certificate.ts";
 import type { TransparencyLog } from "./transparency-log.ts";
-import { alarmText, type Kept, keptOf, type UnknownCertificate } from "./watch-record.ts";
+import { alarmText, KEPT, type Kept, NOTHING_KEPT, type UnknownCertificate } from "./watch-record.ts";
 import type { WatchedNames } from "./watched-names.ts";
 
 export type { UnknownCertificate } from "./watch-record.ts";
@@ -41,7 +42,6 @@ export interface LogStatus {
   readonly problem?: string;
 }
 
-const FILE = "transparency.json";
 /** A CA logs a certificate before it hands it out: for so long a new key may be one that we are about to get. */
 const GRACE_MS = 5 * 60_000;
 const REVIEW_MS = 60_000;
@@ -80,8 +80,9 @@ export class TransparencyWatch {
     this.#keys = new Set(kept.keys);
   }
 
+  /** @throws {Fault} STATE_DAMAGED */
   static async open(options: WatchOptions): Promise<TransparencyWatch> {
-    const watch = new TransparencyWatch(options, keptOf(await options.store.get(FILE)));
+    const watch = new TransparencyWatch(options, (await loadJson(options.store, KEPT)) ?? NOTHING_KEPT);
     for (const follower of watch.#followers) watch.#every(options.everyMs, () => watch.#follow(follower));
     watch.#every(REVIEW_MS, () => watch.#review());
     return watch;
@@ -236,7 +237,7 @@ export class TransparencyWatch {
       waiting: [...this.#waiting.values()],
       keys: [...this.#keys],
     };
-    await this.#options.store.set(FILE, Buffer.from(JSON.stringify(kept)));
+    await saveJson(this.#options.store, KEPT.file, kept);
   }
 
   async close(): Promise<void> {

@@ -1,4 +1,4 @@
-import { Fault } from "../../base/fault.ts";
+import type { SavedForm } from "../../base/saved-json.ts";
 import type { LogPlace } from "./log-follower.ts";
 import type { SeenCertificate } from "./seen-certificate.ts";
 
@@ -22,17 +22,18 @@ export interface Kept {
   readonly keys: readonly string[];
 }
 
-/** @throws {Fault} STATE_DAMAGED */
-export function keptOf(saved: Uint8Array | undefined): Kept {
-  if (saved === undefined) return { logs: {}, alarms: [], waiting: [], keys: [] };
-  try {
-    const { logs, alarms, waiting, keys } = JSON.parse(Buffer.from(saved).toString("utf8")) as Kept;
-    if (Object(logs) === logs && [alarms, waiting, keys].every(Array.isArray)) return { logs, alarms, waiting, keys };
-  } catch {} // said below
-  throw new Fault("STATE_DAMAGED", "Cannot read what the watch over transparency logs has seen", {
-    hint: "Remove transparency.json from the state folder: the watch begins anew with what is logged from now on.",
-  });
-}
+export const NOTHING_KEPT: Kept = { logs: {}, alarms: [], waiting: [], keys: [] };
+
+export const KEPT: SavedForm<Kept> = {
+  file: "transparency.json",
+  what: "what the watch over transparency logs has seen",
+  remedy: "the watch begins anew with what is logged from then on",
+  read: (json) => {
+    const { logs, alarms, waiting, keys } = Object(json) as Kept;
+    const isWhole = Object(logs) === logs && [alarms, waiting, keys].every(Array.isArray);
+    return isWhole ? { logs, alarms, waiting, keys } : undefined;
+  },
+};
 
 export function alarmText({ names, issuer, serial, key, log, index }: UnknownCertificate): string {
   return `Somebody else has a certificate for ${names.join(", ")}: by ${issuer}, serial ${serial}, key sha256:${key}, entry ${index} of ${log}`;

@@ -1,9 +1,15 @@
 import type { Clock } from "../../base/clock.ts";
+import { loadJson, type SavedForm, saveJson } from "../../base/saved-json.ts";
 import type { Store } from "../../base/store.ts";
 import type { Certificate } from "../../certs/certificate.ts";
-import type { LocalCa } from "../../certs/local-ca.ts";
+import type { LocalCa, LocalCaPem } from "../../certs/local-ca.ts";
 
-const CA_FILE = "local-ca.json";
+const CA: SavedForm<LocalCaPem> = {
+  file: "local-ca.json",
+  what: "the local CA",
+  remedy: "let clients trust the new one that is made then",
+  read: (json) => Object(json) as LocalCaPem, // `LocalCa.load` looks closer
+};
 const RENEW_BEFORE_MS = 7 * 86_400_000;
 const MOST_NAMES = 256;
 
@@ -64,13 +70,10 @@ export class LocalCertificates {
 
   async #loadAuthority(): Promise<LocalCa> {
     const { LocalCa } = await import("../../certs/local-ca.ts"); // 55 ms: only a gateway that serves TLS pays
-    const saved = await this.#store.get(CA_FILE);
-    if (saved !== undefined) {
-      const pem = JSON.parse(Buffer.from(saved).toString("utf8")) as { key: string; certificate: string };
-      return LocalCa.load(pem, { wall: () => this.#clock.wall() });
-    }
+    const saved = await loadJson(this.#store, CA);
+    if (saved !== undefined) return LocalCa.load(saved, { wall: () => this.#clock.wall() });
     const ca = await LocalCa.create({ wall: () => this.#clock.wall() });
-    await this.#store.set(CA_FILE, Buffer.from(JSON.stringify(ca.export())));
+    await saveJson(this.#store, CA.file, ca.export());
     return ca;
   }
 }

@@ -1,10 +1,10 @@
 import { randomBytes } from "node:crypto";
 import type { Clock } from "../../base/clock.ts";
 import { Fault } from "../../base/fault.ts";
+import { loadJson, type SavedForm, saveJson } from "../../base/saved-json.ts";
 import type { Store } from "../../base/store.ts";
 import { tokenDigest } from "./secret-hash.ts";
 
-const SAVED_AS = "door-passes.json";
 const MOST_PASSES = 1000;
 const LONGEST_NAME = 100;
 const LONGEST_LIFE_MS = 366 * 24 * 3_600_000;
@@ -38,6 +38,13 @@ export interface PassWish {
   readonly isOnce: boolean;
 }
 
+const SAVED: SavedForm<readonly Kept[]> = {
+  file: "door-passes.json",
+  what: "the passes of guests",
+  remedy: "make them again",
+  read: (json) => (Array.isArray(json) ? json.filter(isKept).slice(0, MOST_PASSES) : undefined),
+};
+
 /** What lets named guests in. It outlives the process; on disk there are digests only. */
 export class GuestPasses {
   readonly #clock: Clock;
@@ -51,9 +58,9 @@ export class GuestPasses {
     this.#passes = passes;
   }
 
+  /** @throws {Fault} STATE_DAMAGED */
   static async open(clock: Clock, store: Store): Promise<GuestPasses> {
-    const saved = await store.get(SAVED_AS);
-    return new GuestPasses(clock, store, saved === undefined ? [] : passesIn(Buffer.from(saved).toString("utf8")));
+    return new GuestPasses(clock, store, (await loadJson(store, SAVED)) ?? []);
   }
 
   list(): readonly GuestPass[] {
@@ -119,7 +126,7 @@ export class GuestPasses {
   /** Counts at once, so that two uses side by side are no two; settles when it is on disk. */
   #set(passes: readonly Kept[]): Promise<void> {
     this.#passes = passes;
-    const save = (): Promise<void> => this.#store.set(SAVED_AS, Buffer.from(JSON.stringify(this.#passes)));
+    const save = (): Promise<void> => saveJson(this.#store, SAVED.file, this.#passes);
     this.#saved = this.#saved.then(save, save);
     return this.#saved;
   }
@@ -127,19 +134,6 @@ export class GuestPasses {
 
 function wrong(found: string): Fault {
   return new Fault("DOOR_PASS", `Cannot make a pass: ${found}`);
-}
-
-/** @throws {Fault} STATE_DAMAGED */
-function passesIn(text: string): readonly Kept[] {
-  try {
-    const saved: unknown = JSON.parse(text);
-    if (Array.isArray(saved)) return saved.filter(isKept).slice(0, MOST_PASSES);
-  } catch {
-    // said below
-  }
-  throw new Fault("STATE_DAMAGED", "Cannot read the passes of guests: found other text, wanted a JSON array", {
-    hint: `Remove the file ${SAVED_AS} from the state folder and make them again.`,
-  });
 }
 
 function isKept(value: unknown): value is Kept {

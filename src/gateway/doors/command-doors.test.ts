@@ -52,8 +52,21 @@ test("the door goes with its place, and with no other change", async () => {
   expect(at(doors, SITE)).toBeUndefined();
 });
 
-test("what is damaged opens nothing", async () => {
-  const store = memoryStore();
-  await store.set("command-doors.json", Buffer.from("{"));
-  await expect(CommandDoors.open(store, isDeclared)).rejects.toMatchObject({ code: "STATE_DAMAGED" });
+test.each(["", "{", "null", "[]", '"friends"', '{"web.tail.test:443":null}', '{"web.tail.test":"friends"}'])(
+  "what is damaged opens nothing: %j",
+  async (text) => {
+    const store = memoryStore();
+    await store.set("command-doors.json", Buffer.from(text));
+    await expect(CommandDoors.open(store, isDeclared)).rejects.toMatchObject({ code: "STATE_DAMAGED" });
+  },
+);
+
+test("256 places have a door, and no more", async () => {
+  const doors = await CommandDoors.open(memoryStore(), isDeclared);
+  for (let port = 1; port <= 256; port++) await doors.set(`web.tail.test:${port}`, "friends");
+  await expect(doors.set(SITE, "friends")).rejects.toMatchObject({ code: "DOOR_PLACE" });
+  await doors.set("web.tail.test:1", "friends"); // another in its place is none more
+  await doors.set("web.tail.test:1", undefined);
+  await doors.set(SITE, "friends");
+  expect(at(doors, SITE)).toBe("friends");
 });

@@ -196,7 +196,7 @@ describe("the policy demands a door before what is public", { timeout: 120_000 }
     await isRelayed(false);
     expect(await status()).toBe(0);
     const said = `visitors do not get to ${SITE}: the network's policy demands a door`;
-    expect((await typedFunnel(mesh.gateway, ["status"])).said).toContain(said);
+    expect((await typedFunnel(mesh.gateway, ["status"])).stderr).toContain(said);
     expect(mesh.gateway.warnings).toContain(
       `${SITE} is not open to the internet: the network's policy demands a door before it`,
     );
@@ -242,7 +242,7 @@ describe("the policy demands a door before what is public", { timeout: 120_000 }
       ["--bg", "--check=false", ...words, port()],
       answer === undefined ? {} : { answer },
     );
-    expect(typed.said).toContain(said);
+    expect(typed.stderr).toContain(said);
     expect(mesh.gateway.storedServeConfig).toEqual({});
   });
 
@@ -253,13 +253,13 @@ describe("the policy demands a door before what is public", { timeout: 120_000 }
       typedFunnel(mesh.gateway, ["--bg", "--check=false", ...words], answer === undefined ? {} : { answer });
     expect(await typed([port()], "friends")).toMatchObject({
       code: 0,
-      asked: expect.stringContaining("Which one? [friends]"),
+      stdout: expect.stringContaining("Which one? [friends]"),
     });
     await isRelayed(true);
     expect(await status()).toBe(401);
     expect(await typed(["--public", port()])).toMatchObject({
       code: 1,
-      said: expect.stringContaining("cannot take it away"),
+      stderr: expect.stringContaining("cannot take it away"),
     });
     expect(await status()).toBe(401);
     await typed(["off"]);

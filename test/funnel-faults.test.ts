@@ -5,17 +5,16 @@ import net from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
-import { silentLog } from "../src/base/log.ts";
 import { LocalClient } from "../src/cli/local-client.ts";
 import { remember, visitorsWay } from "../src/cli/serve/funnel-proof.ts";
 import type { Finding } from "../src/funnel/probe.ts";
 import { GatewayAdmin } from "../src/gateway/admin.ts";
 import type { Gateway } from "../src/gateway/gateway.ts";
-import { openLocalApi } from "../src/gateway/localapi/index.ts";
 import type { Relay } from "../src/server/relay.ts";
 import type { Server } from "../src/server/server.ts";
 import { freePorts } from "./suites/free-ports.ts";
 import { brings, FunnelMesh, funnelPolicy } from "./suites/funnel-mesh.ts";
+import { type LocalSocket, openLocalSocket } from "./suites/local-gateway.ts";
 import { type Typed, typedAt } from "./suites/typed-command.ts";
 
 const WAIT = { timeout: 30_000, interval: 10 };
@@ -24,7 +23,7 @@ const WEB = '"attr": ["funnel", "https"]';
 
 let mesh: FunnelMesh;
 const folder = mkdtempSync(path.join(tmpdir(), "sallyport-faults-"));
-const socketPath = path.join(folder, "gate.sock");
+let socket: LocalSocket;
 let server: Server;
 let relay: Relay;
 let gateway: Gateway;
@@ -40,8 +39,8 @@ beforeAll(async () => {
   backend = await mesh.listen(createServer((_request, response) => response.end("here")));
   relay = await mesh.relay({ listeners: [{ address: "127.0.0.1", port }] });
   gateway = await mesh.gateway();
-  const api = await openLocalApi({ socketPath, backend: new GatewayAdmin(gateway), log: silentLog });
-  mesh.defer(() => api.close());
+  socket = await openLocalSocket(new GatewayAdmin(gateway));
+  mesh.defer(() => socket.close());
   writeFileSync(`${folder}/ca.pem`, await gateway.certificates.authority());
 }, 60_000);
 
@@ -50,7 +49,7 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
-const funnel = (...words: readonly string[]): Promise<Typed> => typedAt(socketPath, words);
+const funnel = (...words: readonly string[]): Promise<Typed> => typedAt(socket.path, ["funnel", ...words]);
 
 async function publish(name: string = NAME, target: number = backend): Promise<void> {
   await gateway.setServeConfig({
@@ -66,9 +65,9 @@ const TRUSTING = ["--ca", `${folder}/ca.pem`];
 
 /** What `check` ends with, and `status` says of it afterwards. */
 async function faultOf(words: readonly string[] = [...CHECK, ...TRUSTING]): Promise<{ code: number; last: string }> {
-  const { code, asked } = await funnel(...words);
-  const last = asked.trimEnd().split("\n").at(-1)!.trim().replace(/ +/g, " ");
-  const seen = (await funnel("status")).asked;
+  const { code, stdout } = await funnel(...words);
+  const last = stdout.trimEnd().split("\n").at(-1)!.trim().replace(/ +/g, " ");
+  const seen = (await funnel("status")).stdout;
   const hop = /✗ (\w+)/.exec(last)?.[1];
   expect(seen).toMatch(hop === undefined ? /: visitors get through, seen / : new RegExp(`: ✗ ${hop}: .*, seen `));
   return { code, last };
@@ -84,7 +83,7 @@ test("FN-9 DNS leads elsewhere: nobody there is asked anything", async () => {
   const stranger = net.createServer((socket) => asked.push(socket)).listen(port, "127.0.0.9");
   await once(stranger, "listening");
   onTestFinished(() => void stranger.close());
-  const client = new LocalClient(socketPath, new AbortController().signal);
+  const client = new LocalClient(socket.path, new AbortController().signal);
   const target = { name: NAME, port, isHttp: true };
   const findings: Finding[] = [];
   const look = visitorsWay(client, { resolve: async () => ["127.0.0.1", "127.0.0.9"] });
@@ -94,7 +93,7 @@ test("FN-9 DNS leads elsewhere: nobody there is asked anything", async () => {
   ]);
   expect(asked).toEqual([]);
   await remember(target, findings, client);
-  expect((await funnel("status")).asked).toContain(`${NAME}:${port}: ✗ dns: 127.0.0.9 is no ingress`);
+  expect((await funnel("status")).stdout).toContain(`${NAME}:${port}: ✗ dns: 127.0.0.9 is no ingress`);
 });
 
 test("FN-9 the backend does not answer", async () => {

@@ -11,7 +11,7 @@ import type { ServeConfig } from "../src/wire/serve-config.ts";
 import { makeHello } from "./suites/client-hellos.ts";
 import { freePorts } from "./suites/free-ports.ts";
 import { brings, FunnelMesh, funnelPolicy, publicTcp } from "./suites/funnel-mesh.ts";
-import { type Typed, typedFunnel } from "./suites/typed-command.ts";
+import { type Screen, type Typed, type Typing, typedFunnel } from "./suites/typed-command.ts";
 
 const WAIT = { timeout: 30_000, interval: 10 };
 const BANNER = "SSH-2.0-test\r\n";
@@ -89,7 +89,7 @@ beforeEach(async () => {
   heard = Buffer.alloc(0);
 });
 
-const typed = ({ gateway }: Node, words: readonly string[], how?: Parameters<typeof typedFunnel>[2]): Promise<Typed> =>
+const typed = ({ gateway }: Node, words: readonly string[], how?: Typing): Promise<Typed> =>
   typedFunnel(gateway, words, how);
 
 interface Call {
@@ -117,9 +117,9 @@ const isOpen = (port: number) => expect.poll(() => relay.leasedPorts.includes(po
 
 describe("a raw port", () => {
   test("ssh's way: the server speaks first, both speak, and `off` cuts and closes", async () => {
-    const { code, asked } = await typed(first, ["--bg", "--public", "--lease", String(ports.one), String(backend)]);
-    expect([code, asked]).toEqual([0, expect.stringContaining(`tcp://${first.name}:${ports.one} (raw port)\n`)]);
-    expect(asked).toContain(`sallyport funnel --lease=${ports.one} off\n`);
+    const { code, stdout } = await typed(first, ["--bg", "--public", "--lease", String(ports.one), String(backend)]);
+    expect([code, stdout]).toEqual([0, expect.stringContaining(`tcp://${first.name}:${ports.one} (raw port)\n`)]);
+    expect(stdout).toContain(`sallyport funnel --lease=${ports.one} off\n`);
     await isOpen(ports.one);
     const visitor = call(ports.one);
     await expect.poll(visitor.heard, WAIT).toBe(BANNER);
@@ -127,9 +127,9 @@ describe("a raw port", () => {
     await expect.poll(visitor.heard, WAIT).toBe(`${BANNER}hello`);
 
     const status = await typed(first, ["status"]);
-    expect(status.asked).toContain(`tcp://${first.name}:${ports.one} (raw port)\n`);
-    expect(status.asked).toContain("(Funnel on, raw port)");
-    expect(JSON.parse((await typed(first, ["status", "--json"])).asked)).toMatchObject({
+    expect(status.stdout).toContain(`tcp://${first.name}:${ports.one} (raw port)\n`);
+    expect(status.stdout).toContain("(Funnel on, raw port)");
+    expect(JSON.parse((await typed(first, ["status", "--json"])).stdout)).toMatchObject({
       AllowFunnel: { [`*:${ports.one}`]: true },
       Claims: [{ Claim: String(ports.one), State: "held" }],
     });
@@ -147,10 +147,10 @@ describe("a raw port", () => {
     const ended = new AbortController();
     let told = "";
     const words = ["--public", "--lease", String(ports.one), String(backend)];
-    const onAsked = (text: string): void => {
-      told = text;
+    const onText = ({ stdout }: Screen): void => {
+      told = stdout;
     };
-    const command = typed(first, words, { signal: ended.signal, onAsked });
+    const command = typed(first, words, { signal: ended.signal, onText });
     await expect.poll(() => told, WAIT).toContain("Press Ctrl+C to exit.\n");
     await isOpen(ports.one);
     const visitor = call(ports.one);
@@ -235,33 +235,33 @@ describe("FN-14 who may claim what", () => {
       await expect.poll(holder, WAIT).toBeTruthy();
       const before = holder();
       for (const way of [["--bg"], []]) {
-        const { code, said, asked } = await typed(second, [...way, "--public", ...words]);
-        expect([code, asked]).toEqual([1, ""]);
-        expect(said).toContain(`error: ${what} is not this node's: another node of this network holds it`);
+        const { code, stdout, stderr } = await typed(second, [...way, "--public", ...words]);
+        expect([code, stdout]).toEqual([1, ""]);
+        expect(stderr).toContain(`error: ${what} is not this node's: another node of this network holds it`);
         await expect.poll(() => second.gateway.storedServeConfig, WAIT).toEqual({});
       }
       expect(holder()).toBe(before);
       expect((await typed(first, [...words.slice(0, 2), "off"])).code).toBe(0);
       await expect.poll(holder, WAIT).toBeFalsy();
       expect((await typed(second, ["--bg", "--public", ...words])).code).toBe(0); // given up, it is free
-      expect((await typed(second, ["status"])).said).not.toContain("is not this node's");
+      expect((await typed(second, ["status"])).stderr).not.toContain("is not this node's");
     },
   );
 
   test.each(["ungranted", "closed"] as const)("a port that is %s: the command says so", async (kind) => {
     const why = { ungranted: "the network's policy does not give it to this node", closed: "no ingress has it to let" };
     for (const way of [["--bg"], []]) {
-      const { code, said, asked } = await typed(first, [...way, "--public", ...lease(ports[kind])]);
-      expect([code, asked]).toEqual([1, ""]);
-      expect(said).toContain(`error: port ${ports[kind]} is not this node's: ${why[kind]}`);
+      const { code, stdout, stderr } = await typed(first, [...way, "--public", ...lease(ports[kind])]);
+      expect([code, stdout]).toEqual([1, ""]);
+      expect(stderr).toContain(`error: port ${ports[kind]} is not this node's: ${why[kind]}`);
       await expect.poll(() => first.gateway.storedServeConfig, WAIT).toEqual({});
     }
     expect(relay.leasedPorts).toEqual([]);
   });
 
   test("a domain that the policy does not give", async () => {
-    const { code, said } = await typed(first, ["--bg", "--public", "--domain", "other.example.org", String(backend)]);
-    expect([code, said]).toEqual([1, expect.stringContaining("policy does not give it to this node")]);
+    const { code, stderr } = await typed(first, ["--bg", "--public", "--domain", "other.example.org", String(backend)]);
+    expect([code, stderr]).toEqual([1, expect.stringContaining("policy does not give it to this node")]);
     expect(first.gateway.storedServeConfig).toEqual({});
   });
 
@@ -273,7 +273,7 @@ describe("FN-14 who may claim what", () => {
     });
     const refused = expect.stringContaining(`port ${ports.one} is not this node's: another node`);
     await expect.poll(() => second.gateway.warnings, WAIT).toContainEqual(refused);
-    expect((await typed(second, ["status"])).said).toContain(`Warning: port ${ports.one} is not this node's: `);
+    expect((await typed(second, ["status"])).stderr).toContain(`Warning: port ${ports.one} is not this node's: `);
   });
 });
 
@@ -326,7 +326,7 @@ test.each([
   [["--lease", "2222", "--door", "friends", "22"], "--door needs HTTPS"],
   [["--lease", "70000", "22"], "too high for lease flag"],
 ])("%j is refused", async (words, why) => {
-  const { code, said } = await typed(first, ["--bg", ...words]);
-  expect([code > 0, said]).toEqual([true, expect.stringContaining(why)]);
+  const { code, stderr } = await typed(first, ["--bg", ...words]);
+  expect([code > 0, stderr]).toEqual([true, expect.stringContaining(why)]);
   expect(first.gateway.storedServeConfig).toEqual({});
 });

@@ -68,9 +68,9 @@ afterAll(async () => {
   await mesh.close();
 });
 
-const typed = async ({ gateway }: Node, ...words: readonly string[]): Promise<{ code: number; said: string }> => {
-  const { code, said } = await typedFunnel(gateway, words);
-  return { code, said };
+const typed = async ({ gateway }: Node, ...words: readonly string[]): Promise<{ code: number; stderr: string }> => {
+  const { code, stderr } = await typedFunnel(gateway, words);
+  return { code, stderr };
 };
 
 const configOf = ({ name }: Node, more: Partial<ServeConfig> = {}): ServeConfig => ({
@@ -240,9 +240,9 @@ async function takesBack(node: Node, state: Broken): Promise<void> {
   const open = [await guest(node), await guest(node), ...((await state.visitors?.(node)) ?? [])];
   await state.break?.(node);
   onTestFinished(async () => void (await state.repair?.(node)));
-  const { code, said } = await typed(node, `--tcp=${PORT}`, "off");
-  if (state.says === undefined) expect([code, said]).toEqual([0, ""]);
-  else expect([code, said]).toEqual([1, expect.stringMatching(state.says)]);
+  const { code, stderr } = await typed(node, `--tcp=${PORT}`, "off");
+  if (state.says === undefined) expect([code, stderr]).toEqual([0, ""]);
+  else expect([code, stderr]).toEqual([1, expect.stringMatching(state.says)]);
   // In force when the command ends, whatever it could not do.
   for (const one of open) {
     one.socket.resume();
@@ -285,7 +285,7 @@ test("FN-8 a node that has heard nothing since it began, for the server is away,
   mesh.defer(() => gateway.close());
   const again = { ...node, gateway };
   expect(gateway.storedServeConfig).toEqual(configOf(node));
-  expect(await typed(again, `--tcp=${PORT}`, "off")).toEqual({ code: 0, said: "" });
+  expect(await typed(again, `--tcp=${PORT}`, "off")).toEqual({ code: 0, stderr: "" });
   expect(gateway.storedServeConfig).toEqual({});
 }, 60_000);
 
@@ -298,7 +298,7 @@ test("FN-8 off is off where the server is away, and where the relay is, too", as
   await web.gateway.setServeConfig(configOf(web));
   await guest(web);
   await relay.close();
-  expect(await typed(web, `--tcp=${PORT}`, "off")).toEqual({ code: 0, said: "" });
+  expect(await typed(web, `--tcp=${PORT}`, "off")).toEqual({ code: 0, stderr: "" });
   await expect.poll(() => callers.size, WAIT).toBe(0);
   expect(web.gateway.storedServeConfig).toEqual({});
 }, 60_000);

@@ -129,13 +129,13 @@ test("FN-10 a command says who may come, keeps to what the file says, and is for
   gateway.declare({});
   expect(await typed("--allow-ip", "127.0.0.0/30", "--deny-ip=127.0.0.2", ...target)).toMatchObject({
     code: 0,
-    said: "",
+    stderr: "",
   });
   await expect.poll(() => visit("127.0.0.1").heard, WAIT).toBe("served");
   expect(await visit("127.0.0.2").heard).toBe(UNRECOGNIZED);
   expect(await visit("127.0.0.5").heard).toBe(UNRECOGNIZED);
   const shown = "# Visitors:\n#     - web.tail.test:443: only from 127.0.0.0/30; not from 127.0.0.2/32\n";
-  expect((await typed("status")).asked).toContain(shown);
+  expect((await typed("status")).stdout).toContain(shown);
   const again = await typed(...target); // nothing said: it stays
   expect(again.code).toBe(0);
   expect(await visit("127.0.0.2").heard).toBe(UNRECOGNIZED);
@@ -157,8 +157,8 @@ test.each([
   [["--deny-ip", "203.0.113.7/8"], "without host bits"],
 ])("%j is refused, and nothing is public", async (words, why) => {
   gateway.declare({});
-  const { code, said } = await typed("--bg", ...words, "--tcp=443", String(echoPort));
-  expect([code > 0, said]).toEqual([true, expect.stringContaining(why)]);
+  const { code, stderr } = await typed("--bg", ...words, "--tcp=443", String(echoPort));
+  expect([code > 0, stderr]).toEqual([true, expect.stringContaining(why)]);
   expect(gateway.storedServeConfig).toEqual({});
 });
 

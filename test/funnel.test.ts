@@ -142,12 +142,12 @@ describe("sallyport funnel", () => {
     const own = "demo.example.org";
     const { AllowFunnel: _, ...before } = config({});
     await gateway.setServeConfig(before);
-    const { code, said, asked } = await typed(["--bg", "--domain", own, String(httpPort)]);
-    expect([code, said]).toEqual([
+    const { code, stdout, stderr } = await typed(["--bg", "--domain", own, String(httpPort)]);
+    expect([code, stderr]).toEqual([
       0,
       expect.stringMatching(/^Warning: Anyone on the internet may use demo\.example\.org:443: /),
     ]);
-    expect(asked).toContain(`https://${own}/\n|-- proxy http://127.0.0.1:${httpPort}\n`);
+    expect(stdout).toContain(`https://${own}/\n|-- proxy http://127.0.0.1:${httpPort}\n`);
     expect(await seen(own)).toEqual([...OPEN, "backend status 200"]);
     expect(await hello(NAME)).toBe(UNRECOGNIZED);
     expect((await typed(["--domain", own, "off"])).code).toBe(0);
@@ -158,11 +158,11 @@ describe("sallyport funnel", () => {
   test("a door before what is public: strangers get 401, which is an answer, until it is said that anyone may come", async () => {
     gateway.gatekeeper.setDoors(await openDoors({ friends: { pin: "env:PIN" } }, { PIN: "482913" }));
     await gateway.setServeConfig({});
-    expect((await typed(["--bg", "--door", "friends", String(httpPort)])).said).toBe("");
+    expect((await typed(["--bg", "--door", "friends", String(httpPort)])).stderr).toBe("");
     expect(await seen(NAME)).toEqual([...OPEN, "backend status 401"]);
-    expect((await typed(["--bg", "--set-path=/more", String(httpPort)])).said).toBe("");
+    expect((await typed(["--bg", "--set-path=/more", String(httpPort)])).stderr).toBe("");
     expect(await seen(NAME)).toEqual([...OPEN, "backend status 401"]);
-    expect((await typed(["--bg", "--public", String(httpPort)])).said).toBe("");
+    expect((await typed(["--bg", "--public", String(httpPort)])).stderr).toBe("");
     expect(await seen(NAME)).toEqual([...OPEN, "backend status 200"]);
   });
 
@@ -175,12 +175,12 @@ describe("sallyport funnel", () => {
   ])("on a terminal it is asked who may come: %j", async (answer, open, door) => {
     gateway.gatekeeper.setDoors(await openDoors({ friends: { pin: "env:PIN" } }, { PIN: "482913" }));
     await gateway.setServeConfig({});
-    const { code, asked } = await typed(["--bg", "--check=false", String(httpPort)], answer);
-    expect([code, asked]).toEqual([0, expect.stringContaining("Continue? [y/N, or the name of a door (friends)] ")]);
+    const { code, stdout } = await typed(["--bg", "--check=false", String(httpPort)], answer);
+    expect([code, stdout]).toEqual([0, expect.stringContaining("Continue? [y/N, or the name of a door (friends)] ")]);
     expect(gateway.storedServeConfig?.AllowFunnel ?? {}).toEqual(open);
     expect(gateway.doorAt({ name: NAME, port: 443, mount: "/" })).toBe(door);
     const again = await typed(["--bg", "--check=false", "--public", String(httpPort)], "n");
-    expect(again.asked).not.toContain("Continue?");
+    expect(again.stdout).not.toContain("Continue?");
   });
 
   test.each([
@@ -190,8 +190,8 @@ describe("sallyport funnel", () => {
     [["--domain", "localhost", "3000"], "wanted a full DNS name"],
   ])("%j is refused, and nothing is public", async (words, why) => {
     await gateway.setServeConfig({});
-    const { code, said } = await typed(["--bg", ...words]);
-    expect([code > 0, said]).toEqual([true, expect.stringContaining(why)]);
+    const { code, stderr } = await typed(["--bg", ...words]);
+    expect([code > 0, stderr]).toEqual([true, expect.stringContaining(why)]);
     expect(gateway.storedServeConfig).toEqual({});
   });
 });

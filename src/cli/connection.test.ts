@@ -1,10 +1,7 @@
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import path from "node:path";
-import { Readable } from "node:stream";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { silentLog } from "../base/log.ts";
-import { type LocalApiBackend, openLocalApi } from "../gateway/localapi/index.ts";
+import { gatewayStatus, idleGateway, type LocalSocket, openLocalSocket } from "../../test/suites/local-gateway.ts";
+import { Screen } from "../../test/suites/typed-command.ts";
+import type { LocalApiBackend } from "../gateway/localapi/index.ts";
 import {
   applyMaskedPrefs,
   type BackendState,
@@ -16,37 +13,19 @@ import {
 } from "../wire/ipn.ts";
 import { main } from "./main.ts";
 
-let folder = "";
 let state: BackendState = "NeedsLogin";
 let prefs: Prefs = EMPTY_PREFS;
 let calls: unknown[] = [];
 let notify: (document: Notify) => void = () => undefined;
-let api: { close(): Promise<void> };
+let socket: LocalSocket;
 
 const become = (next: BackendState): void => {
   state = next;
   notify({ State: STATE_NUMBERS[next] });
 };
 const backend: LocalApiBackend = {
-  status: async () => ({
-    Version: "1",
-    TUN: false,
-    BackendState: state,
-    AuthURL: state === "NeedsLogin" ? "http://control/a" : "",
-    TailscaleIPs: null,
-    Self: { ID: "1", HostName: "gw", DNSName: "gw.t.", OS: "linux", UserID: 1, TailscaleIPs: null },
-    Health: [],
-    MagicDNSSuffix: "t",
-    CurrentTailnet: null,
-    Peer: null,
-    User: null,
-  }),
-  serveConfig: () => ({ config: null, etag: "" }),
-  setServeConfig: async () => undefined,
-  whois: async () => undefined,
-  ping: async () => {
-    throw new Error("unused");
-  },
+  ...idleGateway,
+  status: async () => gatewayStatus({ BackendState: state, AuthURL: state === "NeedsLogin" ? "http://control/a" : "" }),
   prefs: () => prefs,
   editPrefs: async (change) => {
     prefs = applyMaskedPrefs(prefs, change);
@@ -72,37 +51,19 @@ const backend: LocalApiBackend = {
     onNotify({ State: STATE_NUMBERS[state] });
     return { session: "0123456789abcdef", close: () => undefined };
   },
-  queryFeature: async () => ({ Complete: true }),
 };
 
 beforeEach(async () => {
-  folder = mkdtempSync(path.join(tmpdir(), "sallyport-up-"));
   calls = [];
   prefs = EMPTY_PREFS;
   state = "NeedsLogin";
-  api = await openLocalApi({ socketPath: path.join(folder, "s"), backend, log: silentLog });
+  socket = await openLocalSocket(backend);
 });
-afterEach(async () => {
-  await api.close();
-  rmSync(folder, { recursive: true, force: true });
-});
+afterEach(() => socket.close());
 
 async function type(...words: string[]): Promise<readonly [exit: number, stdout: string, stderr: string]> {
-  let stdout = "";
-  let stderr = "";
-  const exit = await main(words, {
-    stdout: (text) => {
-      stdout += text;
-    },
-    stderr: (text) => {
-      stderr += text;
-    },
-    stdin: Readable.from([]),
-    isTerminal: false,
-    env: { SALLYPORT_SOCKET: path.join(folder, "s") },
-    signal: new AbortController().signal,
-  });
-  return [exit, stdout, stderr];
+  const screen = new Screen({ env: { SALLYPORT_SOCKET: socket.path } });
+  return [await main(words, screen.io), screen.stdout, screen.stderr];
 }
 
 test("up with a key logs in at once", async () => {

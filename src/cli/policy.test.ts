@@ -1,8 +1,8 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { Readable } from "node:stream";
 import { afterAll, expect, test } from "vitest";
+import { Screen } from "../../test/suites/typed-command.ts";
 import { policy } from "./policy.ts";
 
 const scratch = mkdtempSync(path.join(tmpdir(), "sp-"));
@@ -15,18 +15,9 @@ const GOOD = `{"tagOwners": {"tag:web": []},
 async function run(text: string, ...words: string[]) {
   const file = path.join(scratch, "policy.hujson");
   writeFileSync(file, text);
-  let stdout = "";
-  const status = await policy([words[0]!, file, ...words.slice(1)], {
-    stdout: (more) => {
-      stdout += more;
-    },
-    stderr: () => undefined,
-    stdin: Readable.from([]),
-    isTerminal: false,
-    env: {},
-    signal: new AbortController().signal,
-  });
-  return { status, stdout: stdout.replaceAll(scratch, "") };
+  const screen = new Screen();
+  const status = await policy([words[0]!, file, ...words.slice(1)], screen.io);
+  return { status, stdout: screen.stdout.replaceAll(scratch, "") };
 }
 
 test("a sound policy whose tests hold", async () => {

@@ -1,22 +1,14 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { request } from "node:http";
-import { tmpdir } from "node:os";
 import path from "node:path";
-import { Readable } from "node:stream";
 import { gunzipSync } from "node:zlib";
-import { afterAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
+import { idleGateway, openLocalSocket } from "../../test/suites/local-gateway.ts";
+import { type Typed, typedAt } from "../../test/suites/typed-command.ts";
 import { Fault } from "../base/fault.ts";
-import { silentLog } from "../base/log.ts";
 import { decodeServeConfig, serveConfigEtag } from "../config/serve-document.ts";
-import { type LocalApiBackend, openLocalApi } from "../gateway/localapi/index.ts";
-import {
-  EMPTY_PREFS,
-  type IpnStatus,
-  type PingResult,
-  type StoredServeConfig,
-  type WhoIsResponse,
-} from "../wire/ipn.ts";
-import { main } from "./main.ts";
+import type { LocalApiBackend } from "../gateway/localapi/index.ts";
+import type { IpnStatus, PingResult, StoredServeConfig, WhoIsResponse } from "../wire/ipn.ts";
 
 // What upstream's own command line and daemon said to each other (shared/corpora/stock): ours prints the same, and our
 // interface answers the same requests the same way.
@@ -96,6 +88,7 @@ class Recorded {
 
   #make(): LocalApiBackend {
     return {
+      ...idleGateway,
       status: async ({ peers }) => {
         const answer = this.#answer(peers ? "status" : "status?peers=false");
         const status = answer === undefined ? this.status : (JSON.parse(answer.response) as IpnStatus);
@@ -119,41 +112,18 @@ class Recorded {
         this.#pings += 1;
         return JSON.parse(answer?.response ?? "") as PingResult;
       },
-      prefs: () => EMPTY_PREFS,
-      editPrefs: async () => EMPTY_PREFS,
-      start: async () => undefined,
-      loginInteractive: async () => undefined,
-      logout: async () => undefined,
-      watch: (_mask, onNotify) => {
-        onNotify({ State: 6 });
-        return { session: "9f2c41d07be3a856", close: () => undefined };
-      },
-      queryFeature: async () => ({ Complete: true }),
     };
   }
 }
 
-const folder = mkdtempSync(path.join(tmpdir(), "sallyport-replay-"));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
-async function type(socket: string, step: Step): Promise<{ exit: number; stdout: string; stderr: string }> {
+function type(socket: string, step: Step): Promise<Typed> {
   const stop = new AbortController();
-  let stdout = "";
-  let stderr = "";
-  const exit = await main(["--socket", socket, ...step.args], {
-    stdout: (text) => {
-      stdout += text;
+  return typedAt(socket, step.args, {
+    signal: stop.signal,
+    onText: ({ stdout }) => {
       if (step.interrupted && stdout.includes("Ctrl+C")) setImmediate(() => stop.abort());
     },
-    stderr: (text) => {
-      stderr += text;
-    },
-    stdin: Readable.from([]),
-    isTerminal: false,
-    env: {},
-    signal: stop.signal,
   });
-  return { exit, stdout, stderr };
 }
 
 /** The configuration as the recording found it. */
@@ -173,35 +143,30 @@ describe.skipIf(scenarios.length === 0)("upstream's command lines, recorded (cor
     test(`${scenario.id}${difference === undefined ? "" : ` (differs: ${difference})`}`, async () => {
       const recorded = new Recorded();
       recorded.config = initialConfig(scenario);
-      const socket = path.join(folder, `${scenario.id}.sock`);
-      const api = await openLocalApi({ socketPath: socket, backend: recorded.backend, log: silentLog });
-      try {
-        for (const step of scenario.steps.filter(isOurs)) {
-          recorded.begin(step);
-          const found = await type(socket, step);
-          const words = step.args.join(" ");
-          // The gateway hears of the end a moment later.
-          if (step.interrupted) await expect.poll(() => recorded.config?.Foreground).toBeUndefined();
-          if (difference !== undefined) {
-            if (step.args.includes("status")) continue;
-            const isSame = found.exit === step.exit && normal(found.stdout) === step.stdout;
-            expect(isSame, words).toBe(false);
-            break;
-          }
-          expect(found.exit, `${words}: ${found.stderr}`).toBe(step.exit);
-          if (step.args.includes("--json") && step.stdout.startsWith("{")) {
-            expect(JSON.parse(found.stdout), words).toEqual(JSON.parse(step.stdout));
-          }
-          if (SHUFFLED.has(scenario.id)) expect(lines(normal(found.stdout)), words).toEqual(lines(step.stdout));
-          else expect(normal(found.stdout), words).toBe(step.stdout);
-          // Usage is our own text; what comes before it is upstream's.
-          const usage = step.stderr.search(/(?:^|\n)Serve content and local servers/);
-          const wanted = usage < 0 ? step.stderr : step.stderr.slice(0, usage);
-          if (usage < 0) expect(normal(found.stderr), words).toBe(normal(wanted));
-          else expect(found.stderr.startsWith(wanted), `${words}: ${found.stderr}`).toBe(true);
+      await using socket = await openLocalSocket(recorded.backend);
+      for (const step of scenario.steps.filter(isOurs)) {
+        recorded.begin(step);
+        const found = await type(socket.path, step);
+        const words = step.args.join(" ");
+        // The gateway hears of the end a moment later.
+        if (step.interrupted) await expect.poll(() => recorded.config?.Foreground).toBeUndefined();
+        if (difference !== undefined) {
+          if (step.args.includes("status")) continue;
+          const isSame = found.code === step.exit && normal(found.stdout) === step.stdout;
+          expect(isSame, words).toBe(false);
+          break;
         }
-      } finally {
-        await api.close();
+        expect(found.code, `${words}: ${found.stderr}`).toBe(step.exit);
+        if (step.args.includes("--json") && step.stdout.startsWith("{")) {
+          expect(JSON.parse(found.stdout), words).toEqual(JSON.parse(step.stdout));
+        }
+        if (SHUFFLED.has(scenario.id)) expect(lines(normal(found.stdout)), words).toEqual(lines(step.stdout));
+        else expect(normal(found.stdout), words).toBe(step.stdout);
+        // Usage is our own text; what comes before it is upstream's.
+        const usage = step.stderr.search(/(?:^|\n)Serve content and local servers/);
+        const wanted = usage < 0 ? step.stderr : step.stderr.slice(0, usage);
+        if (usage < 0) expect(normal(found.stderr), words).toBe(normal(wanted));
+        else expect(found.stderr.startsWith(wanted), `${words}: ${found.stderr}`).toBe(true);
       }
     });
   }
@@ -240,29 +205,23 @@ describe.skipIf(scenarios.length === 0)("upstream's requests, recorded", () => {
     if (count === 0) continue;
     test(`${scenario.id}: ${count} requests`, async () => {
       const recorded = new Recorded();
-      const socket = path.join(folder, `${scenario.id}-api.sock`);
-      const api = await openLocalApi({ socketPath: socket, backend: recorded.backend, log: silentLog });
-      try {
-        for (const step of scenario.steps) {
-          recorded.begin(step);
-          for (const one of step.exchanges.filter(isAnswered)) {
-            const isConfig = one.path.endsWith("/serve-config");
-            if (isConfig && one.method === "GET") recorded.config = decodeServeConfig(one.response);
-            const found = await ask(socket, one);
-            const where = `${step.args.join(" ")}: ${one.method} ${one.path} ${one.body}`;
-            expect(found.status, `${where}: ${found.body}`).toBe(one.status);
-            expect(found.type, where).toBe(one.responseHeaders["Content-Type"] ?? "");
-            if (isConfig) {
-              expect(found.body, where).toBe(one.response);
-              if (one.responseHeaders["Etag"] !== undefined)
-                expect(found.etag, where).toBe(one.responseHeaders["Etag"]);
-            } else if (found.type === "application/json")
-              expect(JSON.parse(found.body), where).toEqual(JSON.parse(one.response));
-            else expect(found.body, where).toBe(one.response);
-          }
+      await using socket = await openLocalSocket(recorded.backend);
+      for (const step of scenario.steps) {
+        recorded.begin(step);
+        for (const one of step.exchanges.filter(isAnswered)) {
+          const isConfig = one.path.endsWith("/serve-config");
+          if (isConfig && one.method === "GET") recorded.config = decodeServeConfig(one.response);
+          const found = await ask(socket.path, one);
+          const where = `${step.args.join(" ")}: ${one.method} ${one.path} ${one.body}`;
+          expect(found.status, `${where}: ${found.body}`).toBe(one.status);
+          expect(found.type, where).toBe(one.responseHeaders["Content-Type"] ?? "");
+          if (isConfig) {
+            expect(found.body, where).toBe(one.response);
+            if (one.responseHeaders["Etag"] !== undefined) expect(found.etag, where).toBe(one.responseHeaders["Etag"]);
+          } else if (found.type === "application/json")
+            expect(JSON.parse(found.body), where).toEqual(JSON.parse(one.response));
+          else expect(found.body, where).toBe(one.response);
         }
-      } finally {
-        await api.close();
       }
     });
   }

@@ -1,16 +1,15 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { Readable } from "node:stream";
 import { createSecureContext } from "node:tls";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { gatewayStatus, idleGateway, type LocalSocket, openLocalSocket } from "../../../test/suites/local-gateway.ts";
+import { type Typed, typedAt } from "../../../test/suites/typed-command.ts";
 import { systemClock } from "../../base/clock.ts";
 import { Fault } from "../../base/fault.ts";
-import { silentLog } from "../../base/log.ts";
 import type { CertificateStatus } from "../../certs/keeper.ts";
 import { LocalCa } from "../../certs/local-ca.ts";
-import { type LocalApiBackend, openLocalApi } from "../../gateway/localapi/index.ts";
-import { main } from "../main.ts";
+import type { LocalApiBackend } from "../../gateway/localapi/index.ts";
 
 const NAME = "gw.tail.test";
 const KEY = "-----BEGIN PRIVATE KEY-----\nkey\n-----END PRIVATE KEY-----\n";
@@ -18,13 +17,14 @@ const CHAIN = "-----BEGIN CERTIFICATE-----\nchain\n-----END CERTIFICATE-----\n";
 const AT = Date.UTC(2026, 0, 2, 3, 4);
 
 let folder = "";
-let api: { close(): Promise<void> };
+let socket: LocalSocket;
 let asked: unknown[] = [];
 let pair = { key: KEY, chain: CHAIN };
 let list: readonly CertificateStatus[] = [];
 
-const backend = {
-  status: async () => ({ BackendState: "Running", CertDomains: [NAME, "app.example.com"], Health: [] }),
+const backend: LocalApiBackend = {
+  ...idleGateway,
+  status: async () => gatewayStatus({ CertDomains: [NAME, "app.example.com"] }),
   certificate: async (name: string, minValiditySeconds: number) => {
     asked.push([name, minValiditySeconds]);
     if (name === "busy.tail.test") {
@@ -52,37 +52,22 @@ const backend = {
   revokeCertificate: async (name: string) => void asked.push(["revoke", name]),
   rollAccountKey: async (authority: string) => void asked.push(["roll-key", authority]),
   certificateAdvice: async (name: string) => `advice for ${name}\n\u001b[2J`,
-} as unknown as LocalApiBackend;
+};
 
 beforeEach(async () => {
   folder = mkdtempSync(path.join(tmpdir(), "sp-cert-"));
   asked = [];
   pair = { key: KEY, chain: CHAIN };
   list = [];
-  api = await openLocalApi({ socketPath: path.join(folder, "s.sock"), backend, log: silentLog });
+  socket = await openLocalSocket(backend);
 });
 
 afterEach(async () => {
-  await api.close();
+  await socket.close();
   rmSync(folder, { recursive: true, force: true });
 });
 
-async function cert(...words: readonly string[]): Promise<{ status: number; stdout: string; stderr: string }> {
-  let [stdout, stderr] = ["", ""];
-  const status = await main(["--socket", path.join(folder, "s.sock"), "cert", ...words], {
-    stdout: (text) => {
-      stdout += text;
-    },
-    stderr: (text) => {
-      stderr += text;
-    },
-    stdin: Readable.from([]),
-    isTerminal: false,
-    env: {},
-    signal: new AbortController().signal,
-  });
-  return { status, stdout, stderr };
-}
+const cert = (...words: readonly string[]): Promise<Typed> => typedAt(socket.path, ["cert", ...words]);
 
 const file = (name: string): string => path.join(folder, name);
 
@@ -90,7 +75,7 @@ describe("as upstream's `cert`", () => {
   test("a pair: what is new is written, what is not is left alone", async () => {
     const words = ["--cert-file", file("c.pem"), `-key-file=${file("k.pem")}`, "--min-validity", "720h", NAME];
     expect(await cert(...words)).toEqual({
-      status: 0,
+      code: 0,
       stdout: `Wrote public cert to ${file("c.pem")}\nWrote private key to ${file("k.pem")}\n`,
       stderr: "",
     });
@@ -108,9 +93,9 @@ describe("as upstream's `cert`", () => {
   test("one flag writes one file; - is standard output, and words go to the other", async () => {
     await cert("--cert-file", file("only.pem"), NAME);
     expect([existsSync(file("only.pem")), existsSync(`${NAME}.key`)]).toEqual([true, false]);
-    expect(await cert("--key-file", "-", NAME)).toEqual({ status: 0, stdout: KEY, stderr: "" });
+    expect(await cert("--key-file", "-", NAME)).toEqual({ code: 0, stdout: KEY, stderr: "" });
     expect(await cert("--cert-file", file("c.pem"), "--key-file", "-", NAME)).toEqual({
-      status: 0,
+      code: 0,
       stdout: KEY,
       stderr: `Wrote public cert to ${file("c.pem")}\n`,
     });
@@ -119,14 +104,14 @@ describe("as upstream's `cert`", () => {
   test("a key file that ends in .p12 holds both, for Windows", async () => {
     const made = await (await LocalCa.create(systemClock)).issue([NAME]);
     pair = { key: made.key, chain: made.certificate };
-    expect(await cert("--key-file", file("both.p12"), NAME)).toMatchObject({ status: 0 });
+    expect(await cert("--key-file", file("both.p12"), NAME)).toMatchObject({ code: 0 });
     const pfx = readFileSync(file("both.p12"));
     expect(() => createSecureContext({ pfx, passphrase: "" })).not.toThrow();
   });
 
   test("without a name: which there are", async () => {
     expect(await cert()).toEqual({
-      status: 1,
+      code: 1,
       stdout: "",
       stderr: 'Usage: sallyport cert [flags] <domain>\nValid domain options: ["gw.tail.test" "app.example.com"].\n\n',
     });
@@ -138,7 +123,7 @@ describe("as upstream's `cert`", () => {
     ["../../etc/passwd", "500 Internal Server Error: invalid domain\n"],
     ["nodots", "500 Internal Server Error: invalid domain\n"],
   ])("%s is refused, and nothing is written", async (name, stderr) => {
-    expect(await cert("--cert-file", file("c.pem"), name)).toEqual({ status: 1, stdout: "", stderr });
+    expect(await cert("--cert-file", file("c.pem"), name)).toEqual({ code: 1, stdout: "", stderr });
     expect(existsSync(file("c.pem"))).toBe(false);
   });
 
@@ -183,7 +168,7 @@ describe("beside it", () => {
   test("the key of the account at a CA is rolled over", async () => {
     expect((await cert("roll-key", "letsencrypt")).stdout).toBe("The account at letsencrypt has a new key\n");
     expect(asked).toEqual([["roll-key", "letsencrypt"]]);
-    expect((await cert("roll-key")).status).toBe(1);
+    expect((await cert("roll-key")).code).toBe(1);
   });
 
   test("renew, revoke and export", async () => {
@@ -197,7 +182,7 @@ describe("beside it", () => {
     expect(readFileSync(file("out/privkey.pem"), "utf8")).toBe(KEY);
     expect(readFileSync(file("out/fullchain.pem"), "utf8")).toBe(CHAIN);
     expect(statSync(file("out/privkey.pem")).mode & 0o777).toBe(0o600);
-    expect((await cert("renew")).status).toBe(1);
+    expect((await cert("renew")).code).toBe(1);
   });
 
   test("budget", async () => {

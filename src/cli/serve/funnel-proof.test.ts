@@ -1,17 +1,13 @@
-import { mkdtempSync, rmSync } from "node:fs";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
-import path from "node:path";
-import { Readable } from "node:stream";
 import tls from "node:tls";
 import { expect, onTestFinished, test } from "vitest";
+import { gatewayStatus, idleGateway, openLocalSocket } from "../../../test/suites/local-gateway.ts";
 import { certificateOf } from "../../../test/suites/proxy-scene.ts";
-import { silentLog } from "../../base/log.ts";
+import { Screen } from "../../../test/suites/typed-command.ts";
 import type { CertificateStatus } from "../../certs/keeper.ts";
 import { Observations } from "../../funnel/observations.ts";
 import type { Finding, Hop } from "../../funnel/probe.ts";
-import { type LocalApiBackend, openLocalApi } from "../../gateway/localapi/index.ts";
-import { EMPTY_PREFS, type IpnStatus } from "../../wire/ipn.ts";
+import type { IpnStatus } from "../../wire/ipn.ts";
 import type { ServeConfig } from "../../wire/serve-config.ts";
 import type { CliIo } from "../io.ts";
 import { LocalClient } from "../local-client.ts";
@@ -30,61 +26,32 @@ async function scene(
   readonly socket: string;
   readonly io: CliIo;
   readonly stop: AbortController;
-  readonly out: { stdout: string; stderr: string };
+  readonly out: Screen;
   readonly client: LocalClient;
 }> {
-  const folder = mkdtempSync(path.join(tmpdir(), "sallyport-proof-"));
-  const socket = path.join(folder, "gate.sock");
   let config: ServeConfig = {
     TCP: { 443: { HTTPS: true } },
     Web: { [`${NAME}:443`]: { Handlers: { "/": { Proxy: "http://127.0.0.1:3000" } } } },
     AllowFunnel: { [`${NAME}:443`]: true },
   };
   const Self = { DNSName: `${NAME}.`, CapMap: { funnel: null, https: null }, ...status };
-  const backend: LocalApiBackend = {
-    status: async () => ({ BackendState: "Running", Self }) as unknown as IpnStatus,
+  const socket = await openLocalSocket({
+    ...idleGateway,
+    status: async () => gatewayStatus({ Self }),
     serveConfig: () => ({ config, etag: "1" }),
     setServeConfig: async (next) => {
       config = next ?? {};
     },
-    whois: async () => undefined,
-    ping: async () => Promise.reject(new Error("nobody")),
-    prefs: () => EMPTY_PREFS,
-    editPrefs: async () => EMPTY_PREFS,
-    start: async () => undefined,
-    loginInteractive: async () => undefined,
-    logout: async () => undefined,
-    watch: (_mask, onNotify) => {
-      onNotify({ State: 6 });
-      return { session: "9f2c41d07be3a856", close: () => undefined };
-    },
-    queryFeature: async () => ({ Complete: true }),
     certificates: () => certificates,
     observations: new Observations(
       (target) => config.AllowFunnel?.[target] === true,
       () => 0,
     ),
-  };
-  const api = await openLocalApi({ socketPath: socket, backend, log: silentLog });
-  onTestFinished(async () => {
-    await api.close();
-    rmSync(folder, { recursive: true, force: true });
   });
+  onTestFinished(() => socket.close());
   const stop = new AbortController();
-  const out = { stdout: "", stderr: "" };
-  const io: CliIo = {
-    stdout: (text) => {
-      out.stdout += text;
-    },
-    stderr: (text) => {
-      out.stderr += text;
-    },
-    stdin: Readable.from([]),
-    isTerminal: false,
-    env: {},
-    signal: stop.signal,
-  };
-  return { socket, io, stop, out, client: new LocalClient(socket, stop.signal) };
+  const out = new Screen({ signal: stop.signal });
+  return { socket: socket.path, io: out.io, stop, out, client: new LocalClient(socket.path, stop.signal) };
 }
 
 /** Round by round: the hop that fails, or none. */

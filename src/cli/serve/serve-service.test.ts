@@ -1,8 +1,9 @@
-import { Readable } from "node:stream";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
+import { gatewayStatus, idleGateway, openLocalSocket } from "../../../test/suites/local-gateway.ts";
+import { Screen } from "../../../test/suites/typed-command.ts";
+import { applyMaskedPrefs, EMPTY_PREFS } from "../../wire/ipn.ts";
 import type { ServeConfig } from "../../wire/serve-config.ts";
-import type { CliIo } from "../io.ts";
-import type { LocalClient } from "../local-client.ts";
+import { LocalClient } from "../local-client.ts";
 import { serve } from "./serve.ts";
 
 const WEB = {
@@ -12,43 +13,34 @@ const WEB = {
 const OTHER = { TCP: { 22: { TCPForward: "127.0.0.1:22" } } };
 
 /** A gateway that is told to change things. */
-function gateway(tags: readonly string[] = ["tag:web"], services: ServeConfig["Services"] = {}) {
+async function gateway(tags: readonly string[] = ["tag:web"], services: ServeConfig["Services"] = {}) {
   const state = { config: { Services: services } as ServeConfig, advertised: null as readonly string[] | null };
-  let [stdout, stderr] = ["", ""];
   const capMap: Record<string, unknown[]> = {};
-  const client = {
-    serveConfig: async () => ({ config: state.config, etag: "e" }),
-    setServeConfig: async (config: ServeConfig, etag: string) => {
+  const socket = await openLocalSocket({
+    ...idleGateway,
+    serveConfig: () => ({ config: state.config, etag: "e" }),
+    setServeConfig: async (config, etag) => {
       expect(etag).toBe("e");
-      state.config = config;
+      state.config = config!;
     },
-    prefs: async () => ({ AdvertiseServices: state.advertised }),
-    editPrefs: async (change: { AdvertiseServices: readonly string[]; AdvertiseServicesSet: true }) => {
-      state.advertised = change.AdvertiseServices;
+    prefs: () => ({ ...EMPTY_PREFS, AdvertiseServices: state.advertised }),
+    editPrefs: async (change) => {
+      const changed = applyMaskedPrefs(EMPTY_PREFS, change);
+      state.advertised = changed.AdvertiseServices;
+      return changed;
     },
-    status: async () => ({
-      BackendState: "Running",
-      Self: { DNSName: "gw.tail.test.", Tags: tags, CapMap: { https: [], ...capMap } },
-    }),
-  } as unknown as LocalClient;
-  const io: CliIo = {
-    stdout: (text) => {
-      stdout += text;
-    },
-    stderr: (text) => {
-      stderr += text;
-    },
-    stdin: Readable.from([]),
-    isTerminal: false,
-    env: {},
-    signal: new AbortController().signal,
-  };
-  const type = (line: string) => serve(line.split(" "), io, client);
-  return { state, capMap, type, said: () => stdout, complained: () => stderr };
+    status: async () =>
+      gatewayStatus({ Self: { DNSName: "gw.tail.test.", Tags: tags, CapMap: { https: [], ...capMap } } }),
+  });
+  onTestFinished(() => socket.close());
+  const screen = new Screen();
+  const client = new LocalClient(socket.path, screen.io.signal);
+  const type = (line: string) => serve(line.split(" "), screen.io, client);
+  return { state, capMap, type, said: () => screen.stdout, complained: () => screen.stderr };
 }
 
 test("serve --service sets up and offers a service, beside what is there, and says that it waits", async () => {
-  const { state, type, said } = gateway(["tag:web"], { "svc:db": OTHER });
+  const { state, type, said } = await gateway(["tag:web"], { "svc:db": OTHER });
   expect(await type("--service=svc:web --http=80 3000")).toBe(0);
   expect(state.config).toEqual({ Services: { "svc:db": OTHER, "svc:web": WEB } });
   expect(state.advertised).toEqual(["svc:web"]);
@@ -67,21 +59,21 @@ test("serve --service sets up and offers a service, beside what is there, and sa
 });
 
 test("an approved one is there at once", async () => {
-  const { capMap, type, said } = gateway();
+  const { capMap, type, said } = await gateway();
   capMap["service-host"] = [{ "svc:web": ["100.64.0.5"] }];
   await type("--service=svc:web --https=8443 3000");
   expect(said()).toMatch(/^Available within your tailnet:\n\nhttps:\/\/web\.tail\.test:8443\n/);
 });
 
 test("drain, advertise and clear", async () => {
-  const { state, type, complained } = gateway(["tag:web"], { "svc:web": WEB });
+  const { state, type, complained } = await gateway(["tag:web"], { "svc:web": WEB });
   await type("advertise svc:web");
   await type("advertise svc:db");
   expect(state.advertised).toEqual(["svc:web", "svc:db"]);
   await type("drain svc:db");
   expect(state).toEqual({ config: { Services: { "svc:web": WEB } }, advertised: ["svc:web"] });
   await type("clear svc:web");
-  expect(state).toEqual({ config: { Services: {} }, advertised: [] });
+  expect(state).toEqual({ config: {}, advertised: [] });
   await type("clear svc:web");
   expect(complained()).toContain("nothing to clear");
 });
@@ -93,13 +85,14 @@ test.each([
   ["drain", "invalid number of arguments"],
   ["--service=svc:web --http=80 off", "handler does not exist"],
 ])("serve %s is refused, and nothing changes", async (line, message) => {
-  const { state, type } = gateway();
+  const { state, type } = await gateway();
   await expect(type(line)).rejects.toThrow(message);
   expect(state).toEqual({ config: { Services: {} }, advertised: null });
 });
 
 test("only nodes with a tag host services, and TUN is left alone", async () => {
-  await expect(gateway([]).type("--service=svc:web 3000")).rejects.toThrow("service hosts must be tagged nodes");
-  const { type } = gateway(["tag:web"], { "svc:web": { Tun: true } });
+  const untagged = await gateway([]);
+  await expect(untagged.type("--service=svc:web 3000")).rejects.toThrow("service hosts must be tagged nodes");
+  const { type } = await gateway(["tag:web"], { "svc:web": { Tun: true } });
   await expect(type("--service=svc:web 3000")).rejects.toThrow("TUN mode is enabled");
 });

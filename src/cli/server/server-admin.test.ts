@@ -1,5 +1,6 @@
-import { Readable } from "node:stream";
 import { describe, expect, test } from "vitest";
+import { askedServer } from "../../../test/suites/asked-server.ts";
+import { Screen } from "../../../test/suites/typed-command.ts";
 import { administer } from "./server-admin.ts";
 import { parseServerArgs } from "./server-flags.ts";
 
@@ -18,26 +19,11 @@ const NODE = {
 };
 
 async function run(command: string, answer: unknown = null, isTerminal = false) {
-  let stdout = "";
-  const asked: unknown[] = [];
+  const { asked, client } = askedServer(answer);
+  const screen = new Screen({ isTerminal });
   const { values, positionals } = parseServerArgs(command.split(" "));
-  const client = {
-    ask: async <T>(verb: string, args?: unknown): Promise<T> => {
-      asked.push(verb, args);
-      return answer as T;
-    },
-  };
-  const status = await administer(values, positionals, client, {
-    stdout: (text) => {
-      stdout += text;
-    },
-    stderr: () => undefined,
-    stdin: Readable.from([]),
-    isTerminal,
-    env: {},
-    signal: new AbortController().signal,
-  });
-  return { status, stdout, asked };
+  const status = await administer(values, positionals, client, screen.io);
+  return { status, stdout: screen.stdout, asked };
 }
 
 describe("sallyport server", () => {
@@ -65,7 +51,7 @@ describe("sallyport server", () => {
       },
     ],
   ])("%s", async (command, verb, args) => {
-    expect((await run(command)).asked).toEqual([verb, args]);
+    expect((await run(command)).asked).toEqual([[verb, args]]);
   });
 
   test("a list is a table on a terminal: what waits for approval is in brackets, what is hostile is harmless", async () => {

@@ -1,5 +1,6 @@
-import { Readable } from "node:stream";
 import { expect, test } from "vitest";
+import { askedServer } from "../../../test/suites/asked-server.ts";
+import { Screen } from "../../../test/suites/typed-command.ts";
 import type { DnsSettings } from "../../coordination/dns-settings.ts";
 import { dns } from "./server-dns.ts";
 
@@ -13,29 +14,11 @@ const SETTINGS: DnsSettings = {
 };
 
 async function run(command: string, isTerminal = false) {
-  let stdout = "";
-  const asked: unknown[] = [];
-  const status = await dns(
-    {},
-    command.split(" ").filter((word) => word !== ""),
-    {
-      ask: async <T>(verb: string, args?: unknown): Promise<T> => {
-        asked.push([verb, args]);
-        return SETTINGS as T;
-      },
-    },
-    {
-      stdout: (text) => {
-        stdout += text;
-      },
-      stderr: () => undefined,
-      stdin: Readable.from([]),
-      isTerminal,
-      env: {},
-      signal: new AbortController().signal,
-    },
-  );
-  return { status, stdout, asked };
+  const { asked, client } = askedServer(SETTINGS);
+  const screen = new Screen({ isTerminal });
+  const words = command.split(" ").filter((word) => word !== "");
+  const status = await dns({}, words, client, screen.io);
+  return { status, stdout: screen.stdout, asked };
 }
 
 test.each([

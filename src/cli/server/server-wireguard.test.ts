@@ -1,7 +1,7 @@
-import { Readable } from "node:stream";
 import { describe, expect, test } from "vitest";
+import { askedServer } from "../../../test/suites/asked-server.ts";
+import { Screen } from "../../../test/suites/typed-command.ts";
 import { publicKeyOf } from "../../crypto/keys.ts";
-import type { CliIo } from "../io.ts";
 import { parseServerArgs } from "./server-flags.ts";
 import { wireGuard } from "./server-wireguard.ts";
 
@@ -15,29 +15,11 @@ const MEMBER = {
 };
 
 async function run(command: string, isTerminal: boolean) {
-  let [stdout, stderr] = ["", ""];
-  const asked: [string, Readonly<Record<string, unknown>> | undefined][] = [];
-  const io: CliIo = {
-    stdout: (text) => {
-      stdout += text;
-    },
-    stderr: (text) => {
-      stderr += text;
-    },
-    stdin: Readable.from([]),
-    isTerminal,
-    env: {},
-    signal: new AbortController().signal,
-  };
-  const client = {
-    ask: async <T>(verb: string, args?: Readonly<Record<string, unknown>>): Promise<T> => {
-      asked.push([verb, args]);
-      return MEMBER as T;
-    },
-  };
+  const { asked, client } = askedServer(MEMBER);
+  const screen = new Screen({ isTerminal });
   const { values, positionals } = parseServerArgs(command.split(" "));
-  const status = await wireGuard(values, positionals, client, io);
-  return { status, stdout, stderr, asked };
+  const status = await wireGuard(values, positionals, client, screen.io);
+  return { status, stdout: screen.stdout, stderr: screen.stderr, asked };
 }
 
 const ADD = "add phone --user alice@example.com --gateway gw --gateway two --endpoint two=vpn.example.com:7";

@@ -4,6 +4,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { idleGateway } from "../../../test/suites/local-gateway.ts";
 import { Fault } from "../../base/fault.ts";
 import { silentLog } from "../../base/log.ts";
 import { serveConfigEtag } from "../../config/serve-document.ts";
@@ -19,40 +20,19 @@ let watching: { notify: (notify: Notify) => void; closed: boolean }[] = [];
 let api: { close(): Promise<void> };
 const EMPTY_TAG = "74234e98afe7498fb5daf1f36ac2d78acc339464f950703b8c019892f982b90b";
 
-const status = {
-  Version: "1",
-  TUN: false,
-  BackendState: "Running",
-  AuthURL: "",
-  TailscaleIPs: [],
-  Self: { ID: "1", HostName: "gw", DNSName: "gw.t.", OS: "linux", UserID: 1, TailscaleIPs: [] },
-  Health: [],
-  MagicDNSSuffix: "t",
-  CurrentTailnet: null,
-  Peer: null,
-  User: null,
-} as const;
-
 const backend: LocalApiBackend = {
-  status: async () => status,
+  ...idleGateway,
   serveConfig: () => ({ config, etag: serveConfigEtag(config) }),
   setServeConfig: async (next, ifMatch) => {
     if (ifMatch !== undefined && ifMatch !== serveConfigEtag(config))
       throw new Fault("GATEWAY_ETAG_MISMATCH", "another");
     config = next;
   },
-  whois: async () => undefined,
-  ping: async () => {
-    throw new Error("no netmap");
-  },
   prefs: () => prefs,
   editPrefs: async (change) => {
     prefs = applyMaskedPrefs(prefs, change);
     return prefs;
   },
-  start: async () => undefined,
-  loginInteractive: async () => undefined,
-  logout: async () => undefined,
   watch: (mask, onNotify) => {
     const one = { notify: onNotify, closed: false };
     watching.push(one);
@@ -63,7 +43,6 @@ const backend: LocalApiBackend = {
     };
     return { session, close };
   },
-  queryFeature: async () => ({ Complete: true }),
 };
 
 beforeEach(async () => {

@@ -16,6 +16,9 @@ import { main } from "./main.ts";
 let state: BackendState = "NeedsLogin";
 let prefs: Prefs = EMPTY_PREFS;
 let calls: unknown[] = [];
+/** What `start` and `login-interactive` make happen. */
+let onStart: (options: StartOptions) => void;
+let onLogin: () => void;
 let notify: (document: Notify) => void = () => undefined;
 let socket: LocalSocket;
 
@@ -25,7 +28,13 @@ const become = (next: BackendState): void => {
 };
 const backend: LocalApiBackend = {
   ...idleGateway,
-  status: async () => gatewayStatus({ BackendState: state, AuthURL: state === "NeedsLogin" ? "http://control/a" : "" }),
+  status: async () =>
+    gatewayStatus({
+      BackendState: state,
+      HaveNodeKey: state !== "NeedsLogin",
+      AuthURL: state === "NeedsLogin" ? "http://control/a" : "",
+      Self: { PublicKey: "nodekey:old" },
+    }),
   prefs: () => prefs,
   editPrefs: async (change) => {
     prefs = applyMaskedPrefs(prefs, change);
@@ -34,14 +43,11 @@ const backend: LocalApiBackend = {
   },
   start: async (options: StartOptions) => {
     calls.push(["start", options.AuthKey, options.UpdatePrefs?.Hostname]);
-    if (options.AuthKey !== undefined) setImmediate(() => become("Running"));
+    onStart(options);
   },
   loginInteractive: async () => {
     calls.push("login");
-    setImmediate(() => {
-      notify({ BrowseToURL: "http://control/a/\u001b[2J1" });
-      become("Running");
-    });
+    onLogin();
   },
   logout: async () => {
     calls.push("logout");
@@ -57,6 +63,14 @@ beforeEach(async () => {
   calls = [];
   prefs = EMPTY_PREFS;
   state = "NeedsLogin";
+  onStart = ({ AuthKey }) => {
+    if (AuthKey !== undefined) setImmediate(() => become("Running"));
+  };
+  onLogin = () =>
+    setImmediate(() => {
+      notify({ BrowseToURL: "http://control/a/\u001b[2J1" });
+      become("Running");
+    });
   socket = await openLocalSocket(backend);
 });
 afterEach(() => socket.close());
@@ -82,6 +96,56 @@ test("up when running changes only what was said", async () => {
   expect((await type("up", "--advertise-tags=tag:a,tag:b"))[0]).toBe(0);
   expect(prefs).toEqual({ ...EMPTY_PREFS, WantRunning: true, AdvertiseTags: ["tag:a", "tag:b"] });
   expect((await type("up", "--advertise-tags=a"))[0]).toBe(1);
+});
+
+test('up --force-reauth on a busy machine: the old key\'s "Running", and its maps, end nothing', async () => {
+  state = "Running";
+  const running = { State: STATE_NUMBERS.Running };
+  onStart = () => {
+    notify(running); // preferences were set: a map comes
+    notify({ ...running, SelfChange: { Key: "nodekey:old" } });
+  };
+  onLogin = () => {
+    notify(running);
+    setImmediate(() => {
+      notify({ State: STATE_NUMBERS.NeedsLogin });
+      notify({ BrowseToURL: "http://control/a/2" });
+      notify({ SelfChange: { Key: "nodekey:old" } });
+      setImmediate(() => {
+        notify(running);
+        notify({ ...running, SelfChange: null });
+        setImmediate(() => notify({ ...running, SelfChange: { Key: "nodekey:new" } }));
+      });
+    });
+  };
+  expect(await type("up", "--force-reauth")).toEqual([
+    0,
+    "",
+    "\nTo authenticate, visit:\n\n\thttp://control/a/2\n\nSuccess.\n",
+  ]);
+});
+
+test.each<[order: string, before: BackendState, notes: readonly Notify[]]>([
+  ["key first", "Running", [{ SelfChange: { Key: "nodekey:new" } }, { State: STATE_NUMBERS.Running }]],
+  ["state first", "Running", [{ State: STATE_NUMBERS.Running }, { SelfChange: { Key: "nodekey:new" } }]],
+  ["no key before", "NeedsLogin", [{ State: STATE_NUMBERS.Running }]],
+])("up --force-reauth with a key asks for a new one and nobody: %s", async (_order, before, notes) => {
+  state = before;
+  onStart = () => undefined;
+  onLogin = () =>
+    setImmediate(() => {
+      for (const note of notes) notify(note);
+    });
+  expect(await type("up", "--force-reauth", "--auth-key=k")).toEqual([0, "", ""]);
+  expect(calls).toEqual([["start", "k", ""], "login"]);
+});
+
+test("up --force-reauth that gets no new key is not done", async () => {
+  state = "Running";
+  onStart = () => notify({ State: STATE_NUMBERS.Running });
+  onLogin = () => notify({ State: STATE_NUMBERS.Running, SelfChange: { Key: "nodekey:old" } });
+  const [exit, , stderr] = await type("up", "--force-reauth", "--timeout=50ms");
+  expect([exit, stderr]).toEqual([1, expect.stringMatching(/^timeout waiting/)]);
 });
 
 test("up gives up in time, and never shows a key", async () => {

@@ -61,22 +61,30 @@ export async function up(args: readonly string[], io: CliIo, client: LocalClient
       if (member !== undefined) next[member] = change[member];
     }
     await client.start({ ...(key === "" ? {} : { AuthKey: key }), UpdatePrefs: next as typeof EMPTY_PREFS });
-    if (key === "" && (status.BackendState === "NeedsLogin" || values["force-reauth"] || otherServer))
+    if (values["force-reauth"] || (key === "" && (status.BackendState === "NeedsLogin" || otherServer)))
       await client.loginInteractive();
     let printed = "";
     const show = (url: string | null | undefined): void => {
       if (!url || url === printed) return;
+      if (values["force-reauth"] && url === status.AuthURL) return; // of a login that was given up
       printed = url;
       io.stderr(`\nTo authenticate, visit:\n\n\t${terminalText(url)}\n\n`);
     };
     if (key === "" && first.done !== true) show(first.value.BrowseToURL);
+    // A node that takes a new key goes on running under the one before: until it has changed, "Running" says nothing
+    // (as upstream cmd/tailscale/cli/up.go waits).
+    let isRenewed = !values["force-reauth"] || status.HaveNodeKey === false;
+    let isUp = false;
     for await (const notify of stream) {
       if (notify.ErrMessage) throw new CliExit(`backend error: ${notify.ErrMessage}`);
       show(notify.BrowseToURL);
       if (notify.State === STATE_NUMBERS.NeedsMachineAuth) {
         io.stderr(`\nTo approve your machine, visit (as admin):\n\n\t${terminalText(prefs.ControlURL)}\n\n`);
       }
-      if (notify.State === STATE_NUMBERS.Running) {
+      if (typeof notify.State === "number") isUp = notify.State === STATE_NUMBERS.Running;
+      const key = keyOf(notify.SelfChange);
+      if (key !== undefined && key !== status.Self.PublicKey) isRenewed = true;
+      if (isUp && isRenewed) {
         if (printed !== "") io.stderr("Success.\n");
         return 0;
       }
@@ -89,6 +97,11 @@ export async function up(args: readonly string[], io: CliIo, client: LocalClient
       'timeout waiting for Tailscale service to enter a Running state; check health with "sallyport status"',
     );
   throw new CliExit(io.signal.aborted ? "" : "the gateway ended the notification stream");
+}
+
+function keyOf(self: unknown): string | undefined {
+  const key = typeof self === "object" && self !== null && "Key" in self ? self.Key : undefined;
+  return typeof key === "string" ? key : undefined;
 }
 
 export async function down(args: readonly string[], io: CliIo, client: LocalClient): Promise<number> {

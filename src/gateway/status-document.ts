@@ -8,6 +8,9 @@ import type { CapMap, Node, UserProfile } from "../wire/tailcfg.ts";
 
 export const VERSION: string = "1.80.0-sallyport";
 
+/** How upstream writes that there is none (`types/key/node.go`: the zero key). */
+const NO_NODE_KEY = `nodekey:${"0".repeat(64)}`;
+
 /** What upstream's clients call the state of a node. */
 export function backendState(node: MeshNode): BackendState {
   switch (node.state.kind) {
@@ -34,11 +37,13 @@ export function statusDocument(node: MeshNode, withPeers: boolean): IpnStatus {
   const peers = withPeers ? node.peerStatus() : undefined;
   const users = new Set<number>(map === undefined ? [] : [map.self.User]);
   for (const peer of peers ?? []) users.add(peer.node.User);
+  const BackendState = backendState(node);
   return {
     Version: VERSION,
     TUN: false,
-    BackendState: backendState(node),
-    HaveNodeKey: true,
+    BackendState,
+    // "No" makes upstream's `up` ask for a login (cmd/tailscale/cli/up.go).
+    HaveNodeKey: BackendState !== "NeedsLogin",
     AuthURL: state.kind === "needs-login" ? (state.url ?? "") : "",
     TailscaleIPs: map === undefined ? null : node.addresses,
     Self: map === undefined ? emptySelf(node) : nodeStatus(map.self, undefined, true, map),
@@ -94,7 +99,8 @@ function timeOf(wall: number | undefined): string {
 function emptySelf(node: MeshNode): PeerStatus {
   return {
     ID: "",
-    PublicKey: node.nodeKeyText,
+    // One that the server has not seen: `up --force-reauth` waits until another one stands here.
+    PublicKey: backendState(node) === "NeedsLogin" ? NO_NODE_KEY : node.nodeKeyText,
     HostName: "",
     DNSName: "",
     OS: process.platform,

@@ -125,5 +125,20 @@ describe.skipIf(peers.missing !== undefined)(
       expect((await tailscale("logout")).status).toBe(0);
       expect((await tailscale("status")).stdout).toContain("Logged out.");
     });
+
+    test("tailscale up after a logout: asks for a login, and is done with the key that comes of it", async () => {
+      const flags = `--login-server=${controlUrl} --hostname=gw --accept-dns=false --netfilter-mode=off`;
+      const asking = spawn(findPeer("tailscale")!, [`--socket=${socket}`, "up", "--timeout=30s", ...flags.split(" ")]);
+      let said = "";
+      for await (const chunk of asking.stderr) {
+        said += String(chunk);
+        if (said.includes("To authenticate, visit:")) break;
+      }
+      asking.kill();
+      expect(said).toContain("To authenticate, visit:");
+      const up = await tailscale(`up --timeout=30s --force-reauth --auth-key=file:${scratch}/key ${flags}`);
+      expect(up.status, up.stderr).toBe(0);
+      expect((await tailscale("status")).stdout).toContain("peer");
+    });
   },
 );

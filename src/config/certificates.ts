@@ -258,8 +258,9 @@ export interface TransparencyConfig {
   }[];
   /** Domains of which every certificate is our business. */
   readonly domains?: readonly string[] | undefined;
-  /** Keys of ours that others hold, by SHA-256 of SubjectPublicKeyInfo. */
+  /** Keys of ours that others hold, by SHA-256 of SubjectPublicKeyInfo: `sha256:…`. */
   readonly known?: readonly string[] | undefined;
+  /** Whole minutes, such as `10m`. */
   readonly every?: string | undefined;
 }
 

@@ -8,8 +8,9 @@ import { FakeClock } from "../../base/clock.ts";
 import { silentLog } from "../../base/log.ts";
 import { memoryStore } from "../../base/store.ts";
 import type { Certificate } from "../certificate.ts";
-import { openWatch, type WatchSurroundings } from "./open-watch.ts";
-import type { TransparencyWatch } from "./transparency-watch.ts";
+import { openLog } from "./open-log.ts";
+import { TransparencyWatch } from "./transparency-watch.ts";
+import { WatchedNames } from "./watched-names.ts";
 
 const WALL = Date.UTC(2026, 0, 1);
 const HOUR_MS = 3_600_000;
@@ -51,7 +52,7 @@ const KINDS = ["rfc6962", "static"] as const;
 
 async function scene(
   kind: (typeof KINDS)[number] = "rfc6962",
-  more: { domains?: string[]; known?: string[] } = {},
+  { domains = [], known = [] }: { domains?: string[]; known?: string[] } = {},
 ): Promise<Scene> {
   const log = await testLog();
   const clock = new FakeClock(WALL);
@@ -59,13 +60,15 @@ async function scene(
   const store = memoryStore();
   const lines: string[] = [];
   const error = (event: string): void => void lines.push(event);
-  const around: WatchSurroundings = {
-    names: () => [NAME, "*.apps.example.org", "shop.example"],
-    held: () => held,
-    ...{ store, clock, log: { ...silentLog, error, warn: error, with: () => silentLog } },
-  };
   const url = kind === "static" ? `${log.url}/static/` : log.url;
-  const open = (): Promise<TransparencyWatch> => openWatch({ logs: [{ url, key: log.key, kind }], ...more }, around);
+  const open = (): Promise<TransparencyWatch> =>
+    TransparencyWatch.open({
+      logs: [openLog(url, log.key, kind)],
+      names: () => new WatchedNames([NAME, "*.apps.example.org", "shop.example"], domains),
+      held: () => held,
+      ...{ known, everyMs: 10 * 60_000, store, clock },
+      log: { ...silentLog, error, warn: error, with: () => silentLog },
+    });
   for (let i = 0; i < 7; i++) log.add((await issued([`other${i}.example.net`])).chain);
   log.publish(WALL);
   const made: Scene = {
@@ -181,9 +184,11 @@ describe.each(KINDS)("FN-12 a log of the kind %s", (kind) => {
     const { clock } = made;
     const other = await testLog();
     await made.watch.close();
-    const settings = { logs: [{ url: made.watch.logs[0]!.url, key: other.key, kind }] };
-    const around = { names: () => [NAME], held: () => [], store: memoryStore(), clock, log: silentLog };
-    const watch = await openWatch(settings, around);
+    const watch = await TransparencyWatch.open({
+      logs: [openLog(made.watch.logs[0]!.url, other.key, kind)],
+      names: () => new WatchedNames([NAME], []),
+      ...{ held: () => [], known: [], everyMs: 10 * 60_000, store: memoryStore(), clock, log: silentLog },
+    });
     onTestFinished(() => watch.close());
     await expect.poll(() => clock.next, WAIT).toBeLessThan(Number.POSITIVE_INFINITY);
     for (let minute = 0; minute < 70; minute++) {
@@ -221,7 +226,7 @@ describe("FN-12 what is watched", () => {
     made.log.add((await issued([NAME])).chain);
     expect(await alarmsAfter(made)).toHaveLength(1);
     const { key } = made.watch.alarms[0]!;
-    const again = await scene("rfc6962", { known: [`sha256:${key}`] });
+    const again = await scene("rfc6962", { known: [key] });
     again.log.add((await issued([NAME])).chain);
     expect(await alarmsAfter(again)).toHaveLength(1); // another key
     expect(again.watch.alarms[0]!.key).not.toBe(key);

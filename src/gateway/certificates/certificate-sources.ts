@@ -14,12 +14,12 @@ import { openOwnFiles } from "../../certs/own-files.ts";
 import type { CertificateStore } from "../../certs/store/certificate-store.ts";
 import { fileCertificateStore } from "../../certs/store/file-store.ts";
 import { memoryCertificateStore } from "../../certs/store/memory-store.ts";
-import { openWatch, type WatchSurroundings } from "../../certs/transparency/open-watch.ts";
 import type { AuthorityConfig, CertificatesConfig } from "../../config/certificates.ts";
 import { certificateAdvice } from "./certificate-advice.ts";
 import { type ControlDns, Solvers } from "./certificate-solvers.ts";
 import type { CertificateSources } from "./certificates.ts";
 import { openChallengeListeners } from "./challenge-listeners.ts";
+import { openWatch, type WatchSurroundings } from "./open-watch.ts";
 
 const SWEEP_EVERY_MS = 3_600_000;
 const DEFAULT_AUTHORITY = "letsencrypt";

@@ -1,3 +1,4 @@
+import { X509Certificate } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -9,6 +10,7 @@ import { systemRandom } from "../../base/random.ts";
 import { memoryStore } from "../../base/store.ts";
 import { LocalCa } from "../../certs/local-ca.ts";
 import { fileCertificateStore } from "../../certs/store/file-store.ts";
+import { keyDigest } from "../../certs/transparency/seen-certificate.ts";
 import type { MeshNode } from "../../mesh/node.ts";
 import { GatewayMetrics } from "../metrics.ts";
 import { transparencyText } from "./certificate-report.ts";
@@ -20,18 +22,21 @@ const NAME = "web.tail.test";
 const SHARED = "shop.example.org";
 const WAIT = { timeout: 30_000, interval: 2 };
 
-test("FN-12 a stranger's certificate is in status, metrics and doctor; ours and those of the shared store are not", async () => {
+test("FN-12 a stranger's certificate is in status, metrics and doctor; ours, those of the shared store and of known keys are not", async () => {
   const folder = mkdtempSync(path.join(tmpdir(), "sp-transparency-"));
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
   const log = await testLog();
   const clock = new FakeClock(WALL);
   const store = memoryStore();
+  const ca = await LocalCa.create({ wall: () => WALL });
+  const [strangers, shared, partners] = await Promise.all([ca.issue([NAME]), ca.issue([SHARED]), ca.issue([NAME])]);
+  const known = [`sha256:${keyDigest(new X509Certificate(partners.certificate))}`];
   const certificates: Certificates = new Certificates({
     ...{ store, clock, log: silentLog },
     facts: () => ({ ownName: NAME, certDomains: [], ownWildcard: false, served: [NAME], visited: [] }),
     settings: {
       authority: "internal",
-      transparency: { logs: [{ url: log.url, key: log.key }], domains: ["example.org"], every: "5m" },
+      transparency: { logs: [{ url: log.url, key: log.key }], domains: ["example.org"], known, every: "5m" },
     },
     open: (settings) =>
       openCertificateSources(settings, {
@@ -44,13 +49,12 @@ test("FN-12 a stranger's certificate is in status, metrics and doctor; ours and 
   certificates.refresh();
   await expect.poll(() => certificates.transparency?.logs[0]?.checkedAt, WAIT).toBe(WALL);
 
-  const ca = await LocalCa.create({ wall: () => WALL });
-  const [strangers, shared] = await Promise.all([ca.issue([NAME]), ca.issue([SHARED])]);
   const others = await fileCertificateStore(folder, { clock, random: systemRandom });
   onTestFinished(() => others.close());
   await others.write(`certificates/${SHARED}.pem`, Buffer.from(shared.key + shared.certificate));
   log.promise((await certificates.certificate(NAME)).chain);
   log.promise(shared.certificate);
+  log.add(partners.certificate);
   log.add(strangers.certificate);
   log.publish(WALL + 1);
   const asked = log.asked.length;
@@ -60,7 +64,7 @@ test("FN-12 a stranger's certificate is in status, metrics and doctor; ours and 
       return certificates.problems;
     }, WAIT)
     .toEqual([
-      expect.stringMatching(/^Somebody else has a certificate for web\.tail\.test: by CN=.*, entry 2 of http/),
+      expect.stringMatching(/^Somebody else has a certificate for web\.tail\.test: by CN=.*, entry 3 of http/),
     ]);
   expect(clock.wall() - WALL).toBeLessThan(3_600_000);
 

@@ -6,7 +6,8 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { makeHello } from "./suites/client-hellos.ts";
-import { FunnelMesh, publicTcp } from "./suites/funnel-mesh.ts";
+import { freePorts } from "./suites/free-ports.ts";
+import { FunnelMesh, funnelPolicy, publicTcp } from "./suites/funnel-mesh.ts";
 
 const WAIT = { timeout: 60_000, interval: 20 };
 const NAME = "web.tail.test";
@@ -59,15 +60,7 @@ async function startIngress(number: number, ...more: readonly string[]): Promise
   void ended.then(() => {
     isOver = true;
   });
-  const ask: IngressProcess["ask"] = async (word) => {
-    const asking = spawnSallyport("--socket", `${state}/ingress.sock`, word);
-    let said = "";
-    asking.stdout!.on("data", (chunk) => {
-      said += String(chunk);
-    });
-    const [status] = (await once(asking, "close")) as [number];
-    return { status, said };
-  };
+  const ask: IngressProcess["ask"] = (word) => run("--socket", `${state}/ingress.sock`, word);
   await expect.poll(async () => isOver || (await answerAt(address)) === "served", WAIT).toBe(true);
   expect(isOver).toBe(false);
   return { address, child, ended, ask };
@@ -77,6 +70,17 @@ function spawnSallyport(...args: readonly string[]): ChildProcess {
   return spawn(process.execPath, ["--disable-warning=ExperimentalWarning", bin, ...args], {
     stdio: ["ignore", "pipe", "ignore"],
   });
+}
+
+/** A command that ends by itself. */
+async function run(...args: readonly string[]): Promise<{ readonly status: number; readonly said: string }> {
+  const child = spawnSallyport(...args);
+  let said = "";
+  child.stdout!.on("data", (chunk) => {
+    said += String(chunk);
+  });
+  const [status] = (await once(child, "close")) as [number];
+  return { status, said };
 }
 
 interface Visit {
@@ -152,6 +156,39 @@ test("who drains takes nobody new, says so, and keeps whom it has until they go"
   await expect.poll(here.heard, WAIT).toBe("still here".length);
   here.socket.end();
   expect(await ended).toBe(0);
+});
+
+test("the ingress inside the server drains like one alone: whom it has stays, with the server that he needs", {
+  timeout: 120_000,
+}, async () => {
+  const address = "127.0.4.6";
+  const state = ["--state", `${scratch}/server`];
+  const [control] = await freePorts(1);
+  const where = ["--port", `${control}`, "--derp-port", "0", "--stun-port", "0", "--domain", "tail.test"];
+  const visitors = ["--ingress-address", address, "--ingress-ports", String(port), "--ingress-http-port", "0"];
+  writeFileSync(`${scratch}/policy`, funnelPolicy());
+  const flags = [...state, ...where, ...visitors, "--policy", `${scratch}/policy`, "--drain", "600"];
+  const child = spawnSallyport("server", ...flags);
+  mesh.defer(() => void child.kill("SIGKILL"));
+  const ended = once(child, "exit");
+  const key = async () => (await run("server", ...state, "keys", "create", "--tags", "tag:web")).said.trim();
+  await expect.poll(key, WAIT).toMatch(/^\S+$/);
+  const gateway = await mesh.gateway({ controlUrl: `http://127.0.0.1:${control}`, authKey: await key() });
+  await gateway.setServeConfig(publicTcp(NAME, port, await mesh.echo()));
+  await expect.poll(() => answerAt(address), WAIT).toBe("served");
+
+  const here = visit(address);
+  expect(await here.answer).toBe("served");
+  child.kill("SIGTERM");
+  await expect.poll(() => answerAt(address), WAIT).toBe("refused");
+  expect(await run("--socket", `${scratch}/server/server.sock`, "health")).toEqual({
+    status: 1,
+    said: "failing\n- The ingress is draining: it takes no new visitors, 1 are left.\n",
+  });
+  here.socket.write("still here");
+  await expect.poll(here.heard, WAIT).toBe("still here".length);
+  here.socket.end();
+  expect(await ended).toEqual([0, null]);
 });
 
 test("who drains ends when its time is over, and at once by a second signal", { timeout: 120_000 }, async () => {

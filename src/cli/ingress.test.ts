@@ -98,6 +98,7 @@ test.each([
   [["--ingress-addresses", "mesh.example.com"]],
   [["--ingress-address", "203.0.113.5"]],
   [["--lease-ports", "2222"]],
+  [["--drain", "5"]],
   [["--ingress-ports", "443", "--tls-cert", "/nothing"]],
   [["--tls-cert", "/nothing", "--tls-key", "/nothing"]],
   [["--ingress-ports", "443", "--tls-cert", "/nothing", "--tls-key", "/nothing"]],

@@ -3,9 +3,10 @@ import { parseArgs } from "node:util";
 import { parseAddress } from "../base/address.ts";
 import { directoryStore } from "../base/directory-store.ts";
 import { Fault, messageOf } from "../base/fault.ts";
+import type { Log } from "../base/log.ts";
 import { memoryStore } from "../base/store.ts";
 import type { IngressLimits } from "../funnel/options.ts";
-import type { RelayListener, RelayOptions } from "../server/relay.ts";
+import type { Relay, RelayListener, RelayOptions } from "../server/relay.ts";
 import { isInRanges, parsePortRanges } from "../wire/claims.ts";
 import { readAuthKey } from "./auth-key.ts";
 import { exitOnCrash } from "./crash.ts";
@@ -68,7 +69,7 @@ export async function ingress(args: readonly string[], io: CliIo): Promise<numbe
   if (udp !== undefined && udp !== "ffi" && udp !== "dgram") {
     throw new Fault("CLI_USAGE", `Cannot speak UDP by "${udp}": wanted ffi or dgram`);
   }
-  const drainMs = 1000 * secondsOf(values.drain ?? "30");
+  const drainMs = drainMsOf(values.drain);
   const log = programLog(values.log);
   exitOnCrash(log);
   const state = values.state ?? path.join(io.env["HOME"] ?? ".", ".local", "state", "sallyport-ingress");
@@ -111,9 +112,14 @@ export async function ingress(args: readonly string[], io: CliIo): Promise<numbe
   if (!io.signal.aborted) {
     await new Promise<void>((resolve) => io.signal.addEventListener("abort", () => resolve(), { once: true }));
   }
-  log.info("ingress.draining", { visitors: relay.ingress.open, limitMs: drainMs });
-  await relay.drain(drainMs);
+  await drain(relay, drainMs, log);
   return 0;
+}
+
+/** After a termination signal; a second one ends the process at once. */
+export async function drain(relay: Relay, limitMs: number, log: Log): Promise<void> {
+  log.info("ingress.draining", { visitors: relay.ingress.open, limitMs });
+  await relay.drain(limitMs);
 }
 
 /** @throws {Fault} CLI_USAGE */
@@ -147,8 +153,9 @@ function rateOf(limit: keyof IngressLimits, text: string | undefined): Partial<I
   throw new Fault("CLI_USAGE", `Cannot allow "${text}" connections a second: wanted a whole number`);
 }
 
-function secondsOf(text: string): number {
-  if (/^\d{1,6}$/.test(text)) return Number(text);
+/** @throws {Fault} CLI_USAGE */
+export function drainMsOf(text: string = "30"): number {
+  if (/^\d{1,6}$/.test(text)) return 1000 * Number(text);
   throw new Fault("CLI_USAGE", `Cannot drain for "${text}" seconds: wanted a whole number`);
 }
 

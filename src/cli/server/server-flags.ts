@@ -18,6 +18,7 @@ const OPTIONS = {
   "ingress-addresses": { type: "string" },
   "ingress-http-port": { type: "string" },
   "lease-ports": { type: "string" },
+  drain: { type: "string" },
   "https-listen": { type: "string" },
   "cert-authority": { type: "string" },
   "cert-authority-bundle": { type: "string" },

@@ -26,9 +26,9 @@ export async function ingressOf(values: ServerValues): Promise<IngressOptions> {
   if (bad !== undefined) throw new CliExit(`Cannot use --ingress-addresses "${bad}": wanted IP addresses`, 2);
   const relayAddresses = addresses === undefined ? {} : { relayAddresses: known };
   if (ports === undefined) {
-    const isAlone = [address, cert, key, values["lease-ports"]].every((value) => value === undefined);
+    const isAlone = [address, cert, key, values["lease-ports"], values.drain].every((value) => value === undefined);
     if (isAlone) return relayAddresses;
-    const found = "--ingress-address, --lease-ports, --tls-cert or --tls-key";
+    const found = "--ingress-address, --lease-ports, --drain, --tls-cert or --tls-key";
     throw new CliExit(`Cannot use ${found} alone: wanted --ingress-ports A,B`, 2);
   }
   if ((cert === undefined) !== (key === undefined))

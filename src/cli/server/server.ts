@@ -2,6 +2,7 @@ import path from "node:path";
 import type { OidcOptions } from "../../server/oidc-provider.ts";
 import { exitOnCrash } from "../crash.ts";
 import { readGivenFile, readSecretFile } from "../given-file.ts";
+import { drain, drainMsOf } from "../ingress.ts";
 import { CliExit, type CliIo } from "../io.ts";
 import { portFlag } from "../port-flag.ts";
 import { programLog } from "../program-log.ts";
@@ -21,7 +22,8 @@ const USAGE = `sallyport server: coordination, DERP and STUN in one process
                    [--dns-zone ZONE --dns-ns NAME[=IP,IP] [--dns-listen IP[:PORT]] [--dns-caa VALUE]]
                    [--https-listen [IP:]443 [--cert-authority CA] [--cert-authority-bundle FILE] [--acme-http 80]]
                    [--ingress-ports 443,8443 [--ingress-address IP] [--ingress-http-port 80]
-                    [--lease-ports 2222,7000-7010] [--tls-cert FILE --tls-key FILE]] [--ingress-addresses IP,IP]
+                    [--lease-ports 2222,7000-7010] [--drain SECONDS] [--tls-cert FILE --tls-key FILE]]
+                   [--ingress-addresses IP,IP]
                    [--oidc-issuer URL --oidc-client-id ID --oidc-client-secret file:PATH [--oidc-domains a.com,b.org]]
   sallyport server users list | create LOGIN [--name TEXT] [--picture URL] [--role ROLE] | set LOGIN … | delete LOGIN
                          | role LOGIN owner|admin|it-admin|network-admin|billing-admin|auditor|member
@@ -80,6 +82,7 @@ async function serve(values: ServerValues, state: string, socketPath: string, io
   const { ownCertificateOf } = await import("./server-certificate.ts");
   const log = programLog(values.log);
   exitOnCrash(log);
+  const drainMs = drainMsOf(values.drain);
   await using stack = new AsyncDisposableStack();
   const certificate = await ownCertificateOf(values, path.join(state, "certs"), log.with("certificates"));
   stack.defer(async () => certificate?.close());
@@ -112,6 +115,8 @@ async function serve(values: ServerValues, state: string, socketPath: string, io
   if (!io.signal.aborted) {
     await new Promise<void>((resolve) => io.signal.addEventListener("abort", () => resolve(), { once: true }));
   }
+  // Their bytes come through nodes that may need coordination and DERP meanwhile: all of it stays until they are gone.
+  if (running.relay !== undefined) await drain(running.relay, drainMs, log);
   return 0;
 }
 

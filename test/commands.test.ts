@@ -11,6 +11,7 @@ import { connect as connectTls } from "node:tls";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { createSelfSigned } from "../src/certs/self-signed.ts";
 import { createNode } from "../src/index.ts";
+import type { ServeConfig } from "../src/wire/serve-config.ts";
 
 const root = path.resolve(import.meta.dirname, "..");
 const scratch = mkdtempSync(path.join(tmpdir(), "sp-"));
@@ -264,6 +265,34 @@ test("CF-2 the services file is read again on SIGHUP, and one that has become ba
       expect(log).toMatch(/line 1, column \d+|secrets/);
       expect(await body()).toBe("second");
     }
+  } finally {
+    await node.close();
+  }
+});
+
+test("what `serve off` took from a services file came back when somebody joined, and its rules went with any command", {
+  timeout: 180_000,
+}, async () => {
+  const file = path.join(scratch, "shared.hujson");
+  const target = `http://127.0.0.1:${(backend.address() as AddressInfo).port}`;
+  const endpoints = {
+    "tcp:80": { listen: "http", target, bodyBytes: 5 },
+    "tcp:81": { listen: "http", target: "text:taken back" },
+  };
+  writeFileSync(file, JSON.stringify({ version: "0.0.1", node: { endpoints } }));
+  const socket = ["--socket", `${scratch}/shared.sock`];
+  const args = ["run", "--login-server", url, "--hostname", "shared", "--state", "mem:", ...socket];
+  await start([...args, "--auth-key", `file:${path.join(scratch, "key")}`, "--config", file], "gateway.started");
+  expect((await sallyport(...socket, "serve", "--http=81", "off")).status).toBe(0);
+  const node = await createNode({ controlUrl: url, authKey: key, hostname: "newcomer" });
+  try {
+    const peers = async (): Promise<string> => (await sallyport(...socket, "status")).stdout;
+    await expect.poll(peers, { timeout: 60_000 }).toContain("newcomer");
+    const served = JSON.parse((await sallyport(...socket, "serve", "status", "--json")).stdout) as ServeConfig;
+    expect(Object.keys(served.TCP ?? {})).toEqual(["80"]);
+    const long = { method: "POST", body: "longer than that" };
+    const answer = await node.fetch("http://shared.mesh.internal/", { ...long, signal: AbortSignal.timeout(60_000) });
+    expect(answer.status).toBe(413);
   } finally {
     await node.close();
   }

@@ -13,12 +13,14 @@ import {
   type Place,
   visitorRules,
 } from "../config/node-serve-config.ts";
+import { serveConfigEtag } from "../config/serve-document.ts";
 import { readServices, type ServicesConfig } from "../config/services.ts";
 import { GatewayAdmin } from "../gateway/admin.ts";
 import { openDoors } from "../gateway/doors/doors.ts";
 import { Gateway } from "../gateway/gateway.ts";
 import { openLocalApi } from "../gateway/localapi/index.ts";
 import type { Door } from "../proxy/doors/door.ts";
+import type { ServeConfig } from "../wire/serve-config.ts";
 import { readAuthKey } from "./auth-key.ts";
 import { exitOnCrash } from "./crash.ts";
 import type { CliIo } from "./io.ts";
@@ -165,12 +167,23 @@ async function declareServices(
   const warn = (): void => {
     for (const warning of services.warnings) log.warn("config.warning", { file, warning });
   };
-  const declare = (): void =>
-    gateway.declare(nodeServeConfig(services, gateway.name), {
+  let declared: { readonly name: string; readonly config: ServeConfig } | undefined;
+  const declare = (): void => {
+    const { name } = gateway;
+    declared = { name, config: nodeServeConfig(services, name) };
+    gateway.declare(declared.config, {
       rulesOf: (place) => mountRules(services, place),
       visitorRulesOf: ({ port }) => visitorRules(services, port),
       advertised: advertisedServices(services),
     });
+  };
+  /** As soon as we have a name, and under another one; but what commands have changed stays until the file is read again. */
+  const follow = (): void => {
+    const isNamed = declared?.name !== gateway.name;
+    const isAsDeclared =
+      declared === undefined || serveConfigEtag(gateway.storedServeConfig) === serveConfigEtag(declared.config);
+    if (isNamed && isAsDeclared) declare();
+  };
   const reload = (): void => {
     const opened = read().then(async (next) => [next, await doorsOf(next)] as const);
     opened.then(
@@ -186,7 +199,7 @@ async function declareServices(
     );
   };
   warn();
-  const stop = gateway.node.onMap(declare);
+  const stop = gateway.node.onMap(follow);
   process.on("SIGHUP", reload);
   return () => {
     stop();

@@ -277,7 +277,6 @@ export class Gateway {
     this.check(config);
     this.#rules.check(effectiveConfig(config), effectiveConfig(this.#stored));
     await keepConfig(this.#store, config);
-    this.#rules.isFileServed = false;
     const before = this.#stored;
     this.#stored = config;
     this.#serveConfig = effectiveConfig(config);
@@ -293,7 +292,6 @@ export class Gateway {
     this.#expected = undefined;
     this.#rules.declared = rulesOf;
     this.visitorRules.declared = visitorRulesOf ?? (() => undefined);
-    this.#rules.isFileServed = true;
     this.#declaredServices = advertised;
     const isNews = serveConfigEtag(config) !== serveConfigEtag(this.#stored);
     if (isNews) {

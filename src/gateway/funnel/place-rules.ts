@@ -12,8 +12,6 @@ export class PlaceRules {
   readonly #demandsDoors: () => boolean;
   /** By the file. */
   declared: RulesOf | undefined;
-  /** What is served is as the file says it. */
-  isFileServed = true;
 
   constructor(declared: RulesOf | undefined, commandDoors: CommandDoors, demandsDoors: () => boolean) {
     this.declared = declared;
@@ -26,19 +24,12 @@ export class PlaceRules {
     return this.#demandsDoors();
   }
 
+  /** What the file asks it asks of commands' targets, too: none of them opens what the file has closed. */
   at(place: Place): RouteRules | undefined {
-    const rules = this.#declaredAt(place);
+    const rules = this.declared?.(place);
     const door = rules?.door ?? this.#commandDoors.at(place);
     if (door === undefined) return this.demandsDoors ? { ...rules, visitorsNeedDoor: true } : rules;
     return { ...rules, door };
-  }
-
-  /** Rules belong to the file; but no command opens what the file has closed. */
-  #declaredAt(place: Place): RouteRules | undefined {
-    const rules = this.declared?.(place);
-    if (this.isFileServed || rules?.door === undefined) return this.isFileServed ? rules : undefined;
-    const { door, guestsAsUsers } = rules;
-    return guestsAsUsers === undefined ? { door } : { door, guestsAsUsers };
   }
 
   readonly hasDoor = (place: Place): boolean => this.at(place)?.door !== undefined;

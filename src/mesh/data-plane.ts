@@ -20,6 +20,7 @@ import { DerpClients } from "./derp/derp-clients.ts";
 import { PacketFilter } from "./filter/filter.ts";
 import { type LocalEndpoint, Paths } from "./paths/paths.ts";
 import { PeerTable } from "./peer-table.ts";
+import type { Keepalive } from "./tcpip/keepalive.ts";
 import { Netstack } from "./tcpip/netstack.ts";
 import { TsmpService } from "./tsmp.ts";
 import { openUdpIo, type UdpKind } from "./udp/udp-io.ts";
@@ -38,6 +39,8 @@ export interface DataPlaneOptions {
   readonly log: Log;
   /** UDP port; 0 = any. */
   readonly port: number;
+  /** Of TCP inside the tunnels. */
+  readonly keepalive?: Keepalive;
   /** Absent: the fastest way to speak UDP that works here. */
   readonly udp?: UdpKind;
   /** In place of the system's UDP. */
@@ -147,6 +150,7 @@ export class DataPlane {
       random,
       now: () => clock.now(),
       output: (packet, peer, now) => this.datapath.output(packet, peer, now),
+      ...(options.keepalive === undefined ? {} : { keepalive: options.keepalive }),
       proofOf: (peer, source, destination) => this.#proofOf(peer, source, destination),
       hasPeer: (remote) => this.datapath.routes(remote),
       wake: () => this.wake(),
@@ -169,8 +173,11 @@ export class DataPlane {
       wireguard: this.wireguard,
       paths: this.paths,
       filter: this.filter,
-      onRemoved: (index) =>
-        this.netstack.abortPeer(index, new Fault("MESH_PEER_GONE", "The peer has left the network map")),
+      onRestarted: (index) => this.netstack.suspectPeer(index),
+      onRemoved: (index) => {
+        this.netstack.abortPeer(index, new Fault("MESH_PEER_GONE", "The peer has left the network map"));
+        this.datapath.flush(); // its paths are forgotten next
+      },
     });
     this.#poll = drive<never>(this.#machine(), clock, () => {});
     udp.start((batch, now) => {

@@ -8,6 +8,7 @@ import type { Store } from "../base/store.ts";
 import type { DerpRegion } from "../wire/tailcfg.ts";
 import type { ForwardDns } from "./dns/magic-dns.ts";
 import type { OwnWish } from "./own-hostinfo.ts";
+import type { Keepalive } from "./tcpip/keepalive.ts";
 import type { UdpKind } from "./udp/udp-io.ts";
 
 export interface MeshNodeOptions {
@@ -31,6 +32,8 @@ export interface MeshNodeOptions {
   readonly connect?: (url: URL, signal: AbortSignal) => Promise<Duplex>;
   /** The same for a DERP region, up to the end of the HTTP upgrade. */
   readonly connectDerp?: (region: DerpRegion, signal: AbortSignal) => Promise<Duplex>;
+  /** When TCP inside the tunnels asks whether the other end is still there. @default after 2 h, as upstream */
+  readonly keepalive?: Keepalive;
   /** How UDP is spoken. @default the fastest that works here */
   readonly udp?: UdpKind;
   /** In place of the system's UDP. */

@@ -123,6 +123,7 @@ export class MeshNode {
       random,
       log,
       port: options.port ?? 0,
+      ...(options.keepalive === undefined ? {} : { keepalive: options.keepalive }),
       ...(options.udp === undefined ? {} : { udp: options.udp }),
       ...(options.openUdp === undefined ? {} : { openUdp: options.openUdp }),
       ...(options.connectDerp === undefined ? {} : { connectDerp: options.connectDerp }),

@@ -46,9 +46,13 @@ const mapOf = (...peers: Node[]): NetworkMap => ({
 let table: PeerTable;
 let wireguard: WireGuard;
 let removed: number[];
+let restarted: number[];
+let onRemoved: (index: number) => void;
 
 beforeEach(() => {
   removed = [];
+  restarted = [];
+  onRemoved = (index) => removed.push(index);
   const privateKey = generatePrivateKey(random);
   wireguard = new WireGuard({ privateKey, random, wall: () => WALL, aead, send: () => {} });
   const paths = new Paths({
@@ -60,7 +64,13 @@ beforeEach(() => {
     onEndpoints: () => {},
     onNetInfo: () => {},
   });
-  table = new PeerTable({ wireguard, paths, filter: new PacketFilter(), onRemoved: (index) => removed.push(index) });
+  table = new PeerTable({
+    wireguard,
+    paths,
+    filter: new PacketFilter(),
+    onRestarted: (index) => restarted.push(index),
+    onRemoved: (index) => onRemoved(index),
+  });
 });
 
 const owner = (address: string) => {
@@ -149,4 +159,22 @@ test("cleared, nobody is left, and the same map brings them back", () => {
   expect([removed, owner("100.64.0.2")]).toEqual([[0, 1], undefined]);
   table.apply(map, 0, WALL);
   expect([owner("100.64.0.2"), owner("100.64.0.3")]).toEqual([2, 3]);
+});
+
+test("IP-17 a peer whose disco key is another one was started anew; other news of it say nothing of the kind", () => {
+  const disco = (digit: string): string => `discokey:${digit.repeat(64)}`;
+  const one = peer(2, { DiscoKey: disco("a") });
+  table.apply(mapOf(one), 0, WALL);
+  table.apply(mapOf({ ...one, Endpoints: ["192.0.2.1:1"] }), 1, WALL);
+  expect(restarted).toEqual([]);
+  table.apply(mapOf({ ...one, DiscoKey: disco("b") }), 2, WALL);
+  expect(restarted).toEqual([table.byKey(one.Key.slice("nodekey:".length))!.index]);
+});
+
+test("FN-8 a peer that goes is told of the end of its connections while the tunnel to it stands", () => {
+  const routes: boolean[] = [];
+  onRemoved = () => routes.push(wireguard.route(parseAddress("100.64.0.2")!, 0, 4) >= 0);
+  table.apply(mapOf(peer(2)), 0, WALL);
+  table.apply(mapOf(), 1, WALL);
+  expect([routes, owner("100.64.0.2")]).toEqual([[true], undefined]);
 });

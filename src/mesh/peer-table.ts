@@ -20,8 +20,10 @@ export interface PeerTableParts {
   readonly wireguard: WireGuard;
   readonly paths: Paths;
   readonly filter: PacketFilter;
-  /** A peer is gone, or has another key: whatever rests on it ends. */
+  /** A peer goes, or has another key: whatever rests on it ends, and its resets still find the way. */
   readonly onRemoved: (index: number) => void;
+  /** A peer's process is another one. Where the system under it does its TCP, its connections live on. */
+  readonly onRestarted: (index: number) => void;
 }
 
 /** Keeps the tunnels and paths in step with the network map. */
@@ -79,10 +81,11 @@ export class PeerTable {
     const { wireguard, paths, filter } = this.#parts;
     const nodeKey = parseKey("nodekey", node.Key)!;
     const index = known?.index ?? wireguard.addPeer({ publicKey: nodeKey, allowedIps }, now);
+    // Upstream `wgengine/userspace.go:Reconfig`: a disco key lives as long as its process.
+    const isRestarted = known !== undefined && known.node.DiscoKey !== node.DiscoKey;
     if (known !== undefined) {
       wireguard.updatePeer(index, { allowedIps });
-      // Upstream `wgengine/userspace.go:Reconfig`: a disco key lives as long as its process.
-      if (known.node.DiscoKey !== node.DiscoKey) wireguard.forgetSessions(index, now);
+      if (isRestarted) wireguard.forgetSessions(index, now);
     }
     if (node.IsJailed === true || known?.node.IsJailed === true) filter.setJailed(index, node.IsJailed === true);
     paths.setPeer(
@@ -99,15 +102,16 @@ export class PeerTable {
     const entry = { index, keyHex, node };
     this.#byKey.set(keyHex, entry);
     this.#byIndex.set(index, entry);
+    if (isRestarted) this.#parts.onRestarted(index);
   }
 
   #remove(entry: PeerEntry): void {
     this.#byKey.delete(entry.keyHex);
     this.#byIndex.delete(entry.index);
+    this.#parts.onRemoved(entry.index); // while it can still be told
     this.#parts.wireguard.removePeer(entry.index);
     this.#parts.paths.removePeer(entry.index);
     if (entry.node.IsJailed === true) this.#parts.filter.setJailed(entry.index, false);
-    this.#parts.onRemoved(entry.index);
   }
 }
 

@@ -48,7 +48,7 @@ export function countersOf({ datapath, wireguard, netstack, filter }: DataPlane)
   return {
     datapath: { ...datapath.counters },
     wireguardDrops: { ...wireguard.drops },
-    netstack: { ...netstack.counters, connections: netstack.connections },
+    netstack: { ...netstack.counters, connections: netstack.connections, timeWait: netstack.timeWait },
     filter: { dropped: filter.dropped },
   };
 }

@@ -13,6 +13,9 @@ import { RELAY_ATTRIBUTE } from "../wire/funnel.ts";
 /** What the log says of visitors, where there were some. */
 const TELL_EVERY_MS = 60_000;
 
+/** A node that died said nothing to its visitors: they need not wait for it for hours. */
+const KEEPALIVE: NonNullable<MeshNodeOptions["keepalive"]> = { idleMs: 60_000, intervalMs: 15_000, probes: 4 };
+
 const NOT_APPOINTED = `The server does not take this node for an ingress: its policy gives the attribute "${RELAY_ATTRIBUTE}".`;
 
 /** Where visitors come in. */
@@ -97,7 +100,7 @@ export class Relay {
     const clock: Clock = options.clock ?? systemClock;
     const log = (options.log ?? silentLog).with("relay");
     const hostServices = leasableServices(options.leases?.ranges ?? []);
-    const node = await MeshNode.open({ ...options, wish: { ...options.wish, hostServices } });
+    const node = await MeshNode.open({ keepalive: KEEPALIVE, ...options, wish: { ...options.wish, hostServices } });
     await using failure = new AsyncDisposableStack();
     failure.defer(() => node.close());
     const ports: number[] = [];

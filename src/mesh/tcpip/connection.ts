@@ -154,6 +154,13 @@ export class TcpConnection extends TcpEndpoint implements Conn, Timed {
     this.die(this.faultOf("TCPIP_TIMEOUT", found));
   }
 
+  /** Asks the other side at `at` whether it still knows us. */
+  suspect(at: number): void {
+    if (this.keepaliveTimer === undefined) return;
+    this.keepaliveTimer.suspect(this.settings.keepalive, at);
+    this.changed();
+  }
+
   /** TIME-WAIT cut short, for a bound or a new connection. */
   expire(): void {
     this.die(undefined);

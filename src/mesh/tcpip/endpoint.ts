@@ -112,7 +112,7 @@ export abstract class TcpEndpoint implements SenderOutlet {
     const rtt = this.handshake?.rtt(now) ?? -1;
     if (rtt >= 0) this.sender.rtt.sample(rtt, now);
     this.handshake = undefined;
-    this.keepaliveTimer = new KeepaliveTimer(now);
+    this.keepaliveTimer = new KeepaliveTimer(this.settings.keepalive, now);
     this.opened(now);
   }
 

@@ -14,9 +14,16 @@ export class KeepaliveTimer {
   #probesSent = 0;
   #isRelaxed = false;
 
-  constructor(now: number) {
+  constructor({ idleMs }: Keepalive, now: number) {
     this.#heardAt = now;
-    this.deadline = now + RELAX_MS;
+    this.deadline = now + Math.min(RELAX_MS, idleMs);
+  }
+
+  /** The other side may know nothing of us any more: it is asked at `at`, unless it is heard before. */
+  suspect({ idleMs }: Keepalive, at: number): void {
+    if (this.deadline === Infinity) return;
+    this.#heardAt = Math.min(this.#heardAt, at - idleMs);
+    this.deadline = Math.min(this.deadline, at);
   }
 
   heard(now: number): void {

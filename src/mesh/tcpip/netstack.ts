@@ -9,6 +9,7 @@ import { createIpView, type IpView, PROTOCOL, readIp } from "../../wire/ip.ts";
 import { createTcpSegment, readTcp, type TcpSegment } from "../../wire/tcp.ts";
 import type { CongestionControl } from "./congestion.ts";
 import { IcmpService } from "./icmp-service.ts";
+import type { Keepalive } from "./keepalive.ts";
 import { Reassembly } from "./reassembly.ts";
 import { PacketWriter } from "./segment-writer.ts";
 import type { NetstackCounters, StackCore } from "./stack-core.ts";
@@ -41,7 +42,7 @@ export interface NetstackOptions {
   /** For calls that come from users of streams. */
   readonly now: () => number;
   /** Default: after 2 h idle, each 75 s, 9 times, as upstream. */
-  readonly keepalive?: { readonly idleMs: number; readonly intervalMs: number; readonly probes: number };
+  readonly keepalive?: Keepalive;
   /** Default: "bbr", which keeps its pace on lines that lose packets by themselves. */
   readonly congestion?: CongestionControl;
   /** Connections in all, closing ones included. */
@@ -98,7 +99,7 @@ export class Netstack {
       ownAddress: (slab, offset, length) => this.#ownAddress(slab, offset, length),
       sourceFor: (remote) => this.#addresses.find((address) => address.length === remote.length),
     };
-    const keepalive = options.keepalive ?? { idleMs: 7_200_000, intervalMs: 75_000, probes: 9 };
+    const keepalive: Keepalive = options.keepalive ?? { idleMs: 7_200_000, intervalMs: 75_000, probes: 9 };
     this.#tcp = new TcpService(this.#core, {
       keepalive,
       congestion: options.congestion ?? "bbr",
@@ -224,6 +225,12 @@ export class Netstack {
     this.#tcp.cutPeer(peer, fault);
   }
 
+  /** A peer was started anew, and may have forgotten its connections: it is asked. Where it has, it resets them. */
+  suspectPeer(peer: number): void {
+    this.#tcp.suspectPeer(peer);
+    this.#wake();
+  }
+
   /** Cuts what peers opened and would not be let in with now. */
   abortUnless(isAdmitted: Admission, fault: Fault): void {
     this.#tcp.cutUnless(isAdmitted, fault);
@@ -239,6 +246,11 @@ export class Netstack {
   /** Connections, closing ones included. */
   get connections(): number {
     return this.#tcp.size;
+  }
+
+  /** Of those, the ones that have ended and only keep their numbers for a minute. */
+  get timeWait(): number {
+    return this.#tcp.timeWait;
   }
 
   get deadline(): number {

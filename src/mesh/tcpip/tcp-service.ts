@@ -36,6 +36,7 @@ interface Dialing {
 const FIRST_EPHEMERAL_PORT = 16_000; // gVisor's range
 const EPHEMERAL_TRIES = 64;
 const MOST_TIME_WAIT = 4096;
+const TUNNEL_UP_MS = 1000;
 const QUANTUM_SEGMENTS = 64;
 const MOST_SERVED = 512;
 
@@ -73,6 +74,10 @@ export class TcpService implements ConnectionHost {
 
   get size(): number {
     return this.#table.size;
+  }
+
+  get timeWait(): number {
+    return this.#timeWait.size;
   }
 
   get deadline(): number {
@@ -347,6 +352,16 @@ export class TcpService implements ConnectionHost {
 
   noteStall(): void {
     this.stalls++; // each connection finds out for itself: a stall must not cost more the more there are
+  }
+
+  /** The first question brings up the tunnel; the others wait for it, and do not come all at once. */
+  suspectPeer(peer: number): void {
+    let at = this.now();
+    for (const connection of this.#table) {
+      if (connection.seenPeer !== peer) continue;
+      connection.suspect(at);
+      at = Math.max(at + 1, this.now() + TUNNEL_UP_MS);
+    }
   }
 
   cutPeer(peer: number, fault: Fault): void {

@@ -1,14 +1,13 @@
 import { X509Certificate } from "node:crypto";
-import { readFileSync, statSync, writeFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { memoryStore } from "../../src/base/store.ts";
-import { MemoryCoordinationStore } from "../../src/coordination/store/memory-store.ts";
 import { meshFetch } from "../../src/mesh/fetch.ts";
 import { MeshNode } from "../../src/mesh/node.ts";
-import { Server } from "../../src/server/server.ts";
 import { findPeer, isRoot, peersOrSkip } from "../peers.ts";
-import { type ReachablePebble, startReachablePebble } from "./reachable-pebble.ts";
-import { type Answer, type OurNode, StockMesh, until } from "./stock-mesh.ts";
+import type { ReachablePebble } from "./reachable-pebble.ts";
+import { ServerMesh } from "./server-mesh.ts";
+import { type Answer, ok as exitsWell, type OurNode, until } from "./stock-mesh.ts";
 
 const peers = peersOrSkip("pebble", "ip", "curl");
 const hasStock = findPeer("tailscaled") !== undefined && findPeer("tailscale") !== undefined;
@@ -18,57 +17,33 @@ const NAME = "gate.tail.mesh.example";
 describe.skipIf(!isRoot || peers.missing !== undefined)(
   `certificates of our gateway on our server${peers.missing ? ` (${peers.missing})` : ""}`,
   () => {
-    const lab = new StockMesh();
-    let server: Server;
+    const lab = new ServerMesh();
     let pebble: ReachablePebble;
     let gate: OurNode;
     let client: MeshNode;
     const file = (name: string): string => `${lab.scratch}/${name}`;
-    const key = async (user: string): Promise<string> => (await server.coordinator.createAuthKey({ user }, "test")).key;
-    const ok = async (answer: Promise<Answer>): Promise<string> => {
-      const { code, stdout, stderr } = await answer;
-      expect(code, `${stdout}${stderr}\n${gate.log().slice(-3000)}`).toBe(0);
-      return stdout;
-    };
+    const ok = (answer: Promise<Answer>): Promise<string> => exitsWell(answer, () => gate.log());
     const read = (name: string): X509Certificate => new X509Certificate(readFileSync(file(name)));
 
     beforeAll(async () => {
-      lab.openBridge();
-      server = await Server.open({
-        store: new MemoryCoordinationStore(),
-        state: memoryStore(),
-        address: lab.address,
-        port: 8080,
-        baseDomain: "tail.mesh.example",
+      pebble = await lab.openServerAndCa({
         policy: `{
           "grants": [{ "src": ["*"], "dst": ["*"], "ip": ["*"] }],
           "nodeAttrs": [{ "target": ["alice@example.com"], "attr": ["dns-subdomain-resolve"] }],
         }`,
-        publicZone: { zone: "mesh.example", nameServer: "ns1.mesh.example", address: lab.address, port: 0 },
       });
-      pebble = await startReachablePebble({
-        folder: file("pebble"),
-        address: lab.address,
-        dnsServer: `${lab.address}:${server.publicZone!.port}`,
-      });
-      await server.coordinator.createUser({ login: "alice@example.com" }, "test");
       const authority = ["--cert-authority", pebble.directory, "--cert-authority-bundle", pebble.listenerRoot];
-      gate = await lab.ours("gate", await key("alice@example.com"), ...authority);
+      gate = await lab.ours("gate", await lab.keyFor("alice@example.com"), ...authority);
       client = await MeshNode.open({
         controlUrl: lab.url,
-        authKey: await key("alice@example.com"),
+        authKey: await lab.keyFor("alice@example.com"),
         hostname: "client",
         store: memoryStore(),
       });
-      writeFileSync(file("root.pem"), await pebble.issuedRoot());
+      lab.defer(() => client.close());
     }, 90_000);
 
-    afterAll(async () => {
-      await client?.close();
-      lab.close();
-      await pebble?.stop();
-      await server?.close();
-    });
+    afterAll(() => lab.close());
 
     test("`serve` answers HTTPS with the CA's certificate, ordered ahead", { timeout: 90_000 }, async () => {
       await ok(gate.cli("serve", "--bg", "text:hello over https"));
@@ -92,7 +67,7 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
 
     test.skipIf(!hasStock)("a stock client and curl trust it", { timeout: 90_000 }, async () => {
       const alice = await lab.stock("alice", "tun", { SSL_CERT_FILE: pebble.listenerRoot });
-      await lab.up(alice, await key("alice@example.com"));
+      await lab.up(alice, await lab.keyFor("alice@example.com"));
       const address = (await ok(gate.cli("ip", "-4"))).trim();
       const where = ["--resolve", `${NAME}:443:${address}`, `https://${NAME}/`];
       const page = () => alice.run("curl", "-sS", "--max-time", "20", "--cacert", file("root.pem"), ...where);

@@ -4,13 +4,12 @@ import tls from "node:tls";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { asDuplex } from "../../src/base/duplex.ts";
 import { memoryStore } from "../../src/base/store.ts";
-import { MemoryCoordinationStore } from "../../src/coordination/store/memory-store.ts";
 import { MeshNode } from "../../src/mesh/node.ts";
-import { Server } from "../../src/server/server.ts";
 import { isRoot, peersOrSkip } from "../peers.ts";
 import { freePorts } from "./processes.ts";
 import { type ReachablePebble, startReachablePebble } from "./reachable-pebble.ts";
-import { type OurNode, type Service, StockMesh, until } from "./stock-mesh.ts";
+import { ServerMesh } from "./server-mesh.ts";
+import { type OurNode, until } from "./stock-mesh.ts";
 
 const peers = peersOrSkip("pebble", "pebble-challtestsrv", "ip");
 const OWN = "gate.tail.test";
@@ -19,37 +18,24 @@ const OWN = "gate.tail.test";
 describe.skipIf(!isRoot || peers.missing !== undefined)(
   `domains of one's own${peers.missing ? ` (${peers.missing})` : ""}`,
   () => {
-    const lab = new StockMesh();
-    let server: Server;
-    let dns: Service;
+    const lab = new ServerMesh();
     let pebble: ReachablePebble;
     let gate: OurNode;
     let client: MeshNode;
     let root = "";
     const file = (name: string): string => `${lab.scratch}/${name}`;
-    const key = async (): Promise<string> =>
-      (await server.coordinator.createAuthKey({ user: "alice@example.com" }, "test")).key;
-
     beforeAll(async () => {
-      lab.openBridge();
-      server = await Server.open({
-        store: new MemoryCoordinationStore(),
-        state: memoryStore(),
-        address: lab.address,
-        port: 8080,
-        baseDomain: "tail.test",
-        policy: `{ "grants": [{ "src": ["*"], "dst": ["*"], "ip": ["*"] }] }`,
-      });
-      await server.coordinator.createUser({ login: "alice@example.com" }, "test");
+      await lab.openServer({ policy: `{ "grants": [{ "src": ["*"], "dst": ["*"], "ip": ["*"] }] }` });
       const [port = "", management = ""] = await freePorts(lab.address, 2);
       const off = ["-http01", "", "-https01", "", "-tlsalpn01", "", "-defaultIPv6", ""];
       const at = ["-dns01", `${lab.address}:${port}`, "-management", `${lab.address}:${management}`];
-      dns = lab.onHost("pebble-challtestsrv", [...at, ...off]);
+      lab.onHost("pebble-challtestsrv", [...at, ...off]);
       pebble = await startReachablePebble({
         folder: file("pebble"),
         address: lab.address,
         dnsServer: `${lab.address}:${port}`,
       });
+      lab.defer(() => pebble.stop());
       writeFileSync(
         file("services.hujson"),
         JSON.stringify({
@@ -72,27 +58,29 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
           },
         }),
       );
-      gate = await lab.ours("gate", undefined, "--config", file("services.hujson"), "--auth-key", await key());
+      gate = await lab.ours(
+        "gate",
+        undefined,
+        "--config",
+        file("services.hujson"),
+        "--auth-key",
+        await lab.keyFor("alice@example.com"),
+      );
       const init = { method: "POST", body: JSON.stringify({ ip: gate.ipv4 }) };
       const told = () => fetch(`http://${lab.address}:${management}/set-default-ipv4`, init).catch(() => undefined);
       await until("the DNS", told, (answer) => answer?.ok === true, 30_000);
       client = await MeshNode.open({
         controlUrl: lab.url,
-        authKey: await key(),
+        authKey: await lab.keyFor("alice@example.com"),
         hostname: "client",
         store: memoryStore(),
       });
+      lab.defer(() => client.close());
       await client.ready(AbortSignal.timeout(60_000));
       root = await pebble.issuedRoot();
     }, 120_000);
 
-    afterAll(async () => {
-      await client?.close();
-      await dns?.stop("SIGKILL");
-      lab.close();
-      await pebble?.stop();
-      await server?.close();
-    });
+    afterAll(() => lab.close());
 
     const dial = async (port: number) => {
       const address = (await gate.cli("ip", "-4")).stdout.trim();

@@ -1,9 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { memoryStore } from "../../src/base/store.ts";
-import { MemoryCoordinationStore } from "../../src/coordination/store/memory-store.ts";
-import { Server } from "../../src/server/server.ts";
+import type { Server } from "../../src/server/server.ts";
 import { isRoot, peersOrSkip } from "../peers.ts";
-import { StockMesh, type StockNode, until } from "./stock-mesh.ts";
+import { ServerMesh } from "./server-mesh.ts";
+import { type StockNode, until } from "./stock-mesh.ts";
 
 const peers = peersOrSkip("tailscaled", "tailscale", "ip", "curl");
 
@@ -24,7 +23,7 @@ const POLICY = {
 describe.skipIf(!isRoot || peers.missing !== undefined)(
   `what an administrator does, on stock clients${peers.missing ? ` (${peers.missing})` : ""}`,
   () => {
-    const lab = new StockMesh();
+    const lab = new ServerMesh();
     let server: Server;
     let alice: StockNode;
     let bob: StockNode;
@@ -56,35 +55,18 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
       );
 
     beforeAll(async () => {
-      lab.openBridge();
-      server = await Server.open({
-        store: new MemoryCoordinationStore(),
-        state: memoryStore(),
-        address: lab.address,
-        port: 8080,
-        derpPort: 8443,
-        stunPort: 13_478,
-        baseDomain: "tail.test",
-        policy: JSON.stringify(POLICY),
-      });
-      for (const login of ["alice@example.com", "bob@example.com"]) {
-        await server.coordinator.createUser({ login }, "test");
-      }
+      server = await lab.openServer({ policy: JSON.stringify(POLICY) });
       alice = await lab.stock("alice", "userspace", {});
       bob = await lab.stock("bob", "userspace", {});
-      const { key } = await server.coordinator.createAuthKey({ user: "alice@example.com" }, "test");
-      await lab.up(alice, key);
+      await lab.up(alice, await lab.keyFor("alice@example.com"));
     }, 90_000);
 
-    afterAll(async () => {
-      lab.close();
-      await server?.close();
-    });
+    afterAll(() => lab.close());
 
     test("a device that needs an approval says so, and is in once it has it", { timeout: 120_000 }, async () => {
       const { coordinator } = server;
       await coordinator.setDeviceApproval(true, "test");
-      const { key } = await coordinator.createAuthKey({ user: "bob@example.com" }, "test");
+      const key = await lab.keyFor("bob@example.com");
       const flags = ["--login-server", lab.url, "--auth-key", key, "--accept-dns=false", "--hostname", "bob"];
       const joining = bob.cli("up", "--timeout=60s", ...flags);
       await until(

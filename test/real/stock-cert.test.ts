@@ -1,69 +1,40 @@
 import { X509Certificate } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { memoryStore } from "../../src/base/store.ts";
-import { MemoryCoordinationStore } from "../../src/coordination/store/memory-store.ts";
-import { Server } from "../../src/server/server.ts";
 import { isRoot, peersOrSkip } from "../peers.ts";
-import { type ReachablePebble, startReachablePebble } from "./reachable-pebble.ts";
-import { type Answer, StockMesh, type StockNode, until } from "./stock-mesh.ts";
+import type { ReachablePebble } from "./reachable-pebble.ts";
+import { ServerMesh } from "./server-mesh.ts";
+import { type Answer, ok as exitsWell, type StockNode, until } from "./stock-mesh.ts";
 
 const peers = peersOrSkip("tailscaled", "tailscale", "pebble", "ip", "curl");
 
-/** The CA asks our server's public zone, as the world would by the NS record of the parent zone. */
 describe.skipIf(!isRoot || peers.missing !== undefined)(
   `certificates of stock clients on our server${peers.missing ? ` (${peers.missing})` : ""}`,
   () => {
-    const lab = new StockMesh();
-    let server: Server;
+    const lab = new ServerMesh();
     let pebble: ReachablePebble;
     let alice: StockNode;
     let bob: StockNode;
 
-    const ok = async (answer: Promise<Answer>): Promise<string> => {
-      const { code, stdout, stderr } = await answer;
-      expect(code, `${stdout}${stderr}\n${pebble.log().slice(-3000)}`).toBe(0);
-      return stdout;
-    };
+    const ok = (answer: Promise<Answer>): Promise<string> => exitsWell(answer, () => pebble.log());
     const file = (name: string): string => `${lab.scratch}/${name}`;
     const issued = (name: string): X509Certificate => new X509Certificate(readFileSync(file(name)));
 
     beforeAll(async () => {
-      lab.openBridge();
-      server = await Server.open({
-        store: new MemoryCoordinationStore(),
-        state: memoryStore(),
-        address: lab.address,
-        port: 8080,
-        baseDomain: "tail.mesh.example",
+      pebble = await lab.openServerAndCa({
         policy: `{
           "grants": [{ "src": ["*"], "dst": ["*"], "ip": ["*"] }],
           "nodeAttrs": [{ "target": ["bob@example.com"], "attr": ["dns-subdomain-resolve"] }],
         }`,
-        publicZone: { zone: "mesh.example", nameServer: "ns1.mesh.example", address: lab.address, port: 0 },
-      });
-      pebble = await startReachablePebble({
-        folder: file("pebble"),
-        address: lab.address,
-        dnsServer: `${lab.address}:${server.publicZone!.port}`,
       });
       const env = { TS_DEBUG_ACME_DIRECTORY_URL: pebble.directory, SSL_CERT_FILE: pebble.listenerRoot };
-      for (const login of ["alice@example.com", "bob@example.com"]) {
-        await server.coordinator.createUser({ login }, "test");
-      }
-      const key = async (user: string) => (await server.coordinator.createAuthKey({ user }, "test")).key;
       alice = await lab.stock("alice", "tun", env);
       bob = await lab.stock("bob", "userspace", env);
-      await lab.up(alice, await key("alice@example.com"));
-      await lab.up(bob, await key("bob@example.com"));
-      writeFileSync(file("root.pem"), await pebble.issuedRoot());
+      await lab.up(alice, await lab.keyFor("alice@example.com"));
+      await lab.up(bob, await lab.keyFor("bob@example.com"));
     }, 90_000);
 
-    afterAll(async () => {
-      lab.close();
-      await pebble?.stop();
-      await server?.close();
-    });
+    afterAll(() => lab.close());
 
     const cert = (node: StockNode, name: string) => {
       const base = file(`${node.name}-${name.replace("*", "any")}`);

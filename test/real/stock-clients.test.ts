@@ -5,7 +5,7 @@ import type { Coordinator } from "../../src/coordination/coordinator.ts";
 import { MemoryCoordinationStore } from "../../src/coordination/store/memory-store.ts";
 import { Server } from "../../src/server/server.ts";
 import { findPeer, isRoot, peersOrSkip } from "../peers.ts";
-import { type Answer, type Machine, StockMesh, type StockNode, until } from "./stock-mesh.ts";
+import { type Machine, ok, StockMesh, type StockNode, until } from "./stock-mesh.ts";
 
 const peers = peersOrSkip("tailscaled", "tailscale", "ip", "nft", "curl");
 
@@ -79,11 +79,6 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
     const statusOf = async (node: StockNode) => JSON.parse((await node.cli("status", "--json")).stdout) as Status;
     const peerOf = async (node: StockNode, name: string) =>
       Object.values((await statusOf(node)).Peer ?? {}).find(({ DNSName }) => DNSName === `${name}.tail.test.`);
-    const ok = async (answer: Promise<Answer>): Promise<string> => {
-      const { code, stdout, stderr } = await answer;
-      expect(code, stdout + stderr).toBe(0);
-      return stdout;
-    };
     const ipOf = async (node: StockNode) => (await ok(node.cli("ip", "-4"))).trim();
     /** A page over `tailscale nc`, empty when nobody answers. */
     const page = async (from: StockNode, host: string, port: number): Promise<string> => {

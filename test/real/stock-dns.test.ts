@@ -1,9 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { memoryStore } from "../../src/base/store.ts";
-import { MemoryCoordinationStore } from "../../src/coordination/store/memory-store.ts";
-import { Server } from "../../src/server/server.ts";
-import { findPeer, isRoot, peersOrSkip } from "../peers.ts";
-import { type Machine, StockMesh, type StockNode, until } from "./stock-mesh.ts";
+import type { Server } from "../../src/server/server.ts";
+import { isRoot, peersOrSkip } from "../peers.ts";
+import { ServerMesh } from "./server-mesh.ts";
+import { type Machine, type StockNode, until } from "./stock-mesh.ts";
 
 const peers = peersOrSkip("tailscaled", "tailscale", "ip");
 
@@ -21,7 +20,7 @@ const nameServer = (address: string): string => `
 describe.skipIf(!isRoot || peers.missing !== undefined)(
   `names of the network on stock clients${peers.missing ? ` (${peers.missing})` : ""}`,
   () => {
-    const lab = new StockMesh();
+    const lab = new ServerMesh();
     let server: Server;
     let alice: StockNode;
     let corp: Machine;
@@ -37,32 +36,18 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
       );
 
     beforeAll(async () => {
-      lab.openBridge();
-      server = await Server.open({
-        store: new MemoryCoordinationStore(),
-        state: memoryStore(),
-        address: lab.address,
-        port: 8080,
-        derpPort: 8443,
-        stunPort: 13_478,
-        baseDomain: "tail.test",
-      });
-      await server.coordinator.createUser({ login: "alice@example.com" }, "test");
-      const { key } = await server.coordinator.createAuthKey({ user: "alice@example.com" }, "test");
+      server = await lab.openServer();
       corp = lab.machine("corp");
       world = lab.machine("world");
       corp.start(process.execPath, ["-e", nameServer("192.0.2.1")]);
       world.start(process.execPath, ["-e", nameServer("192.0.2.2")]);
       // In userspace, where a client never touches the machine's own resolver.
       alice = await lab.stock("alice", "userspace", {});
-      await lab.up(alice, key);
+      await lab.up(alice, await lab.keyFor("alice@example.com"));
       await alice.cli("set", "--accept-dns=true");
     }, 90_000);
 
-    afterAll(async () => {
-      lab.close();
-      await server?.close();
-    });
+    afterAll(() => lab.close());
 
     // First: clients before 1.100 in userspace do nothing about names before there is a name server for all of them.
     test("search domains, and name servers in place of the device's own", { timeout: 90_000 }, async () => {
@@ -103,10 +88,8 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
     });
 
     test("our own node answers the same to the stock command on its socket", { timeout: 90_000 }, async () => {
-      const { key } = await server.coordinator.createAuthKey({ user: "alice@example.com" }, "test");
-      const ours = await lab.ours("ours", key);
-      const asked = async (name: string, type = "A") =>
-        (await ours.run(findPeer("tailscale")!, `--socket=${ours.scratch}/s.sock`, "dns", "query", name, type)).stdout;
+      const ours = await lab.ours("ours", await lab.keyFor("alice@example.com"));
+      const asked = async (name: string, type = "A") => (await ours.stockCli("dns", "query", name, type)).stdout;
       const says = (name: string, wanted: string, type = "A") =>
         until(
           `${name} to be ${wanted}`,

@@ -1,13 +1,11 @@
-import { writeFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { memoryStore } from "../../src/base/store.ts";
-import { MemoryCoordinationStore } from "../../src/coordination/store/memory-store.ts";
 import { Relay } from "../../src/server/relay.ts";
-import { Server } from "../../src/server/server.ts";
+import type { Server } from "../../src/server/server.ts";
 import { isRoot, peersOrSkip } from "../peers.ts";
 import { makeHello } from "../suites/client-hellos.ts";
-import { type ReachablePebble, startReachablePebble } from "./reachable-pebble.ts";
-import { type Answer, type Machine, StockMesh, type StockNode, until } from "./stock-mesh.ts";
+import { ServerMesh } from "./server-mesh.ts";
+import { type Answer, type Machine, ok, type StockNode, until } from "./stock-mesh.ts";
 
 const peers = peersOrSkip("tailscaled", "tailscale", "pebble", "ip", "curl");
 const NAME = "web.tail.mesh.example";
@@ -32,18 +30,12 @@ const policy = (attr: readonly string[]): string =>
 describe.skipIf(!isRoot || peers.missing !== undefined)(
   `\`tailscale funnel\` on our server${peers.missing ? ` (${peers.missing})` : ""}`,
   () => {
-    const lab = new StockMesh();
+    const lab = new ServerMesh();
     let server: Server;
     let relay: Relay;
-    let pebble: ReachablePebble;
     let web: StockNode;
     let visitor: Machine;
 
-    const ok = async (answer: Promise<Answer>): Promise<string> => {
-      const { code, stdout, stderr } = await answer;
-      expect(code, `${stdout}${stderr}`).toBe(0);
-      return stdout;
-    };
     const visit = (port: number, ...more: readonly string[]): Promise<Answer> =>
       visitor.run(
         "curl",
@@ -53,33 +45,19 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
       );
 
     beforeAll(async () => {
-      lab.openBridge();
-      server = await Server.open({
-        store: new MemoryCoordinationStore(),
-        state: memoryStore(),
-        address: lab.address,
-        port: 8080,
-        baseDomain: "tail.mesh.example",
-        policy: policy(["funnel"]),
-        publicZone: { zone: "mesh.example", nameServer: "ns1.mesh.example", address: lab.address, port: 0 },
-      });
-      pebble = await startReachablePebble({
-        folder: `${lab.scratch}/pebble`,
-        address: lab.address,
-        dnsServer: `${lab.address}:${server.publicZone!.port}`,
-      });
-      const { coordinator } = server;
-      await coordinator.createUser({ login: "alice@example.com" }, "test");
+      const pebble = await lab.openServerAndCa({ policy: policy(["funnel"]) });
+      ({ server } = lab);
       relay = await Relay.open({
         controlUrl: server.url,
-        authKey: (await coordinator.createAuthKey({ tags: ["tag:ingress"] }, "test")).key,
+        authKey: await lab.keyFor("tag:ingress"),
         hostname: "ingress",
         store: memoryStore(),
         listeners: [443, 8443, 10000].map((port) => ({ address: lab.address, port })),
       });
+      lab.defer(() => relay.close());
       const env = { TS_DEBUG_ACME_DIRECTORY_URL: pebble.directory, SSL_CERT_FILE: pebble.listenerRoot };
       web = await lab.stock("web", "userspace", env);
-      await lab.up(web, (await coordinator.createAuthKey({ user: "alice@example.com" }, "test")).key);
+      await lab.up(web, await lab.keyFor("alice@example.com"));
       visitor = lab.machine("visitor");
       const backend = web.start(process.execPath, ["-e", BACKEND]);
       await until(
@@ -87,15 +65,9 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
         async () => backend.log(),
         (log) => log.includes("ready"),
       );
-      writeFileSync(`${lab.scratch}/root.pem`, await pebble.issuedRoot());
     }, 90_000);
 
-    afterAll(async () => {
-      lab.close();
-      await pebble?.stop();
-      await relay?.close();
-      await server?.close();
-    });
+    afterAll(() => lab.close());
 
     test("`tailscale funnel 3000`: a public URL with a trusted certificate, through our ingress", {
       timeout: 120_000,

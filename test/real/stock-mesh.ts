@@ -43,6 +43,8 @@ export interface StockNode extends Machine {
 /** Our gateway on a machine, started from the checkout. */
 export interface OurNode extends Machine {
   cli(...args: readonly string[]): Promise<Answer>;
+  /** `tailscale ARGS` at our socket. */
+  stockCli(...args: readonly string[]): Promise<Answer>;
   log(): string;
   restart(): Promise<void>;
   readonly scratch: string;
@@ -274,6 +276,7 @@ policy: { mode: file, path: ${D}/policy.hujson }
       scratch,
       log: () => service.log(),
       cli: (...args) => runFile(bin[0], [...bin.slice(1), "--socket", socket, ...args]),
+      stockCli: (...args) => runFile(findPeer("tailscale")!, [`--socket=${socket}`, ...args]),
       async restart() {
         await service.stop("SIGTERM");
         service = await begin();
@@ -329,6 +332,13 @@ function sweep(): void {
   for (const [, name, pid] of names) if (!existsSync(`/proc/${pid}`)) spawnSync("ip", ["netns", "del", name!]);
   const links = execFileSync("ip", ["-br", "link"], { encoding: "utf8" }).matchAll(/^(sb(\d+))\s/gm);
   for (const [, name, pid] of links) if (!existsSync(`/proc/${pid}`)) spawnSync("ip", ["link", "del", name!]);
+}
+
+/** What a command printed that has to go well; `log`: more to show when it does not. */
+export async function ok(answer: Promise<Answer>, log: () => string = () => ""): Promise<string> {
+  const { code, stdout, stderr } = await answer;
+  if (code !== 0) throw new Error(`exit ${code}: ${stdout}${stderr}\n${log().slice(-3000)}`);
+  return stdout;
 }
 
 /** Asks until the answer is one that `isRight`. */

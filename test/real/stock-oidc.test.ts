@@ -2,11 +2,9 @@ import { createServer, type Server as HttpServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import Provider from "oidc-provider";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { memoryStore } from "../../src/base/store.ts";
-import { MemoryCoordinationStore } from "../../src/coordination/store/memory-store.ts";
-import { Server } from "../../src/server/server.ts";
 import { isRoot, peersOrSkip } from "../peers.ts";
-import { StockMesh, type StockNode, until } from "./stock-mesh.ts";
+import { ServerMesh } from "./server-mesh.ts";
+import { type StockNode, until } from "./stock-mesh.ts";
 
 const peers = peersOrSkip("tailscaled", "tailscale", "ip");
 const CLIENT = { id: "sallyport", secret: "secret-of-the-client" };
@@ -64,34 +62,22 @@ async function open(address: string, cookies: Map<string, string>, init: Request
 describe.skipIf(!isRoot || peers.missing !== undefined)(
   `a stock client whose user signs in at a provider${peers.missing ? ` (${peers.missing})` : ""}`,
   () => {
-    const lab = new StockMesh();
-    let server: Server;
-    let http: HttpServer;
+    const lab = new ServerMesh();
     let node: StockNode;
 
     beforeAll(async () => {
-      lab.openBridge();
-      const provider = await openProvider(`${lab.url}/oidc/callback`);
-      http = provider.http;
-      server = await Server.open({
-        store: new MemoryCoordinationStore(),
-        state: memoryStore(),
-        address: lab.address,
-        port: 8080,
-        derpPort: 8443,
-        stunPort: 13_478,
-        baseDomain: "tail.test",
-        oidc: { issuer: provider.issuer, clientId: CLIENT.id, clientSecret: CLIENT.secret, domains: ["example.com"] },
+      const { issuer, http } = await openProvider(`${lab.url}/oidc/callback`);
+      lab.defer(() => {
+        http.closeAllConnections();
+        http.close();
+      });
+      await lab.openServer({
+        oidc: { issuer, clientId: CLIENT.id, clientSecret: CLIENT.secret, domains: ["example.com"] },
       });
       node = await lab.stock("signer", "userspace", {});
     }, 60_000);
 
-    afterAll(async () => {
-      lab.close();
-      await server?.close();
-      http?.closeAllConnections();
-      http?.close();
-    });
+    afterAll(() => lab.close());
 
     test("`up` shows our page; who signs in there and confirms is let in, as a new user", async () => {
       const up = node.cli("up", "--timeout=60s", "--login-server", lab.url, "--hostname=signer", "--accept-dns=false");

@@ -1,10 +1,9 @@
 import { writeFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { memoryStore } from "../../src/base/store.ts";
-import { MemoryCoordinationStore } from "../../src/coordination/store/memory-store.ts";
-import { Server } from "../../src/server/server.ts";
-import { findPeer, isRoot, peersOrSkip } from "../peers.ts";
-import { StockMesh, type StockNode, until } from "./stock-mesh.ts";
+import type { Server } from "../../src/server/server.ts";
+import { isRoot, peersOrSkip } from "../peers.ts";
+import { ServerMesh } from "./server-mesh.ts";
+import { ok, type StockNode, until } from "./stock-mesh.ts";
 
 const peers = peersOrSkip("tailscaled", "tailscale", "ip", "curl");
 
@@ -21,15 +20,10 @@ const BACKEND = `require("node:http").createServer((request, answer) =>
 describe.skipIf(!isRoot || peers.missing !== undefined)(
   `services on stock hosts, for stock clients${peers.missing ? ` (${peers.missing})` : ""}`,
   () => {
-    const lab = new StockMesh();
+    const lab = new ServerMesh();
     let server: Server;
     let alice: StockNode;
     const hosts: StockNode[] = [];
-    const ok = async (node: StockNode, ...words: readonly string[]): Promise<string> => {
-      const { code, stdout, stderr } = await node.cli(...words);
-      expect(code, stdout + stderr).toBe(0);
-      return stdout;
-    };
     /** What alice gets at an address of a service, and by its name. */
     const page = async (address: string) =>
       (await alice.run("curl", "-sS", "--max-time", "3", `http://${address}/`)).stdout;
@@ -37,24 +31,12 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
       until(`the page of ${address}`, () => page(address), isRight, 40_000);
 
     beforeAll(async () => {
-      lab.openBridge();
-      server = await Server.open({
-        store: new MemoryCoordinationStore(),
-        state: memoryStore(),
-        address: lab.address,
-        port: 8080,
-        derpPort: 8443,
-        stunPort: 13_478,
-        baseDomain: "tail.test",
-        policy: JSON.stringify(POLICY),
-      });
-      const { coordinator } = server;
-      await coordinator.createUser({ login: "alice@example.com" }, "test");
+      server = await lab.openServer({ policy: JSON.stringify(POLICY) });
       alice = await lab.stock("alice", "tun", {});
-      await lab.up(alice, (await coordinator.createAuthKey({ user: "alice@example.com" }, "test")).key);
+      await lab.up(alice, await lab.keyFor("alice@example.com"));
       // Clients of Linux before 1.98 take a service for a subnet.
       await alice.cli("set", "--accept-routes");
-      const { key } = await coordinator.createAuthKey({ tags: ["tag:web"], reusable: true }, "test");
+      const key = await lab.keyFor("tag:web", true);
       for (const name of ["one", "two"]) {
         const host = await lab.stock(name, "userspace", {});
         await lab.up(host, key);
@@ -62,31 +44,28 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
       }
     }, 90_000);
 
-    afterAll(async () => {
-      lab.close();
-      await server?.close();
-    });
+    afterAll(() => lab.close());
 
     test("tailscale serve --service: who may reach it gets an answer at its address and by its name", {
       timeout: 120_000,
     }, async () => {
       const { ipv4, ipv6 } = await server.coordinator.createService("svc:web", "test");
       const [one] = hosts;
-      await ok(one!, "serve", "--service=svc:web", "--http=80", "text:one");
+      await ok(one!.cli("serve", "--service=svc:web", "--http=80", "text:one"));
       await pageIs(ipv4, (text) => text === "one");
       await pageIs(`[${ipv6}]`, (text) => text === "one");
-      const answer = await ok(alice, "dns", "query", "web.tail.test");
+      const answer = await ok(alice.cli("dns", "query", "web.tail.test"));
       expect(answer).toContain(ipv4);
     });
 
     test("a second host takes over when the first one is drained", { timeout: 120_000 }, async () => {
       const { ipv4 } = server.coordinator.services().find(({ name }) => name === "svc:web")!;
       const [one, two] = hosts;
-      await ok(two!, "serve", "--service=svc:web", "--http=80", "text:two");
+      await ok(two!.cli("serve", "--service=svc:web", "--http=80", "text:two"));
       const told = () => Promise.resolve(server.coordinator.services()[0]!.hosts);
       await until("both hosts", told, (list) => list.length === 2, 30_000);
       expect(await page(ipv4)).toBe("one");
-      await ok(one!, "serve", "drain", "svc:web");
+      await ok(one!.cli("serve", "drain", "svc:web"));
       await pageIs(ipv4, (text) => text === "two");
     });
 
@@ -96,7 +75,7 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
       const { coordinator } = server;
       const { ipv4 } = await coordinator.createService("svc:late", "test");
       const [one] = hosts;
-      const said = await ok(one!, "serve", "--service=svc:late", "--http=80", "text:late");
+      const said = await ok(one!.cli("serve", "--service=svc:late", "--http=80", "text:late"));
       expect(said).toMatch(/approval/);
       const told = () => Promise.resolve(coordinator.services().find(({ name }) => name === "svc:late")!.hosts);
       await until("the host", told, (list) => list.length === 1, 30_000);
@@ -121,19 +100,14 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
         30_000,
       );
       ours.start(process.execPath, ["-e", BACKEND]);
-      await ok(hosts[1]!, "serve", "drain", "svc:web");
-      const stock = (...words: readonly string[]) =>
-        ours.run(findPeer("tailscale")!, `--socket=${ours.scratch}/s.sock`, ...words);
-      const served = await stock("serve", "--service=svc:web", "--http=80", "3000");
-      expect(served.code, served.stdout + served.stderr).toBe(0);
+      await ok(hosts[1]!.cli("serve", "drain", "svc:web"));
+      await ok(ours.stockCli("serve", "--service=svc:web", "--http=80", "3000"));
       const { ipv4, ipv6 } = coordinator.services().find(({ name }) => name === "svc:web")!;
       await pageIs(ipv4, (text) => text === "alice@example.com");
       await pageIs(`[${ipv6}]`, (text) => text === "alice@example.com");
-      const drained = await stock("serve", "drain", "svc:web");
-      expect(drained.code, drained.stdout + drained.stderr).toBe(0);
+      await ok(ours.stockCli("serve", "drain", "svc:web"));
       await pageIs(ipv4, (text) => text === "");
-      const again = await ours.cli("serve", "--service=svc:web", "--http=80", "3000");
-      expect(again.code, again.stdout + again.stderr).toBe(0);
+      await ok(ours.cli("serve", "--service=svc:web", "--http=80", "3000"));
       await pageIs(ipv4, (text) => text === "alice@example.com");
 
       const file = `${ours.scratch}/services.hujson`;

@@ -11,6 +11,8 @@ const { NGHTTP2_CANCEL, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_NO_ERROR } = http2.co
 const LINGER_MS = 1000;
 const CONNECTION_WINDOW_BYTES = 1024 * 1024;
 const STREAM_WINDOW_BYTES = 64 * 1024;
+/** What of an answer waits for room; node:http2 has 64 KiB (H2-10). */
+const WAITING_BYTES = 16 * 1024;
 /** Fields of one request: browsers send each cookie as one of its own (RFC 9113 section 8.2.3). */
 const MOST_FIELDS = 512;
 /** What we send in answer to a PING and to SETTINGS (RFC 9113 sections 6.7 and 6.5.3). */
@@ -147,6 +149,8 @@ class Http2Conversation {
       return false;
     }
     this.#requests.set(request, undefined);
+    const { _writableState: state } = stream as { _writableState?: { highWaterMark: number } };
+    if (state !== undefined) state.highWaterMark = WAITING_BYTES; // there is no option for it
     stream.on("drain", () => void this.#requests.set(request, undefined));
     stream.once("close", () => {
       this.#requests.delete(request);

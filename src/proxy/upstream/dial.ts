@@ -7,6 +7,7 @@ import type { Clock } from "../../base/clock.ts";
 import { Fault } from "../../base/fault.ts";
 import type { Backend } from "../backend.ts";
 import type { BackendPlace } from "../options.ts";
+import { connectFrugally } from "./frugal-connect.ts";
 
 export interface BackendDialOptions {
   readonly clock: Clock;
@@ -79,7 +80,7 @@ export function placeOf({ socketPath, host, port }: Backend): BackendPlace {
 }
 
 function dialDirect(place: BackendPlace, allowHalfOpen: boolean): Duplex {
-  return net.connect({
+  return connectFrugally({
     ...place,
     lookup: lookupBackend,
     noDelay: true,

@@ -117,6 +117,8 @@ test("who looks on with the inspector sees guests' requests, and nothing of what
 }, async () => {
   const { gateway } = mesh;
   const address = await gateway.inspection.invite();
+  const served = { TCP: { "9": { TCPForward: `localhost:${new URL(address).port}` } } };
+  expect(() => gateway.check(served)).toThrow(/this gateway listens there itself/);
   const secret = { way: "password", secret: "correct horse", to: "/" };
   const cookie = cookieOf(await visit("/.sallyport/door/friends/enter", secret));
   await visit("/seen", undefined, { cookie });
@@ -126,4 +128,5 @@ test("who looks on with the inspector sees guests' requests, and nothing of what
   expect(har).toContain(`${ORIGIN}/seen`);
   expect(har).not.toMatch(/correct|__Host-sallyport/);
   await gateway.inspection.close();
+  expect(() => gateway.check(served)).not.toThrow();
 });

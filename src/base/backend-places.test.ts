@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { isUnspecified, noBackendAt } from "./backend-places.ts";
+import { isThisMachine, isUnspecified, noBackendAt } from "./backend-places.ts";
 
 describe("RT-8 where no backend is", () => {
   test.each([
@@ -47,3 +47,17 @@ describe("RT-8 where no backend is", () => {
     expect(["127.0.0.1", "::1", "0.0.0.1", "localhost", ""].some(isUnspecified)).toBe(false);
   });
 });
+
+test.each([
+  ..."127.0.0.1,127.9.8.7,::1,[::1],0.0.0.0,::,[::],::ffff:127.0.0.1,::127.0.0.1,64:ff9b::7f00:1".split(","),
+  ..."localhost,LocalHost.,a.localhost".split(","),
+])("RT-7 %s means this machine", (host) => {
+  expect(isThisMachine(host)).toBe(true);
+});
+
+test.each(["10.0.0.1", "128.0.0.1", "::2", "fd7f::1", "7f00::1", "localhost.example", "notlocalhost", ""])(
+  "%j may mean another",
+  (host) => {
+    expect(isThisMachine(host)).toBe(false);
+  },
+);

@@ -35,13 +35,25 @@ export function isUnspecified(host: string): boolean {
   return bytes?.every((byte) => byte === 0) === true;
 }
 
+/** Does this host, a name or an address, always mean the machine that asks? Other names may lead here, too. */
+export function isThisMachine(host: string): boolean {
+  const plain = host.replace(/^\[|\]$/g, "").replace(/\.$/, "");
+  if (/^(?:.*\.)?localhost$/i.test(plain) || isUnspecified(plain)) return true;
+  const bytes = parseAddress(plain);
+  return bytes !== undefined && (isLoopback6(bytes) || [bytes, ...embedded(bytes)].some(isLoopback4));
+}
+
 function embedded(bytes: AddressBytes): AddressBytes[] {
   if (bytes.length === 4 || isLoopback6(bytes)) return [];
   return EMBEDDINGS.filter(([prefix]) => prefixContains(prefix, bytes)).map(([, at]) => bytes.subarray(at, at + 4));
 }
 
 function isLoopback6(bytes: AddressBytes): boolean {
-  return bytes.every((byte, i) => byte === (i === 15 ? 1 : 0));
+  return bytes.length === 16 && bytes.every((byte, i) => byte === (i === 15 ? 1 : 0));
+}
+
+function isLoopback4(bytes: AddressBytes): boolean {
+  return bytes.length === 4 && bytes[0] === 127;
 }
 
 function reasonAgainst(bytes: AddressBytes): string | undefined {

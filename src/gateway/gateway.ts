@@ -96,7 +96,7 @@ export class Gateway {
   private constructor(options: GatewayOptions, node: MeshNode, kept: Kept) {
     const { stored, assertions, preferences, gatekeeper } = kept;
     const clock: Clock = options.clock ?? systemClock;
-    const guarded = new ProtectedPaths(options.protectedPaths ?? []);
+    const guarded = new ProtectedPaths(options.protectedPaths ?? [], () => this.inspection?.port);
     this.guarded = guarded;
     this.metrics = new GatewayMetrics(
       node,
@@ -167,6 +167,7 @@ export class Gateway {
       log: this.#log.with("proxy"),
       clock,
       dialBackend: guardedDial(options.dialBackend, guarded),
+      isOwnListener: (address, port) => guarded.isOwnListener(address, port),
       answered: (status, seconds) => this.metrics.answered(status, seconds),
       count: (event) => this.metrics.counted(event),
       rulesOf: ({ service, ...place }) => (service === undefined ? this.#rules.at(place) : undefined),

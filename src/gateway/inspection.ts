@@ -11,6 +11,7 @@ export class Inspection {
   readonly #clock: Clock;
   readonly #log: Log;
   #inspector: Promise<Inspector> | undefined;
+  #port: number | undefined;
 
   constructor(recorder: Recorder, target: ReplayTarget, clock: Clock, log: Log) {
     this.#recorder = recorder;
@@ -32,9 +33,15 @@ export class Inspection {
       this.#inspector = undefined;
       throw thrown;
     }
+    this.#port = inspector.port;
     if (!this.#recorder.isOn) this.#log.warn("inspector.on", { keeps: "the last requests, in memory" });
     this.#recorder.isOn = true;
     return inspector.invite();
+  }
+
+  /** Where its pages are, on loopback; undefined: nowhere. */
+  get port(): number | undefined {
+    return this.#port;
   }
 
   /** Forgets what was kept. */
@@ -44,5 +51,6 @@ export class Inspection {
     const inspector = this.#inspector;
     this.#inspector = undefined;
     await inspector?.then((open) => open.close());
+    if (this.#inspector === undefined) this.#port = undefined;
   }
 }

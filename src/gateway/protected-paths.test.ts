@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { linkSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
@@ -6,6 +7,7 @@ import path from "node:path";
 import { PassThrough } from "node:stream";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { BackendPlace } from "../proxy/options.ts";
+import type { ServeConfig } from "../wire/serve-config.ts";
 import { guardedDial, ProtectedPaths } from "./protected-paths.ts";
 
 const root = mkdtempSync(path.join(tmpdir(), "sallyport-protected-"));
@@ -14,6 +16,7 @@ const socket = path.join(root, "run", "api.sock");
 const key = path.join(root, "etc", "auth.key");
 const server = createServer();
 const guarded = new ProtectedPaths([state, socket, key]);
+const UNSHARE = ["--mount", "--propagation", "private", ...(process.getuid?.() === 0 ? [] : ["--map-root-user"])];
 
 beforeAll(async () => {
   for (const folder of ["var/state/deep", "run", "etc", "www"]) mkdirSync(path.join(root, folder), { recursive: true });
@@ -94,6 +97,67 @@ describe("RT-7 our own sockets are never backends", () => {
     expect((await once(refused!, "error"))[0]).toMatchObject({ code: "GATEWAY_TARGET_REFUSED" });
     dial({ host: "127.0.0.1", port: 80 });
     expect(dialled).toEqual([{ path: later }, { host: "127.0.0.1", port: 80 }]);
+  });
+
+  test.each(["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "0.0.0.0"])("the port of our own pages at %s", (host) => {
+    let page: number | undefined;
+    const pages = new ProtectedPaths([], () => page);
+    const web: ServeConfig = { Web: { "gw:80": { Handlers: { "/": { Proxy: `http://${host}:4040` } } } } };
+    const tcp: ServeConfig = { TCP: { "80": { TCPForward: `${host}:4040` } } };
+    for (const config of [web, tcp]) expect(pages.refusal(config)).toBeUndefined();
+    page = 4040;
+    for (const config of [web, tcp]) expect(pages.refusal(config)).toMatch(/listens there itself/);
+    page = 4041;
+    for (const config of [web, tcp]) expect(pages.refusal(config)).toBeUndefined();
+  });
+
+  const whyNot = spawnSync("unshare", [...UNSHARE, "true"]).status === 0 ? "" : " (no mount namespace to be had here)";
+
+  // In a mount namespace of its own: what a test that is killed has mounted is gone with it.
+  test.skipIf(whyNot !== "")(`bind mounts, also of the folders around, made after it was configured${whyNot}`, () => {
+    const www = path.join(root, "www");
+    for (const name of ["bound", "run", "var"]) mkdirSync(path.join(www, name));
+    writeFileSync(path.join(www, "bound.sock"), "");
+    writeFileSync(path.join(www, "bound.key"), "");
+    writeFileSync(path.join(state, "deep", "node.key"), "secret");
+    const script = `
+      import { execFileSync } from "node:child_process";
+      import { ProtectedPaths, guardedDial } from ${JSON.stringify(path.join(import.meta.dirname, "protected-paths.ts"))};
+      const [www, mounts, places] = ${JSON.stringify([
+        www,
+        [
+          [socket, `${www}/bound.sock`],
+          [key, `${www}/bound.key`],
+          [state, `${www}/bound`],
+          [path.dirname(socket), `${www}/run`],
+          [path.dirname(state), `${www}/var`],
+        ],
+        [state, socket, key],
+      ])};
+      const guarded = new ProtectedPaths(places);
+      const sockets = ["bound.sock", "run/api.sock"].map((name) => www + "/" + name);
+      const files = ["bound", "bound/deep/node.key", "bound.key", "var/state/deep/node.key"].map((name) => www + "/" + name);
+      const look = async () => ({
+        set: [...sockets.map((one) => ({ TCP: { 80: { TCPForward: "unix:" + one } } })),
+          ...files.map((one) => ({ Web: { "gw:443": { Handlers: { "/": { Path: one } } } } }))].map((one) => guarded.refusal(one) !== undefined),
+        dialled: await Promise.all(sockets.map((one) => new Promise((resolve) => {
+          const refused = guardedDial(() => void resolve(false), guarded)({ path: one });
+          refused?.once("error", ({ code }) => resolve(code === "GATEWAY_TARGET_REFUSED"));
+        }))),
+        opened: files.map((one) => !guarded.mayOpen(one)),
+      });
+      const before = await look();
+      for (const [from, to] of mounts) execFileSync("mount", ["--bind", from, to]);
+      console.log(JSON.stringify([before, await look()]));`;
+    const words = [process.execPath, "--disable-warning=ExperimentalWarning", "--input-type=module", "-e", script];
+    const { stdout, stderr } = spawnSync("unshare", [...UNSHARE, ...words], { encoding: "utf8" });
+    expect(stderr).toBe("");
+    const [no, yes] = [false, true].map((all) => ({
+      set: Array(6).fill(all),
+      dialled: Array(2).fill(all),
+      opened: Array(4).fill(all),
+    }));
+    expect(JSON.parse(stdout)).toEqual([no, yes]);
   });
 
   test("an abstract name is none of our files", () => {

@@ -1,6 +1,6 @@
 import { realpathSync, statSync } from "node:fs";
 import path from "node:path";
-import { noBackendAt } from "../base/backend-places.ts";
+import { isThisMachine, noBackendAt } from "../base/backend-places.ts";
 import { Fault } from "../base/fault.ts";
 import { backendOf } from "../proxy/backend.ts";
 import type { ProxyOptions } from "../proxy/options.ts";
@@ -17,10 +17,12 @@ const KERNEL_PLACES = ["/proc", "/sys", "/dev"] as const;
  */
 export class ProtectedPaths {
   readonly #places: Set<string>;
+  readonly #ownPort: () => number | undefined;
 
-  /** `places`: files and folders, by any name. */
-  constructor(places: readonly string[]) {
+  /** `places`: files and folders, by any name. `ownPort`: of loopback, where our own pages are. */
+  constructor(places: readonly string[], ownPort: () => number | undefined = () => undefined) {
     this.#places = new Set(places);
+    this.#ownPort = ownPort;
   }
 
   /** What was a secret once stays one. */
@@ -35,6 +37,8 @@ export class ProtectedPaths {
         return `cannot serve "${target.file}": it is, holds or lies in a place with this gateway's own secrets or devices`;
       if ("socket" in target && !this.mayDial(target.socket))
         return `cannot forward to "${target.socket}": it is this gateway's own admin socket`;
+      if ("host" in target && this.isOwnListener(target.host, target.port))
+        return `cannot forward to "${target.host}:${target.port}": this gateway listens there itself`;
       const reason = "host" in target ? noBackendAt(target.host) : undefined;
       if ("host" in target && reason !== undefined)
         return `cannot forward to "${target.host}": no backend is there (${reason})`;
@@ -42,9 +46,14 @@ export class ProtectedPaths {
     return undefined;
   }
 
+  /** Is it a TCP port at which this gateway shows its own pages? Names that only lead here are asked about by address. */
+  isOwnListener(host: string, port: number): boolean {
+    return port === this.#ownPort() && isThisMachine(host);
+  }
+
   /** May this file or folder, whose links are resolved, be sent? */
   mayOpen(resolved: string): boolean {
-    return this.#mayServe(resolved, false) && !this.#isPlace(resolved); // by another name of the same file, too
+    return this.#mayServe(resolved, false);
   }
 
   /** May a unix socket at this path be a backend? By device and inode: links, hard links and bind mounts are the same socket. */
@@ -52,14 +61,15 @@ export class ProtectedPaths {
     return !this.#isPlace(socketPath);
   }
 
-  #isPlace(file: string): boolean {
-    const asked = identityOf(file);
-    return asked !== undefined && [...this.#places].some((place) => identityOf(place) === asked);
+  #isPlace(...files: readonly string[]): boolean {
+    const asked = new Set(files.map(identityOf));
+    return [...this.#places].map(identityOf).some((identity) => identity !== undefined && asked.has(identity));
   }
 
   #mayServe(file: string, isRoot: boolean): boolean {
     const real = resolved(file);
     if (KERNEL_PLACES.some((place) => isWithin(real, place))) return false;
+    if (this.#isPlace(real, ...foldersAbove(real))) return false; // by another name, too: a hard link, a bind mount
     return [...this.#places].every((place) => {
       const secret = resolved(place);
       return !isWithin(real, secret) && !(isRoot && isWithin(secret, real));
@@ -79,19 +89,31 @@ function isWithin(inner: string, outer: string): boolean {
   return inner === outer || inner.startsWith(outer.endsWith(path.sep) ? outer : outer + path.sep);
 }
 
-function identityOf(file: string): string | undefined {
-  if (file.includes("\0")) return undefined; // an abstract name, which is none of our files
-  const found = statSync(file, { throwIfNoEntry: false, bigint: true });
-  return found === undefined ? undefined : `${found.dev}:${found.ino}`;
+function foldersAbove(file: string): readonly string[] {
+  const above = path.dirname(file);
+  return above === file ? [] : [above, ...foldersAbove(above)];
 }
 
-type Target = { readonly file: string } | { readonly socket: string } | { readonly host: string };
+function identityOf(file: string): string | undefined {
+  if (file.includes("\0")) return undefined; // an abstract name, which is none of our files
+  try {
+    const { dev, ino } = statSync(file, { bigint: true });
+    return `${dev}:${ino}`;
+  } catch {
+    return undefined; // what cannot be looked at cannot be opened either
+  }
+}
+
+type Target =
+  | { readonly file: string }
+  | { readonly socket: string }
+  | { readonly host: string; readonly port: number };
 
 function* targetsOf(config: ServeConfig | ServiceConfig | null): Generator<Target> {
   if (config === null) return;
   for (const { TCPForward = "" } of Object.values(config.TCP ?? {})) {
     const place = TCPForward === "" ? undefined : forwardPlace(TCPForward);
-    if (place !== undefined) yield "path" in place ? { socket: place.path } : { host: place.host };
+    if (place !== undefined) yield "path" in place ? { socket: place.path } : place;
   }
   for (const { Handlers } of Object.values(config.Web ?? {}))
     for (const handler of Object.values(Handlers ?? {})) yield* ofHandler(handler);
@@ -103,7 +125,7 @@ function* ofHandler({ Path, Proxy: target = "" }: HttpHandler): Generator<Target
   if (Path !== undefined && Path !== "") yield { file: Path };
   const backend = target === "" ? undefined : backendOf(target);
   if (backend === undefined || backend instanceof Fault) return; // read as the proxy reads it; what it cannot read it refuses
-  yield backend.socketPath === undefined ? { host: backend.host } : { socket: backend.socketPath };
+  yield backend.socketPath === undefined ? { host: backend.host, port: backend.port } : { socket: backend.socketPath };
 }
 
 type Dial = NonNullable<ProxyOptions["dialBackend"]>;

@@ -74,6 +74,22 @@ test("RT-8 a name is asked about where it leads when it is dialled", async () =>
   expect(requests).toHaveLength(1);
 });
 
+test("RT-7 what listens there is ours: no backend by any of its names, and asked at every dial", async () => {
+  const { port, requests } = await recordingBackend();
+  let ours = 0;
+  const isOwnListener = (address: string, asked: number) => address === "127.0.0.1" && asked === ours;
+  const text = (target: string) =>
+    ask(proxyScene(webConfig({ "/": { Proxy: target } }), { isOwnListener })).then((answer) => answer.slice(9, 12));
+  pretend("elsewhere.test", ["127.0.0.1"]);
+  const names = ["127.0.0.1", "elsewhere.test", "2130706433", "0x7f.1"].map((host) => `http://${host}:${port}`);
+  for (const name of names) expect([name, await text(name)]).toEqual([name, "200"]);
+  ours = port;
+  for (const name of names) expect([name, await text(name)]).toEqual([name, "502"]);
+  expect(requests).toHaveLength(names.length);
+  const forward: ServeConfig = { TCP: { 22: { TCPForward: `elsewhere.test:${port}` } } };
+  expect(await read(proxyScene(forward, { isOwnListener }).connect(22))).toMatchObject({ text: "", isCut: true });
+});
+
 test("RT-8 a backend that leads back to the gateway is found out: 508 after eight rounds", async () => {
   const rounds: string[] = [];
   // In memory: what is dialled is the gateway itself, as a tunnel or a public name of its own would have it.

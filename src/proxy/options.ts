@@ -34,6 +34,8 @@ export interface ProxyOptions {
   readonly serviceOf?: (address: string) => { readonly service: string; readonly name: string } | undefined;
   /** Opens a connection to a backend; without it, or where it gives nothing, `net.connect` does. */
   readonly dialBackend?: (place: BackendPlace) => Duplex | undefined;
+  /** Does something of ours listen there, which is nobody's backend? Asked of every address that a backend's name leads to. */
+  readonly isOwnListener?: (address: string, port: number) => boolean;
   /** PEM certificates that may sign a backend's, beside those of Node and of the system. */
   readonly backendRoots?: readonly string[];
   readonly limits?: Partial<ProxyLimits>;

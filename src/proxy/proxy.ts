@@ -40,8 +40,8 @@ export class ReverseProxy {
     const limits = { ...DEFAULT_LIMITS, ...options.limits };
     const publicLimits = { ...DEFAULT_LIMITS, ...PUBLIC_LIMITS, ...options.limits, ...options.publicLimits };
     const limitsOf = (front: Front): ProxyLimits => (isMesh(front) ? limits : publicLimits);
-    const { clock, dialBackend: dial, backendRoots: roots } = options;
-    const dialer = new BackendDialer({ clock, dial, roots });
+    const { clock, dialBackend: dial, backendRoots: roots, isOwnListener } = options;
+    const dialer = new BackendDialer({ clock, dial, roots, isOwnListener });
     this.#pool = new BackendPool(dialer, clock);
     this.#tcp = new TcpForwarder(dialer, options.log);
     this.#tls = new TlsFront(options, limits);

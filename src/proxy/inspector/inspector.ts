@@ -64,6 +64,10 @@ export class Inspector {
     return inspector;
   }
 
+  get port(): number {
+    return this.#port;
+  }
+
   /** An address that opens the pages in one browser, once. */
   invite(): string {
     const token = randomBytes(32).toString("base64url");

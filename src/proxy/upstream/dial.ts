@@ -13,6 +13,8 @@ export interface BackendDialOptions {
   readonly clock: Clock;
   /** Opens a connection to a backend; the default is `net.connect`. */
   readonly dial?: ((place: BackendPlace) => Duplex | undefined) | undefined;
+  /** Does something of ours listen there? That is no backend (RT-7). */
+  readonly isOwnListener?: ((address: string, port: number) => boolean) | undefined;
   /** Certificates, PEM, that may sign a backend's beside the system's. */
   readonly roots?: readonly string[] | undefined;
 }
@@ -35,9 +37,9 @@ export class BackendDialer {
    * tunnels, whose directions end on their own.
    */
   open(place: BackendPlace, allowHalfOpen = false): Duplex {
-    const reason = "host" in place ? noBackendAt(place.host) : undefined;
+    const reason = "host" in place ? this.#reasonAgainst(place.host, place.port) : undefined;
     if ("host" in place && reason !== undefined) return refusedStream(noBackend(place.host, reason));
-    const socket = this.#options.dial?.(place) ?? dialDirect(place, allowHalfOpen);
+    const socket = this.#options.dial?.(place) ?? this.#dialDirect(place, allowHalfOpen);
     if ((socket as { connecting?: boolean }).connecting === true) this.#limit(socket, "connect");
     return socket;
   }
@@ -55,6 +57,22 @@ export class BackendDialer {
     });
     this.#limit(secure, "secureConnect");
     return secure;
+  }
+
+  #reasonAgainst(address: string, port: number): string | undefined {
+    if (this.#options.isOwnListener?.(address, port) === true) return "this gateway listens there itself";
+    return noBackendAt(address);
+  }
+
+  #dialDirect(place: BackendPlace, allowHalfOpen: boolean): Duplex {
+    return connectFrugally({
+      ...place,
+      lookup: lookupBackend((address) => this.#reasonAgainst(address, "port" in place ? place.port : 0)),
+      noDelay: true,
+      allowHalfOpen,
+      keepAlive: true,
+      keepAliveInitialDelay: KEEPALIVE_MS,
+    });
   }
 
   #secureContext(): tls.SecureContext {
@@ -79,28 +97,19 @@ export function placeOf({ socketPath, host, port }: Backend): BackendPlace {
   return socketPath === undefined ? { host, port } : { path: socketPath };
 }
 
-function dialDirect(place: BackendPlace, allowHalfOpen: boolean): Duplex {
-  return connectFrugally({
-    ...place,
-    lookup: lookupBackend,
-    noDelay: true,
-    allowHalfOpen,
-    keepAlive: true,
-    keepAliveInitialDelay: KEEPALIVE_MS,
-  });
-}
-
 /** A name is asked about where it leads at this moment, not where it led when it was configured (RT-8). */
-const lookupBackend: net.LookupFunction = (host, options, done) => {
-  dns.lookup(host, { ...options, all: true }, (error, found) => {
-    if (error !== null) return done(error, "");
-    const usable = found.filter(({ address }) => noBackendAt(address) === undefined);
-    const [first] = usable;
-    if (first === undefined) return done(noBackend(host, found.map(({ address }) => address).join(", ")), "");
-    if (options.all === true) done(null, usable);
-    else done(null, first.address, first.family);
-  });
-};
+const lookupBackend =
+  (reasonAgainst: (address: string) => string | undefined): net.LookupFunction =>
+  (host, options, done) => {
+    dns.lookup(host, { ...options, all: true }, (error, found) => {
+      if (error !== null) return done(error, "");
+      const usable = found.filter(({ address }) => reasonAgainst(address) === undefined);
+      const [first] = usable;
+      if (first === undefined) return done(noBackend(host, found.map(({ address }) => address).join(", ")), "");
+      if (options.all === true) done(null, usable);
+      else done(null, first.address, first.family);
+    });
+  };
 
 function noBackend(host: string, reason: string): Fault {
   return new Fault("PROXY_BAD_TARGET", `Cannot connect to "${host}": no backend is there (${reason})`);

@@ -85,6 +85,11 @@ export function parsePrefix(text: string): Prefix | undefined {
   return { address, bits: Number(tail) };
 }
 
+/** Of texts in our own source, which are prefixes all. */
+export function prefixes(...texts: readonly string[]): readonly Prefix[] {
+  return texts.map((text) => parsePrefix(text)!);
+}
+
 export function formatPrefix({ address, bits }: Prefix): string {
   return `${formatAddress(address)}/${bits}`;
 }
@@ -105,6 +110,11 @@ export function prefixContains({ address, bits }: Prefix, candidate: AddressByte
   for (let i = 0; i < whole; i++) if (address[i] !== candidate[i]) return false;
   const rest = bits & 7;
   return rest === 0 || ((address[whole]! ^ candidate[whole]!) & (0xff00 >> rest) & 0xff) === 0;
+}
+
+/** An address as it stands in URLs, without the brackets around IPv6. */
+export function withoutBrackets(host: string): string {
+  return host.replace(/^\[|\]$/g, "");
 }
 
 /** An address and a port, as text: `1.2.3.4:80`, `[::1]:80`. */

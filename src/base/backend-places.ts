@@ -1,6 +1,12 @@
-import { type AddressBytes, type Prefix, parseAddress, parsePrefix, prefixContains } from "./address.ts";
-
-const prefixes = (...texts: readonly string[]): readonly Prefix[] => texts.map((text) => parsePrefix(text)!);
+import {
+  type AddressBytes,
+  type Prefix,
+  parseAddress,
+  parsePrefix,
+  prefixContains,
+  prefixes,
+  withoutBrackets,
+} from "./address.ts";
 
 /** Where no backend is, and something that hands out a machine's own credentials may be (RT-8). */
 const NO_BACKENDS: readonly (readonly [what: string, prefixes: readonly Prefix[]])[] = [
@@ -24,14 +30,14 @@ const EMBEDDINGS: readonly (readonly [prefix: Prefix, at: number])[] = [
 
 /** Why there can be no backend at this address; `undefined` when there may be one, or it is a name. */
 export function noBackendAt(host: string): string | undefined {
-  const bytes = parseAddress(host.replace(/^\[|\]$/g, "").replace(/%.*$/, ""));
+  const bytes = parseAddress(withoutBrackets(host).replace(/%.*$/, ""));
   if (bytes === undefined) return undefined;
   return [bytes, ...embedded(bytes)].map(reasonAgainst).find((reason) => reason !== undefined);
 }
 
 /** `0.0.0.0` and `::` in a target mean this machine to its kernel: something else listens there than was meant to. */
 export function isUnspecified(host: string): boolean {
-  const bytes = parseAddress(host.replace(/^\[|\]$/g, ""));
+  const bytes = parseAddress(withoutBrackets(host));
   return bytes?.every((byte) => byte === 0) === true;
 }
 

@@ -1,17 +1,12 @@
 import "reflect-metadata"; // @peculiar/x509 wants it first
 import { createPrivateKey, type webcrypto, X509Certificate } from "node:crypto";
 import * as x509 from "@peculiar/x509";
-import {
-  formatAddress,
-  maskedPrefix,
-  type Prefix,
-  parseAddress,
-  parsePrefix,
-  prefixContains,
-} from "../base/address.ts";
+import { formatAddress, maskedPrefix, parseAddress, prefixContains, prefixes } from "../base/address.ts";
 import { systemClock } from "../base/clock.ts";
 import { Fault, messageOf } from "../base/fault.ts";
 import { type Random, systemRandom } from "../base/random.ts";
+import { derValue } from "./der.ts";
+import { keyPem } from "./self-signed.ts";
 
 const { subtle } = globalThis.crypto;
 const ECDSA = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
@@ -24,7 +19,7 @@ const BACKDATE_MS = 3_600_000;
 const MOST_NAMES = 100;
 
 /** The CA is for names of meshes and private networks: a stolen key must not speak for the internet. */
-const PERMITTED_ADDRESSES: readonly Prefix[] = [
+const PERMITTED_ADDRESSES = prefixes(
   "10.0.0.0/8",
   "100.64.0.0/10",
   "127.0.0.0/8",
@@ -32,7 +27,7 @@ const PERMITTED_ADDRESSES: readonly Prefix[] = [
   "192.168.0.0/16",
   "::1/128",
   "fc00::/7",
-].map((text) => maskedPrefix(parsePrefix(text)!));
+);
 
 export interface LocalCaOptions {
   readonly random?: Random;
@@ -102,7 +97,7 @@ export class LocalCa {
         nameConstraints(domains),
       ],
     });
-    return new LocalCa(keys.privateKey, await pemOf(keys.privateKey), certificate, options);
+    return new LocalCa(keys.privateKey, await keyPem(keys.privateKey), certificate, options);
   }
 
   /** Takes up a CA that `export` wrote. */
@@ -163,7 +158,7 @@ export class LocalCa {
       ],
     });
     return {
-      key: await pemOf(keys.privateKey),
+      key: await keyPem(keys.privateKey),
       certificate: `${leaf.toString("pem")}\n${this.#certificate.toString("pem")}\n`,
       notAfter: leaf.notAfter.getTime(),
     };
@@ -177,32 +172,21 @@ function serial(random: Random): string {
   return Buffer.from(bytes).toString("hex");
 }
 
-async function pemOf(key: webcrypto.CryptoKey): Promise<string> {
-  return `${x509.PemConverter.encode(await subtle.exportKey("pkcs8", key), "PRIVATE KEY")}\n`;
-}
-
 /** RFC 5280 §4.2.1.10, critical. An address constraint is address and mask. */
 function nameConstraints(domains: readonly string[] | undefined): x509.Extension {
   const subtrees = PERMITTED_ADDRESSES.map((prefix) => {
     const mask = maskedPrefix({ address: new Uint8Array(prefix.address.length).fill(255), bits: prefix.bits });
-    return tagged(0x87, Buffer.concat([prefix.address, mask.address]));
+    return derValue(0x87, prefix.address, mask.address);
   });
-  for (const domain of permittedDomains(domains) ?? []) subtrees.push(tagged(0x82, Buffer.from(domain, "ascii")));
-  const permitted = tagged(0xa0, Buffer.concat(subtrees.map((base) => tagged(0x30, base))));
-  return new x509.Extension("2.5.29.30", true, new Uint8Array(tagged(0x30, permitted)));
+  for (const domain of permittedDomains(domains) ?? []) subtrees.push(derValue(0x82, Buffer.from(domain, "ascii")));
+  const permitted = derValue(0xa0, ...subtrees.map((base) => derValue(0x30, base)));
+  return new x509.Extension("2.5.29.30", true, new Uint8Array(derValue(0x30, permitted)));
 }
 
 function permittedDomains(domains: readonly string[] | undefined): readonly string[] | undefined {
   return domains === undefined
     ? undefined
     : ["localhost", ...domains].map((domain) => domain.toLowerCase().replace(/^\.|\.$/g, ""));
-}
-
-/** One DER value. */
-function tagged(tag: number, content: Uint8Array): Buffer {
-  const { length } = content;
-  const head = length < 128 ? [length] : length < 256 ? [0x81, length] : [0x82, length >> 8, length & 0xff];
-  return Buffer.concat([Uint8Array.of(tag, ...head), content]);
 }
 
 function checkedNames(

@@ -1,5 +1,6 @@
 import { createHash, createHmac, createPrivateKey, X509Certificate } from "node:crypto";
 import type { Random } from "../base/random.ts";
+import { derValue } from "./der.ts";
 
 const ITERATIONS = 2048;
 const SALT_BYTES = 16;
@@ -34,25 +35,25 @@ export function pkcs12Of({ key, chain }: { readonly key: string; readonly chain:
   const content = sequence(dataContent(certs), dataContent(keys));
   const salt = random(SALT_BYTES);
   const mac = createHmac("sha256", derived(salt)).update(content).digest();
-  const digest = sequence(sequence(oid(OID.sha256), tagged(0x05)), octets(mac));
+  const digest = sequence(sequence(oid(OID.sha256), derValue(0x05)), octets(mac));
   return sequence(integer(3), dataContent(content), sequence(digest, octets(salt), integer(ITERATIONS)));
 }
 
 function bag(type: string, value: Uint8Array, ...attributes: readonly Uint8Array[]): Buffer {
-  const all = attributes.length === 0 ? [] : [tagged(0x31, ...attributes)];
-  return sequence(oid(type), tagged(0xa0, value), ...all);
+  const all = attributes.length === 0 ? [] : [derValue(0x31, ...attributes)];
+  return sequence(oid(type), derValue(0xa0, value), ...all);
 }
 
 function certBag(certificate: Uint8Array): Buffer {
-  return sequence(oid(OID.x509Certificate), tagged(0xa0, octets(certificate)));
+  return sequence(oid(OID.x509Certificate), derValue(0xa0, octets(certificate)));
 }
 
 function attribute(type: string, value: Uint8Array): Buffer {
-  return sequence(oid(type), tagged(0x31, value));
+  return sequence(oid(type), derValue(0x31, value));
 }
 
 function dataContent(content: Uint8Array): Buffer {
-  return sequence(oid(OID.data), tagged(0xa0, octets(content)));
+  return sequence(oid(OID.data), derValue(0xa0, octets(content)));
 }
 
 /** RFC 7292 appendix B.2 with SHA-256, for as many bytes as it gives. The empty password is two zero bytes: its end. */
@@ -73,20 +74,13 @@ function oid(text: string): Buffer {
       septets.unshift((left & 0x7f) | 0x80);
     return septets;
   });
-  return tagged(0x06, Uint8Array.from(bytes));
+  return derValue(0x06, Uint8Array.from(bytes));
 }
 
 function integer(value: number): Buffer {
   const bytes = value < 0x80 ? [value] : [value >> 8, value & 0xff];
-  return tagged(0x02, Uint8Array.from(bytes));
+  return derValue(0x02, Uint8Array.from(bytes));
 }
 
-const octets = (bytes: Uint8Array): Buffer => tagged(0x04, bytes);
-const sequence = (...parts: readonly Uint8Array[]): Buffer => tagged(0x30, ...parts);
-
-function tagged(tag: number, ...parts: readonly Uint8Array[]): Buffer {
-  const length = parts.reduce((sum, part) => sum + part.length, 0);
-  const size = length < 0x80 ? [] : length < 0x100 ? [length] : [length >> 8, length & 0xff];
-  const head = length < 0x80 ? [tag, length] : [tag, 0x80 | size.length, ...size];
-  return Buffer.concat([Uint8Array.from(head), ...parts]);
-}
+const octets = (bytes: Uint8Array): Buffer => derValue(0x04, bytes);
+const sequence = (...parts: readonly Uint8Array[]): Buffer => derValue(0x30, ...parts);

@@ -15,51 +15,43 @@ export interface PinnedCertificate {
 }
 
 /** A self-signed certificate for `name` (host name or address), to be pinned by its SHA-256 (`sha256-raw:` in DERP maps). */
-export async function createSelfSigned(name: string, wall: number): Promise<PinnedCertificate> {
-  x509.cryptoProvider.set(webcrypto as unknown as Crypto);
-  const keys = await webcrypto.subtle.generateKey(ECDSA, true, ["sign", "verify"]);
+export function createSelfSigned(name: string, wall: number): Promise<PinnedCertificate> {
   const isAddress = /^[\d.]+$|:/.test(name);
-  const certificate = await x509.X509CertificateGenerator.createSelfSigned({
-    name: [{ CN: [name] }],
-    notBefore: new Date(wall - DAY_MS),
-    notAfter: new Date(wall + LIFETIME_DAYS * DAY_MS),
-    signingAlgorithm: ECDSA,
-    keys,
-    extensions: [
-      new x509.BasicConstraintsExtension(false, undefined, true),
-      new x509.SubjectAlternativeNameExtension([{ type: isAddress ? "ip" : "dns", value: name }]),
-      new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth]),
-    ],
-  });
-  return { key: await keyPem(keys.privateKey), certificate: `${certificate.toString("pem")}\n` };
+  return selfSigned(name, wall, wall + LIFETIME_DAYS * DAY_MS, [
+    new x509.BasicConstraintsExtension(false, undefined, true),
+    new x509.SubjectAlternativeNameExtension([{ type: isAddress ? "ip" : "dns", value: name }]),
+    new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth]),
+  ]);
 }
 
 /** For a client that is known by this very certificate; `name` is for people who look at it. Times in Unix ms. */
-export async function createClientCertificate(
-  name: string,
-  notAfter: number,
+export function createClientCertificate(name: string, notAfter: number, wall: number): Promise<PinnedCertificate> {
+  return selfSigned([...name].slice(0, MOST_CN).join(""), wall, notAfter, [
+    new x509.BasicConstraintsExtension(false, undefined, true),
+    new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
+    new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.clientAuth]),
+  ]);
+}
+
+/** With a new key, good from a day ago on: clocks of others may be behind ours. */
+export async function selfSigned(
+  commonName: string,
   wall: number,
+  notAfter: number,
+  extensions: x509.Extension[],
 ): Promise<PinnedCertificate> {
-  x509.cryptoProvider.set(webcrypto as unknown as Crypto);
   const keys = await webcrypto.subtle.generateKey(ECDSA, true, ["sign", "verify"]);
   const certificate = await x509.X509CertificateGenerator.createSelfSigned({
-    name: [{ CN: [[...name].slice(0, MOST_CN).join("")] }],
+    name: [{ CN: [commonName] }],
     notBefore: new Date(wall - DAY_MS),
     notAfter: new Date(notAfter),
-    signingAlgorithm: ECDSA,
-    keys,
-    extensions: [
-      new x509.BasicConstraintsExtension(false, undefined, true),
-      new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
-      new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.clientAuth]),
-    ],
+    ...{ signingAlgorithm: ECDSA, keys, extensions },
   });
   return { key: await keyPem(keys.privateKey), certificate: `${certificate.toString("pem")}\n` };
 }
 
-async function keyPem(key: webcrypto.CryptoKey): Promise<string> {
-  const pkcs8 = Buffer.from(await webcrypto.subtle.exportKey("pkcs8", key)).toString("base64");
-  return `-----BEGIN PRIVATE KEY-----\n${pkcs8.replace(/.{1,64}/g, "$&\n")}-----END PRIVATE KEY-----\n`;
+export async function keyPem(key: webcrypto.CryptoKey): Promise<string> {
+  return `${x509.PemConverter.encode(await webcrypto.subtle.exportKey("pkcs8", key), "PRIVATE KEY")}\n`;
 }
 
 /** SHA-256 of the DER bytes of a PEM certificate, hex. */

@@ -1,8 +1,5 @@
 import type { X509Certificate } from "node:crypto";
-import type { Clock } from "../base/clock.ts";
 import { Fault, messageOf } from "../base/fault.ts";
-import type { Log } from "../base/log.ts";
-import type { Random } from "../base/random.ts";
 import type { Authority } from "./acme/authority.ts";
 import { type Attempt, blockedUntil, broughtBack, failed, failuresOf, nextTurn, recent } from "./attempts.ts";
 import type { AuthorityHealth } from "./authority-health.ts";
@@ -11,12 +8,11 @@ import type { Certificate } from "./certificate.ts";
 import { checkedCertificate, serialOf } from "./certificate-checks.ts";
 import { newCertificateKey } from "./certificate-key.ts";
 import { type CertificateStatus, statusOf } from "./certificate-status.ts";
-import type { ChallengeSolver } from "./challenges/challenge.ts";
 import { askAt, renewAt } from "./due-times.ts";
-import type { KeeperEvent, WantedCertificate } from "./keeper.ts";
+import type { KeeperEvent, KeeperOptions, WantedCertificate } from "./keeper.ts";
 import type { LifeRecord } from "./life-record.ts";
 import { firstRenewal, renewalAfter } from "./renewal-time.ts";
-import type { CertificateStore, Lease } from "./store/certificate-store.ts";
+import type { Lease } from "./store/certificate-store.ts";
 import type { Turns } from "./store/turns.ts";
 import { type Stored, StoredCertificate } from "./stored-certificate.ts";
 import { WaitingFault } from "./waiting-fault.ts";
@@ -30,13 +26,7 @@ const LONGEST_HOLD_MS = 3_600_000;
 export type Urgency = "due" | "early" | "by-hand";
 
 /** What all certificates of a keeper share. */
-export interface Household {
-  readonly store: CertificateStore;
-  readonly authorities: readonly Authority[];
-  readonly solvers: readonly ChallengeSolver[];
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly log: Log;
+export interface Household extends Omit<KeeperOptions, "roots" | "limits"> {
   readonly roots: readonly X509Certificate[] | undefined;
   readonly health: AuthorityHealth;
   readonly turns: Turns;

@@ -1,5 +1,6 @@
 import { type IncomingMessage, request } from "node:http";
 import { StringDecoder } from "node:string_decoder";
+import { readAtMost } from "../base/bounded-read.ts";
 import { decodeServeConfig, encodeServeConfig } from "../config/serve-document.ts";
 import type { Observation } from "../funnel/observations.ts";
 import type { ClientCertificate, DoorsDocument, Invitation } from "../gateway/doors/door-admin.ts";
@@ -292,19 +293,13 @@ function isCutOff(thrown: unknown): boolean {
 }
 
 async function collect(response: IncomingMessage): Promise<Reply> {
-  const parts: Buffer[] = [];
-  let size = 0;
-  for await (const part of response as AsyncIterable<Buffer>) {
-    size += part.length;
-    if (size > MAX_ANSWER_BYTES) throw new CliExit("answer of the gateway is too large");
-    parts.push(part);
-  }
-  const body = Buffer.concat(parts).toString("utf8");
+  const body = await readAtMost(response, MAX_ANSWER_BYTES);
+  if (body === undefined) throw new CliExit("answer of the gateway is too large");
   return {
     status: response.statusCode ?? 0,
     statusText: response.statusMessage ?? "",
     headers: response.headers,
-    body,
+    body: body.toString("utf8"),
   };
 }
 

@@ -6,7 +6,7 @@ import type { HttpHandler, ServeConfig, ServiceConfig, TcpPortHandler, WebServer
 // Text form of the serve configuration, byte for byte as upstream's daemon writes it (Go's encoding/json over
 // `ipn/serve.go`): members in the order of the structure, map keys sorted, empty members left out, `<`, `>`, `&` escaped.
 
-type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
+type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json } | SortedMap;
 
 /** Go's encoding/json: like JSON.stringify, with the characters that HTML minds escaped. */
 export function goJson(value: unknown, indent?: string): string {
@@ -18,7 +18,7 @@ function sorted<T>(map: Readonly<Record<string, T>> | undefined, encode: (value:
   if (map === undefined || Object.keys(map).length === 0) return undefined;
   const keys = Object.keys(map).sort(byUtf8);
   // Numeric-looking keys would be reordered by the engine in a plain object, so a sorted map keeps its own writer.
-  return new SortedMap(keys.map((key) => [key, encode(map[key] as T)])) as unknown as Json;
+  return new SortedMap(keys.map((key) => [key, encode(map[key] as T)]));
 }
 
 /** Go sorts map keys by their bytes. */
@@ -33,7 +33,7 @@ class SortedMap {
   }
 }
 
-function write(value: Json | SortedMap, indent: string, depth: string): string {
+function write(value: Json, indent: string, depth: string): string {
   const inner = depth + indent;
   const open = indent === "" ? "" : `\n${inner}`;
   const close = indent === "" ? "" : `\n${depth}`;

@@ -1,5 +1,5 @@
 import { BlockList, isIP } from "node:net";
-import { formatAddress, parseAddress } from "../base/address.ts";
+import { formatAddress, parseAddress, withoutBrackets } from "../base/address.ts";
 import { isUnspecified } from "../base/backend-places.ts";
 import {
   type HttpHandler,
@@ -93,13 +93,13 @@ function goesRound(host: string, port: string): string {
 
 /** Without brackets, in the one spelling that we compare. */
 function plainHost(host: string): string {
-  const plain = host.replace(/^\[|\]$/g, "").toLowerCase();
+  const plain = withoutBrackets(host).toLowerCase();
   const bytes = parseAddress(plain);
   return bytes === undefined ? plain.replace(/\.$/, "") : formatAddress(bytes);
 }
 
 function isOwnMachine(host: string): boolean {
-  const plain = host.replace(/^\[|\]$/g, "").toLowerCase();
+  const plain = withoutBrackets(host).toLowerCase();
   if (plain === "localhost" || plain.endsWith(".localhost") || plain === "") return true;
   const family = isIP(plain);
   return family !== 0 && LOOPBACK.check(plain, family === 4 ? "ipv4" : "ipv6");

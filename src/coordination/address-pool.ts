@@ -66,8 +66,7 @@ export function allocateOffset({ taken, cursor, size = POOL_SIZE, random, pools 
   let start = cursor;
   if (random !== undefined) {
     for (let i = 0; i < RANDOM_TRIES; i++) {
-      const [a, b, c, d] = random(4) as unknown as [number, number, number, number];
-      start = (((a << 24) | (b << 16) | (c << 8) | d) >>> 0) % size;
+      start = Buffer.from(random(4)).readUInt32BE() % size;
       if (isFree(start)) return start;
     }
   }

@@ -1,8 +1,8 @@
 import type { Random } from "../base/random.ts";
 import type { Hostinfo } from "../wire/tailcfg.ts";
 
-export interface PendingLogin {
-  readonly id: string;
+/** A device that asks to be let in. */
+export interface Applicant {
   readonly machineKey: string;
   readonly nodeKey: string;
   readonly oldNodeKey: string | undefined;
@@ -10,6 +10,10 @@ export interface PendingLogin {
   readonly capability: number;
   readonly expires: number | undefined;
   readonly ephemeral: boolean;
+}
+
+export interface PendingLogin extends Applicant {
+  readonly id: string;
   readonly created: number;
 }
 
@@ -41,7 +45,7 @@ export class PendingLogins {
   }
 
   /** The waiting login of the same keys, or a new one. */
-  begin(login: Omit<PendingLogin, "id" | "created">, now: number): PendingLogin {
+  begin(login: Applicant, now: number): PendingLogin {
     this.prune(now);
     const own = [...this.#entries.values()].filter((entry) => entry.login.machineKey === login.machineKey);
     const same = own.find(

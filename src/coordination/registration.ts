@@ -1,5 +1,5 @@
 import { Fault } from "../base/fault.ts";
-import type { Hostinfo, RegisterRequest, RegisterResponse } from "../wire/tailcfg.ts";
+import type { RegisterRequest, RegisterResponse } from "../wire/tailcfg.ts";
 import { authKeyId, matchesAuthKey, refusalOf } from "./auth-keys.ts";
 import { ownerKey } from "./certificate-names.ts";
 import { type Core, NODE_KEY_EXPIRY_MS } from "./core.ts";
@@ -7,7 +7,7 @@ import { needsApproval } from "./device-approval.ts";
 import { checkedHostinfo, checkedKey, checkedTime, mergedHostinfo } from "./hostinfo.ts";
 import { isTag } from "./names.ts";
 import { ownerOf, policyNode, profileOf, rfc3339, rolesOf } from "./node-view.ts";
-import { type PendingLogin, PendingLogins } from "./pending-logins.ts";
+import { type Applicant, type PendingLogin, PendingLogins } from "./pending-logins.ts";
 import type { PolicyEngine } from "./policy-engine.ts";
 import type { AuthKey, Change, NodeRecord, User } from "./records.ts";
 import { withAutoApprovedServices } from "./services.ts";
@@ -24,16 +24,6 @@ interface Admission {
   /** Whoever runs the network has seen this very device, or minted a key that says so. */
   readonly isApproved: boolean;
   readonly by: string;
-}
-
-interface Applicant {
-  readonly machineKey: string;
-  readonly nodeKey: string;
-  readonly oldNodeKey: string | undefined;
-  readonly hostinfo: Hostinfo;
-  readonly capability: number;
-  readonly expires: number | undefined;
-  readonly ephemeral: boolean;
 }
 
 const NOBODY: RegisterResponse = {

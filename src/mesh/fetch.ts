@@ -1,6 +1,6 @@
 import { connect as tlsConnect } from "node:tls";
 import { Agent, type RequestInit, type Response, fetch as undiciFetch } from "undici";
-import type { AddressPort } from "../base/address.ts";
+import { type AddressPort, withoutBrackets } from "../base/address.ts";
 import type { Conn, DialOptions } from "../base/conn.ts";
 import { asDuplex } from "../base/duplex.ts";
 
@@ -17,7 +17,7 @@ export function meshFetch({ dial, ca }: MeshFetchOptions): { fetch: MeshFetch; c
   const agent = new Agent({
     connect({ hostname, port, protocol, servername }, callback) {
       const isTls = protocol === "https:";
-      const host = hostname.replace(/^\[|\]$/g, "");
+      const host = withoutBrackets(hostname);
       dial({ address: host, port: Number(port) || (isTls ? 443 : 80) }).then(
         (conn) => {
           const stream = asDuplex(conn);

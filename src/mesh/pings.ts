@@ -1,5 +1,5 @@
 import { request } from "node:http";
-import { parseAddress } from "../base/address.ts";
+import { formatAddressPort, parseAddress } from "../base/address.ts";
 import type { Clock } from "../base/clock.ts";
 import { asDuplex } from "../base/duplex.ts";
 import { Fault } from "../base/fault.ts";
@@ -108,7 +108,7 @@ async function askPeerApi(plane: DataPlane, node: Node, address: string, signal:
   const proto = address.includes(":") ? "peerapi6" : "peerapi4";
   const port = node.Hostinfo?.Services?.find((service) => service.Proto === proto)?.Port;
   if (port === undefined) throw new Fault("MESH_NO_PEERAPI", `Cannot ping "${address}": the node offers no peerapi`);
-  const host = address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+  const host = formatAddressPort({ address, port });
   const startedAt = plane.now();
   const stream = asDuplex(await plane.netstack.dialTcp({ address, port }, { signal }));
   try {

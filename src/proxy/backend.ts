@@ -1,3 +1,4 @@
+import { withoutBrackets } from "../base/address.ts";
 import { Fault } from "../base/fault.ts";
 
 /** Where a `Proxy` value of the serve configuration leads. */
@@ -46,7 +47,7 @@ function parseBackend(value: string): Backend | Fault {
   const scheme = url.protocol === "https:" ? "https" : "http";
   const port = url.port === "" ? (scheme === "https" ? 443 : 80) : Number(url.port);
   const path = /^[^:]+:\/\/[^/?]*(\/[^?]*)?/.exec(text)?.[1] ?? "";
-  const host = url.hostname.replace(/^\[|\]$/g, "");
+  const host = withoutBrackets(url.hostname);
   return {
     scheme,
     isInsecure,

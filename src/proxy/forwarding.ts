@@ -59,7 +59,7 @@ function bodyOf(request: IncomingMessage, { isChunked, length }: Checked): Asked
 }
 
 function isEndedStream(request: IncomingMessage): boolean {
-  const stream = (request as unknown as { stream?: { endAfterHeaders?: boolean } }).stream;
+  const { stream } = request as IncomingMessage & { readonly stream?: { readonly endAfterHeaders?: boolean } };
   return stream?.endAfterHeaders === true || request.readableEnded;
 }
 

@@ -46,7 +46,8 @@ function otherReadings(decoded: string): readonly string[] {
   return [...readings];
 }
 
-function unescaped(text: string): string {
+/** Each `%xx` as one character, and nothing refused. */
+export function unescaped(text: string): string {
   if (!text.includes("%")) return text;
   return text.replace(/%([0-9A-Fa-f]{2})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
 }

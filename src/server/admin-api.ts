@@ -1,4 +1,5 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { readAtMost } from "../base/bounded-read.ts";
 import { Fault } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 import { ADMIN_VERBS } from "./admin-verbs.ts";
@@ -56,7 +57,7 @@ async function act(request: IncomingMessage, server: Server, log: Log): Promise<
   const verb = Object.hasOwn(ADMIN_VERBS, name) ? ADMIN_VERBS[name] : undefined;
   if (verb === undefined || request.method !== "POST") return { status: 404, body: { error: "no such verb" } };
   try {
-    const body = await bodyOf(request);
+    const body = (await readAtMost(request, LARGEST_BODY_BYTES))?.toString("utf8");
     if (body === undefined) return { status: 413, body: { error: "too large" } };
     const args = JSON.parse(body || "{}") as Readonly<Record<string, unknown>>;
     const by = typeof args["by"] === "string" ? args["by"] : "local";
@@ -67,17 +68,6 @@ async function act(request: IncomingMessage, server: Server, log: Log): Promise<
     const { code, message, hint, line, column } = fault;
     return { status: 400, body: { error: message, code, hint, line, column } };
   }
-}
-
-async function bodyOf(request: IncomingMessage): Promise<string | undefined> {
-  const parts: Buffer[] = [];
-  let length = 0;
-  for await (const part of request as AsyncIterable<Buffer>) {
-    length += part.length;
-    if (length > LARGEST_BODY_BYTES) return undefined;
-    parts.push(part);
-  }
-  return Buffer.concat(parts).toString("utf8");
 }
 
 function respond(response: ServerResponse, { status, body, type = "application/json" }: Answer): void {

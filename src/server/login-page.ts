@@ -1,5 +1,6 @@
 import { randomBytes, timingSafeEqual } from "node:crypto";
 import type { Server as HttpServer, IncomingMessage, ServerResponse } from "node:http";
+import { readAtMost } from "../base/bounded-read.ts";
 import type { Clock } from "../base/clock.ts";
 import { Fault } from "../base/fault.ts";
 import { htmlPageHeaders } from "../base/html.ts";
@@ -152,12 +153,9 @@ function isSame(given: string, wanted: string): boolean {
 }
 
 async function formOf(request: IncomingMessage): Promise<string> {
-  let text = "";
-  for await (const part of request.setEncoding("utf8") as AsyncIterable<string>) {
-    text += part;
-    if (text.length > LARGEST_FORM_BYTES) throw new Fault("LOGIN_FORM", "Cannot read the form: it is too long");
-  }
-  return text;
+  const read = await readAtMost(request, LARGEST_FORM_BYTES);
+  if (read === undefined) throw new Fault("LOGIN_FORM", "Cannot read the form: it is too long");
+  return read.toString("utf8");
 }
 
 function send(response: ServerResponse, status: number, html: string): void {

@@ -20,7 +20,7 @@ export function addressNumber(address: AddressBytes): bigint {
   return value;
 }
 
-function addressText(value: bigint, bits: 32 | 128): string {
+export function addressText(value: bigint, bits: 32 | 128): string {
   const bytes = new Uint8Array(bits / 8);
   for (let i = bytes.length - 1, rest = value; i >= 0; i--, rest >>= 8n) bytes[i] = Number(rest & 0xffn);
   return formatAddress(bytes);

@@ -12,6 +12,7 @@ import { leasedPort, type ServeConfig } from "../../wire/serve-config.ts";
 import { splitSite } from "../../wire/site.ts";
 import { CliExit, type CliIo } from "../io.ts";
 import type { LocalClient } from "../local-client.ts";
+import { qrCode } from "../qr-code.ts";
 import { terminalText } from "../terminal-text.ts";
 import { unroutedNames } from "./serve-text.ts";
 
@@ -180,11 +181,6 @@ export const placeOf = ({ name, port }: Pick<Target, "name" | "port">): string =
 
 function urlOf({ name, port, isHttp }: Target): string {
   return isHttp ? `https://${name}${port === 443 ? "" : `:${port}`}/` : `tcp://${name}:${port}`;
-}
-
-async function qrCode(text: string): Promise<string> {
-  const { default: qrcode } = await import("qrcode-terminal");
-  return new Promise((resolve) => qrcode.generate(text, { small: true }, resolve));
 }
 
 async function addressesOf(name: string): Promise<readonly string[]> {

@@ -2,6 +2,7 @@ import { systemRandom } from "../../base/random.ts";
 import type { NodeView } from "../../coordination/coordinator.ts";
 import type { WireGuardMember } from "../../coordination/wireguard-members.ts";
 import { CliExit, type CliIo } from "../io.ts";
+import { qrCode } from "../qr-code.ts";
 import { table } from "../table.ts";
 import { terminalLines } from "../terminal-text.ts";
 import { lifetime } from "./server-admin.ts";
@@ -96,8 +97,3 @@ async function list(values: ServerValues, client: Pick<ServerClient, "ask">, io:
 
 const until = (ms: number | undefined): string =>
   ms === undefined ? "further notice" : new Date(ms).toISOString().slice(0, 10);
-
-async function qrCode(text: string): Promise<string> {
-  const { default: qrcode } = await import("qrcode-terminal");
-  return new Promise((resolve) => qrcode.generate(text, { small: true }, resolve));
-}

@@ -1,5 +1,5 @@
-import { formatAddress, parseAddress, parsePrefix } from "../../base/address.ts";
-import { type AddressRange, addressNumber, rangeOfPrefix } from "../../wire/address-set.ts";
+import { parseAddress, parsePrefix } from "../../base/address.ts";
+import { type AddressRange, addressNumber, addressText, rangeOfPrefix } from "../../wire/address-set.ts";
 
 export function overlap(a: AddressRange, b: AddressRange): boolean {
   return a.bits === b.bits && a.low <= b.high && b.low <= a.high;
@@ -39,12 +39,6 @@ export function prefixesOf({ bits, low, high }: AddressRange): readonly string[]
     at += 1n << free;
   }
   return texts;
-}
-
-function addressText(value: bigint, bits: 32 | 128): string {
-  const bytes = new Uint8Array(bits / 8);
-  for (let i = bytes.length - 1, rest = value; i >= 0; i--, rest >>= 8n) bytes[i] = Number(rest & 0xffn);
-  return formatAddress(bytes);
 }
 
 const range = (text: string): AddressRange => rangeOfPrefix(parsePrefix(text)!);

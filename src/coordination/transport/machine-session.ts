@@ -59,10 +59,10 @@ async function serve(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, op
   if (pathname === "/machine/register" || pathname === "/machine/map") {
     if (method !== "POST") return respondText(stream, 405, "bad method");
     const request = requestOf(body);
-    if (pathname === "/machine/map") return serveMap(stream, request as unknown as MapRequest, options);
+    if (pathname === "/machine/map") return serveMap(stream, request as MapRequest, options);
     const closed = new AbortController();
     stream.on("close", () => closed.abort());
-    const answer = await handler.register(machineKey, request as unknown as RegisterRequest, closed.signal);
+    const answer = await handler.register(machineKey, request as RegisterRequest, closed.signal);
     return respondJson(stream, 200, answer);
   }
   const { status, body: answer } = await handler.other(machineKey, method, path, jsonOrText(body));
@@ -82,7 +82,8 @@ async function serveMap(stream: ServerHttp2Stream, request: MapRequest, options:
 }
 
 /** The members of every request that are looked at here; the rest is the handler's to check. */
-function requestOf(body: string): Readonly<Record<string, unknown>> {
+/** With the members that every request has; the others are checked where they are used. */
+function requestOf(body: string): Pick<MapRequest & RegisterRequest, "Version" | "NodeKey"> {
   const value = parsed(body);
   if (typeof value !== "object" || value === null || Array.isArray(value)) throw badRequest("no object", "an object");
   const { Version: version, NodeKey: nodeKey } = value as { Version?: unknown; NodeKey?: unknown };
@@ -97,7 +98,7 @@ function requestOf(body: string): Readonly<Record<string, unknown>> {
       { hint: "Update the client to 1.80 or newer." },
     );
   }
-  return value as Readonly<Record<string, unknown>>;
+  return { ...value, Version: version, NodeKey: nodeKey };
 }
 
 function badRequest(found: string, wanted: string): Fault {

@@ -1,5 +1,6 @@
 import { createServer, type Server as HttpServer } from "node:http";
 import net, { type Server } from "node:net";
+import { withoutBrackets } from "../../base/address.ts";
 import type { Clock } from "../../base/clock.ts";
 import { Fault, messageOf } from "../../base/fault.ts";
 import type { Log } from "../../base/log.ts";
@@ -67,7 +68,7 @@ function tlsServer(solvers: Solvers, clock: Clock, log: Log): Server {
 
 async function listen(server: Server, place: string): Promise<void> {
   const colon = place.lastIndexOf(":");
-  const host = place.slice(0, colon).replace(/^\[|\]$/g, "");
+  const host = withoutBrackets(place.slice(0, colon));
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   server.once("error", reject);
   server.listen({ port: Number(place.slice(colon + 1)), ...(host === "" ? {} : { host }) }, resolve);

@@ -1,6 +1,4 @@
-import { type Prefix, parseAddress, parsePrefix, prefixContains } from "../../base/address.ts";
-
-const prefixes = (...texts: readonly string[]): readonly Prefix[] => texts.map((text) => parsePrefix(text)!);
+import { type Prefix, parseAddress, parsePrefix, prefixContains, prefixes } from "../../base/address.ts";
 
 /** Where nobody on the Internet is: tailnets, "this network", link-local, multicast and what lies behind it, and what IPv6 gave up. */
 const NOBODY = prefixes(

@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { connect, type Socket } from "node:net";
 import path from "node:path";
 import { isMainThread } from "node:worker_threads";
+import { readAtMost } from "../../base/bounded-read.ts";
 import { Fault, messageOf } from "../../base/fault.ts";
 import type { Log } from "../../base/log.ts";
 import { createAccountRoutes } from "./account-routes.ts";
@@ -187,7 +188,7 @@ async function handle(request: IncomingMessage, response: ServerResponse, contex
   }
   const denied = refusalOfCall(method, name, permission);
   if (denied !== undefined) return send(response, refuse(403, denied));
-  const body = await readBody(request);
+  const body = (await readAtMost(request, MAX_BODY_BYTES))?.toString("utf8");
   if (body === undefined) {
     response.setHeader("Connection", "close");
     return send(response, refuse(413, "request body too large"));
@@ -213,17 +214,6 @@ function decodeName(text: string): string | undefined {
   } catch {
     return undefined; // malformed percent-encoding names nothing
   }
-}
-
-async function readBody(request: IncomingMessage): Promise<string | undefined> {
-  const parts: Buffer[] = [];
-  let size = 0;
-  for await (const part of request as AsyncIterable<Buffer>) {
-    size += part.length;
-    if (size > MAX_BODY_BYTES) return undefined;
-    parts.push(part);
-  }
-  return Buffer.concat(parts).toString("utf8");
 }
 
 function send(response: ServerResponse, answer: Answer): void {

@@ -3,8 +3,8 @@ import {
   type Prefix,
   parseAddress,
   parseAddressPort,
-  parsePrefix,
   prefixContains,
+  prefixes,
 } from "../../base/address.ts";
 
 /** How we know of an address of a peer. */
@@ -51,7 +51,6 @@ export function parseCandidate(endpoint: string): Candidate | undefined {
   };
 }
 
-const prefixes = (...texts: readonly string[]): readonly Prefix[] => texts.map((text) => parsePrefix(text)!);
 const LOOPBACK = prefixes("127.0.0.0/8", "::1/128");
 const LINK_LOCAL = prefixes("169.254.0.0/16", "fe80::/10");
 const PRIVATE = prefixes("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7");

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from "node:http";
 import { foldName } from "../../identity/reserved.ts";
+import { unescaped } from "../path.ts";
 
 const PREFIX = "__Host-sallyport-";
 const MOST_VALUES = 4;
@@ -50,11 +51,6 @@ function holdsDoorCookie(part: string): boolean {
 }
 
 function isDoorCookie(name: string): boolean {
-  const folded = foldName(unescaped(name));
+  const folded = foldName(unescaped(name)); // old PHP decodes names before it folds them
   return OURS.some((own) => folded === own || folded.startsWith(`${own}-`));
-}
-
-/** Old PHP decodes names before it folds them. */
-function unescaped(name: string): string {
-  return name.replace(/%([0-9a-f]{2})/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
 }

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { readAtMost } from "../../base/bounded-read.ts";
 import type { Clock } from "../../base/clock.ts";
 import { Fault } from "../../base/fault.ts";
 import { htmlPageHeaders } from "../../base/html.ts";
@@ -104,12 +105,9 @@ export async function readForm({ request, response }: Visit, clock: Clock): Prom
   if (request.headers.expect !== undefined && request.httpVersion === "1.1") response.writeContinue();
   const late = clock.at(clock.now() + FORM_MS, () => void request.destroy());
   try {
-    let text = "";
-    for await (const part of request.setEncoding("latin1") as AsyncIterable<string>) {
-      text += part;
-      if (text.length > LARGEST_FORM_BYTES) throw tooLong();
-    }
-    return new URLSearchParams(text);
+    const read = await readAtMost(request, LARGEST_FORM_BYTES);
+    if (read === undefined) throw tooLong();
+    return new URLSearchParams(read.toString("latin1"));
   } finally {
     late();
   }

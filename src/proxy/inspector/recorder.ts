@@ -4,6 +4,7 @@ import type { Proof } from "../../base/conn.ts";
 import type { HeaderPair } from "../../identity/headers.ts";
 import { DOOR_PATHS } from "../doors/local-path.ts";
 import type { Front } from "../options.ts";
+import { unescaped } from "../path.ts";
 import { redactBody, redactFields, redactTarget } from "./redaction.ts";
 
 const MOST_REQUESTS = 100;
@@ -102,7 +103,7 @@ export class Recorder {
   ): void {
     const target = request.url ?? "/";
     if (!this.isOn) return;
-    if (decodedPath(target).includes(DOOR_PATHS)) return;
+    if (unescaped(target).includes(DOOR_PATHS)) return;
     const startedAt = this.#clock.now();
     const secrets = this.#secretFields();
     const raw = request.rawHeaders.slice(); // the router takes some out
@@ -225,8 +226,4 @@ function pairsOf(raw: readonly string[]): HeaderPair[] {
 function hostOf(raw: readonly string[]): string {
   const at = raw.findIndex((name, i) => i % 2 === 0 && /^(?:host|:authority)$/i.test(name));
   return at < 0 ? "" : raw[at + 1]!;
-}
-
-function decodedPath(target: string): string {
-  return target.replace(/%([0-9a-f]{2})/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
 }

@@ -1,3 +1,4 @@
+import { readAtMost } from "../../../base/bounded-read.ts";
 import { Fault, messageOf } from "../../../base/fault.ts";
 
 const LARGEST_ANSWER = 1 << 20;
@@ -40,15 +41,10 @@ export async function callApi(fetch: Fetch, call: ApiCall): Promise<ApiAnswer> {
   }
 }
 
-async function bodyOf(response: Response): Promise<string> {
-  const parts: Uint8Array[] = [];
-  let length = 0;
-  for await (const part of response.body ?? []) {
-    length += part.length;
-    if (length > LARGEST_ANSWER) throw new Error(`its answer is longer than ${LARGEST_ANSWER} bytes`);
-    parts.push(part);
-  }
-  return Buffer.concat(parts).toString("utf8");
+async function bodyOf({ body }: Response): Promise<string> {
+  const read = body === null ? Buffer.of() : await readAtMost(body, LARGEST_ANSWER);
+  if (read === undefined) throw new Error(`its answer is longer than ${LARGEST_ANSWER} bytes`);
+  return read.toString("utf8");
 }
 
 /** What a service said against a request, fit for a log. */

@@ -9,6 +9,7 @@ import { LocalClient } from "../src/cli/local-client.ts";
 import { remember, visitorsWay } from "../src/cli/serve/funnel-proof.ts";
 import type { Finding } from "../src/funnel/probe.ts";
 import { GatewayAdmin } from "../src/gateway/admin.ts";
+import { openDoors } from "../src/gateway/doors/doors.ts";
 import type { Gateway } from "../src/gateway/gateway.ts";
 import type { Relay } from "../src/server/relay.ts";
 import type { Server } from "../src/server/server.ts";
@@ -69,7 +70,9 @@ async function faultOf(words: readonly string[] = [...CHECK, ...TRUSTING]): Prom
   const last = stdout.trimEnd().split("\n").at(-1)!.trim().replace(/ +/g, " ");
   const seen = (await funnel("status")).stdout;
   const hop = /✗ (\w+)/.exec(last)?.[1];
-  expect(seen).toMatch(hop === undefined ? /: visitors get through, seen / : new RegExp(`: ✗ ${hop}: .*, seen `));
+  expect(seen).toMatch(
+    hop === undefined ? /: visitors get through \(status \d{3}.*\), seen / : new RegExp(`: ✗ ${hop}: .*, seen `),
+  );
   return { code, last };
 }
 
@@ -99,6 +102,15 @@ test("FN-9 DNS leads elsewhere: nobody there is asked anything", async () => {
 test("FN-9 the backend does not answer", async () => {
   await publish(NAME, (await freePorts(1))[0]);
   expect(await faultOf()).toEqual({ code: 1, last: "✗ backend status 502" });
+});
+
+test("FN-9 visitors were said to get through a door to a backend that nobody had asked, and that was dead", async () => {
+  gateway.gatekeeper.setDoors(await openDoors({ friends: { pin: "env:PIN" } }, { PIN: "482913" }));
+  await publish(NAME, (await freePorts(1))[0]);
+  await gateway.commandDoors.set(`${NAME}:${port}`, "friends");
+  const last = "✓ backend status 401: door friends, what is behind it was not asked";
+  expect(await faultOf()).toEqual({ code: 0, last });
+  await gateway.commandDoors.set(`${NAME}:${port}`, undefined);
 });
 
 test("FN-9 the certificate is of a CA that nobody knows", async () => {

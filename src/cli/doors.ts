@@ -36,12 +36,13 @@ export async function doors(args: readonly string[], io: CliIo, client: LocalCli
     io.stderr(parsed.kind === "help" ? USAGE : `${terminalLines(parsed.text)}\n${USAGE}`);
     return parsed.kind === "help" ? 0 : 2;
   }
-  const { values, rest } = parsed;
+  const { values, rest, given } = parsed;
+  const lastsS = (usual: number): number => (given.has("for") ? values.for / 1000 : usual);
   if (first === "invite" && rest.length === 2) {
-    const made = await client.invite(rest[0]!, rest[1]!, values.for / 1000 || LINK_S, values.many);
+    const made = await client.invite(rest[0]!, rest[1]!, lastsS(LINK_S), values.many);
     io.stdout(values.json ? `${JSON.stringify(made, null, 2)}\n` : inviteText(made));
   } else if (first === "certify" && rest.length === 2) {
-    const made = await client.certifyGuest(rest[0]!, rest[1]!, values.for / 1000 || CERTIFICATE_S);
+    const made = await client.certifyGuest(rest[0]!, rest[1]!, lastsS(CERTIFICATE_S));
     io.stdout(values.json ? `${JSON.stringify(made, null, 2)}\n` : made.certificate + made.key);
   } else if (first === "revoke" && rest.length === 1) await client.revokeGuest(rest[0]!);
   else if (first === "hash" && rest.length === 0) {

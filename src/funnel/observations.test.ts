@@ -13,7 +13,7 @@ test.each<readonly [string, unknown]>([
   ["a name that is not public", { target: "other.tail.test:443", findings: [good] }],
 ])("%s is not kept", (_, given) => {
   const observations = new Observations(
-    (target) => target === TARGET,
+    (target) => (target === TARGET ? "3000" : undefined),
     () => 0,
   );
   expect(observations.record(given)).toBe(false);
@@ -21,10 +21,10 @@ test.each<readonly [string, unknown]>([
 });
 
 test("the last look counts, with its time and at most 500 characters, until the name is public no more", () => {
-  let isPublic = true;
+  let served: string | undefined = "3000";
   let now = 0;
   const observations = new Observations(
-    () => isPublic,
+    () => served,
     () => now,
   );
   observations.record({ target: TARGET, findings: [{ ...good, isGood: false }] });
@@ -33,13 +33,24 @@ test("the last look counts, with its time and at most 500 characters, until the 
   expect(observations.list()).toEqual([
     { target: TARGET, at: "1970-01-01T00:00:01.000Z", findings: [{ ...good, found: "x".repeat(500) }] },
   ]);
-  isPublic = false;
+  served = undefined;
+  expect(observations.list()).toEqual([]);
+});
+
+test("`funnel off`, then another target: what was seen of the first was said of the second", () => {
+  let served = "3000";
+  const observations = new Observations(
+    () => served,
+    () => 0,
+  );
+  observations.record({ target: TARGET, findings: [good] });
+  served = "4000";
   expect(observations.list()).toEqual([]);
 });
 
 test("of many names the newest 256 are kept", () => {
   const observations = new Observations(
-    () => true,
+    () => "served",
     () => 0,
   );
   for (let i = 0; i < 300; i += 1) observations.record({ target: `n${i}:443`, findings: [good] });

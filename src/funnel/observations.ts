@@ -16,29 +16,32 @@ const MOST = 256;
 
 /** The last look at each public name. Whoever may change what is public says what he saw; nobody acts on it. */
 export class Observations {
-  readonly #byTarget: Map<string, Observation> = new Map();
-  readonly #isPublic: (target: string) => boolean;
+  readonly #byTarget: Map<string, Observation & { readonly served: string }> = new Map();
+  /** What is public there now, in words that change with it; `undefined`: nothing. */
+  readonly #servedAt: (target: string) => string | undefined;
   readonly #wall: () => number;
 
-  constructor(isPublic: (target: string) => boolean, wall: () => number) {
-    this.#isPublic = isPublic;
+  constructor(servedAt: (target: string) => string | undefined, wall: () => number) {
+    this.#servedAt = servedAt;
     this.#wall = wall;
   }
 
-  /** Of what is public now. */
+  /** Of what is public now, and was then: another target has not been looked at. */
   list(): readonly Observation[] {
-    return [...this.#byTarget.values()].filter(({ target }) => this.#isPublic(target));
+    const current = [...this.#byTarget.values()].filter(({ target, served }) => this.#servedAt(target) === served);
+    return current.map(({ served: _, ...observation }) => observation);
   }
 
   /** Takes `{target, findings}`; false = that is not its form, or the name is not public. */
   record(given: unknown): boolean {
     const { target, findings } = Object(given) as { readonly target?: unknown; readonly findings?: unknown };
-    if (typeof target !== "string" || target.length > LONGEST_TARGET || !this.#isPublic(target)) return false;
+    const served = typeof target === "string" && target.length <= LONGEST_TARGET ? this.#servedAt(target) : undefined;
+    if (typeof target !== "string" || served === undefined) return false;
     if (!Array.isArray(findings) || findings.length === 0 || findings.length > HOPS.length) return false;
     const read = findings.map(readFinding);
     if (!read.every((finding) => finding !== undefined)) return false;
     this.#byTarget.delete(target); // the newest is last
-    this.#byTarget.set(target, { target, at: new Date(this.#wall()).toISOString(), findings: read });
+    this.#byTarget.set(target, { target, at: new Date(this.#wall()).toISOString(), findings: read, served });
     for (const oldest of this.#byTarget.keys()) {
       if (this.#byTarget.size <= MOST) break;
       this.#byTarget.delete(oldest);

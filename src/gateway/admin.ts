@@ -67,9 +67,10 @@ export class GatewayAdmin implements LocalApiBackend {
     this.visitorRules = gateway.visitorRules;
     this.observations = new Observations(
       (target) => {
-        const { AllowFunnel: open = {} } = effectiveConfig(gateway.storedServeConfig);
+        const { AllowFunnel: open = {}, TCP, Web } = effectiveConfig(gateway.storedServeConfig);
         const { port } = splitSite(target);
-        return open[target] === true || (open[leaseKey(port)] === true && target === `${gateway.name}:${port}`);
+        const isLeased = open[leaseKey(port)] === true && target === `${gateway.name}:${port}`;
+        return open[target] === true || isLeased ? JSON.stringify([TCP?.[port], Web?.[target]]) : undefined;
       },
       () => gateway.node.wall(),
     );

@@ -44,7 +44,7 @@ async function scene(
     },
     certificates: () => certificates,
     observations: new Observations(
-      (target) => config.AllowFunnel?.[target] === true,
+      (target) => (config.AllowFunnel?.[target] === true ? "served" : undefined),
       () => 0,
     ),
   });
@@ -77,7 +77,9 @@ test("FN-9 each hop is shown once, as soon as it holds, and what does not hold y
   ]);
   expect(out.stdout).toBe("");
   expect(await main(["--socket", socket, "funnel", "status"], io)).toBe(0);
-  expect(out.stdout).toContain("#     - web.tail.test:443: visitors get through, seen 1970-01-01T00:00Z\n");
+  expect(out.stdout).toContain(
+    "#     - web.tail.test:443: visitors get through (good backend), seen 1970-01-01T00:00Z\n",
+  );
 });
 
 test("FN-9 status says what was never looked at, and which hop failed when", async () => {

@@ -78,10 +78,18 @@ export function visitorsWay(client: LocalClient, options: WayOptions = {}): Look
       const ingresses = options.isGiven === true ? [] : ingressAddresses(status.Self.CapMap ?? undefined);
       for await (const finding of probe({ ...target, resolve: addressesOf, ingresses, signal, ...options })) {
         const isExplained = !finding.isGood && finding.hop === "certificate";
-        yield isExplained ? await ofGateway(finding, target, client) : finding;
+        yield isExplained ? await ofGateway(finding, target, client) : await ofDoor(finding, target, client);
       }
     }
   };
+}
+
+/** Who has not passed a door does not get to what is behind it, and nor do we. */
+async function ofDoor(finding: Finding, target: Target, client: LocalClient): Promise<Finding> {
+  if (finding.found !== "status 401") return finding;
+  const { door } = (await client.doorAt(placeOf(target), "/").catch(() => undefined)) ?? {};
+  if (door === undefined) return finding;
+  return { ...finding, found: `${finding.found}: door ${door}, what is behind it was not asked` };
 }
 
 /** Why visitors refuse a certificate, by what the gateway knows of it; one that it takes for good does not get better. */

@@ -13,7 +13,9 @@ export function observedText(config: ServeConfig, ownName: string, observations:
     const seen = observations.find((one) => one.target === place);
     if (seen === undefined) return `${place}: not looked at yet, sallyport funnel check`;
     const failed = seen.findings.find(({ isGood }) => !isGood);
-    const what = failed === undefined ? "visitors get through" : `✗ ${failed.hop}: ${failed.found}`;
+    const last = seen.findings.find(({ hop }) => hop === "backend");
+    const answer = last === undefined ? "" : ` (${last.found})`;
+    const what = failed === undefined ? `visitors get through${answer}` : `✗ ${failed.hop}: ${failed.found}`;
     return `${place}: ${what}, seen ${seen.at.slice(0, 16)}Z`;
   });
   if (lines.length === 0) return "";

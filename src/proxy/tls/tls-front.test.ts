@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import type { Duplex } from "node:stream";
+import { Duplex } from "node:stream";
 import tls, { type ConnectionOptions, type SecureContext } from "node:tls";
 import { afterEach, describe, expect, test } from "vitest";
 import {
@@ -280,6 +280,23 @@ describe("TL-6: nothing old", () => {
     const { connect } = await stage();
     const options: ConnectionOptions = { maxVersion: "TLSv1.2", ciphers: `${suite}:@SECLEVEL=0` };
     expect(await outcome(client(connect(443), options))).toMatch(/handshake failure|no ciphers available/);
+  });
+
+  test.each<[string, ConnectionOptions, string]>([
+    ["no protocol that we speak", { ALPNProtocols: ["http/1.0"] }, "15030300020278"],
+    ["no suite that we speak", { maxVersion: "TLSv1.2", ciphers: "AES128-GCM-SHA256" }, "15030300020228"],
+  ])("a visitor with %s saw a reset instead of the alert", async (_, options, alert) => {
+    const { connect, proxy } = await stage();
+    const hello = new Promise<Buffer>((resolve) => {
+      const write = (chunk: Buffer): void => resolve(chunk);
+      client(new Duplex({ read: () => undefined, write }), options);
+    });
+    const raw = connect(443);
+    raw.write(await hello);
+    const { text, isCut } = await read(raw);
+    expect([Buffer.from(text, "latin1").toString("hex"), isCut]).toEqual([alert, false]);
+    raw.end();
+    await expect.poll(() => proxy.handshakes, { timeout: 10_000 }).toBe(0);
   });
 
   test.each(["ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305"])("suite %s is spoken", async (suite) => {

@@ -82,6 +82,8 @@ class Handshake {
   /** Of the time that the client has; what we take to find a certificate is not the client's. */
   #waitedMs = 0;
   #wantsCertificate = false;
+  /** OpenSSL may still refuse: what is then destroyed has an alert to deliver. */
+  #isRefusable = false;
   #cancel: () => void = () => {};
 
   constructor(
@@ -129,7 +131,10 @@ class Handshake {
   #limit(ms: number): void {
     const { clock } = this.#options;
     this.#cancel();
-    this.#cancel = clock.at(clock.now() + ms, () => void this.#stream.destroy());
+    this.#cancel = clock.at(clock.now() + ms, () => {
+      this.#isRefusable = false;
+      this.#stream.destroy();
+    });
   }
 
   #choose(hello: ClientHello): void {
@@ -186,11 +191,13 @@ class Handshake {
     });
     // node:http calls it after the last answer of a connection, and it resets what the caller has not read yet.
     secure.destroySoon = () => void secure.end();
+    this.#keepAlert();
     // Whoever ends before his part of the handshake is said will not say it any more.
     const onEarlyEnd = (): void => void this.#stream.destroy();
     this.#stream.once("end", onEarlyEnd);
     secure.once("secure", () => {
       this.#stream.off("end", onEarlyEnd);
+      this.#isRefusable = false;
       this.#over();
       // A second hello, after a retry, says what the first one said (RFC 8446 section 4.1.2). TLS 1.2 has no retry, and
       // OpenSSL tells no name when one of its sessions is resumed, which only this name's context can.
@@ -203,12 +210,33 @@ class Handshake {
     });
   }
 
+  /**
+   * A handshake that OpenSSL refuses ends with an alert, and Node takes the connection away from under it: a reset overtakes
+   * what is on its way. So the connection ends first, and is gone soon after.
+   */
+  #keepAlert(): void {
+    const stream = this.#stream;
+    const destroy = stream.destroy.bind(stream);
+    this.#isRefusable = true;
+    stream.destroy = (error) => {
+      if (!this.#isRefusable || error !== undefined || stream.readableEnded) return destroy(error);
+      this.#isRefusable = false;
+      this.#options.count?.("handshake_refused");
+      this.#linger();
+      return stream.end();
+    };
+  }
+
   #refuse({ alert, found }: HelloRefusal): void {
     this.#options.count?.("handshake_refused");
     this.#options.log.debug("proxy.tls_refused", { found });
+    this.#linger();
+    this.#stream.end(alertRecord(alert));
+  }
+
+  #linger(): void {
     this.#limit(LINGER_MS);
     this.#stream.resume(); // read and thrown away: unread bytes would turn the end into a reset
-    this.#stream.end(alertRecord(alert));
   }
 }
 

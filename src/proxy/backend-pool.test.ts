@@ -209,7 +209,18 @@ test.each([
   expect(heads.join("")).not.toContain("boss");
 });
 
-test("H1-11: a peer's POST keeps its connection", async () => {
+test("H1-11, H1-4: what CherryPy leaves unread of a peer's POST in chunks is no request with another's name", async () => {
+  const { backend, heads } = await bodyless();
+  const client = before(backend).connect(80);
+  client.write(`POST /first HTTP/1.1\r\nHost: ${GATE}\r\nTransfer-Encoding: chunked\r\n\r\n`);
+  client.write(`${FORGED.length.toString(16)}\r\n${FORGED}\r\n0\r\n\r\n`);
+  await read(client, (text) => text.endsWith("ok"));
+  expect((await ask(client, "GET /next HTTP/1.1")).text).toMatch(/^HTTP\/1\.1 200 /);
+  expect(heads).toHaveLength(2);
+  expect(heads.join("")).not.toContain("boss");
+});
+
+test("H1-11: a peer's POST of a known length keeps its connection", async () => {
   const { scene, backend } = await answering(OK);
   const client = scene.connect(80);
   for (let i = 0; i < 3; i++) await ask(client, "POST / HTTP/1.1", "Content-Length: 4\r\n", "body");

@@ -44,10 +44,12 @@ export function askedOf(work: Forwarding, extra: readonly HeaderPair[] = []): As
 
 /**
  * A backend that ignores a body, as simple ones do where none is expected, would take it for the next request, with any
- * identity that the caller has written there. One that closes reads no next request (RFC 9112 section 9.6).
+ * identity that the caller has written there. One that closes reads no next request (RFC 9112 section 9.6). Cheroot reads
+ * away what an application leaves of a body with a length, and not what is left of chunks.
  */
 function mayBeIgnored(method: string, body: Asked["body"], { isStranger }: Forwarding): boolean {
-  return body !== "none" && body !== 0 && (isStranger || !LENGTH_WANTED.has(method));
+  if (body === "none" || body === 0) return false;
+  return isStranger || body === "chunked" || !LENGTH_WANTED.has(method);
 }
 
 function bodyOf(request: IncomingMessage, { isChunked, length }: Checked): Asked["body"] {

@@ -1,7 +1,7 @@
 """One HTTP server of many, that says what it was asked: `echo-server.py KIND`, which prints its port when it listens.
 
-Each request is logged as "METHOD QUERY LENGTH:SHA1-OF-BODY", which is the answer's body as well; "/log" gives what was
-logged since it was last asked.
+Each request is logged as "METHOD TARGET |NAME=VALUE|... LENGTH:SHA1-OF-BODY" (see `echo-line.ts`), which is the answer's
+body as well; "/log" gives what was logged since it was last asked. Of a path that begins with /ignored the body is not read.
 """
 
 import asyncio
@@ -10,41 +10,70 @@ import socket
 import sys
 import threading
 
+FIELDS = ["host", "cookie", "x", "x-forwarded-for", "tailscale-user-login"]
+
 log: list[str] = []
 lock = threading.Lock()
 
 
-def entry(method: str, path: str, query: str, body: bytes) -> bytes:
-    if path == "/log":
+def entry(method: str, target: str, values, body: bytes) -> bytes:
+    """`values`: of a field's name, all that it has."""
+    if target == "/log":
         with lock:
             text = "\n".join(log)
             log.clear()
         return text.encode("latin1")
-    line = f"{method} {query} {len(body)}:{hashlib.sha1(body).hexdigest()}"
+    fields = "|".join(f"{name}={','.join(values(name))}" for name in FIELDS)
+    line = f"{method} {target} |{fields} {len(body)}:{hashlib.sha1(body).hexdigest()}"
     with lock:
         log.append(line)
     return line.encode("latin1")
 
 
+def is_ignored(target: str) -> bool:
+    return target.startswith("/ignored")
+
+
 def wsgi(environ, start_response):
-    body = environ["wsgi.input"].read()
-    text = entry(environ["REQUEST_METHOD"], environ["PATH_INFO"], environ["QUERY_STRING"], body)
+    """Raw targets have many names, and none in PEP 3333."""
+    target = environ.get("REQUEST_URI") or environ.get("RAW_URI") or environ.get("RAW_PATH_INFO") or environ["PATH_INFO"]
+    if "?" not in target and environ.get("QUERY_STRING"):
+        target += "?" + environ["QUERY_STRING"]
+
+    def values(name: str) -> list[str]:
+        return [environ.get("HTTP_" + name.upper().replace("-", "_")) or ""]
+
+    # gevent takes what follows an offer to switch for its body.
+    body = b"" if is_ignored(target) or "HTTP_UPGRADE" in environ else environ["wsgi.input"].read()
+    text = entry(environ["REQUEST_METHOD"], target, values, body)
     start_response("200 OK", [("Content-Length", str(len(text)))])
     return [text]
 
 
 async def asgi(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
     if scope["type"] != "http":
         return
+    query = scope["query_string"].decode("latin1")
+    target = scope["raw_path"].decode("latin1").partition("?")[0] + ("?" + query if query else "")
+
+    def values(name: str) -> list[str]:
+        return [value.decode("latin1") for key, value in scope["headers"] if key.decode("latin1").lower() == name]
+
     body = b""
-    while True:
+    while not is_ignored(target):
         message = await receive()
         if message["type"] == "http.disconnect":
             return
         body += message.get("body", b"")
         if not message.get("more_body", False):
             break
-    text = entry(scope["method"], scope["path"], scope["query_string"].decode("latin1"), body)
+    text = entry(scope["method"], target, values, body)
     headers = [(b"content-length", str(len(text)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": text})
@@ -70,6 +99,9 @@ def run_stdlib() -> None:
         disable_nagle_algorithm = True
 
         def read_body(self) -> bytes:
+            if is_ignored(self.path):
+                self.close_connection = True
+                return b""
             if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
                 return self.rfile.read(int(self.headers.get("Content-Length", 0)))
             body = b""
@@ -80,10 +112,11 @@ def run_stdlib() -> None:
             return body
 
         def answer(self) -> None:
-            path, _, query = self.path.partition("?")
-            text = entry(self.command, path, query, self.read_body())
+            text = entry(self.command, self.path, lambda name: self.headers.get_all(name, []), self.read_body())
             self.send_response(200)
             self.send_header("Content-Length", str(len(text)))
+            if self.close_connection:
+                self.send_header("Connection", "close")
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(text)
@@ -145,13 +178,17 @@ def run_cheroot() -> None:
     server.serve()
 
 
-def run_uvicorn() -> None:
+def run_uvicorn(http: str = "h11") -> None:
     import uvicorn
 
     sock, port = listening()
-    server = uvicorn.Server(uvicorn.Config(asgi, http="h11", log_level="critical", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(asgi, http=http, ws="none", log_level="critical", lifespan="off"))
     ready(port)
     asyncio.run(server.serve(sockets=[sock]))
+
+
+def run_httptools() -> None:
+    run_uvicorn("httptools")
 
 
 def run_hypercorn() -> None:
@@ -170,8 +207,14 @@ def run_aiohttp() -> None:
     from aiohttp import web
 
     async def handle(request: web.Request) -> web.Response:
-        query = request.raw_path.partition("?")[2]
-        return web.Response(body=entry(request.method, request.path, query, await request.read()))
+        target = request.raw_path
+
+        def values(name: str) -> list[str]:
+            found = request.headers.getall(name, [])
+            return [value.encode("utf-8", "surrogateescape").decode("latin1") for value in found]
+
+        body = b"" if is_ignored(target) else await request.read()
+        return web.Response(body=entry(request.method, target, values, body))
 
     async def main() -> None:
         app = web.Application(client_max_size=1 << 30)
@@ -195,8 +238,9 @@ def run_tornado() -> None:
 
     class Handler(web.RequestHandler):
         def prepare(self) -> None:
-            path, _, query = self.request.uri.partition("?")
-            self.finish(entry(self.request.method, path, query, self.request.body))
+            request = self.request
+            body = b"" if is_ignored(request.uri) else request.body
+            self.finish(entry(request.method, request.uri, request.headers.get_list, body))
 
     async def main() -> None:
         sock, port = listening()
@@ -208,6 +252,72 @@ def run_tornado() -> None:
         await asyncio.Event().wait()
 
     asyncio.run(main())
+
+
+def run_gevent() -> None:
+    from gevent import pywsgi
+
+    server = pywsgi.WSGIServer(("127.0.0.1", 0), wsgi, log=None, error_log=None)
+    server.start()
+    ready(server.server_port)
+    server.serve_forever()
+
+
+def run_eventlet() -> None:
+    import eventlet
+    from eventlet import wsgi as eventlet_wsgi
+
+    sock = eventlet.listen(("127.0.0.1", 0))
+    ready(sock.getsockname()[1])
+    eventlet_wsgi.server(sock, wsgi, log_output=False, debug=False)
+
+
+def run_granian() -> None:
+    """hyper, in Rust."""
+    from granian.constants import HTTPModes, Interfaces
+    from granian.server.embed import Server
+
+    sock, port = listening()
+    sock.close()
+
+    async def main() -> None:
+        server = Server(asgi, address="127.0.0.1", port=port, interface=Interfaces.ASGI, http=HTTPModes.http1, log_enabled=False)
+        task = asyncio.create_task(server.serve())
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                break
+            except OSError:
+                await asyncio.sleep(0.01)
+        ready(port)
+        await task
+
+    asyncio.run(main())
+
+
+def run_twisted() -> None:
+    from twisted.internet import reactor
+    from twisted.web import server
+
+    class Request(server.Request):
+        def process(self) -> None:
+            target = self.uri.decode("latin1")
+
+            def values(name: str) -> list[str]:
+                return [value.decode("latin1") for value in self.requestHeaders.getRawHeaders(name.encode(), [])]
+
+            body = b"" if is_ignored(target) else self.content.read()
+            text = entry(self.method.decode("latin1"), target, values, body)
+            self.setHeader(b"content-length", str(len(text)).encode())
+            if self.method != b"HEAD":
+                self.write(text)
+            self.finish()
+
+    site = server.Site(None)
+    site.requestFactory = Request
+    ready(reactor.listenTCP(0, site, interface="127.0.0.1").getHost().port)
+    reactor.run()
 
 
 globals()[f"run_{sys.argv[1]}"]()

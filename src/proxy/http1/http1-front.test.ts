@@ -56,6 +56,7 @@ async function servedOf({ connect, backend }: Stage, bytes: string): Promise<str
 
 const H = `Host: ${GATE}\r\n`;
 const C = "Transfer-Encoding: chunked\r\n";
+const OFFER = "Connection: Upgrade\r\nUpgrade: ";
 const head = (fields: string, line = "GET / HTTP/1.1"): string => `${line}\r\n${H}${fields}\r\n`;
 const post = (fields: string, body: string): string => `POST / HTTP/1.1\r\n${H}${fields}\r\n${body}`;
 const chunked = (body: string): string => post(C, body);
@@ -176,6 +177,8 @@ const REFUSED: Readonly<Record<string, readonly [name: string, bytes: string, st
   expectations: [
     ["unknown", post("Expect: x\r\nContent-Length: 0\r\n", ""), "417"],
     ["more than one", post("Expect: 100-continue, y\r\nContent-Length: 0\r\n", ""), "417"],
+    ["twice with an offer to switch", head(`Expect: 100-continue\r\nExpect: 100-continue\r\n${OFFER}h2c\r\n`), "417"],
+    ["unknown with a WebSocket", head(`Expect: x\r\n${OFFER}websocket\r\n`), "417"],
   ],
   sizes: [
     ["a long target", head("", `GET /${"a".repeat(20_000)} HTTP/1.1`), "414"],

@@ -80,11 +80,7 @@ export class Http1Front {
   }
 
   readonly #onRequest = (request: IncomingMessage, response: ServerResponse): void => {
-    if (request.httpVersion === "1.1" && !/^(?:100-continue)?$/i.test(request.headers.expect ?? "")) {
-      // Node finds `100-continue` anywhere in the value.
-      response.shouldKeepAlive = false;
-      return void this.#asked(request, response, () => sendError(request, response, 417, "417 unknown expectation"));
-    }
+    if (expectsOther(request)) return void this.#asked(request, response, () => refuseExpectation(request, response));
     // Behind an offer with a body the parser cannot go on.
     if (request.headers.upgrade !== undefined && hasContent(request)) response.shouldKeepAlive = false;
     // Nothing to wait for (RFC 9110 section 10.1.1), so nothing that Node would have to close the connection for.
@@ -106,11 +102,22 @@ export class Http1Front {
         if (rest.length > 0) stream.unshift(rest);
         this.serve(stream, conversation.front);
       });
+      if (expectsOther(request)) return refuseExpectation(request, response);
       // What came early with an offer of ours is no request, should the offer be declined (WS-2).
       response.shouldKeepAlive = goesOn(request) && !(isOffer && rest.length > 0);
       this.#handle(conversation.front, request, response, isOffer ? { stream, head: rest } : undefined);
     });
   }
+}
+
+/** Than one `100-continue`, which Node finds anywhere in the value (RFC 9110 section 10.1.1). */
+function expectsOther({ httpVersion, headers }: IncomingMessage): boolean {
+  return httpVersion === "1.1" && !/^(?:100-continue)?$/i.test(headers.expect ?? "");
+}
+
+function refuseExpectation(request: IncomingMessage, response: ServerResponse): void {
+  response.shouldKeepAlive = false;
+  sendError(request, response, 417, "417 unknown expectation");
 }
 
 /** RFC 9112 section 9.3, for an answer that Node has not made itself. */

@@ -1,11 +1,13 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import { formatAddress, parseAddress } from "../base/address.ts";
-import { Fault, messageOf } from "../base/fault.ts";
+import { Fault } from "../base/fault.ts";
 import type { Caller } from "../identity/caller.ts";
-import { type HeaderPair, hopsOf, identityHeaders, LONGEST_VALUE, MOST_HOPS } from "../identity/headers.ts";
+import { hopsOf, MOST_HOPS } from "../identity/headers.ts";
 import type { HttpHandler } from "../wire/serve-config.ts";
+import { answerRewrite } from "./answer-rewrite.ts";
 import { sendError, sendText } from "./answers.ts";
+import { nameOf, originOf } from "./asked-name.ts";
 import { type Backend, backendOf } from "./backend.ts";
 import { type BackendPool, poolKeyOf } from "./backend-pool.ts";
 import { DOOR_PATHS } from "./doors/local-path.ts";
@@ -17,12 +19,12 @@ import { Passages } from "./passages.ts";
 import { belowMount, findMount, isAmbiguous, joinPaths, readTarget, type Target } from "./path.ts";
 import { sendRedirect } from "./redirect.ts";
 import { type Checked, checkRequest, type Refusal } from "./request-checks.ts";
+import { RequestIdentity } from "./request-identity.ts";
 import { hasOtherName, isCrossSite, type RouteRules, takeListed } from "./route-rules.ts";
-import { findSite, foldHost, type Site } from "./serve-lookup.ts";
+import { findSite, type Site } from "./serve-lookup.ts";
 import { forwardUpgrade } from "./upgrade.ts";
 
 const HTTP_PORT = 80;
-const HTTPS_PORT = 443;
 
 export interface Upgrade {
   readonly stream: Duplex;
@@ -36,12 +38,13 @@ export class Router {
   readonly #pool: BackendPool;
 
   readonly #passages: Passages = new Passages();
-  readonly #kept: WeakMap<Front, KeptIdentity> = new WeakMap();
+  readonly #identity: RequestIdentity;
 
   constructor(options: ProxyOptions, limits: (front: Front) => ProxyLimits, pool: BackendPool) {
     this.#options = options;
     this.#limitsOf = limits;
     this.#pool = pool;
+    this.#identity = new RequestIdentity(options);
   }
 
   async handle(front: Front, request: IncomingMessage, response: ServerResponse, upgrade?: Upgrade): Promise<void> {
@@ -117,7 +120,7 @@ export class Router {
     end: () => void = () => cut(response),
     isUpgrade = false,
   ): Visit | undefined {
-    const caller = this.#callerOf(front);
+    const caller = this.#identity.callerOf(front);
     if (caller instanceof Fault) {
       this.#options.log.warn("proxy.caller_unknown", { code: caller.code });
       return void sendError(request, response, 503, "503 the caller could not be identified");
@@ -140,7 +143,7 @@ export class Router {
     this.#passages.review(({ front, host, point, passed }) => {
       const { door, visitorsNeedDoor } = this.#rulesAt(front, host, point);
       if (door === undefined) return visitorsNeedDoor !== true || front.proof.kind !== "ingress";
-      const caller = this.#callerOf(front);
+      const caller = this.#identity.callerOf(front);
       return !(caller instanceof Fault) && this.#options.gatekeeper?.mayStay(door, passed, caller) === true;
     });
   }
@@ -250,16 +253,14 @@ export class Router {
       log.warn("proxy.loop", { host: backend.host, port: backend.port });
       return sendError(request, response, 508, "508 a backend of this gateway leads back to it");
     }
-    const caller = guest ?? this.#callerOf(front);
+    const caller = guest ?? this.#identity.callerOf(front);
     if (caller instanceof Fault) {
       log.warn("proxy.caller_unknown", { code: caller.code });
       return sendError(request, response, 503, "503 the caller could not be identified");
     }
     const { host } = checked;
-    // Guests come and go on one connection: nothing that one of them was given is kept.
     const asked = { host, handler, hops };
-    const kept = caller.kind === "guest" ? undefined : this.#keptIdentity(front, asked);
-    const own = kept ?? (await this.#identity(front, caller, asked));
+    const own = this.#identity.kept(front, caller, asked) ?? (await this.#identity.fields(front, caller, asked));
     if (response.destroyed) return;
     const listed = rules.otherNames === undefined ? [] : takeListed(request.rawHeaders, rules.otherNames);
     const identity = listed.length === 0 ? own : [...own, ...listed];
@@ -275,100 +276,18 @@ export class Router {
       poolKey: poolKeyOf(caller),
       isStranger: front.proof.kind !== "mesh",
       log,
-      rewrite: this.#rewriteOf(front, backend, host),
+      rewrite: answerRewrite(backend, this.#options.rewritesAnswers === false ? undefined : originOf(front, host)),
     };
     if (upgrade === undefined) forward(work);
     else forwardUpgrade(work, upgrade.stream, upgrade.head);
-  }
-
-  /** In doubt it is nobody's request (ID-3). */
-  #callerOf({ proof }: Front): Caller | Fault {
-    const { callers, clock } = this.#options;
-    try {
-      return callers.of(proof, clock.now());
-    } catch (error) {
-      return new Fault("PROXY_CALLER_LOOKUP", `Cannot identify the caller: ${messageOf(error)}`, { cause: error });
-    }
-  }
-
-  /** What the connection's last request was given, while nothing that it says can have changed (ID-9). */
-  #keptIdentity(front: Front, { host, handler, hops }: AskedFor): readonly HeaderPair[] | undefined {
-    const { callers, clock } = this.#options;
-    const kept = this.#kept.get(front);
-    if (kept === undefined || kept.epoch !== callers.epoch || kept.host !== host || kept.handler !== handler) return;
-    if (kept.hops !== hops) return;
-    return clock.now() - kept.at < KEEP_IDENTITY_MS ? kept.pairs : undefined;
-  }
-
-  async #identity(front: Front, caller: Caller, asked: AskedFor): Promise<readonly HeaderPair[]> {
-    const { host, handler, hops } = asked;
-    const { callers, assertions, log, count, clock } = this.#options;
-    const { epoch } = callers;
-    const isFunnel = front.proof.kind === "ingress";
-    const names = handler.AcceptAppCaps ?? [];
-    const { address } = front.proof.destination;
-    const capabilities = isFunnel || names.length === 0 ? undefined : callers.capabilities(caller, address, names);
-    const isTls = front.serverName !== undefined;
-    const audience = originOf(front, host);
-    const assertion = assertions === undefined ? undefined : await assertions.sign(caller, audience, capabilities);
-    const pairs = identityHeaders({ caller, capabilities, isFunnel, isTls, host, assertion, hops }, (name) => {
-      log.warn("proxy.header_omitted", { name, longest: LONGEST_VALUE });
-      count?.("header_omitted");
-    });
-    if (caller.kind !== "guest") this.#kept.set(front, { ...asked, epoch, at: clock.now(), pairs });
-    return pairs;
-  }
-
-  /** Answers that name the backend's own address name ours instead. */
-  #rewriteOf(front: Front, backend: Backend, host: string): (name: string, value: string) => string {
-    const { origin } = backend;
-    if (this.#options.rewritesAnswers === false || origin === undefined) return (_, value) => value;
-    const served = originOf(front, host);
-    const domain = backend.host.replace(/[.]/g, "\\.");
-    return (name, value) => {
-      if (name === "location" || name === "content-location") {
-        const rest = value.startsWith(origin) ? value.slice(origin.length) : undefined;
-        return rest !== undefined && (rest === "" || /^[/?#]/.test(rest)) ? served + rest : value;
-      }
-      if (name === "set-cookie") return value.replace(new RegExp(`;\\s*domain=\\.?${domain}(?=\\s*(?:;|$))`, "gi"), "");
-      return value;
-    };
   }
 }
 
 const NO_RULES: RouteRules = {};
 
-/** Well below what is left of an assertion's life. */
-const KEEP_IDENTITY_MS = 1000;
-
-/** What of a request the identity fields depend on, beside who asks. */
-interface AskedFor {
-  readonly host: string;
-  readonly handler: HttpHandler;
-  readonly hops: number;
-}
-
-interface KeptIdentity extends AskedFor {
-  /** Of the callers: grows with every map and policy. */
-  readonly epoch: number;
-  /** Monotonic ms. */
-  readonly at: number;
-  readonly pairs: readonly HeaderPair[];
-}
-
 function placeOf({ port, service, serverName }: Front, host: string): { port: number; name: string; service?: string } {
   const name = serverName ?? nameOf(host);
   return service === undefined ? { port, name } : { port, name, service: service.service };
-}
-
-/**
- * What the caller asked for, as a browser would name it. With TLS the certificate's name counts: a Host of the caller's
- * choice must not make an assertion one for another service.
- */
-function originOf({ serverName, port }: Front, host: string): string {
-  if (serverName === undefined) return `http://${host}`;
-  if (nameOf(host) === serverName) return `https://${host}`;
-  return `https://${serverName}${port === HTTPS_PORT ? "" : `:${port}`}`;
 }
 
 /** HTTP/2 connections are shared by names; a visitor's may be, by a relay that lies about whom he asked for. */
@@ -379,14 +298,6 @@ function mustAgree({ proof, serverName }: Front, request: IncomingMessage): bool
 function offersWebSocket(request: IncomingMessage): boolean {
   const { upgrade, connection } = request.headers;
   return upgrade?.toLowerCase() === "websocket" && /(?:^|,)\s*upgrade\s*(?:,|$)/i.test(connection ?? "");
-}
-
-/** Without port, brackets and final dot; in brackets only an address is something. */
-function nameOf(host: string): string {
-  const name = foldHost(host.replace(/:\d*$/, ""));
-  if (!name.startsWith("[")) return name;
-  const inner = name.slice(1, -1);
-  return parseAddress(inner) === undefined ? "" : inner;
 }
 
 function pathTo(backend: Backend, rest: string, query: string): string {

@@ -236,9 +236,9 @@ test("CF-2 the services file is read again on SIGHUP, and one that has become ba
   timeout: 180_000,
 }, async () => {
   const file = path.join(scratch, "services.hujson");
-  const declare = (text: string) =>
-    writeFileSync(file, `{ "version": "0.0.1", "node": { "endpoints": { "tcp:80": ${text} } } }`);
-  declare('{ "listen": "http", "target": "text:first" }');
+  const declare = (text: string, limits = "") =>
+    writeFileSync(file, `{ "version": "0.0.1", ${limits} "node": { "endpoints": { "tcp:80": ${text} } } }`);
+  declare('{ "listen": "http", "target": "text:first" }', '"limits": { "targetBytes": 128 },');
   const socket = `${scratch}/declared.sock`;
   const args = ["run", "--login-server", url, "--hostname", "declared", "--state", "mem:", "--socket", socket];
   const keyFile = path.join(scratch, "key");
@@ -252,11 +252,14 @@ test("CF-2 the services file is read again on SIGHUP, and one that has become ba
     const response = await node.fetch("http://declared.mesh.internal/", { signal: AbortSignal.timeout(60_000) });
     return response.text();
   };
+  const statusOfLong = async () => (await node.fetch(`http://declared.mesh.internal/${"a".repeat(200)}`)).status;
   try {
     await expect.poll(() => body().catch(() => ""), { timeout: 60_000 }).toBe("first");
+    expect(await statusOfLong()).toBe(414); // H1-13
     declare('{ "listen": "http", "target": "text:second" }');
     child.kill("SIGHUP");
     await expect.poll(body, { timeout: 60_000 }).toBe("second");
+    expect(await statusOfLong()).toBe(200);
     for (const bad of ['{ "listen": "gopher" }', `{ "listen": "http", "target": "${scratch}" }`]) {
       log = "";
       declare(bad);

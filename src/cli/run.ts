@@ -119,6 +119,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
           doors: await doorsOf(declared),
           rulesOf: (place: Place) => mountRules(declared, place),
           visitorRulesOf: ({ port }: { readonly port: number }) => visitorRules(declared, port),
+          limits: declared.limits,
           expected: nodeServeConfig(declared, ""),
         }),
     certificates,
@@ -174,6 +175,7 @@ async function declareServices(
     gateway.declare(declared.config, {
       rulesOf: (place) => mountRules(services, place),
       visitorRulesOf: ({ port }) => visitorRules(services, port),
+      limits: services.limits,
       advertised: advertisedServices(services),
     });
   };

@@ -286,3 +286,23 @@ export interface CertificatesConfig {
   readonly store?: string | undefined;
   readonly transparency?: TransparencyConfig | undefined;
 }
+
+/** What the schema cannot say. */
+export function checkCertificates(
+  given: CertificatesConfig,
+  fail: (path: readonly (string | number)[], found: string) => never,
+): void {
+  if (given.second !== undefined && given.authority === undefined) {
+    fail(["certificates", "second"], "found a second CA without a first one");
+  }
+  if (given.staging === true && typeof given.authority === "object") {
+    fail(["certificates", "staging"], "found it beside a directory, wanted the CA by its name");
+  }
+  const seen = new Set<string>();
+  for (const [name, { with: others = [] }] of Object.entries(given.names ?? {})) {
+    for (const one of [name, ...others]) {
+      if (seen.has(one.toLowerCase())) fail(["certificates", "names", name], `found "${one}" in two certificates`);
+      seen.add(one.toLowerCase());
+    }
+  }
+}

@@ -3,11 +3,12 @@ import { z } from "zod";
 import { Fault, messageOf } from "../base/fault.ts";
 import { type Hujson, parseHujson } from "../base/hujson.ts";
 import type { VisitorRules } from "../wire/visitor-rules.ts";
-import { type CertificatesConfig, certificatesSchema, isCertificateName } from "./certificates.ts";
+import { type CertificatesConfig, certificatesSchema, checkCertificates, isCertificateName } from "./certificates.ts";
 import { checkDoors, type DoorsConfig, doorsSchema } from "./doors.ts";
 import { parseSource, parseTarget, type SourcePorts, type Target } from "./endpoints.ts";
 import { leasedPorts } from "./leases.ts";
 import { type GivenRules, inherited, type MountRules, rulesOf, rulesSchema } from "./mount-rules.ts";
+import { type LimitsConfig, limitsSchema } from "./request-limits.ts";
 import { funnelSchema, visitorRulesOf } from "./visitor-rules.ts";
 
 export type { MountRules } from "./mount-rules.ts";
@@ -44,6 +45,7 @@ const endpointSchema = z.strictObject({
 const fileSchema = z.strictObject({
   version: z.literal(VERSION),
   certificates: certificatesSchema.optional(),
+  limits: limitsSchema.optional(),
   doors: doorsSchema.optional(),
   node: z.strictObject({ endpoints: z.record(z.string(), z.union([z.string(), endpointSchema])) }).optional(),
   services: z
@@ -90,6 +92,7 @@ export interface ServicesConfig {
   readonly node: readonly Endpoint[];
   readonly certificates: CertificatesConfig;
   readonly doors: DoorsConfig;
+  readonly limits: LimitsConfig;
   /** `svc:` entries: hosted once the network's administrator has given them addresses. */
   readonly services: ReadonlyMap<
     string,
@@ -140,13 +143,13 @@ export function parseServices(text: string, file: string): ServicesConfig {
     if (found.get(name)?.endpoints === "tun")
       warnings.push(`${name} is left out: TUN is for hosts with a kernel interface`);
   }
-  const { certificates = {}, doors = {} } = read.data;
+  const { certificates = {}, doors = {}, limits = {} } = read.data;
   checkCertificates(certificates, fail);
   const raws = Object.entries(node?.endpoints ?? {}).map(
     ([key, raw], i) => [key, raw, nodeEndpoints[i]!.listen] as const,
   );
   warnings.push(...checkDoors(doors, raws, fail));
-  return { node: nodeEndpoints, services: found, certificates, doors, warnings };
+  return { node: nodeEndpoints, services: found, certificates, doors, limits, warnings };
 }
 
 /** `svc:` and one DNS label (upstream `tailcfg.ServiceName.Validate`). */
@@ -357,22 +360,6 @@ function checkHttpRedirect(node: readonly Endpoint[], fail: Fail): void {
   if (second !== undefined) fail(port(second), "found a second one, wanted it at one endpoint");
   const taken = node.some(({ ports }) => ports.first <= 80 && 80 <= ports.last);
   if (first !== undefined && taken) fail(port(first), "found an endpoint on port 80 already");
-}
-
-function checkCertificates(given: CertificatesConfig, fail: Fail): void {
-  if (given.second !== undefined && given.authority === undefined) {
-    fail(["certificates", "second"], "found a second CA without a first one");
-  }
-  if (given.staging === true && typeof given.authority === "object") {
-    fail(["certificates", "staging"], "found it beside a directory, wanted the CA by its name");
-  }
-  const seen = new Set<string>();
-  for (const [name, { with: others = [] }] of Object.entries(given.names ?? {})) {
-    for (const one of [name, ...others]) {
-      if (seen.has(one.toLowerCase())) fail(["certificates", "names", name], `found "${one}" in two certificates`);
-      seen.add(one.toLowerCase());
-    }
-  }
 }
 
 interface AcceptedCaps {

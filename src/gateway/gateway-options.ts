@@ -1,6 +1,7 @@
 import type { Store } from "../base/store.ts";
 import type { CertificatesConfig } from "../config/certificates.ts";
 import type { Place } from "../config/node-serve-config.ts";
+import type { LimitsConfig } from "../config/request-limits.ts";
 import type { MountRules } from "../config/services.ts";
 import type { MeshNodeOptions } from "../mesh/node.ts";
 import type { Door } from "../proxy/doors/door.ts";
@@ -24,6 +25,8 @@ export interface GatewayOptions extends Omit<MeshNodeOptions, "store"> {
   readonly rulesOf?: RulesOf;
   /** The same for visitors from the Internet. */
   readonly visitorRulesOf?: VisitorRulesOf;
+  /** What a request may have of heads and bodies. */
+  readonly limits?: LimitsConfig;
   /** What will be declared as soon as the node has a name: its claims are made from the first word to the server on. */
   readonly expected?: ServeConfig;
   /** Tags and node keys of relays that may deliver Funnel visitors, where the server cannot say so (Headscale). */
@@ -34,3 +37,12 @@ export interface GatewayOptions extends Omit<MeshNodeOptions, "store"> {
 
 /** The rules of one mount of the node's own. */
 export type RulesOf = (place: Place) => MountRules | undefined;
+
+/** What a services file says beside upstream's configuration. */
+export interface Declared {
+  readonly rulesOf?: RulesOf;
+  readonly visitorRulesOf?: VisitorRulesOf;
+  readonly limits?: LimitsConfig;
+  /** Services that are to be hosted. */
+  readonly advertised?: readonly string[];
+}

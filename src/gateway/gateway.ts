@@ -26,9 +26,9 @@ import { FunnelClaims } from "./funnel/funnel-claims.ts";
 import { funnelWish, withoutIdleLeases } from "./funnel/funnel-wish.ts";
 import { IngressDoor } from "./funnel/ingress-door.ts";
 import { PlaceRules } from "./funnel/place-rules.ts";
-import { toldRules, type VisitorRulesOf } from "./funnel/told-rules.ts";
+import { toldRules } from "./funnel/told-rules.ts";
 import { VisitorRulebook } from "./funnel/visitor-rulebook.ts";
-import type { GatewayOptions, RulesOf } from "./gateway-options.ts";
+import type { Declared, GatewayOptions } from "./gateway-options.ts";
 import { hostedServices, serviceAt, waitingServices } from "./hosted-services.ts";
 import { Inspection } from "./inspection.ts";
 import { keepConfig, storedAssertionKey, storedConfig } from "./kept-state.ts";
@@ -38,20 +38,12 @@ import { PeerApi } from "./peer-api.ts";
 import { Preferences } from "./preferences.ts";
 import { guardedDial, ProtectedPaths } from "./protected-paths.ts";
 
-export type { GatewayOptions, RulesOf } from "./gateway-options.ts";
+export type { Declared, GatewayOptions, RulesOf } from "./gateway-options.ts";
 
 /** The capability by which names below ours lead to us (upstream `tailcfg.NodeAttrDNSSubdomainResolve`). */
 const SUBDOMAINS = "dns-subdomain-resolve";
 /** Revoked means cut, within five seconds. */
 const REVIEW_EVERY_MS = 2000;
-
-/** What a services file says beside upstream's configuration. */
-export interface Declared {
-  readonly rulesOf?: RulesOf;
-  readonly visitorRulesOf?: VisitorRulesOf;
-  /** Services that are to be hosted. */
-  readonly advertised?: readonly string[];
-}
 
 /** What a gateway kept from before. */
 interface Kept {
@@ -175,6 +167,7 @@ export class Gateway {
       recorder,
       allowPath: (file) => guarded.mayOpen(file),
     });
+    this.proxy.limit(options.limits);
     this.inspection = new Inspection(recorder, this.proxy, clock, this.#log.with("inspector"));
     node.onMap((map) => this.callers.setMap(map));
     this.#ingress = new IngressDoor({
@@ -288,11 +281,12 @@ export class Gateway {
   }
 
   /** What a file declares is in force until the next declaration, and is not stored. */
-  declare(config: ServeConfig, { rulesOf, visitorRulesOf, advertised = [] }: Declared = {}): void {
+  declare(config: ServeConfig, { rulesOf, visitorRulesOf, limits, advertised = [] }: Declared = {}): void {
     this.check(config);
     this.#expected = undefined;
     this.#rules.declared = rulesOf;
     this.visitorRules.declared = visitorRulesOf ?? (() => undefined);
+    this.proxy.limit(limits);
     this.#declaredServices = advertised;
     const isNews = serveConfigEtag(config) !== serveConfigEtag(this.#stored);
     if (isNews) {

@@ -5,6 +5,7 @@ import type { TLSSocket } from "node:tls";
 import type { Conn, Proof } from "../base/conn.ts";
 import { asDuplex } from "../base/duplex.ts";
 import { Fault } from "../base/fault.ts";
+import type { LimitsConfig } from "../config/request-limits.ts";
 import type { TcpPortHandler } from "../wire/serve-config.ts";
 import { sendError } from "./answers.ts";
 import { BackendPool } from "./backend-pool.ts";
@@ -32,6 +33,9 @@ export class ReverseProxy {
   readonly #open: Set<Duplex> = new Set();
   /** Of requests under way. */
   readonly #answers: Set<ServerResponse> = new Set();
+  #limits: ProxyLimits;
+  #publicLimits: ProxyLimits;
+  #said: LimitsConfig = NO_LIMITS;
   #onQuiet: () => void = () => {};
   #isClosed = false;
 
@@ -39,7 +43,9 @@ export class ReverseProxy {
     this.#options = options;
     const limits = { ...DEFAULT_LIMITS, ...options.limits };
     const publicLimits = { ...DEFAULT_LIMITS, ...PUBLIC_LIMITS, ...options.limits, ...options.publicLimits };
-    const limitsOf = (front: Front): ProxyLimits => (isMesh(front) ? limits : publicLimits);
+    this.#limits = limits;
+    this.#publicLimits = publicLimits;
+    const limitsOf = (front: Front): ProxyLimits => (isMesh(front) ? this.#limits : this.#publicLimits);
     const { clock, dialBackend: dial, backendRoots: roots, isOwnListener } = options;
     const dialer = new BackendDialer({ clock, dial, roots, isOwnListener });
     this.#pool = new BackendPool(dialer, clock);
@@ -61,6 +67,21 @@ export class ReverseProxy {
   /** To be called when doors, rules or configuration have changed: what is under way goes by them, too. */
   review(): void {
     this.#router.review();
+  }
+
+  /**
+   * What the operator says of sizes by now, in place of what he said before. Heads are read by it from the next connection
+   * on, all else from the next request.
+   */
+  limit(said: LimitsConfig = NO_LIMITS): void {
+    if (said === this.#said) return;
+    this.#said = said;
+    const { visitors, ...everybody } = said;
+    const { limits, publicLimits } = this.#options;
+    this.#limits = { ...DEFAULT_LIMITS, ...limits, ...everybody };
+    this.#publicLimits = { ...DEFAULT_LIMITS, ...PUBLIC_LIMITS, ...limits, ...publicLimits, ...everybody, ...visitors };
+    for (const front of [this.#http1, this.#http2]) front.limit(this.#limits);
+    for (const front of [this.#publicHttp1, this.#publicHttp2]) front.limit(this.#publicLimits);
   }
 
   /** TLS handshakes under way. */
@@ -194,6 +215,8 @@ export class ReverseProxy {
     this.#publicHttp2.close();
   }
 }
+
+const NO_LIMITS: LimitsConfig = {};
 
 const isMesh = ({ proof }: Front): boolean => proof.kind === "mesh";
 

@@ -11,16 +11,22 @@ export type Handle = (front: Front, request: IncomingMessage, response: ServerRe
 
 /** HTTP/1 connections with Node's parser; what it lets through and we do not is stopped around it. */
 export class Http1Front {
-  readonly #limits: ProxyLimits;
+  #limits: ProxyLimits;
   readonly #clock: Clock;
   readonly #handle: Handle;
-  readonly #server: http.Server;
+  #server: http.Server;
   readonly #conversations: WeakMap<object, Conversation> = new WeakMap();
 
   constructor(limits: ProxyLimits, clock: Clock, handle: Handle) {
     this.#limits = limits;
     this.#clock = clock;
     this.#handle = handle;
+    this.#server = this.#createServer();
+  }
+
+  /** From the next connection on. */
+  limit(limits: ProxyLimits): void {
+    this.#limits = limits;
     this.#server = this.#createServer();
   }
 

@@ -26,16 +26,22 @@ type Http2FrontOptions = Pick<ProxyOptions, "clock" | "log" | "count">;
 
 /** HTTP/2 connections with Node's implementation; what it bears and we do not is stopped around it. */
 export class Http2Front {
-  readonly #limits: ProxyLimits;
+  #limits: ProxyLimits;
   readonly #options: Http2FrontOptions;
   readonly #handle: Handle;
-  readonly #server: http2.Http2Server;
+  #server: http2.Http2Server;
   readonly #conversations: Map<ServerHttp2Session, Http2Conversation> = new Map();
 
   constructor(limits: ProxyLimits, options: Http2FrontOptions, handle: Handle) {
     this.#limits = limits;
     this.#options = options;
     this.#handle = handle;
+    this.#server = this.#createServer();
+  }
+
+  /** From the next connection on. */
+  limit(limits: ProxyLimits): void {
+    this.#limits = limits;
     this.#server = this.#createServer();
   }
 

@@ -101,6 +101,13 @@ export interface ProxyLimits {
   readonly mostHandshakesPerPeer: number;
 }
 
+type Sizes = Partial<Pick<ProxyLimits, "headBytes" | "headFields" | "targetBytes" | "bodyBytes">>;
+
+/** What an operator says of sizes while the proxy runs; `visitors`: what is other for callers from the Internet. */
+export interface SaidLimits extends Sizes {
+  readonly visitors?: Sizes;
+}
+
 /** As generous in size as programs that work with upstream need, but bounded; in time as RFC 9112 section 9.3 leaves us. */
 export const DEFAULT_LIMITS: ProxyLimits = {
   headBytes: 64 * 1024,

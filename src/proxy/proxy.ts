@@ -5,13 +5,19 @@ import type { TLSSocket } from "node:tls";
 import type { Conn, Proof } from "../base/conn.ts";
 import { asDuplex } from "../base/duplex.ts";
 import { Fault } from "../base/fault.ts";
-import type { LimitsConfig } from "../config/request-limits.ts";
 import type { TcpPortHandler } from "../wire/serve-config.ts";
 import { sendError } from "./answers.ts";
 import { BackendPool } from "./backend-pool.ts";
 import { Http1Front } from "./http1/http1-front.ts";
 import { Http2Front } from "./http2/http2-front.ts";
-import { DEFAULT_LIMITS, type Front, type ProxyLimits, type ProxyOptions, PUBLIC_LIMITS } from "./options.ts";
+import {
+  DEFAULT_LIMITS,
+  type Front,
+  type ProxyLimits,
+  type ProxyOptions,
+  PUBLIC_LIMITS,
+  type SaidLimits,
+} from "./options.ts";
 import { onRevoked } from "./revocation.ts";
 import { Router, type Upgrade } from "./router.ts";
 import { findSite, findTcp, foldHost } from "./serve-lookup.ts";
@@ -35,7 +41,7 @@ export class ReverseProxy {
   readonly #answers: Set<ServerResponse> = new Set();
   #limits: ProxyLimits;
   #publicLimits: ProxyLimits;
-  #said: LimitsConfig = NO_LIMITS;
+  #said: SaidLimits = NO_LIMITS;
   #onQuiet: () => void = () => {};
   #isClosed = false;
 
@@ -73,7 +79,7 @@ export class ReverseProxy {
    * What the operator says of sizes by now, in place of what he said before. Heads are read by it from the next connection
    * on, all else from the next request.
    */
-  limit(said: LimitsConfig = NO_LIMITS): void {
+  limit(said: SaidLimits = NO_LIMITS): void {
     if (said === this.#said) return;
     this.#said = said;
     const { visitors, ...everybody } = said;
@@ -216,7 +222,7 @@ export class ReverseProxy {
   }
 }
 
-const NO_LIMITS: LimitsConfig = {};
+const NO_LIMITS: SaidLimits = {};
 
 const isMesh = ({ proof }: Front): boolean => proof.kind === "mesh";
 

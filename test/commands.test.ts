@@ -3,7 +3,6 @@ import { X509Certificate } from "node:crypto";
 import { once } from "node:events";
 import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createServer, request } from "node:http";
-import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { text } from "node:stream/consumers";
@@ -12,6 +11,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { createSelfSigned } from "../src/certs/self-signed.ts";
 import { createNode } from "../src/index.ts";
 import type { ServeConfig } from "../src/wire/serve-config.ts";
+import { listening } from "./suites/listening.ts";
 
 const root = path.resolve(import.meta.dirname, "..");
 const scratch = mkdtempSync(path.join(tmpdir(), "sp-"));
@@ -71,7 +71,10 @@ function patchPrefs(socketPath: string, body: string): Promise<string> {
   });
 }
 
-beforeAll(() => new Promise<void>((resolve) => backend.listen(0, "127.0.0.1", () => resolve())));
+let backendPort: number;
+beforeAll(async () => {
+  backendPort = await listening(backend);
+});
 afterAll(() => {
   for (const child of children) child.kill("SIGKILL");
   backend.close();
@@ -124,7 +127,7 @@ test("server, gateway, serve, and a node of the library, as a person types them"
     await expect
       .poll(async () => (await sallyport("--socket", socket, "status")).stdout, { timeout: 60_000 })
       .toContain("laptop");
-    const port = String((backend.address() as AddressInfo).port);
+    const port = String(backendPort);
     const served = await sallyport("--socket", socket, "serve", "--bg", "--http", "80", port);
     expect(served.stderr + served.stdout).toContain("http://gw.mesh.internal");
     expect(served.status).toBe(0);
@@ -277,7 +280,7 @@ test("what `serve off` took from a services file came back when somebody joined,
   timeout: 180_000,
 }, async () => {
   const file = path.join(scratch, "shared.hujson");
-  const target = `http://127.0.0.1:${(backend.address() as AddressInfo).port}`;
+  const target = `http://127.0.0.1:${backendPort}`;
   const endpoints = {
     "tcp:80": { listen: "http", target, bodyBytes: 5 },
     "tcp:81": { listen: "http", target: "text:taken back" },

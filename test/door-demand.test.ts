@@ -1,10 +1,10 @@
 import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import tls from "node:tls";
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import type { ServeConfig } from "../src/wire/serve-config.ts";
 import { type DoorMesh, PUBLIC_NAME as NAME, openDoorMesh, PUBLIC_PASSWORD } from "./suites/door-mesh.ts";
 import { brings } from "./suites/funnel-mesh.ts";
+import { listening } from "./suites/listening.ts";
 import { type Typed, typedFunnel } from "./suites/typed-command.ts";
 
 const WAIT = { timeout: 30_000, interval: 10 };
@@ -49,12 +49,12 @@ async function endlessBackend(): Promise<string> {
     socket.on("error", () => undefined);
     socket.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello");
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const port = await listening(server);
   closers.push(() => {
     server.closeAllConnections();
     server.close();
   });
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return `http://127.0.0.1:${port}`;
 }
 
 async function demand(isOn: boolean): Promise<void> {

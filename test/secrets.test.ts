@@ -7,6 +7,7 @@ import path from "node:path";
 import { afterAll, expect, test } from "vitest";
 import { directoryStore } from "../src/base/directory-store.ts";
 import { createNode } from "../src/index.ts";
+import { listening } from "./suites/listening.ts";
 
 const bin = path.resolve(import.meta.dirname, "../src/bin.ts");
 const scratch = mkdtempSync(path.join(tmpdir(), "sp-"));
@@ -95,8 +96,7 @@ test("SE-1 (short) no secret is in any output: keys, tokens, cookies, query stri
 
   // Half of the requests meet a backend that breaks every rule, half one that is not there.
   backend = createServer((request) => request.socket.end("HTTP/1.1 200 OK\r\nContent-Length: nonsense\r\n\r\n"));
-  await new Promise<void>((resolve) => backend!.listen(0, "127.0.0.1", () => resolve()));
-  const { port } = backend.address() as { port: number };
+  const port = await listening(backend);
   const secrets = {
     token: canary(),
     cookie: canary(),

@@ -1,13 +1,13 @@
 import { once } from "node:events";
-import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { connect, createServer, type Socket } from "node:net";
 import { expect, onTestFinished, test } from "vitest";
+import { listening } from "../../test/suites/listening.ts";
 import { writeView } from "./view-write.ts";
 
 /** Two ends of one TCP connection. */
 async function pair(): Promise<[Socket, Socket]> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const near = connect((server.address() as AddressInfo).port, "127.0.0.1");
+  const server = createServer();
+  const near = connect(await listening(server), "127.0.0.1");
   const [far] = (await once(server, "connection")) as [Socket];
   server.close();
   onTestFinished(() => {

@@ -1,9 +1,9 @@
 import { X509Certificate } from "node:crypto";
 import { once } from "node:events";
-import type { AddressInfo } from "node:net";
 import tls from "node:tls";
 import { expect, test } from "vitest";
 import { ahead, keeperScene, MINUTE_MS, NAME } from "../../test/suites/keeper-scene.ts";
+import { listening } from "../../test/suites/listening.ts";
 import type { Certificate } from "./certificate.ts";
 
 /** The matrix asks for 1,000, which were run; most of their time is the test's CA. */
@@ -27,9 +27,7 @@ test(`TL-8 hot swap: ${SWAPS} renewals under handshakes without a pause, no fail
       done(null, context);
     },
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
+  const port = await listening(server);
   const issued = new Set([serialIn(keeper.certificate(NAME)!.chain)]);
   let isSwapping = true;
   let handshakes = 0;

@@ -1,12 +1,11 @@
 import { execFileSync } from "node:child_process";
 import { X509Certificate } from "node:crypto";
-import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import tls from "node:tls";
 import { expect, test } from "vitest";
+import { listening } from "../../test/suites/listening.ts";
 import { Fault } from "../base/fault.ts";
 import { type IssuedCertificate, LocalCa } from "./local-ca.ts";
 
@@ -17,9 +16,7 @@ const wall = (): number => Date.now(); // real: TLS and openssl check against th
 async function handshake(issued: IssuedCertificate, ca: string, servername: string): Promise<string> {
   const server = tls.createServer({ key: issued.key, cert: issued.certificate }, (socket) => socket.end());
   server.on("tlsClientError", () => undefined); // the client's view is the one that counts here
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
+  const port = await listening(server);
   const client = tls.connect({ host: "127.0.0.1", port, ca, ...(servername === "" ? {} : { servername }) });
   const verdict = await new Promise<string>((resolve) => {
     client.once("secureConnect", () => resolve("ok"));

@@ -1,14 +1,13 @@
 import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import { expect, onTestFinished, test } from "vitest";
-import { house, join, settle } from "../../test/suites/derp-house.ts";
+import { house, join, relayOf, settle } from "../../test/suites/derp-house.ts";
+import { listening } from "../../test/suites/listening.ts";
 import { toHex } from "../base/bytes.ts";
 import { FakeClock, systemClock } from "../base/clock.ts";
 import { silentLog } from "../base/log.ts";
 import { seededRandom } from "../base/random.ts";
 import { generatePrivateKey, publicKeyOf } from "../crypto/keys.ts";
 import { DerpClients } from "../mesh/derp/derp-clients.ts";
-import { DerpServer } from "./derp-server.ts";
 
 const DISCO = Uint8Array.of(0x54, 0x53, 0xf0, 0x9f, 0x92, 0xac, ...new Uint8Array(80));
 
@@ -60,13 +59,7 @@ test("keepalives keep a silent connection; without them it ends after 120 s", as
   expect(guest.closed).toHaveLength(0);
   const alone = await join({
     ...here,
-    server: new DerpServer({
-      privateKey: generatePrivateKey(here.random),
-      random: here.random,
-      clock: new FakeClock(),
-      log: silentLog,
-      admit: () => true,
-    }),
+    server: relayOf(here.random, { clock: new FakeClock() }),
   });
   here.clock.advance(120_001);
   expect(alone.closed[0]).toContain("silent for 120 s");
@@ -74,21 +67,14 @@ test("keepalives keep a silent connection; without them it ends after 120 s", as
 
 test("over HTTP on TCP: upgrade, probe, captive portal check, and clients that connect by the map", async () => {
   const random = seededRandom(3);
-  const server = new DerpServer({
-    privateKey: generatePrivateKey(random),
-    random,
-    clock: systemClock,
-    log: silentLog,
-    admit: () => true,
-  });
+  const server = relayOf(random);
   const http = createServer();
   server.attach(http);
-  await new Promise<void>((done) => void http.listen(0, "127.0.0.1", done));
+  const port = await listening(http);
   onTestFinished(() => {
     server.close();
     http.close();
   });
-  const { port } = http.address() as AddressInfo;
   const at = `http://127.0.0.1:${port}`;
   expect((await fetch(`${at}/derp/probe`)).status).toBe(200);
   expect((await fetch(`${at}/derp/latency-check`, { method: "POST" })).status).toBe(405);

@@ -1,11 +1,11 @@
-import "reflect-metadata";
-import { createHash, webcrypto, X509Certificate } from "node:crypto";
+import { createHash, X509Certificate } from "node:crypto";
 import { createServer } from "node:https";
-import type { AddressInfo } from "node:net";
 import { connect } from "node:tls";
-import { SubjectAlternativeNameExtension, X509CertificateGenerator } from "@peculiar/x509";
 import { expect, onTestFinished, test } from "vitest";
+import { relayOf } from "../../test/suites/derp-house.ts";
+import { listening } from "../../test/suites/listening.ts";
 import { createMetaCertificate } from "../../test/suites/meta-certificate.ts";
+import { certificateOf } from "../../test/suites/proxy-scene.ts";
 import { toHex } from "../base/bytes.ts";
 import { systemClock } from "../base/clock.ts";
 import { silentLog } from "../base/log.ts";
@@ -16,45 +16,21 @@ import { DerpClients } from "../mesh/derp/derp-clients.ts";
 import { connectRegion } from "../mesh/derp/derp-connection.ts";
 import { DERP, DerpFrameReader, encodeDerpFrame } from "../wire/derp.ts";
 import type { DerpNode, DerpRegion } from "../wire/tailcfg.ts";
-import { DerpServer } from "./derp-server.ts";
 
 async function relay() {
-  const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
-  const keys = await webcrypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
-  const certificate = await X509CertificateGenerator.createSelfSigned(
-    {
-      serialNumber: "01",
-      name: "CN=derp.example",
-      notBefore: new Date(Date.now() - 60_000),
-      notAfter: new Date(Date.now() + 3_600_000),
-      signingAlgorithm: algorithm,
-      keys,
-      extensions: [new SubjectAlternativeNameExtension([{ type: "dns", value: "derp.example" }])],
-    },
-    webcrypto as unknown as Crypto,
-  );
-  const pkcs8 = Buffer.from(await webcrypto.subtle.exportKey("pkcs8", keys.privateKey)).toString("base64");
+  const { cert, key } = await certificateOf("derp.example");
   const random = seededRandom(11);
-  const server = new DerpServer({
-    privateKey: generatePrivateKey(random),
-    random,
-    clock: systemClock,
-    log: silentLog,
-    admit: () => true,
-  });
-  const https = createServer({
-    key: `-----BEGIN PRIVATE KEY-----\n${pkcs8}\n-----END PRIVATE KEY-----\n`,
-    cert: `${certificate.toString("pem")}\n${await createMetaCertificate(server.publicKey, Date.now())}`,
-  });
+  const server = relayOf(random);
+  const meta = await createMetaCertificate(server.publicKey, Date.now());
+  const https = createServer({ key, cert: `${cert}\n${meta}` });
   server.attach(https);
-  await new Promise<void>((done) => void https.listen(0, "127.0.0.1", done));
+  const port = await listening(https);
   onTestFinished(() => {
     server.close();
     https.closeAllConnections();
     https.close();
   });
-  const { port } = https.address() as AddressInfo;
-  const pin = createHash("sha256").update(new Uint8Array(certificate.rawData)).digest("hex");
+  const pin = createHash("sha256").update(new X509Certificate(cert).raw).digest("hex");
   const region = (node: Partial<DerpNode>): DerpRegion => ({
     RegionID: 1,
     RegionCode: "a",

@@ -1,9 +1,9 @@
-import { once } from "node:events";
 import { createServer } from "node:http";
-import { type AddressInfo, connect } from "node:net";
+import { connect } from "node:net";
 import { duplexPair } from "node:stream";
 import { expect, onTestFinished, test } from "vitest";
 import { house, join, settle } from "../../test/suites/derp-house.ts";
+import { listening } from "../../test/suites/listening.ts";
 import { boxKey, sealBox } from "../crypto/box.ts";
 import { generatePrivateKey, publicKeyOf } from "../crypto/keys.ts";
 import { DERP, encodeDerpFrame } from "../wire/derp.ts";
@@ -48,11 +48,10 @@ test("frames before the admission are bounded, small ones too", async () => {
 test("what nobody serves is answered or cut, and does not wait for ever", async () => {
   const http = createServer();
   house().server.attach(http);
-  http.listen(0, "127.0.0.1");
-  await once(http, "listening");
+  const port = await listening(http);
   onTestFinished(() => void http.close());
   const ask = async (fields: string): Promise<string> => {
-    const client = connect((http.address() as AddressInfo).port, "127.0.0.1");
+    const client = connect(port, "127.0.0.1");
     client.write(`GET /other HTTP/1.1\r\nHost: x\r\n${fields}\r\n\r\n`);
     return Buffer.concat(await client.toArray()).toString();
   };

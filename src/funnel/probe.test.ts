@@ -1,7 +1,7 @@
-import { once } from "node:events";
-import { type AddressInfo, createServer, type Server } from "node:net";
+import { createServer, type Server } from "node:net";
 import tls from "node:tls";
 import { expect, onTestFinished, test } from "vitest";
+import { listening } from "../../test/suites/listening.ts";
 import { certificateOf } from "../../test/suites/proxy-scene.ts";
 import { alertRecord } from "../wire/client-hello.ts";
 import { type Finding, type ProbeOptions, probe } from "./probe.ts";
@@ -9,10 +9,8 @@ import { type Finding, type ProbeOptions, probe } from "./probe.ts";
 const NAME = "web.tail.test";
 
 async function portOf(server: Server): Promise<number> {
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
   onTestFinished(() => void server.close());
-  return (server.address() as AddressInfo).port;
+  return await listening(server);
 }
 
 const alerting = (alert: number): Promise<number> =>

@@ -7,6 +7,7 @@ import path from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
 import { afterEach, expect, test } from "vitest";
+import { listening } from "../../test/suites/listening.ts";
 import {
   ALICE,
   Connecting,
@@ -232,11 +233,9 @@ test("a backend may answer while the body is still being sent, and both go on to
     response.writeHead(200);
     request.pipe(response);
   });
-  backend.listen(0, "127.0.0.1");
   onClose(() => backend.close());
   onClose(() => backend.closeAllConnections());
-  await once(backend, "listening");
-  const scene = before({ port: (backend.address() as net.AddressInfo).port, connections: [] });
+  const scene = before({ port: await listening(backend), connections: [] });
   const client = scene.connect(80);
   client.write(
     `POST / HTTP/1.1\r\nHost: ${GATE}\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n3\r\none\r\n`,

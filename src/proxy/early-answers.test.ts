@@ -1,8 +1,7 @@
-import { once } from "node:events";
 import http from "node:http";
-import type { AddressInfo } from "node:net";
 import fc from "fast-check";
 import { afterEach, expect, test } from "vitest";
+import { listening } from "../../test/suites/listening.ts";
 import {
   closeScenes,
   GATE,
@@ -36,8 +35,7 @@ async function stage() {
     if (request.url === "/close") response.setHeader("connection", "close");
     response.end("ok");
   });
-  backend.listen(0, "127.0.0.1");
-  await once(backend, "listening");
+  const early = `http://127.0.0.1:${await listening(backend)}`;
   onClose(() => backend.close());
   onClose(() => backend.closeAllConnections());
   const waiting = await rawBackend((socket) =>
@@ -46,7 +44,6 @@ async function stage() {
       socket.write(OK);
     }),
   );
-  const early = `http://127.0.0.1:${(backend.address() as AddressInfo).port}`;
   const config = webConfig({
     "/text": { Text: "hello" },
     "/moved": { Redirect: "/elsewhere" },

@@ -2,10 +2,11 @@ import "reflect-metadata";
 import { webcrypto } from "node:crypto";
 import http from "node:http";
 import http2 from "node:http2";
-import net, { type AddressInfo } from "node:net";
+import net from "node:net";
 import tls from "node:tls";
 import * as x509 from "@peculiar/x509";
 import { afterEach, beforeAll, expect, test } from "vitest";
+import { listening } from "../../test/suites/listening.ts";
 import { systemClock } from "../base/clock.ts";
 import type { Proof } from "../base/conn.ts";
 import { connPair } from "../base/conn-pair.ts";
@@ -78,8 +79,7 @@ async function scene(answer: http.RequestListener = (_, response) => void respon
     socket.on("error", () => void socket.destroy());
     socket.pipe(socket);
   });
-  await new Promise<void>((resolve) => void backend.listen(0, "127.0.0.1", resolve));
-  const { port } = backend.address() as AddressInfo;
+  const port = await listening(backend);
   const target = `http://127.0.0.1:${port}`;
   const Handlers = { "/": { Proxy: target, AcceptAppCaps: ["a"] }, "/b": { Proxy: target, AcceptAppCaps: ["b"] } };
   const config: ServeConfig = {
@@ -293,9 +293,8 @@ test("a TCP forward carries bytes both ways and half-closes", async () => {
 });
 
 test("a backend that is down gives 502 and keeps the connection", async () => {
-  const closed = net.createServer().listen(0, "127.0.0.1");
-  await new Promise((resolve) => closed.once("listening", resolve));
-  const { port } = closed.address() as AddressInfo;
+  const closed = net.createServer();
+  const port = await listening(closed);
   await new Promise((resolve) => closed.close(resolve));
   const config: ServeConfig = {
     TCP: { 80: { HTTP: true } },

@@ -1,9 +1,10 @@
 import { once } from "node:events";
-import net, { type AddressInfo } from "node:net";
+import net from "node:net";
 import type { Duplex } from "node:stream";
 import { setImmediate as turn } from "node:timers/promises";
 import tls from "node:tls";
 import { afterEach, expect, test } from "vitest";
+import { listening } from "../../test/suites/listening.ts";
 import {
   Connecting,
   certificateOf,
@@ -121,9 +122,7 @@ test("a backend that does not read slows its caller", async () => {
 
 test("a backend that refuses, and one that resets, cut the caller", async () => {
   const server = net.createServer();
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
+  const port = await listening(server);
   await new Promise((resolve) => server.close(resolve));
   expect((await read(tcpScene({ TCPForward: `127.0.0.1:${port}` }).connect(5000))).isCut).toBe(true);
   const backend = await rawBackend((socket) => {

@@ -2,11 +2,11 @@ import { once } from "node:events";
 import http, { type IncomingMessage } from "node:http";
 import https from "node:https";
 import type net from "node:net";
-import type { AddressInfo } from "node:net";
 import type { Duplex } from "node:stream";
 import { setImmediate as turn } from "node:timers/promises";
 import { afterEach, expect, test } from "vitest";
 import { WebSocket, WebSocketServer } from "ws";
+import { listening } from "../../test/suites/listening.ts";
 import {
   certificateOf,
   closeScenes,
@@ -199,12 +199,10 @@ test("WS-4: reserved names in the answer to an upgrade do not reach the caller",
   expect(text).not.toContain("evil");
 });
 
-async function listening(server: http.Server | https.Server): Promise<number> {
+function opened(server: http.Server | https.Server): Promise<number> {
   onClose(() => server.close());
   onClose(() => server.closeAllConnections());
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  return (server.address() as AddressInfo).port;
+  return listening(server);
 }
 
 /** A `ws` client over a connection through the proxy. */
@@ -221,7 +219,7 @@ test.each(["http", "https"])("a real WebSocket client and server through the pro
     socket.send(`hello ${request.headers["tailscale-user-login"]}`);
     socket.on("message", (data, isBinary) => socket.send(data, { binary: isBinary }));
   });
-  const port = await listening(server);
+  const port = await opened(server);
   const client = webSocket(before(port, scheme, [cert]).connect(80));
   expect(String((await once(client, "message"))[0])).toBe("hello alice@example.com");
   for (const size of [0, 1, 125, 126, 65_535, 65_536, 1024 * 1024]) {

@@ -1,7 +1,5 @@
-import { createServer, type Server as HttpServer } from "node:http";
-import type { AddressInfo } from "node:net";
-import Provider from "oidc-provider";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { openSignInProvider, PROVIDER_CLIENT, type SignInProvider } from "../../test/suites/sign-in-provider.ts";
 import { memoryStore } from "../base/store.ts";
 import { MemoryCoordinationStore } from "../coordination/store/memory-store.ts";
 import { personOf } from "../identity/oidc-client.ts";
@@ -9,7 +7,7 @@ import type { RegisterResponse } from "../wire/tailcfg.ts";
 import { Server } from "./server.ts";
 
 /** What the provider says of each of its accounts. */
-const ACCOUNTS: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+const ACCOUNTS = {
   alice: { email: "alice@example.com", email_verified: true, name: "Alice <b>" },
   impostor: { email: "alice@example.com", email_verified: true },
   unverified: { email: "mallory@example.com", email_verified: false },
@@ -22,58 +20,27 @@ const ACCOUNTS: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
 };
 
 let server: Server;
-let idp: HttpServer;
-let account = "alice";
+let provider: SignInProvider;
 let machines = 0;
 
 beforeAll(async () => {
-  idp = createServer();
-  await new Promise<void>((resolve) => idp.listen(0, "127.0.0.1", () => resolve()));
-  const issuer = `http://127.0.0.1:${(idp.address() as AddressInfo).port}`;
+  provider = await openSignInProvider(ACCOUNTS);
+  const client = { clientId: PROVIDER_CLIENT.id, clientSecret: PROVIDER_CLIENT.secret };
   server = await Server.open({
     store: new MemoryCoordinationStore(),
     state: memoryStore(),
     baseDomain: "mesh.internal",
-    oidc: { issuer, clientId: "sallyport", clientSecret: "secret-of-the-client", domains: ["example.com"] },
+    oidc: { issuer: provider.issuer, ...client, domains: ["example.com"] },
   });
   await server.coordinator.createUser({ login: "bob@elsewhere.example" }, "test");
-  const provider = new Provider(issuer, {
-    clients: [
-      {
-        client_id: "sallyport",
-        client_secret: "secret-of-the-client",
-        redirect_uris: [`${server.url}/oidc/callback`],
-      },
-    ],
-    claims: { openid: ["sub"], email: ["email", "email_verified"], profile: ["name"] },
-    pkce: { required: () => true },
-    cookies: { keys: ["test"] },
-    features: { devInteractions: { enabled: false } },
-    interactions: { url: (_, { uid }) => `/interaction/${uid}` },
-    findAccount: (_, id) => ({ accountId: id, claims: async () => ({ sub: id, ...ACCOUNTS[id] }) }),
-    async loadExistingGrant(ctx) {
-      const grant = new ctx.oidc.provider.Grant({
-        clientId: ctx.oidc.client!.clientId,
-        accountId: ctx.oidc.session!.accountId!,
-      });
-      grant.addOIDCScope("openid email profile");
-      await grant.save();
-      return grant;
-    },
-  });
-  const answer = provider.callback();
-  idp.on("request", (request, response) => {
-    if (!request.url!.startsWith("/interaction/")) void answer(request, response);
-    else void provider.interactionFinished(request, response, { login: { accountId: account } });
-  });
+  provider.returnTo(`${server.url}/oidc/callback`);
 });
 afterAll(async () => {
   await server.close();
-  idp.closeAllConnections();
-  idp.close();
+  provider.close();
 });
 beforeEach(() => {
-  account = "alice";
+  provider.account = "alice";
 });
 
 /** A browser: cookies by origin, redirects one at a time. */
@@ -173,7 +140,7 @@ describe("signing in at a provider lets a device in", () => {
   });
 
   test("a user whom the owner has created is taken over by whoever proves that address first", async () => {
-    account = "invited";
+    provider.account = "invited";
     const { start, joined } = await device();
     const browser = new Browser();
     const { body } = await browser.follow(start);
@@ -208,7 +175,7 @@ describe("CS-5 nobody is taken for another", () => {
     ["stranger", "may not join"],
     ["lookalike", "may not join"],
   ])("%s is refused: %s", async (who, why) => {
-    account = who;
+    provider.account = who;
     const before = server.coordinator.users();
     const { start } = await device();
     const { status, body } = await new Browser().follow(start);

@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
-import { type AddressInfo, connect, createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -20,6 +20,7 @@ import { startCa } from "../acme-ca/customer.ts";
 import { peersOrSkip } from "../peers.ts";
 import { certificateStoreSuite } from "../suites/certificate-store.ts";
 import { FakeAuthority, Signer } from "../suites/fake-authority.ts";
+import { listening } from "../suites/listening.ts";
 import { POSTGRES_PASSWORD, type PostgresServer, startPostgres } from "./postgres.ts";
 
 const { missing } = peersOrSkip("postgres", "initdb");
@@ -93,9 +94,7 @@ describe.skipIf(missing !== undefined)(`PostgreSQL ${missing ?? ""}`, () => {
     await empty();
     const url = new URL(`postgresql://house:${encodeURIComponent(POSTGRES_PASSWORD)}@127.0.0.1/postgres`);
     const door = createServer((caller) => caller.pipe(connect(server.socket)).pipe(caller));
-    door.listen(0, "127.0.0.1");
-    await once(door, "listening");
-    const { port } = door.address() as AddressInfo;
+    const port = await listening(door);
     door.close();
     await once(door, "close");
     url.port = String(port);

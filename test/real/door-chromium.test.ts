@@ -2,28 +2,29 @@ import { type Browser, chromium } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { findPeer } from "../peers.ts";
 import { type DoorMesh, PUBLIC_NAME as NAME, openDoorMesh } from "../suites/door-mesh.ts";
-import { GUEST_CLIENT, type GuestProvider, openGuestProvider } from "../suites/guest-provider.ts";
+import { openSignInProvider, PROVIDER_CLIENT, type SignInProvider } from "../suites/sign-in-provider.ts";
 
 const binary = findPeer("chromium");
-let provider: GuestProvider;
+let provider: SignInProvider;
 let mesh: DoorMesh;
 let browser: Browser;
 
 beforeAll(async () => {
   if (binary === undefined) return;
-  provider = await openGuestProvider(`https://${NAME}/.sallyport/callback`, {
+  provider = await openSignInProvider({
     carol: { email: "carol@example.com", email_verified: true, name: "Carol" },
     eve: { email: "eve@else.where", email_verified: true },
   });
+  provider.returnTo(`https://${NAME}/.sallyport/callback`);
   const { issuer } = provider;
   const oidc = {
     issuer,
-    clientId: GUEST_CLIENT.id,
+    clientId: PROVIDER_CLIENT.id,
     clientSecret: "env:OIDC",
     domains: ["example.com"],
     label: "our provider",
   };
-  mesh = await openDoorMesh({ oidc }, { OIDC: GUEST_CLIENT.secret });
+  mesh = await openDoorMesh({ oidc }, { OIDC: PROVIDER_CLIENT.secret });
   browser = await chromium.launch({
     executablePath: binary,
     args: ["--no-sandbox", `--host-resolver-rules=MAP ${NAME}:443 127.0.0.1:${mesh.port}`],
@@ -33,7 +34,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await browser?.close();
   await mesh?.[Symbol.asyncDispose]();
-  await provider?.[Symbol.asyncDispose]();
+  provider?.close();
 });
 
 const visitor = () => browser.newContext({ ignoreHTTPSErrors: true, javaScriptEnabled: false });

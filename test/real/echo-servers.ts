@@ -2,11 +2,12 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import http from "node:http";
-import { type AddressInfo, connect } from "node:net";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { findPeer, peersOrSkip } from "../peers.ts";
+import { listening } from "../suites/listening.ts";
 import { IGNORED, lineOf, type Quirks } from "./echo-line.ts";
 import { PROXY_CONFIGS } from "./echo-proxies.ts";
 import { freePorts } from "./processes.ts";
@@ -122,10 +123,8 @@ async function nodeEcho(): Promise<EchoServer> {
     request.on("data", (part: Buffer) => parts.push(part));
     request.on("end", answer);
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
   return {
-    port: (server.address() as AddressInfo).port,
+    port: await listening(server),
     logged: async () => lines.splice(0),
     close: async () => {
       server.closeAllConnections();

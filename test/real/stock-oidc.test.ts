@@ -1,46 +1,10 @@
-import { createServer, type Server as HttpServer } from "node:http";
-import type { AddressInfo } from "node:net";
-import Provider from "oidc-provider";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { isRoot, peersOrSkip } from "../peers.ts";
+import { openSignInProvider, PROVIDER_CLIENT } from "../suites/sign-in-provider.ts";
 import { ServerMesh } from "./server-mesh.ts";
 import { type StockNode, until } from "./stock-mesh.ts";
 
 const peers = peersOrSkip("tailscaled", "tailscale", "ip");
-const CLIENT = { id: "sallyport", secret: "secret-of-the-client" };
-
-/** A provider with one account, who is signed in there without being asked. */
-async function openProvider(callback: string): Promise<{ issuer: string; http: HttpServer }> {
-  const http = createServer();
-  await new Promise<void>((resolve) => http.listen(0, "127.0.0.1", () => resolve()));
-  const issuer = `http://127.0.0.1:${(http.address() as AddressInfo).port}`;
-  const provider = new Provider(issuer, {
-    clients: [{ client_id: CLIENT.id, client_secret: CLIENT.secret, redirect_uris: [callback] }],
-    claims: { openid: ["sub"], email: ["email", "email_verified"], profile: ["name"] },
-    pkce: { required: () => true },
-    cookies: { keys: ["test"] },
-    features: { devInteractions: { enabled: false } },
-    interactions: { url: (_, { uid }) => `/interaction/${uid}` },
-    findAccount: (_, id) => ({
-      accountId: id,
-      claims: async () => ({ sub: id, email: "carol@example.com", email_verified: true, name: "Carol" }),
-    }),
-    async loadExistingGrant({ oidc }) {
-      const { clientId } = oidc.client!;
-      const grant = new oidc.provider.Grant({ clientId, accountId: oidc.session!.accountId! });
-      grant.addOIDCScope("openid email profile");
-      await grant.save();
-      return grant;
-    },
-  });
-  const answer = provider.callback();
-  http.on("request", (request, response) => {
-    if (!request.url!.startsWith("/interaction/")) void answer(request, response);
-    else void provider.interactionFinished(request, response, { login: { accountId: "carol" } });
-  });
-  return { issuer, http };
-}
-
 /** Opens a page as a browser does: redirects are followed, cookies kept. */
 async function open(address: string, cookies: Map<string, string>, init: RequestInit = {}): Promise<string> {
   let [url, options] = [address, init];
@@ -66,13 +30,17 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
     let node: StockNode;
 
     beforeAll(async () => {
-      const { issuer, http } = await openProvider(`${lab.url}/oidc/callback`);
-      lab.defer(() => {
-        http.closeAllConnections();
-        http.close();
-      });
+      const carol = { email: "carol@example.com", email_verified: true, name: "Carol" };
+      const provider = await openSignInProvider({ carol });
+      lab.defer(() => provider.close());
+      provider.returnTo(`${lab.url}/oidc/callback`);
       await lab.openServer({
-        oidc: { issuer, clientId: CLIENT.id, clientSecret: CLIENT.secret, domains: ["example.com"] },
+        oidc: {
+          issuer: provider.issuer,
+          clientId: PROVIDER_CLIENT.id,
+          clientSecret: PROVIDER_CLIENT.secret,
+          domains: ["example.com"],
+        },
       });
       node = await lab.stock("signer", "userspace", {});
     }, 60_000);

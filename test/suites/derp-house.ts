@@ -1,6 +1,6 @@
 import { type Duplex, duplexPair } from "node:stream";
 import { toHex } from "../../src/base/bytes.ts";
-import { FakeClock } from "../../src/base/clock.ts";
+import { FakeClock, systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { type Random, seededRandom } from "../../src/base/random.ts";
 import { generatePrivateKey, publicKeyOf } from "../../src/crypto/keys.ts";
@@ -13,19 +13,22 @@ export interface House {
   readonly server: DerpServer;
 }
 
-/** A relay under a clock that the test moves. */
-export function house(options: Partial<DerpServerOptions> = {}): House {
-  const clock = new FakeClock();
-  const random = seededRandom(7);
-  const server = new DerpServer({
+/** A relay that lets everybody in. */
+export const relayOf = (random: Random, options: Partial<DerpServerOptions> = {}): DerpServer =>
+  new DerpServer({
     privateKey: generatePrivateKey(random),
     random,
-    clock,
+    clock: systemClock,
     log: silentLog,
     admit: () => true,
     ...options,
   });
-  return { clock, random, server };
+
+/** A relay under a clock that the test moves. */
+export function house(options: Partial<DerpServerOptions> = {}): House {
+  const clock = new FakeClock();
+  const random = seededRandom(7);
+  return { clock, random, server: relayOf(random, { clock, ...options }) };
 }
 
 export interface Guest {

@@ -1,5 +1,3 @@
-import { once } from "node:events";
-import type { AddressInfo } from "node:net";
 import net from "node:net";
 import { silentLog } from "../../src/base/log.ts";
 import { memoryStore } from "../../src/base/store.ts";
@@ -9,6 +7,7 @@ import type { MeshNodeOptions } from "../../src/mesh/node.ts";
 import { Relay, type RelayOptions } from "../../src/server/relay.ts";
 import { Server, type ServerOptions } from "../../src/server/server.ts";
 import type { ServeConfig } from "../../src/wire/serve-config.ts";
+import { listening } from "./listening.ts";
 
 type Joining = Required<
   Pick<MeshNodeOptions, "controlUrl" | "localAddresses" | "log" | "store" | "hostname" | "authKey">
@@ -88,10 +87,8 @@ export class FunnelMesh {
 
   /** Gives the port. */
   async listen(server: net.Server): Promise<number> {
-    server.listen(0, "127.0.0.1");
-    await once(server, "listening");
     this.defer(() => server.close());
-    return (server.address() as AddressInfo).port;
+    return listening(server);
   }
 
   /** A backend that says what it hears; gives its port. */

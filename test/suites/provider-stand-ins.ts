@@ -1,5 +1,5 @@
 import { createServer, type IncomingHttpHeaders } from "node:http";
-import type { AddressInfo } from "node:net";
+import { listening } from "./listening.ts";
 
 export interface AskedRequest {
   readonly method: string;
@@ -41,8 +41,7 @@ export async function openStandIn(answer: (request: AskedRequest) => StandInAnsw
       response.writeHead(status, { ...headers }).end(text);
     });
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", () => resolve()));
-  standIn.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  standIn.url = `http://127.0.0.1:${await listening(server)}`;
   standIn.close = () =>
     new Promise((resolve) => {
       server.close(() => resolve());

@@ -1,8 +1,8 @@
+import { listening } from "./listening.ts";
 import "reflect-metadata";
 import { webcrypto } from "node:crypto";
-import { once } from "node:events";
 import http2, { type ClientHttp2Session } from "node:http2";
-import net, { type AddressInfo } from "node:net";
+import net from "node:net";
 import { Duplex } from "node:stream";
 import tls from "node:tls";
 import * as x509 from "@peculiar/x509";
@@ -119,9 +119,7 @@ export async function rawBackend(
     for (const socket of connections) socket.destroy();
     server.close();
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  return { port: (server.address() as AddressInfo).port, connections };
+  return { port: await listening(server), connections };
 }
 
 /** A backend connection that is never there. */

@@ -1,5 +1,7 @@
 import type { Duplex } from "node:stream";
 import { setImmediate as turn } from "node:timers/promises";
+import tls from "node:tls";
+import { GATE, onClose } from "./proxy-scene.ts";
 import { FRAME, framesIn } from "./raw-http2.ts";
 
 export type RawFrame = ReturnType<typeof framesIn>[number];
@@ -27,6 +29,13 @@ export class RawPeer {
       }
       this.#rest = this.#rest.subarray(used);
     });
+  }
+
+  /** By TLS on this connection, to the gate. */
+  static overTls(socket: Duplex): RawPeer {
+    const secure = tls.connect({ socket, servername: GATE, rejectUnauthorized: false, ALPNProtocols: ["h2"] });
+    onClose(() => secure.destroy());
+    return new RawPeer(secure);
   }
 
   get isClosed(): boolean {

@@ -1,8 +1,8 @@
 import { createHash, generateKeyPairSync, type KeyObject, sign, X509Certificate } from "node:crypto";
 import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import { gzipSync } from "node:zlib";
 import { onTestFinished } from "vitest";
+import { listening } from "./listening.ts";
 
 const sha256 = (...parts: readonly Uint8Array[]): Buffer =>
   parts.reduce((hash, part) => hash.update(part), createHash("sha256")).digest();
@@ -131,7 +131,7 @@ export async function testLog(): Promise<TestLog> {
     if (bytes === undefined) return void response.writeHead(404).end();
     response.writeHead(200, pathname.includes("/data/") ? { "Content-Encoding": "gzip" } : {}).end(bytes);
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const url = `http://127.0.0.1:${await listening(server)}`;
   onTestFinished(() => {
     server.closeAllConnections();
     server.close();
@@ -148,7 +148,7 @@ export async function testLog(): Promise<TestLog> {
   };
   const chain = vector(Buffer.alloc(64, 7), 2);
   return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    url,
     key: spki.toString("base64"),
     add: (certificate) => add(0, vector(new X509Certificate(certificate).raw, 3), chain),
     promise: (certificate) => {

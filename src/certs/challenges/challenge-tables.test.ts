@@ -1,8 +1,8 @@
 import { createHash, X509Certificate } from "node:crypto";
 import { once } from "node:events";
-import type { AddressInfo } from "node:net";
 import { connect, createServer } from "node:tls";
 import { describe, expect, test } from "vitest";
+import { listening } from "../../../test/suites/listening.ts";
 import { systemClock } from "../../base/clock.ts";
 import { HttpChallenges } from "./http-01.ts";
 import { ACME_TLS, TlsAlpnChallenges } from "./tls-alpn-01.ts";
@@ -112,10 +112,8 @@ describe("TL-7 tls-alpn-01", () => {
     await present(challenges, "www.example.com");
     const { key, certificate } = challenges.find("www.example.com", [ACME_TLS])!;
     const server = createServer({ key, cert: certificate, ALPNProtocols: [ACME_TLS] }, (socket) => socket.end());
-    server.listen(0, "127.0.0.1");
-    await once(server, "listening");
     const socket = connect({
-      ...{ host: "127.0.0.1", port: (server.address() as AddressInfo).port, servername: "www.example.com" },
+      ...{ host: "127.0.0.1", port: await listening(server), servername: "www.example.com" },
       ...{ ALPNProtocols: [ACME_TLS], rejectUnauthorized: false },
     });
     await once(socket, "secureConnect");

@@ -1,6 +1,6 @@
-import type { AddressInfo } from "node:net";
 import tls from "node:tls";
 import { expect, onTestFinished, test } from "vitest";
+import { listening } from "../../../test/suites/listening.ts";
 import { gatewayStatus, idleGateway, openLocalSocket } from "../../../test/suites/local-gateway.ts";
 import { certificateOf } from "../../../test/suites/proxy-scene.ts";
 import { Screen } from "../../../test/suites/typed-command.ts";
@@ -133,9 +133,8 @@ test.each<[what: string, has: readonly CertificateStatus[], isLasting: boolean, 
   const { io, out, client, stop } = await scene({}, has);
   const { cert: chain, key } = await certificateOf(NAME);
   const server = tls.createServer({ cert: chain, key }).on("tlsClientError", () => undefined);
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const target = { ...TARGET, port: await listening(server) };
   onTestFinished(() => void server.close());
-  const target = { ...TARGET, port: (server.address() as AddressInfo).port };
   const way = visitorsWay(client, { resolve: async () => ["127.0.0.1"] });
   let round = 0;
   const look: Look = (...asked) => {

@@ -1,9 +1,9 @@
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { connect } from "node:http2";
-import type { AddressInfo } from "node:net";
 import { Duplex } from "node:stream";
 import { afterEach, expect, test } from "vitest";
+import { listening } from "../../../test/suites/listening.ts";
 import { systemClock } from "../../base/clock.ts";
 import { silentLog } from "../../base/log.ts";
 import { seededRandom } from "../../base/random.ts";
@@ -65,13 +65,12 @@ async function serve() {
   });
   const server = createServer();
   endpoint.attach(server);
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
+  const port = await listening(server);
   closers.push(
     () => server.close(),
     () => endpoint.close(),
   );
-  return { random, serverKey, machines, port: (server.address() as AddressInfo).port };
+  return { random, serverKey, machines, port };
 }
 
 test("a client that comes by WebSocket, as upstream's do in browsers, registers like any other", async () => {

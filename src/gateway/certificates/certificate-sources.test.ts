@@ -8,6 +8,7 @@ import { text } from "node:stream/consumers";
 import tls from "node:tls";
 import { expect, onTestFinished, test } from "vitest";
 import { startCa } from "../../../test/acme-ca/customer.ts";
+import { listening } from "../../../test/suites/listening.ts";
 import { certificateOf } from "../../../test/suites/proxy-scene.ts";
 import { systemClock } from "../../base/clock.ts";
 import { silentLog } from "../../base/log.ts";
@@ -38,9 +39,8 @@ function folder(): string {
 }
 
 async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await new Promise((resolve) => server.once("listening", resolve));
-  const { port } = server.address() as { port: number };
+  const server = createServer();
+  const port = await listening(server);
   await new Promise((resolve) => server.close(resolve));
   return port;
 }
@@ -151,9 +151,8 @@ test("the operator's own files need no CA", async () => {
 });
 
 test("a port that is taken and a bundle that is not there are said", async () => {
-  const taken = createServer().listen(0, "127.0.0.1");
-  await new Promise((resolve) => taken.once("listening", resolve));
-  const { port } = taken.address() as { port: number };
+  const taken = createServer();
+  const port = await listening(taken);
   await expect(open({ challenges: [{ type: "http-01", listen: `127.0.0.1:${port}` }] })).rejects.toThrow(
     /Cannot listen on "127\.0\.0\.1:\d+" for challenges/,
   );

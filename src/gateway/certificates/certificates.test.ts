@@ -9,7 +9,7 @@ import type { CertificateKeeper, WantedCertificate } from "../../certs/keeper.ts
 import { LocalCa } from "../../certs/local-ca.ts";
 import type { CertificatesConfig } from "../../config/certificates.ts";
 import { servedNames } from "./certificate-plan.ts";
-import { Certificates, type CertificatesOptions } from "./certificates.ts";
+import { type CertificateSources, Certificates, type CertificatesOptions } from "./certificates.ts";
 
 const OWN = "gw.tail.test";
 
@@ -62,6 +62,18 @@ async function publicCa(clock: FakeClock) {
   return { keeper, orders, wanted: () => wanted, opened: [] as CertificatesConfig[], closed: 0 };
 }
 
+const sourcesOf = (keeper: CertificateKeeper, onClosed: () => void = () => {}): CertificateSources => ({
+  keeper,
+  file: () => undefined,
+  fileList: () => [],
+  onFiles: () => {},
+  challengeContext: () => undefined,
+  challengeAnswer: () => undefined,
+  advice: async () => "",
+  rollAccountKey: async () => {},
+  close: async () => onClosed(),
+});
+
 async function stage(options: Partial<CertificatesOptions> & { facts?: CertificatesOptions["facts"] } = {}) {
   const clock = new FakeClock();
   const ca = await publicCa(clock);
@@ -73,19 +85,9 @@ async function stage(options: Partial<CertificatesOptions> & { facts?: Certifica
     facts: () => ({ ownName: OWN, certDomains: [OWN], ownWildcard: false, visited: [], served: [OWN] }),
     open: async (settings) => {
       ca.opened.push(settings);
-      return {
-        keeper: ca.keeper,
-        file: () => undefined,
-        fileList: () => [],
-        onFiles: () => {},
-        challengeContext: () => undefined,
-        challengeAnswer: () => undefined,
-        advice: async () => "",
-        rollAccountKey: async () => {},
-        close: async () => {
-          ca.closed += 1;
-        },
-      };
+      return sourcesOf(ca.keeper, () => {
+        ca.closed += 1;
+      });
     },
     ...options,
   });
@@ -204,17 +206,7 @@ test("sources that cannot be opened are said to be, and tried again after a minu
     clock,
     open: async () => {
       if (isBroken) throw new Fault("CERT_STORE", "Cannot reach the store");
-      return {
-        keeper: ca.keeper,
-        file: () => undefined,
-        fileList: () => [],
-        onFiles: () => {},
-        challengeContext: () => undefined,
-        challengeAnswer: () => undefined,
-        advice: async () => "",
-        rollAccountKey: async () => {},
-        close: async () => {},
-      };
+      return sourcesOf(ca.keeper);
     },
   });
   await expect(certificates.certificate(OWN)).rejects.toThrow("Cannot reach the store");

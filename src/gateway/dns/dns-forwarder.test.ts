@@ -2,6 +2,7 @@ import { createSocket } from "node:dgram";
 import { createServer } from "node:net";
 import { duplexPair } from "node:stream";
 import { afterEach, expect, test } from "vitest";
+import { listening } from "../../../test/suites/listening.ts";
 import { framed } from "../../mesh/dns/stream-queries.ts";
 import { DnsForwarder } from "./dns-forwarder.ts";
 
@@ -40,9 +41,8 @@ test("over TCP, in pieces", async () => {
       socket.write(reply.subarray(0, 5), () => socket.write(reply.subarray(5)));
     });
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", () => resolve()));
+  const port = await listening(server);
   closers.push(() => server.close());
-  const { port } = server.address() as { port: number };
   expect(await new DnsForwarder(() => [`127.0.0.1:${port}`]).forward(QUERY, "tcp", undefined)).toEqual(ANSWER);
 });
 

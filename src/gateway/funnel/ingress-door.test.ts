@@ -1,9 +1,10 @@
 import { once } from "node:events";
 import http2 from "node:http2";
-import net, { type AddressInfo } from "node:net";
+import net from "node:net";
 import tls from "node:tls";
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { makeHello } from "../../../test/suites/client-hellos.ts";
+import { listening } from "../../../test/suites/listening.ts";
 import { certificateOf } from "../../../test/suites/proxy-scene.ts";
 import { parsePrefix } from "../../base/address.ts";
 import { FakeClock } from "../../base/clock.ts";
@@ -118,13 +119,12 @@ async function openBackend(): Promise<Scene["backend"]> {
       }
     });
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
+  const port = await listening(server);
   onTestFinished(() => {
     for (const socket of sockets) socket.destroy();
     server.close();
   });
-  return { port: (server.address() as AddressInfo).port, heard, sockets };
+  return { port, heard, sockets };
 }
 
 /** Public: 443 of NAME, raw 8443, ended TLS on 10000. Not public: SECRET on 443, port 22. */

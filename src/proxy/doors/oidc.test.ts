@@ -1,8 +1,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { ask, cookieOf, type DoorScene, doorScene, ORIGIN } from "../../../test/suites/door-scene.ts";
-import { GUEST_CLIENT, type GuestProvider, openGuestProvider } from "../../../test/suites/guest-provider.ts";
 import { closeScenes } from "../../../test/suites/proxy-scene.ts";
 import { fieldLines } from "../../../test/suites/recording-backend.ts";
+import { openSignInProvider, PROVIDER_CLIENT, type SignInProvider } from "../../../test/suites/sign-in-provider.ts";
 import { OidcClient } from "../../identity/oidc-client.ts";
 import { mayEnter, type OidcGuests } from "./door.ts";
 
@@ -18,22 +18,23 @@ const ACCOUNTS: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   stranger: { email: "eve@else.where", email_verified: true, groups: "family" },
 };
 
-let provider: GuestProvider;
+let provider: SignInProvider;
 let issuer: string;
 
 beforeAll(async () => {
-  provider = await openGuestProvider(`${ORIGIN}/.sallyport/callback`, ACCOUNTS);
+  provider = await openSignInProvider(ACCOUNTS);
+  provider.returnTo(`${ORIGIN}/.sallyport/callback`);
   issuer = provider.issuer;
 });
-afterAll(() => provider[Symbol.asyncDispose]());
+afterAll(() => provider.close());
 
 const FAMILY: OidcGuests = { addresses: [], domains: ["example.com"], groups: ["staff"], groupsClaim: "groups" };
 
 function scene(who: OidcGuests = FAMILY): Promise<DoorScene> {
   const client = new OidcClient({
     issuer,
-    clientId: GUEST_CLIENT.id,
-    clientSecret: GUEST_CLIENT.secret,
+    clientId: PROVIDER_CLIENT.id,
+    clientSecret: PROVIDER_CLIENT.secret,
     wantedClaim: "groups",
   });
   return doorScene({ door: { oidc: { client, label: "id.test", who } }, rules: { guestsAsUsers: issuer } });

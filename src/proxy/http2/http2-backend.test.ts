@@ -2,10 +2,10 @@ import { once } from "node:events";
 import http from "node:http";
 import http2, { type ClientHttp2Session, type IncomingHttpHeaders, type ServerHttp2Stream } from "node:http2";
 import https from "node:https";
-import type { AddressInfo } from "node:net";
 import { setImmediate as turn } from "node:timers/promises";
 import tls from "node:tls";
 import { afterEach, expect, test } from "vitest";
+import { listening } from "../../../test/suites/listening.ts";
 import {
   certificateOf,
   closeScenes,
@@ -43,9 +43,7 @@ async function http2Backend(onStream: OnStream, isSecure = false): Promise<Http2
   });
   server.on("sessionError", () => undefined);
   onClose(() => server.close());
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  made.port = (server.address() as AddressInfo).port;
+  made.port = await listening(server);
   return made;
 }
 
@@ -230,10 +228,8 @@ test("H1-22: an HTTP/1 answer that is cut resets one stream of the caller, not a
       response.write("short", () => response.destroy());
     } else response.end("whole");
   });
-  backend.listen(0, "127.0.0.1");
   onClose(() => backend.close());
-  await once(backend, "listening");
-  const session = await http2Client(grpcScene((backend.address() as AddressInfo).port));
+  const session = await http2Client(grpcScene(await listening(backend)));
   const cut = session.request({ ":path": "/cut" });
   expect(await closing(cut)).not.toBe(http2.constants.NGHTTP2_NO_ERROR);
   const whole = session.request({ ":path": "/" });
@@ -256,10 +252,9 @@ test.each([
     versions.push(request.httpVersionMajor);
     response.end();
   });
-  plain.listen(0, "127.0.0.1");
   onClose(() => plain.close());
-  await once(plain, "listening");
-  const port = version === 2 ? backend.port : (plain.address() as AddressInfo).port;
+  const plainPort = await listening(plain);
+  const port = version === 2 ? backend.port : plainPort;
   const session = await http2Client(grpcScene(port));
   const { head, stream } = await call(session, { "content-type": type });
   stream.end();
@@ -309,9 +304,7 @@ async function httpsBackend(): Promise<number> {
   });
   onClose(() => server.close());
   onClose(() => server.closeAllConnections());
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  return (server.address() as AddressInfo).port;
+  return await listening(server);
 }
 
 test.each(["https", "https+insecure"])("an %s backend that only speaks HTTP/1.1 is asked by that", async (scheme) => {
@@ -334,9 +327,7 @@ test("a backend whose certificate is for another name is not asked", async () =>
   const { cert, key } = await certificateOf("other.test");
   const server = https.createServer({ cert, key }, (_, response) => void response.end());
   onClose(() => server.close());
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
+  const port = await listening(server);
   const scene = proxyScene(webConfig({ "/": { Proxy: `https://127.0.0.1:${port}` } }), { backendRoots: [cert] });
   expect((await get(await http2Client(scene))).status).toBe(502);
 });
@@ -345,11 +336,9 @@ test("HTTP/1.1 over TLS, with a pipelined second request", async () => {
   const backend = http.createServer((request, response) =>
     response.end(`${request.url} ${request.headers["x-forwarded-proto"]}`),
   );
-  backend.listen(0, "127.0.0.1");
   onClose(() => backend.close());
   onClose(() => backend.closeAllConnections());
-  await once(backend, "listening");
-  const scene = grpcScene((backend.address() as AddressInfo).port);
+  const scene = grpcScene(await listening(backend));
   const { cert } = await certificateOf(GATE);
   const secure = tls.connect({ socket: scene.connect(443), servername: GATE, ca: cert, ALPNProtocols: ["http/1.1"] });
   secure.write(`GET /1 HTTP/1.1\r\nHost: ${GATE}\r\n\r\nGET /2 HTTP/1.1\r\nHost: ${GATE}\r\nConnection: close\r\n\r\n`);

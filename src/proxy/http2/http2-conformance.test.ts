@@ -4,7 +4,6 @@ import {
   certificateOf,
   closeScenes,
   GATE,
-  onClose,
   proxyScene,
   rawBackend,
   webConfig,
@@ -36,13 +35,7 @@ async function stage(): Promise<{ backend: RecordingBackend; connect(): RawPeer 
   const backend = await recordingBackend();
   const handlers = { "/": { Proxy: `http://127.0.0.1:${backend.port}` } };
   const scene = proxyScene(webConfig(handlers), { secureContext: () => context });
-  const connect = (): RawPeer => {
-    const socket = scene.connect(443);
-    const secure = tls.connect({ socket, servername: GATE, rejectUnauthorized: false, ALPNProtocols: ["h2"] });
-    onClose(() => secure.destroy());
-    return new RawPeer(secure);
-  };
-  return { backend, connect };
+  return { backend, connect: () => RawPeer.overTls(scene.connect(443)) };
 }
 
 /** What came of stream 1 or of its connection: `closed`, `reset`, or a status of the static table (RFC 7541 appendix A). */
@@ -159,8 +152,7 @@ test.each([
 test("H2-1: a caller that ends its side has left: its connection ends, and what it asked the backend is cancelled", async () => {
   const backend = await rawBackend((socket) => void socket.resume());
   const scene = proxyScene(webConfig({ "/": { Proxy: `http://127.0.0.1:${backend.port}` } }));
-  const socket = scene.connect(443);
-  const peer = new RawPeer(tls.connect({ socket, servername: GATE, rejectUnauthorized: false, ALPNProtocols: ["h2"] }));
+  const peer = RawPeer.overTls(scene.connect(443));
   peer.send(opening(), ask(), open(3));
   await expect.poll(() => backend.connections.length, WAIT).toBe(2);
   peer.stream.end();

@@ -6,7 +6,6 @@ import {
   certificateOf,
   closeScenes,
   GATE,
-  onClose,
   type ProxyScene,
   proxyScene,
   webConfig,
@@ -71,10 +70,7 @@ function stage(Backend: new () => Duplex = Connecting): Stage {
     },
   });
   const peer: Stage["peer"] = (settings, connect = scene.connect) => {
-    const socket = connect(443);
-    const secure = tls.connect({ socket, servername: GATE, rejectUnauthorized: false, ALPNProtocols: ["h2"] });
-    onClose(() => secure.destroy());
-    const made = new RawPeer(secure);
+    const made = RawPeer.overTls(connect(443));
     made.send(opening(settings));
     return made;
   };

@@ -2,7 +2,7 @@ import { Duplex } from "node:stream";
 import { setImmediate as turn } from "node:timers/promises";
 import tls from "node:tls";
 import { afterEach, expect, test } from "vitest";
-import { certificateOf, closeScenes, GATE, onClose, proxyScene, webConfig } from "../../../test/suites/proxy-scene.ts";
+import { certificateOf, closeScenes, GATE, proxyScene, webConfig } from "../../../test/suites/proxy-scene.ts";
 import {
   END_HEADERS,
   END_STREAM,
@@ -62,10 +62,7 @@ async function slowReader(window: number): Promise<SlowReader> {
       return made;
     },
   });
-  const socket = scene.connect(443);
-  const secure = tls.connect({ socket, servername: GATE, rejectUnauthorized: false, ALPNProtocols: ["h2"] });
-  onClose(() => secure.destroy());
-  const peer = new RawPeer(secure);
+  const peer = RawPeer.overTls(scene.connect(443));
   peer.send(opening([[INITIAL_WINDOW, window]]));
   const block = requestBlock("GET", GATE, "/");
   for (let i = 0; i < STREAMS; i++) peer.send(frame(FRAME.headers, END_HEADERS | END_STREAM, 2 * i + 1, block));

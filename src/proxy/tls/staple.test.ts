@@ -2,7 +2,6 @@ import "reflect-metadata";
 import { webcrypto } from "node:crypto";
 import { once } from "node:events";
 import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import tls from "node:tls";
 import {
   AuthorityInfoAccessExtension,
@@ -10,6 +9,7 @@ import {
   X509CertificateGenerator,
 } from "@peculiar/x509";
 import { afterEach, expect, test } from "vitest";
+import { listening } from "../../../test/suites/listening.ts";
 import { closeScenes, GATE, onClose, proxyScene, webConfig } from "../../../test/suites/proxy-scene.ts";
 import { serverContext } from "./tls-context.ts";
 
@@ -22,9 +22,9 @@ test("AC-14: a responder that the certificate names is never asked, and no stapl
   let asked = 0;
   const responder = createServer(() => {
     asked++; // and never answers
-  }).listen(0, "127.0.0.1");
+  });
   onClose(() => responder.close());
-  await once(responder, "listening");
+  const ocsp = `http://127.0.0.1:${await listening(responder)}/`;
   const keys = await webcrypto.subtle.generateKey(ECDSA, true, ["sign", "verify"]);
   const certificate = await X509CertificateGenerator.createSelfSigned(
     {
@@ -35,7 +35,7 @@ test("AC-14: a responder that the certificate names is never asked, and no stapl
       keys,
       extensions: [
         new SubjectAlternativeNameExtension([{ type: "dns", value: GATE }]),
-        new AuthorityInfoAccessExtension({ ocsp: `http://127.0.0.1:${(responder.address() as AddressInfo).port}/` }),
+        new AuthorityInfoAccessExtension({ ocsp }),
       ],
     },
     webcrypto as unknown as Crypto,

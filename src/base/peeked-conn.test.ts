@@ -35,6 +35,24 @@ test("whoever attaches gets what was seen, except what was forgotten", async () 
   expect(Buffer.concat(parts).toString()).toBe("bodybody");
 });
 
+test("a part is forgotten, and whoever looks next sees the rest as if it came only now", async () => {
+  const [client, inner] = connPair(proof);
+  const peeked = new PeekedConn(inner, 100);
+  for (const part of ["he", "ad", "bo", "dy"]) {
+    client.write(Buffer.from(part));
+    await turn();
+  }
+  peeked.forget(3);
+  const seen: string[] = [];
+  peeked.look = (view) => void seen.push(Buffer.from(view).toString());
+  peeked.lookAgain();
+  expect(seen.join("")).toBe("dbody");
+  client.end();
+  const parts: Buffer[] = [];
+  for await (const chunk of asDuplex(peeked)) parts.push(chunk as Buffer);
+  expect(Buffer.concat(parts).toString()).toBe("dbody");
+});
+
 test("an end or a cut before somebody attaches is told, and again to whoever does", async () => {
   const [client, inner] = connPair(proof);
   const peeked = new PeekedConn(inner, 8);

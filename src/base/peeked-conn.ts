@@ -63,10 +63,21 @@ export class PeekedConn implements Conn {
     else this.#hand();
   }
 
-  /** What was seen so far is for nobody else. */
-  forget(): void {
-    for (const { length } of this.#kept) this.#ahead -= length;
-    this.#kept = [];
+  /** The first `bytes` of what was seen so far are for nobody else. */
+  forget(bytes: number = Infinity): void {
+    let left = bytes;
+    for (let head = this.#kept[0]; head !== undefined && left > 0; head = this.#kept[0]) {
+      const part = Math.min(left, head.length);
+      left -= part;
+      this.#ahead -= part;
+      if (part === head.length) this.#kept.shift();
+      else this.#kept[0] = head.subarray(part);
+    }
+  }
+
+  /** Shows what is kept to whoever looks now, as if it came only now. */
+  lookAgain(): void {
+    for (const part of this.#kept.slice()) this.look(part);
   }
 
   attach(sink: ConnSink): void {

@@ -26,6 +26,10 @@ export interface Delivery {
   readonly bytesPerSecond: number;
   /** Counted as bytes pass. */
   readonly traffic: Traffic;
+  /** The node is known to take the visitor's first bytes behind the request. */
+  readonly isEarly: boolean;
+  /** The node answered, and takes them so or does not. */
+  readonly heard: (takesEarly: boolean) => void;
   /** The node took the visitor. */
   readonly opened: () => void;
   /** The node cannot be reached or will not have him: its status, or 0. The socket is as it was. */
@@ -70,6 +74,7 @@ export function deliver(work: Delivery): void {
   const ask = (dialed: Conn): void => {
     const answer = new IngressAnswerReader();
     const flow = new Flow(dialed, work);
+    const isEarly = work.isEarly && work.held.length > 0;
     let isOpen = false;
     dialed.attach({
       data: (view) => {
@@ -77,21 +82,26 @@ export function deliver(work: Delivery): void {
         const heard = answer.push(view);
         if (heard === undefined) return;
         if (heard.status !== 101 || isSettled) return fail(heard.status);
+        work.heard(heard.takesEarly);
+        if (isEarly && !heard.takesEarly) return fail(0); // another program by now, which lost them
         isOpen = true;
         isSettled = true;
         cancel();
         socket.off("close", onGone);
         work.opened();
-        flow.start(work.held, heard.rest);
+        flow.start(isEarly ? NOTHING : work.held, heard.rest);
       },
       end: () => (isOpen ? flow.nodeEnded() : fail(0)),
       drain: () => flow.nodeDrained(),
       abort: () => (isOpen ? flow.cut() : fail(0)),
     });
     dialed.credit(WINDOW_BYTES);
-    dialed.write(encodeIngressRequest({ source: work.visitor, target: work.target, peerApi }));
+    dialed.write(encodeIngressRequest({ source: work.visitor, target: work.target, peerApi, isEarly }));
+    if (isEarly) flow.toNode(work.held);
   };
 }
+
+const NOTHING: Buffer = Buffer.alloc(0);
 
 /** Bytes between a visitor and his node. Each direction ends on its own; an error on one side resets the other. */
 class Flow {
@@ -105,6 +115,7 @@ class Flow {
   #owed = 0;
   #isNodeFull = false;
   #isPaced = false;
+  #isStarted = false;
   #isOver = false;
 
   constructor(conn: Conn, { socket, clock, bytesPerSecond, traffic }: Delivery) {
@@ -118,7 +129,8 @@ class Flow {
 
   start(held: Buffer, first: Uint8Array): void {
     const socket = this.#socket;
-    socket.on("data", (chunk: Buffer) => this.#toNode(chunk));
+    this.#isStarted = true;
+    socket.on("data", (chunk: Buffer) => this.toNode(chunk));
     socket.on("end", () => this.#conn.end());
     socket.on("drain", () => this.#repay());
     socket.on("close", () => {
@@ -127,13 +139,13 @@ class Flow {
       if (socket.readableEnded && socket.writableFinished) return;
       this.#conn.abort(new Fault("FUNNEL_VISITOR_GONE", "Cannot go on with the visit: the visitor is gone"));
     });
-    if (held.length > 0) this.#toNode(held);
+    if (held.length > 0) this.toNode(held);
     if (socket.readableEnded) this.#conn.end(); // a paused socket still says its end, and only once
     if (first.length > 0) this.toVisitor(first);
     this.#flow();
   }
 
-  #toNode(chunk: Buffer): void {
+  toNode(chunk: Buffer): void {
     this.#traffic.received += chunk.length;
     if (!this.#conn.write(chunk)) this.#isNodeFull = true;
     const now = this.#clock.now();
@@ -149,7 +161,7 @@ class Flow {
   }
 
   #flow(): void {
-    if (!this.#isNodeFull && !this.#isPaced && !this.#isOver) this.#socket.resume();
+    if (this.#isStarted && !this.#isNodeFull && !this.#isPaced && !this.#isOver) this.#socket.resume();
   }
 
   nodeDrained(): void {

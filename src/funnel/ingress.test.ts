@@ -34,6 +34,7 @@ describe("a visit", () => {
         `Tailscale-Ingress-Src: 127.0.0.1:${from}`,
         `Tailscale-Ingress-Target: ${NAME}:443`,
         "Content-Length: 0",
+        "Sallyport-Ingress-Early: ?0",
         "\r\n",
       ].join("\r\n"),
     );
@@ -41,6 +42,49 @@ describe("a visit", () => {
     delivery?.conn.write(Buffer.from("HTTP/1.1 101 Switching Protocols\r\n\r\nfirst words"));
     await expect.poll(() => delivery?.bytes().toString("hex"), WAIT).toBe(HELLO.toString("hex"));
     await expect.poll(() => visitor.heard().toString(), WAIT).toBe("first words");
+  });
+
+  test("a node that takes early words gets the next visitor's hello behind the request, and a stock one never", async () => {
+    const field = "Sallyport-Ingress-Early: ?1";
+    const asked = (head: string | undefined): string | undefined => /Early: (\?[01])\r\n/.exec(head ?? "")?.[1];
+    const ours = `HTTP/1.1 101 Switching Protocols\r\n${field}\r\n\r\n`;
+    const stock = "HTTP/1.1 101 Switching Protocols\r\n\r\n";
+    const answers = [stock, stock, ours, undefined, stock, stock];
+    const node = nodeSide({ answer: () => answers[node.deliveries.length - 1] });
+    const { port } = await openIngress([publicName(NAME)], node.dial);
+    const seen: (string | undefined)[] = [];
+    for (let i = 0; i < answers.length; i++) {
+      const visitor = visit(port, HELLO);
+      await expect.poll(() => node.deliveries.length, WAIT).toBe(i + 1);
+      const { head, bytes, conn } = node.deliveries[i]!;
+      seen.push(asked(head));
+      if (i === 4) {
+        // It spoke as one that lost what it was sent: the visitor is told, and the next one is brought as before.
+        expect(await alertOf(visitor)).toBe(ALERTS.internal);
+        continue;
+      }
+      await expect.poll(() => bytes().toString("hex"), WAIT).toBe(HELLO.toString("hex"));
+      if (answers[i] === undefined) conn.write(Buffer.from(ours)); // after the hello has come
+      conn.write(Buffer.from("words"));
+      await expect.poll(() => visitor.heard().toString(), WAIT).toBe("words");
+    }
+    expect(seen).toEqual(["?0", "?0", "?0", "?1", "?1", "?0"]);
+  });
+
+  test("a megabyte behind an early hello waits for the node, and arrives whole", async () => {
+    const ours = "HTTP/1.1 101 Switching Protocols\r\nSallyport-Ingress-Early: ?1\r\n\r\n";
+    const node = nodeSide({ answer: () => (node.deliveries.length === 1 ? ours : undefined) });
+    const { port } = await openIngress([publicName(NAME)], node.dial);
+    visit(port, HELLO);
+    await expect.poll(() => node.deliveries[0]?.bytes().length, WAIT).toBe(HELLO.length);
+    const up = Buffer.concat([HELLO, randomBytes(1_000_000)]);
+    visit(port, up);
+    await expect.poll(() => node.deliveries.length, WAIT).toBe(2);
+    const { conn, bytes } = node.deliveries[1]!;
+    await expect.poll(() => bytes().length, WAIT).toBeGreaterThanOrEqual(HELLO.length);
+    expect(bytes().length).toBeLessThanOrEqual(160 * 1024);
+    conn.write(Buffer.from(ours));
+    await expect.poll(() => digest(bytes()), WAIT).toBe(digest(up));
   });
 
   test("FN-1 the bytes arrive as they were sent, both ways, hello included", async () => {

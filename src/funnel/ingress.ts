@@ -48,6 +48,8 @@ export class Ingress {
   readonly #ruled: RuleGauges = new RuleGauges();
   #redirects = new Rate();
   #isClosed = false;
+  /** Nodes, by their stable ids, that take a visitor's first bytes behind the question for him. */
+  readonly #early: Set<string> = new Set();
   readonly traffic: Traffic = { received: 0, sent: 0 };
   readonly counts: Record<IngressEvent, number> = {
     delivered: 0,
@@ -260,7 +262,8 @@ export class Ingress {
     socket.once("close", () => {
       for (const taken of gauges) taken.open--;
     });
-    this.#deliver(call, { site, peerApi: found.peerApi, bytesPerSecond: rules?.bytesPerSecond });
+    const { owner, peerApi } = found;
+    this.#deliver(call, { site, owner, peerApi, bytesPerSecond: rules?.bytesPerSecond });
   }
 
   /** The gauges of the name, of this visitor at it, and of its owner's rules, with him in; undefined: one of them is full. */
@@ -282,7 +285,7 @@ export class Ingress {
     return [whole, single, ...asked];
   }
 
-  #deliver({ socket, visitor, held, refuse }: Call, { site, peerApi, bytesPerSecond }: Destination): void {
+  #deliver({ socket, visitor, held, refuse }: Call, { site, owner, peerApi, bytesPerSecond }: Destination): void {
     const { clock, dial, log } = this.#options;
     deliver({
       socket,
@@ -295,6 +298,8 @@ export class Ingress {
       limitMs: this.#limits.answerMs,
       bytesPerSecond: Math.min(bytesPerSecond ?? Infinity, this.#limits.bytesPerSecond),
       traffic: this.traffic,
+      isEarly: this.#early.has(owner),
+      heard: (takesEarly) => this.#learn(owner, takesEarly),
       opened: () => void this.counts.delivered++,
       failed: (status) => {
         if (socket.destroyed) return; // he did not wait
@@ -304,6 +309,11 @@ export class Ingress {
         refuse(isPrivate ? ALERT.unrecognizedName : ALERT.internalError);
       },
     });
+  }
+
+  #learn(owner: string, takesEarly: boolean): void {
+    if (!takesEarly) this.#early.delete(owner);
+    else if (this.#early.size < MOST_NAMES) this.#early.add(owner);
   }
 
   /** It may have been taken back since the visitor was sent on. */
@@ -362,6 +372,7 @@ interface Call {
 
 interface Destination {
   readonly site: string;
+  readonly owner: string;
   readonly peerApi: AddressPort;
   readonly bytesPerSecond: number | undefined;
 }

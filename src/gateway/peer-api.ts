@@ -71,7 +71,7 @@ export class PeerApi {
       const end = text.indexOf("\r\n\r\n");
       if (end < 0 && text.length <= HEAD_BYTES) return;
       settle();
-      peeked.forget();
+      peeked.forget(end < 0 ? Infinity : end + 4);
       const head = end < 0 || end > HEAD_BYTES ? undefined : readPeerApiHead(text.slice(0, end));
       const refusal = this.#deliver(peeked, head, text.length === end + 4);
       if (refusal !== undefined) refuse(peeked, refusal, clock);

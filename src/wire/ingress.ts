@@ -6,7 +6,13 @@ import { type AddressPort, formatAddressPort } from "../base/address.ts";
 export const INGRESS_PATH: string = "/v0/ingress";
 export const SOURCE_FIELD: string = "Tailscale-Ingress-Src";
 export const TARGET_FIELD: string = "Tailscale-Ingress-Target";
-export const ACCEPTED: string = "HTTP/1.1 101 Switching Protocols\r\n\r\n";
+/**
+ * Ours, beside what upstream says. A relay asks with `?0` whether the node takes a visitor's first bytes behind the request
+ * too, which spares a round trip; one that does answers `?1`, and from then on the relay sends them so, under `?1`. Nobody
+ * else is sent any before the 101: upstream's node would lose them.
+ */
+export const EARLY_FIELD: string = "Sallyport-Ingress-Early";
+const EARLY_KEY = EARLY_FIELD.toLowerCase();
 
 export interface IngressRequest {
   /** The visitor. */
@@ -15,12 +21,15 @@ export interface IngressRequest {
   readonly target: string;
   /** The node's peerapi, which it must be addressed as. */
   readonly peerApi: AddressPort;
+  /** The visitor's first bytes follow at once. */
+  readonly isEarly: boolean;
 }
 
-export function encodeIngressRequest({ source, target, peerApi }: IngressRequest): Uint8Array {
+export function encodeIngressRequest({ source, target, peerApi, isEarly }: IngressRequest): Uint8Array {
   return Buffer.from(
     `POST ${INGRESS_PATH} HTTP/1.1\r\nHost: ${formatAddressPort(peerApi)}\r\n` +
-      `${SOURCE_FIELD}: ${formatAddressPort(source)}\r\n${TARGET_FIELD}: ${target}\r\nContent-Length: 0\r\n\r\n`,
+      `${SOURCE_FIELD}: ${formatAddressPort(source)}\r\n${TARGET_FIELD}: ${target}\r\nContent-Length: 0\r\n` +
+      `${EARLY_FIELD}: ${isEarly ? "?1" : "?0"}\r\n\r\n`,
   );
 }
 
@@ -28,6 +37,8 @@ const LONGEST_ANSWER = 8 * 1024;
 
 export interface IngressAnswer {
   readonly status: number;
+  /** The node takes a visitor's first bytes behind the request. */
+  readonly takesEarly: boolean;
   /** What followed the head: the node's first bytes to the visitor. */
   readonly rest: Uint8Array;
 }
@@ -44,11 +55,13 @@ export class IngressAnswerReader {
     if (end < 0) return this.#head.length >= LONGEST_ANSWER ? NO_HTTP : undefined;
     const status = /^HTTP\/1\.[01] ([1-5]\d\d)[ \r]/.exec(this.#head)?.[1];
     if (status === undefined) return NO_HTTP;
-    return { status: Number(status), rest: view.subarray(end + 4 - before) };
+    const takesEarly = EARLY_LINE.test(this.#head.slice(0, end + 2));
+    return { status: Number(status), takesEarly, rest: view.subarray(end + 4 - before) };
   }
 }
 
-const NO_HTTP: IngressAnswer = { status: 0, rest: new Uint8Array() };
+const EARLY_LINE = new RegExp(`\\r\\n${EARLY_FIELD}:[ \\t]*\\?1[ \\t]*\\r\\n`, "i");
+const NO_HTTP: IngressAnswer = { status: 0, takesEarly: false, rest: new Uint8Array() };
 
 const MOST_FIELDS = 100;
 
@@ -73,4 +86,16 @@ export function readPeerApiHead(text: string): PeerApiHead | undefined {
     fields.set(key, [...(fields.get(key) ?? []), value]);
   }
   return { method, path, fields };
+}
+
+/** What the relay said of a visitor's first bytes: `?1` they follow at once, `?0` they could; undefined: upstream's relay. */
+export function earlyWord({ fields }: PeerApiHead): string | undefined {
+  const [word, ...more] = fields.get(EARLY_KEY) ?? [];
+  return more.length === 0 && (word === "?0" || word === "?1") ? word : undefined;
+}
+
+/** The 101, bare unless the relay asked. */
+export function acceptanceOf(head: PeerApiHead): string {
+  const field = earlyWord(head) === undefined ? "" : `${EARLY_FIELD}: ?1\r\n`;
+  return `HTTP/1.1 101 Switching Protocols\r\n${field}\r\n`;
 }

@@ -150,6 +150,7 @@ const FIELDS = [
   `Tailscale-Ingress-Target: ${NAME}:443`,
   "Content-Length: 0",
 ];
+const EARLY = "Sallyport-Ingress-Early: ?1";
 const request = (fields: readonly string[] = FIELDS, line = "POST /v0/ingress HTTP/1.1"): string =>
   [line, ...fields, "", ""].join("\r\n");
 const withField = (name: string, value: string | undefined): string[] => [
@@ -246,6 +247,13 @@ describe("FN-4 the node checks the relay, with upstream's statuses", () => {
     ["a chunked body", request([...FIELDS, "Transfer-Encoding: chunked"]), 400, "no body allowed"],
     ["a pipelined second request", request() + request(), 400, "bytes before the answer"],
     ["the visitor's bytes before the 101", `${request()}x`, 400, "bytes before the answer"],
+    [
+      "… though they could come",
+      `${request([...FIELDS, "Sallyport-Ingress-Early: ?0"])}x`,
+      400,
+      "bytes before the answer",
+    ],
+    ["… in doubt", `${request([...FIELDS, EARLY, EARLY])}x`, 400, "bytes before the answer"],
     ["a query", request(FIELDS, "POST /v0/ingress?x HTTP/1.1"), 400, "Bad Request"],
     ["HTTP/1.0", request(FIELDS, "POST /v0/ingress HTTP/1.0"), 400, "Bad Request"],
     ["a folded field", request([...FIELDS, " Tailscale-Ingress-Src: 1.2.3.4:5"]), 400, "Bad Request"],
@@ -290,6 +298,53 @@ describe("FN-4 the node checks the relay, with upstream's statuses", () => {
       for (let at = 0; at < text.length; at += size) client.write(text.slice(at, at + size));
       expect(await answerTo(client, "")).toBe(ACCEPTED);
     }
+  });
+
+  test("upstream's relay gets a bare 101, and ours is told that we take early words", async () => {
+    const told = ACCEPTED.replace(/\r\n$/, `${EARLY}\r\n\r\n`);
+    expect(await answerTo(scene.connect(), request())).toBe(ACCEPTED);
+    for (const word of ["?0", "?1"]) {
+      const text = request([...FIELDS, `Sallyport-Ingress-Early: ${word}`]);
+      expect(await answerTo(scene.connect(), text)).toBe(told);
+    }
+    expect(await answerTo(scene.connect(), request([...FIELDS, "Sallyport-Ingress-Early: yes"]))).toBe(ACCEPTED);
+  });
+
+  test("a hello behind the request is the visitor's, however both are cut", async () => {
+    const fields = [...FIELDS.filter((field) => !field.startsWith("Tailscale-Ingress-Target")), EARLY];
+    const text = request([...fields, `Tailscale-Ingress-Target: ${NAME}:8443`]);
+    const hello = makeHello({ name: NAME });
+    const all = Buffer.concat([Buffer.from(text), hello, Buffer.from("and more")]);
+    const cuts = [
+      [],
+      [1],
+      [text.length - 1],
+      [text.length],
+      [text.length + 1],
+      [all.length - 9],
+      [60, text.length + 40],
+    ];
+    for (const [index, cut] of cuts.entries()) {
+      const client = scene.connect();
+      const ends = [...cut, all.length];
+      for (const [part, end] of ends.entries()) {
+        client.write(all.subarray(ends[part - 1] ?? 0, end));
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      const line = `PROXY TCP4 203.0.113.9 100.64.0.5 51514 ${scene.backend.port}\r\n`;
+      const wanted = `${line}${hello.toString("latin1")}and more`;
+      await expect.poll(() => scene.backend.heard[index], WAIT).toBe(wanted);
+    }
+  });
+
+  test("FN-5 a hello behind the request that asks for another name reaches nothing", async () => {
+    const client = scene.connect();
+    const text = Buffer.from(request([...FIELDS, EARLY]));
+    client.write(Buffer.concat([text, makeHello({ name: SECRET })]));
+    const heard: Buffer[] = [];
+    for await (const part of client) heard.push(part as Buffer);
+    expect(Buffer.concat(heard).toString("hex")).toMatch(/15030300020270$/);
+    expect(scene.backend.sockets).toEqual([]);
   });
 
   test("a delivery behind another request is none", async () => {

@@ -11,7 +11,7 @@ import { capabilitiesOf } from "../../wire/capabilities.ts";
 import { ALERT, alertRecord, HelloReader } from "../../wire/client-hello.ts";
 import { INGRESS_CAPABILITY } from "../../wire/funnel.ts";
 import { foldName, wildcardOf } from "../../wire/host-name.ts";
-import { ACCEPTED, type PeerApiHead, SOURCE_FIELD, TARGET_FIELD } from "../../wire/ingress.ts";
+import { acceptanceOf, earlyWord, type PeerApiHead, SOURCE_FIELD, TARGET_FIELD } from "../../wire/ingress.ts";
 import { leaseKey, type ServeConfig } from "../../wire/serve-config.ts";
 import type { FilterRule, Node } from "../../wire/tailcfg.ts";
 import { isWelcome, type VisitorRules } from "../../wire/visitor-rules.ts";
@@ -134,13 +134,13 @@ export class IngressDoor {
   }
 
   /**
-   * A request for the ingress path whose head was read and forgotten. `isAlone`: nothing came behind it.
-   * With a refusal the connection is the caller's to answer on.
+   * A request for the ingress path whose head was read and forgotten. `isAlone`: nothing came behind it; else that is
+   * what the visitor said, where the relay told so. With a refusal the connection is the caller's to answer on.
    */
   enter(conn: PeekedConn, proof: MeshProof, head: PeerApiHead, isAlone: boolean): Refusal | undefined {
     const request = this.#checked(proof, head);
     if ("status" in request) return request;
-    if (!isAlone) return bad("bytes before the answer");
+    if (!isAlone && earlyWord(head) !== "?1") return bad("bytes before the answer");
     const { target, visitor } = request;
     const relay = this.#relays.get(proof.nodeKey) ?? { open: 0, pending: 0 };
     if (relay.open >= this.#limits.relayOpen || relay.pending >= this.#limits.relayPending) {
@@ -163,7 +163,7 @@ export class IngressDoor {
       relay.open--;
       if (relay.open === 0) this.#relays.delete(proof.nodeKey);
     };
-    conn.write(Buffer.from(ACCEPTED));
+    conn.write(Buffer.from(acceptanceOf(head)));
     const admit = (): void => {
       const destination = { ...proof.destination, port: target.port };
       conn.proof = { kind: "ingress", nodeKey: proof.nodeKey, visitor, destination };
@@ -180,6 +180,7 @@ export class IngressDoor {
       relay.pending--;
       if (isGood) admit();
     });
+    conn.lookAgain();
     return undefined;
   }
 

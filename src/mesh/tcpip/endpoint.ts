@@ -134,7 +134,7 @@ export abstract class TcpEndpoint implements SenderOutlet {
         break;
       case "open":
         this.#takeSyn(segment, now);
-        this.#mustRespond = true;
+        this.receiver?.ackWithFirstData(now);
         this.#establish(now);
         this.changed();
         break;

@@ -11,6 +11,8 @@ export const OUR_WINDOW_SCALE = 8;
 /** What a ring may keep that is empty and was not filled in the last round trip. */
 const LARGEST_IDLE_BYTES = 1024 * 1024;
 const DELAYED_ACK_MS = 25;
+/** A turn of the loop: whoever waits for the other side to speak first must not wait for more. */
+const FIRST_ACK_MS = 1;
 const BLOCKS_BESIDE_TIMESTAMPS = 3;
 
 const reported: number[] = [];
@@ -132,6 +134,11 @@ export class Receiver {
 
   delayAck(now: number): void {
     if (this.ackAt === Infinity) this.ackAt = now + DELAYED_ACK_MS;
+  }
+
+  /** Who dials mostly speaks at once, and his first words carry the acknowledgment of the handshake. */
+  ackWithFirstData(now: number): void {
+    this.ackAt = now + FIRST_ACK_MS;
   }
 
   /** The next piece for the user, within credit; empty when there is none. It must be taken before anything else. */

@@ -3,6 +3,7 @@ import type { Fault } from "./fault.ts";
 
 const RING_BYTES = 256 * 1024;
 const VIEW_BYTES = 64 * 1024;
+const LAST_WORDS_BYTES = 4096;
 
 /** Two ends of a connection in memory, with credit and back-pressure like a real one. `proof` is what B knows of A. */
 export function connPair(proof: Proof, reverse: Proof = mirrored(proof)): [Conn, Conn] {
@@ -65,7 +66,10 @@ class MemoryConn implements Conn {
   abort(fault: Fault): void {
     if (this.#isDead) return;
     this.#isDead = true;
-    queueMicrotask(() => this.peer.#aborted(fault));
+    queueMicrotask(() => {
+      if (this.#queued <= LAST_WORDS_BYTES) this.#pump(true);
+      this.peer.#aborted(fault);
+    });
   }
 
   #aborted(fault: Fault): void {
@@ -74,9 +78,10 @@ class MemoryConn implements Conn {
     this.#sink?.abort(fault);
   }
 
-  #pump(): void {
+  #pump(isLast: boolean = false): void {
     const { peer } = this;
-    while (!this.#isDead && !peer.#isDead && peer.#sink !== undefined && peer.#credit > 0 && this.#queue.length > 0) {
+    const isAlive = isLast || !this.#isDead;
+    while (isAlive && !peer.#isDead && peer.#sink !== undefined && peer.#credit > 0 && this.#queue.length > 0) {
       const head = this.#queue.shift()!;
       const take = Math.min(head.length, peer.#credit, VIEW_BYTES);
       if (take < head.length) this.#queue.unshift(head.subarray(take));

@@ -41,6 +41,7 @@ export interface Conn {
   write(view: Uint8Array): boolean;
   /** Ends our direction once everything written is sent. */
   end(): void;
+  /** Cuts it. A few words written just before, such as a TLS alert, go first; more is dropped. */
   abort(fault: Fault): void;
 }
 

@@ -37,6 +37,25 @@ export function connSuite(name: string, pair: () => Promise<[Conn, Conn]>): void
       expect(received).toBe(1000);
     });
 
+    test("a few words before an abort arrive, and then the cut", async () => {
+      const [a, b] = await pair();
+      const heard: string[] = [];
+      b.attach(
+        sink({
+          data: (view) => void heard.push(Buffer.from(view).toString()),
+          end: () => void heard.push("end"),
+          abort: () => void heard.push("cut"),
+        }),
+      );
+      b.credit(100);
+      a.attach(sink({}));
+      await turns();
+      a.write(Buffer.from("why"));
+      a.abort(new Fault("TEST", "over"));
+      for (let i = 0; i < 1000 && heard.length < 2; i++) await turns();
+      expect(heard).toEqual(["why", "cut"]);
+    });
+
     test("a full ring says so, and drains when the reader takes", async () => {
       const [a, b] = await pair();
       let drained = 0;

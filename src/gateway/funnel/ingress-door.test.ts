@@ -347,6 +347,17 @@ describe("FN-4 the node checks the relay, with upstream's statuses", () => {
     expect(scene.backend.sockets).toEqual([]);
   });
 
+  test("a visitor whose TLS hello is refused hears the alert, behind the 101", async () => {
+    const client = scene.connect();
+    client.write(Buffer.concat([Buffer.from(request([...FIELDS, EARLY])), makeHello({ name: NAME })]));
+    const heard: Buffer[] = [];
+    client.on("data", (part: Buffer) => heard.push(part));
+    await new Promise((resolve) => client.once("close", resolve));
+    const all = Buffer.concat(heard);
+    expect(all.toString("latin1")).toMatch(/^HTTP\/1\.1 101 /);
+    expect(all.subarray(-7).toString("hex")).toMatch(/^1503..000202..$/);
+  });
+
   test("a delivery behind another request is none", async () => {
     const client = scene.connect();
     const first = "HEAD / HTTP/1.1\r\nHost: peer\r\n\r\n";

@@ -263,6 +263,45 @@ describe("IP-11 closing", () => {
   });
 });
 
+describe("last words", () => {
+  test("what was written just before an abort goes before the reset, unless it is much", () => {
+    const few = opened();
+    few.bench.sent.length = 0;
+    few.user.conn!.write(Buffer.from("why"));
+    few.user.conn!.abort(new Fault("TEST", "over"));
+    expect(few.bench.settled()).toMatchObject([
+      { flags: "PA", seq: few.iss + 1, length: 3 },
+      { flags: "RA", seq: few.iss + 4 },
+    ]);
+    const much = opened();
+    much.bench.sent.length = 0;
+    much.user.conn!.write(Buffer.alloc(5000));
+    much.user.conn!.abort(new Fault("TEST", "over"));
+    expect(much.bench.settled()).toMatchObject([{ flags: "RA", seq: much.iss + 1 }]);
+  });
+
+  test("what came in order before a reset is delivered, then the reset; behind a gap nothing is", () => {
+    const { bench, user, iss } = opened();
+    const packets = [
+      { seq: 1001, ack: iss + 1, flags: "PA", data: "why" },
+      { seq: 1005, ack: iss + 1, flags: "PA", data: "lost" },
+      { seq: 1004, flags: "R" },
+    ].map((segment) => bench.packet(segment).slice());
+    bench.stack.input(batchOf(packets, 3), bench.now);
+    bench.settled();
+    expect([user.text, user.fault?.code]).toEqual(["why", "TCPIP_RESET"]);
+  });
+
+  test("what came before a cut from our side is not delivered any more", () => {
+    const { bench, user, iss } = opened(1000, 0);
+    bench.give({ seq: 1001, ack: iss + 1, flags: "PA", data: "too late" });
+    user.conn!.credit(100);
+    bench.stack.abortPeer(3, new Fault("MESH_REVOKED", "gone"));
+    bench.settled();
+    expect([user.text, user.fault?.code]).toEqual(["", "MESH_REVOKED"]);
+  });
+});
+
 describe("bounds", () => {
   test("IP-8 every second byte of a window: bounded", () => {
     const { bench, user, iss } = opened();

@@ -224,9 +224,11 @@ export class TcpConnection extends TcpEndpoint implements Conn, Timed {
   }
 
   abort(fault: Fault): void {
-    if (this.state === "closed") return;
     this.#user.leave();
-    this.reset(fault, this.#host.now());
+    if (this.state === "closed") return;
+    const now = this.#host.now();
+    this.sayLastWords(now);
+    this.reset(fault, now);
   }
 
   /** Ends it from below: the user is told, the other side gets a reset. */

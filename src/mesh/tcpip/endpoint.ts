@@ -22,6 +22,8 @@ export interface TcpSettings {
 
 const TIME_WAIT_MS = 60_000;
 const CHALLENGE_MS = 500;
+const LAST_WORDS_BYTES = 4096;
+const LAST_WORDS_SEGMENTS = 8;
 
 /**
  * The state machine of a connection: RFC 9293 §3.10, with the checks of RFC 5961 and RFC 7323. It knows no user, no
@@ -237,7 +239,7 @@ export abstract class TcpEndpoint implements SenderOutlet {
   #wasReset(): void {
     if (this.state === "time-wait" || this.state === "last-ack" || this.state === "closing") this.die(undefined);
     else if (this.state === "syn-received") this.die(this.faultOf("TCPIP_REFUSED", "reset while opening"));
-    else this.die(this.faultOf("TCPIP_RESET", "reset by the other side"));
+    else this.die(this.faultOf("TCPIP_RESET", "reset by the other side"), true);
   }
 
   #sendSynAgain(now: number): void {
@@ -345,6 +347,12 @@ export abstract class TcpEndpoint implements SenderOutlet {
     this.changed();
   }
 
+  /** Sends what is left, if it is short: an alert that says why, which the reset would overtake. */
+  protected sayLastWords(now: number): void {
+    const { sender } = this;
+    if (sender !== undefined && sender.buffered <= LAST_WORDS_BYTES) sender.transmit(now, LAST_WORDS_SEGMENTS);
+  }
+
   protected reset(fault: Fault, now: number): void {
     const { sender } = this;
     // In TIME-WAIT and at the very end both sides have everything: nothing to reset.
@@ -356,12 +364,12 @@ export abstract class TcpEndpoint implements SenderOutlet {
     this.die(fault);
   }
 
-  /** `undefined`: it ended as it should. */
-  protected die(fault: Fault | undefined): void {
+  /** `undefined`: it ended as it should. `isHeard`: what came before may still be delivered. */
+  protected die(fault: Fault | undefined, isHeard: boolean = false): void {
     if (this.state === "closed") return;
     this.state = "closed";
     if (fault !== undefined) {
-      this.receiver?.release();
+      if (!isHeard) this.receiver?.release();
       this.sender?.buffer.ring.release();
     }
     this.ended(fault);

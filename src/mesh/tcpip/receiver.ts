@@ -226,6 +226,7 @@ export class Receiver {
 
   /** Gives memory back; the rest of the stream does not matter any more. */
   release(): void {
+    this.delivered += this.waiting;
     this.#ring.release();
   }
 

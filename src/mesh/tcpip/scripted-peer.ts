@@ -90,6 +90,11 @@ export class Bench {
   }
 
   give(segment: Given): Sent[] {
+    return this.raw(this.packet(segment));
+  }
+
+  /** Dead after the next one. */
+  packet(segment: Given): Uint8Array {
     const { bytes } = this.#writer;
     const start = ipHeaderLength(THEIRS);
     const data = typeof segment.data === "string" ? new TextEncoder().encode(segment.data) : segment.data;
@@ -112,7 +117,7 @@ export class Bench {
     );
     if (data !== undefined) bytes.set(data, at);
     const length = header + (data?.length ?? 0);
-    return this.raw(this.#writer.sealTcp(THEIRS, OURS, sumPseudoHeader(THEIRS, OURS, 6), length));
+    return this.#writer.sealTcp(THEIRS, OURS, sumPseudoHeader(THEIRS, OURS, 6), length);
   }
 
   raw(packet: Uint8Array, peer: number = 3): Sent[] {

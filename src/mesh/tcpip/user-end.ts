@@ -46,15 +46,16 @@ export class UserEnd {
     if (sink === undefined) return;
     if (this.#fault !== undefined) {
       if (this.#knowsOfEnd) return;
+      this.#hand(sink, receiver); // what came in order before a reset, as any kernel would
+      if (this.#knowsOfEnd) return;
       this.#knowsOfEnd = true;
+      receiver?.release();
       sink.abort(this.#fault);
       return;
     }
     if (receiver === undefined) return;
-    for (let view = receiver.take(); view !== undefined; view = receiver.take()) {
-      sink.data(view);
-      if (this.#fault !== undefined) return;
-    }
+    this.#hand(sink, receiver);
+    if (this.#fault !== undefined) return;
     if (receiver.isFinished && receiver.waiting === 0 && !this.#endDelivered) {
       this.#endDelivered = true;
       sink.end();
@@ -62,6 +63,14 @@ export class UserEnd {
     if (this.mustDrain && sender !== undefined && sender.buffered <= sender.buffer.limit / 2) {
       this.mustDrain = false;
       sink.drain();
+    }
+  }
+
+  #hand(sink: ConnSink, receiver: Receiver | undefined): void {
+    const before = this.#fault;
+    for (let view = receiver?.take(); view !== undefined; view = receiver?.take()) {
+      sink.data(view);
+      if (this.#fault !== before || this.#knowsOfEnd) return;
     }
   }
 }

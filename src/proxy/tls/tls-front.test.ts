@@ -2,7 +2,6 @@ import { once } from "node:events";
 import { Duplex } from "node:stream";
 import tls, { type ConnectionOptions, type SecureContext } from "node:tls";
 import { afterEach, describe, expect, test } from "vitest";
-import { makeHello } from "../../../test/suites/client-hellos.ts";
 import {
   certificateOf,
   closeScenes,
@@ -99,16 +98,6 @@ describe("TL-2: names", () => {
     const late = await stage({ secureContext: async () => Promise.reject(new Error("not there")) });
     expect(await outcome(client(late.connect(443)))).toMatch(/internal error/);
   });
-});
-
-test("a caller whose hello OpenSSL refuses hears its alert before the connection is cut", async () => {
-  const { connect } = await stage();
-  const raw = connect(443);
-  raw.write(makeHello({ name: GATE })); // with a key share that is none
-  const heard: Buffer[] = [];
-  raw.on("data", (part: Buffer) => heard.push(part)).on("error", () => undefined);
-  await new Promise((resolve) => raw.once("close", resolve));
-  expect(Buffer.concat(heard).toString("hex")).toMatch(/^15030[123]000202..$/);
 });
 
 test("TL-3: what is no TLS is told so and closed", async () => {

@@ -34,7 +34,9 @@ const RETRIED: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS"]);
 export function askedOf(work: Forwarding, extra: readonly HeaderPair[] = []): Asked {
   const { request, checked, backend, identity, path } = work;
   const method = request.method ?? "GET";
-  const fields = requestFields(request.rawHeaders, checked.isChunked);
+  let fields = requestFields(request.rawHeaders, checked.isChunked);
+  // Not known to HTTP/1.0, so it is ignored, whatever it says (RFC 9110 section 10.1.1).
+  if (request.httpVersion === "1.0") fields = fields.filter(([name]) => name.toLowerCase() !== "expect");
   for (const pair of extra) fields.push(pair);
   for (const pair of identity) fields.push(pair);
   const host = backend.socketPath === undefined ? checked.host : "localhost";

@@ -46,7 +46,7 @@ export function tidied(line: string, { isDecoded = false, isMerging = false, own
     .replace(/[\t \x85\xa0]+/g, "")
     .replace(/[,;]+/g, ",")
     .replace(/,(?=\||$)|(?<==),/g, "")
-    .replace(/^host=[^|]*/, (host) => host.toLowerCase());
+    .replace(/^host=[^|]*/, (host) => host.toLowerCase().replace(/:(?:80)?$/, ""));
   const spelled = line.slice(start, middle);
   const target = isMerging ? spelled.replace(/^ \/+/, " /") : spelled;
   return `${line.slice(0, start)}${isDecoded ? unescaped(target) : target} |${text}${line.slice(end)}`;

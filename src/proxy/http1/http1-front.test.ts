@@ -357,6 +357,15 @@ test("H1-9: control bytes are refused in names and values, all but the tab in a 
   }
 });
 
+test("H1-10, H1-4: what HTTP/1.0 expects, twice or unknown, is ignored and does not reach the backend", async () => {
+  for (const fields of ["Expect: 100-continue\r\n".repeat(2), "expect: x\r\n"]) {
+    const line = "POST / HTTP/1.0\r\nConnection: keep-alive";
+    const sent = await servedOf(await stage(), `${head(`${fields}Content-Length: 2\r\n`, line)}ab`);
+    expect(sent).toMatch(/^POST \/ HTTP\/1\.1\r\n.*\r\n\r\nab$/s);
+    expect(sent).not.toMatch(/expect/i);
+  }
+});
+
 test("H1-10: with `Expect: 100-continue` the caller is told once, and the next request never begins inside the body", async () => {
   const { connect, backend } = await stage();
   const request = post("Content-Length: 10\r\nExpect: 100-continue\r\n", "GET / HTTP");

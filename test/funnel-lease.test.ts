@@ -321,6 +321,7 @@ test.each(["commands", "a services file"])(
 
 test.each([
   [["--lease", "2222", "--domain", "a.example.org", "22"], "a raw port has no name"],
+  [["--lease", "0", "22"], "port 0 cannot be leased"],
   [["--lease", "2222", "--https", "443", "22"], "--lease is for TCP"],
   [["--lease", "2222", "--tcp", "2223", "22"], "name different ports"],
   [["--lease", "2222", "--door", "friends", "22"], "--door needs HTTPS"],

@@ -20,7 +20,7 @@ const NAME = "web.tail.test";
 const UNRECOGNIZED = "15030300020270";
 const INTERNAL = "15030300020250";
 
-const WEB = `"attr": ["funnel"], "app": { "sallyport.dev/domains": [{ "names": ["demo.example.org"] }] }`;
+const WEB = `"attr": ["funnel"], "app": { "sallyport.dev/domains": [{ "names": ["demo.example.org", "*.wild.example.org"] }] }`;
 
 /** Server, relay and gateway of one mesh on loopback, and a backend that says what it was asked. */
 let mesh: FunnelMesh;
@@ -153,6 +153,23 @@ describe("sallyport funnel", () => {
     expect((await typed(["--domain", own, "off"])).code).toBe(0);
     expect(gateway.storedServeConfig).toEqual(before);
     expect(await hello(own)).toBe(UNRECOGNIZED);
+  });
+
+  test("FN-9 a wildcard whose certificate visitors refuse was on without a word", async () => {
+    const own = "*.wild.example.org";
+    await gateway.setServeConfig({});
+    const { code, stderr } = await typed(["--bg", "--public", "--domain", own, String(httpPort)]);
+    expect([code, stderr]).toEqual([
+      0,
+      expect.stringMatching(/^Warning: visitors refuse the certificate of \*\.wild\./),
+    ]);
+    expect((await typed(["status"])).stderr).toBe(stderr);
+    expect((await typed(["--bg", "--check", "--public", "--domain", own, String(httpPort)])).code).toBe(1);
+  });
+
+  test("the node's own name as a domain was claimed, and waited for", async () => {
+    await gateway.setServeConfig({});
+    expect((await typed(["--bg", "--public", "--domain", NAME, String(httpPort)])).stderr).toBe("");
   });
 
   test("a door before what is public: strangers get 401, which is an answer, until it is said that anyone may come", async () => {

@@ -176,6 +176,7 @@ interface FunnelValues {
 function ofFunnel(values: FunnelValues, given: ReadonlySet<string>): Partial<ServeChange> {
   const { check, door, public: isPublic, domain, lease, "allow-ip": allow, "deny-ip": deny } = values;
   if (lease !== 0 && domain !== "") throw new CliExit("error: a raw port has no name: found --lease and --domain");
+  if (lease === 0 && given.has("lease")) throw new CliExit("error: port 0 cannot be leased: wanted 1 to 65535");
   if (isPublic && door !== "") throw new CliExit("error: found --public and --door, wanted one of them");
   return {
     isPublic,

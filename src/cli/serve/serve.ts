@@ -13,6 +13,7 @@ import { closedWarnings, settleDoor } from "./funnel-door.ts";
 import { applyFunnelOff } from "./funnel-off.ts";
 import { proveOn } from "./funnel-proof.ts";
 import { observedJson, observedText, visitorsText } from "./funnel-status.ts";
+import { wildcardWarning, wildcardWarnings } from "./funnel-wildcard.ts";
 import { parseServeArgs, type ServeChange, tryHelp } from "./serve-args.ts";
 import { applyOff, applySet, type KindOfPath, mountsToRemove, withoutFunnel } from "./serve-change.ts";
 import { actOnService, advertise, applyToService, serviceMessage } from "./serve-service.ts";
@@ -76,6 +77,7 @@ async function printStatus(
   if (command === "funnel") io.stdout(await visitorsText(config, nodeName(status), client));
   if (observations !== undefined) io.stdout(observedText(config, nodeName(status), observations));
   for (const warning of [...funnelWarnings(config), ...unroutedWarnings(config, status)]) io.stderr(`${warning}\n`);
+  for (const warning of await wildcardWarnings(config, client)) io.stderr(`Warning: ${warning}\n`);
   for (const warning of await closedWarnings(config, nodeName(status), client)) io.stderr(`${warning}\n`);
   return 0;
 }
@@ -85,15 +87,16 @@ function isEmpty(config: ServeConfig): boolean {
   return [TCP, Web, Services, AllowFunnel].every((member) => Object.keys(member ?? {}).length === 0);
 }
 
-async function change(request: ServeChange, io: CliIo, client: LocalClient): Promise<number> {
-  const command = request.isFunnel ? "funnel" : "serve";
-  if (request.isFunnel && request.action === "set") {
-    const needed = request.isLease === true && request.kind === "tcp" ? ["funnel"] : ["funnel", "https"];
+async function change(given: ServeChange, io: CliIo, client: LocalClient): Promise<number> {
+  const command = given.isFunnel ? "funnel" : "serve";
+  if (given.isFunnel && given.action === "set") {
+    const needed = given.isLease === true && given.kind === "tcp" ? ["funnel"] : ["funnel", "https"];
     const answer = await ensureFeature("funnel", needed, io, client);
     if (answer !== undefined) return answer;
   }
   const { config, etag } = await client.serveConfig();
   const status = await client.status({ peers: false });
+  const request = underOwnName(given, nodeName(status));
   const refusal = stateRefusal(status);
   const isTakenBack = request.isFunnel && request.action === "off";
   if (refusal !== undefined && !isTakenBack) throw new CliExit(refusal);
@@ -130,6 +133,13 @@ async function change(request: ServeChange, io: CliIo, client: LocalClient): Pro
     return isProved || request.check !== true || io.signal.aborted ? 0 : 1;
   }
   return serveForeground(request, name, status, io, client);
+}
+
+/** The node's own name needs no claim. */
+function underOwnName(request: ServeChange, ownName: string): ServeChange {
+  if (request.domain !== ownName) return request;
+  const { domain: _, ...rest } = request;
+  return rest;
 }
 
 async function changeService(
@@ -187,7 +197,13 @@ async function serveForeground(
 
 /** "On" is proved where somebody looks at a screen, or asks for it (FN-9). */
 async function seenFromOutside(request: ServeChange, name: string, io: CliIo, client: LocalClient): Promise<boolean> {
-  if (!request.isFunnel || !(request.check ?? io.isTerminal) || name.startsWith("*")) return true;
+  if (!request.isFunnel) return true;
+  if (name.startsWith("*")) {
+    const warning = await wildcardWarning(name, client);
+    if (warning !== undefined) io.stderr(`Warning: ${warning}\n`);
+    return warning === undefined;
+  }
+  if (!(request.check ?? io.isTerminal)) return true;
   const { port, kind, isLease = false } = request;
   return proveOn({ name, port, isHttp: kind === "https", isRaw: isLease && kind === "tcp" }, io, client);
 }

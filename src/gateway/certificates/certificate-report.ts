@@ -12,6 +12,11 @@ export function localStatus({ names, notBefore, notAfter }: Certificate, now: nu
   return { id: names[0] ?? "", names, state, notBefore, notAfter, authority: "internal", observed: now };
 }
 
+/** Made when the first visitor asks for it. */
+export function unmadeStatus(name: string, now: number): CertificateStatus {
+  return { id: name, names: [name], state: "none", authority: "internal", observed: now };
+}
+
 export function fileStatus(
   { file, names, notBefore, notAfter, problem, observed }: OwnFileStatus,
   now: number,

@@ -12,7 +12,7 @@ import type { CertificatesConfig } from "../../config/certificates.ts";
 import { CertificateContexts } from "./certificate-contexts.ts";
 import { LocalCertificates } from "./certificate-local.ts";
 import { type CertificatePlan, certificatePlan, type PlanFacts } from "./certificate-plan.ts";
-import { fileStatus, localStatus, problemOf, transparencyText } from "./certificate-report.ts";
+import { fileStatus, localStatus, problemOf, transparencyText, unmadeStatus } from "./certificate-report.ts";
 
 /** Where certificates come from that are not of our own CA. */
 export interface CertificateSources {
@@ -251,13 +251,15 @@ export class Certificates {
   /** What was observed of each. */
   list(): readonly CertificateStatus[] {
     const now = this.#options.clock.wall();
+    const { internal } = this.#plan;
+    // One that was made before the name could have a public certificate is not presented any more.
+    const local = this.#local.all.filter(({ names }) => names.every((name) => internal.has(name)));
+    const unmade = [...internal].filter((name) => !local.some(({ names }) => names.includes(name)));
     return [
       ...(this.#sources?.is.keeper?.list() ?? []),
       ...(this.#sources?.is.fileList() ?? []).map((one) => fileStatus(one, now)),
-      // One that was made before the name could have a public certificate is not presented any more.
-      ...this.#local.all
-        .filter(({ names }) => names.every((name) => this.#plan.internal.has(name)))
-        .map((one) => localStatus(one, now)),
+      ...local.map((one) => localStatus(one, now)),
+      ...unmade.map((name) => unmadeStatus(name, now)),
     ];
   }
 

@@ -3,14 +3,17 @@ import net from "node:net";
 import tls from "node:tls";
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { memoryStore, type Store } from "../src/base/store.ts";
+import { LocalClient } from "../src/cli/local-client.ts";
 import { leasesOf } from "../src/funnel/mesh-names.ts";
 import { probe } from "../src/funnel/probe.ts";
+import { GatewayAdmin } from "../src/gateway/admin.ts";
 import { Gateway } from "../src/gateway/gateway.ts";
 import type { Relay } from "../src/server/relay.ts";
 import type { ServeConfig } from "../src/wire/serve-config.ts";
 import { makeHello } from "./suites/client-hellos.ts";
 import { freePorts } from "./suites/free-ports.ts";
 import { brings, FunnelMesh, funnelPolicy, publicTcp } from "./suites/funnel-mesh.ts";
+import { openLocalSocket } from "./suites/local-gateway.ts";
 import { type Screen, type Typed, type Typing, typedFunnel } from "./suites/typed-command.ts";
 
 const WAIT = { timeout: 30_000, interval: 10 };
@@ -113,11 +116,13 @@ function call(port: number): Call {
   return { socket, heard: () => text, isOver: () => isOver };
 }
 
+const lease = (port: number): readonly string[] => ["--lease", String(port), String(backend)];
+
 const isOpen = (port: number) => expect.poll(() => relay.leasedPorts.includes(port), WAIT).toBe(true);
 
 describe("a raw port", () => {
   test("ssh's way: the server speaks first, both speak, and `off` cuts and closes", async () => {
-    const { code, stdout } = await typed(first, ["--bg", "--public", "--lease", String(ports.one), String(backend)]);
+    const { code, stdout } = await typed(first, ["--bg", "--public", ...lease(ports.one)]);
     expect([code, stdout]).toEqual([0, expect.stringContaining(`tcp://${first.name}:${ports.one} (raw port)\n`)]);
     expect(stdout).toContain(`sallyport funnel --lease=${ports.one} off\n`);
     await isOpen(ports.one);
@@ -141,6 +146,45 @@ describe("a raw port", () => {
     const late = call(ports.one);
     await expect.poll(late.isOver, WAIT).toBe(true);
     expect(late.heard()).toBe("");
+  });
+
+  test.each([
+    ["something else", 1],
+    ["the same", 0],
+  ])("a stock `serve --tcp` of %s over it makes it the tailnet's alone: who is here is cut", async (_what, more) => {
+    expect((await typed(first, ["--bg", "--public", ...lease(ports.one)])).code).toBe(0);
+    await isOpen(ports.one);
+    const visitor = call(ports.one);
+    await expect.poll(visitor.heard, WAIT).toBe(BANNER);
+    const { gateway } = first;
+    const admin = new GatewayAdmin(gateway);
+    await using local = await openLocalSocket(admin);
+    const client = new LocalClient(local.path, new AbortController().signal);
+    // As upstream's serve_v2.go: another port changes nothing of it; on this one, `<own name>:port` is taken out.
+    const { config, etag } = await client.serveConfig();
+    await client.setServeConfig({ ...config, TCP: { ...config?.TCP, 9: { TCPForward: "127.0.0.1:9" } } }, etag);
+    expect(gateway.storedServeConfig?.AllowFunnel).toEqual(config?.AllowFunnel);
+    expect(relay.leasedPorts).toEqual([ports.one]);
+    const open = Object.entries(config?.AllowFunnel ?? {}).filter(([key]) => key !== `${first.name}:${ports.one}`);
+    const TCP = { [ports.one]: { TCPForward: `127.0.0.1:${backend + more}` } };
+    expect(open).toEqual([[`*:${ports.one}`, true]]);
+    const stock = { ...config, TCP, AllowFunnel: Object.fromEntries(open) };
+    await client.setServeConfig(stock, (await client.serveConfig()).etag);
+    expect(gateway.storedServeConfig).toEqual({ TCP });
+    await expect.poll(visitor.isOver, WAIT).toBe(true);
+    await expect.poll(() => relay.leasedPorts, WAIT).toEqual([]);
+  });
+
+  test("a port that is served in the foreground is not public by a lease of the background", async () => {
+    expect((await typed(first, ["--bg", "--public", ...lease(ports.one)])).code).toBe(0);
+    await isOpen(ports.one);
+    const part: ServeConfig = { TCP: { [ports.one]: { TCPForward: "127.0.0.1:9" } } };
+    const { gateway } = first;
+    await gateway.setServeConfig({ ...gateway.storedServeConfig, Foreground: { session: part } }, true);
+    await expect.poll(() => relay.leasedPorts, WAIT).toEqual([]);
+    const { Foreground: _, ...background } = gateway.storedServeConfig ?? {};
+    await gateway.setServeConfig(background, true);
+    await isOpen(ports.one);
   });
 
   test("in the foreground, as long as the command runs", async () => {
@@ -208,7 +252,7 @@ describe("a raw port", () => {
       for await (const one of probe({ ...way, resolve: async () => ["127.0.0.1"], signal })) findings.push(one);
       return findings.map(({ hop, isGood }) => `${hop} ${isGood}`);
     };
-    expect((await typed(first, ["--bg", "--public", "--lease", String(ports.one), String(backend)])).code).toBe(0);
+    expect((await typed(first, ["--bg", "--public", ...lease(ports.one)])).code).toBe(0);
     await isOpen(ports.one);
     expect(await look()).toEqual(["dns true", "ingress true", "backend true"]);
     const dead = String((await freePorts(1))[0]);
@@ -221,8 +265,6 @@ describe("a raw port", () => {
 });
 
 describe("FN-14 who may claim what", () => {
-  const lease = (port: number): readonly string[] => ["--lease", String(port), String(backend)];
-
   test.each(["port", "domain"] as const)(
     "a %s that another node holds: the command fails, nothing moves",
     async (kind) => {

@@ -30,7 +30,7 @@ function flatten(config: ServeConfig): ReadonlyMap<string, string> {
     }
   }
   for (const [host, isAllowed] of Object.entries(config.AllowFunnel ?? {}))
-    found.set(`funnel ${host}`, String(isAllowed));
+    if (isAllowed) found.set(`funnel ${host}`, "true");
   for (const [name, service] of Object.entries(config.Services ?? {})) {
     found.set(name, encodeServeConfig({ Services: { [name]: service } }));
   }

@@ -119,7 +119,7 @@ export class GatewayAdmin implements LocalApiBackend {
         },
       );
     }
-    await this.#gateway.setServeConfig(config);
+    await this.#gateway.setServeConfig(config, ifMatch !== undefined);
   }
 
   get demandsDoors(): boolean {

@@ -1,4 +1,4 @@
-import type { ServeConfig } from "../wire/serve-config.ts";
+import { leaseKey, type ServeConfig } from "../wire/serve-config.ts";
 
 /** One configuration of the lasting part and all open foreground sessions; a foreground port wins (upstream `ipn/serve.go`). */
 export function effectiveConfig(config: ServeConfig | null): ServeConfig {
@@ -9,8 +9,14 @@ export function effectiveConfig(config: ServeConfig | null): ServeConfig {
       ...whole,
       TCP: { ...whole.TCP, ...part.TCP },
       Web: { ...whole.Web, ...part.Web },
-      AllowFunnel: { ...whole.AllowFunnel, ...part.AllowFunnel },
+      AllowFunnel: { ...withoutLeases(whole.AllowFunnel, Object.keys(part.TCP ?? {})), ...part.AllowFunnel },
     };
   }
   return whole;
+}
+
+/** A lease is for what it was said of: a foreground port of the same number is not public by it. */
+function withoutLeases(open: ServeConfig["AllowFunnel"] = {}, ports: readonly string[]): ServeConfig["AllowFunnel"] {
+  const keys = new Set(ports.map(leaseKey));
+  return Object.fromEntries(Object.entries(open).filter(([key]) => !keys.has(key)));
 }

@@ -23,8 +23,9 @@ import { CommandDoors } from "./doors/command-doors.ts";
 import { demandsDoors } from "./doors/door-demand.ts";
 import { effectiveConfig } from "./effective-config.ts";
 import { FunnelClaims } from "./funnel/funnel-claims.ts";
-import { funnelWish, withoutIdleLeases } from "./funnel/funnel-wish.ts";
+import { funnelWish } from "./funnel/funnel-wish.ts";
 import { IngressDoor } from "./funnel/ingress-door.ts";
+import { settledLeases } from "./funnel/lease-marks.ts";
 import { PlaceRules } from "./funnel/place-rules.ts";
 import { toldRules } from "./funnel/told-rules.ts";
 import { VisitorRulebook } from "./funnel/visitor-rulebook.ts";
@@ -264,9 +265,9 @@ export class Gateway {
     return this.#stored;
   }
 
-  /** @throws {Fault} GATEWAY_TARGET_REFUSED, GATEWAY_DOOR_DEMANDED */
-  async setServeConfig(given: StoredServeConfig): Promise<void> {
-    const config = withoutIdleLeases(given);
+  /** `isEdit`: it was made of the one that is stored. @throws {Fault} GATEWAY_TARGET_REFUSED, GATEWAY_DOOR_DEMANDED */
+  async setServeConfig(given: StoredServeConfig, isEdit: boolean = false): Promise<void> {
+    const config = given && settledLeases(given, { before: this.#stored, ownName: this.name, isEdit });
     this.#conceal(config);
     this.check(config);
     this.#rules.check(effectiveConfig(config), effectiveConfig(this.#stored));
@@ -281,7 +282,8 @@ export class Gateway {
   }
 
   /** What a file declares is in force until the next declaration, and is not stored. */
-  declare(config: ServeConfig, { rulesOf, visitorRulesOf, limits, advertised = [] }: Declared = {}): void {
+  declare(declared: ServeConfig, { rulesOf, visitorRulesOf, limits, advertised = [] }: Declared = {}): void {
+    const config = settledLeases(declared, { before: null, ownName: this.name, isEdit: false });
     this.check(config);
     this.#expected = undefined;
     this.#rules.declared = rulesOf;

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { LocalClient } from "../../src/cli/local-client.ts";
 import { createNode } from "../../src/index.ts";
 import { findPeer, peersOrSkip } from "../peers.ts";
 import { freePorts, type Running, sallyport, startSallyport } from "./processes.ts";
@@ -85,6 +86,19 @@ describe.skipIf(peers.missing !== undefined)(
       expect(await response.text()).toBe("hello");
       expect((await tailscale("serve --http=80 off")).status).toBe(0);
       expect((await tailscale("serve status --json")).stdout.trim()).toBe("{}");
+    });
+
+    test("tailscale serve over a leased port takes it back from the Internet, and over another one does not", async () => {
+      const client = new LocalClient(socket, AbortSignal.timeout(30_000));
+      const leased = { TCP: { 2222: { TCPForward: "localhost:22" } }, AllowFunnel: { "*:2222": true } };
+      await client.setServeConfig(leased, (await client.serveConfig()).etag);
+      expect((await tailscale("serve --bg --tcp=2223 tcp://localhost:23")).status).toBe(0);
+      expect((await client.serveConfig()).config?.AllowFunnel).toMatchObject({ "*:2222": true });
+      const served = await tailscale("serve --bg --tcp=2222 tcp://localhost:22");
+      expect(served).toMatchObject({ status: 0, stderr: expect.stringContaining("Removing Funnel for gw.tail.test") });
+      const { config } = await client.serveConfig();
+      expect([config?.AllowFunnel, config?.TCP?.[2222]]).toEqual([undefined, { TCPForward: "localhost:22" }]);
+      await tailscale("serve reset");
     });
 
     test("tailscale funnel opens nothing without a door where the policy demands one, and says so", async () => {

@@ -20,9 +20,9 @@ export function applySet(config: ServeConfig, change: ServeChange, name: string,
   const leased = leaseKey(change.port);
   const { AllowFunnel: open = {} } = next;
   if (change.isFunnel) {
-    // One port is public in one way: by name or as it is.
-    const [key, other] = change.isLease === true ? [leased, named] : [named, leased];
-    return { config: { ...next, AllowFunnel: { ...without(open, other), [key]: true } }, notes: [] };
+    // One port is public in one way: by name or as it is, which is said by both (gateway/funnel/lease-marks.ts).
+    const said = change.isLease === true ? { [leased]: true, [named]: false } : { [named]: true };
+    return { config: { ...next, AllowFunnel: { ...without(open, leased, named), ...said } }, notes: [] };
   }
   const closed = [named, leased].filter((key) => Object.hasOwn(open, key));
   if (closed.length === 0) return { config: next, notes: [] };

@@ -1,7 +1,6 @@
 import type { OwnWish } from "../../mesh/own-hostinfo.ts";
 import { claimServices } from "../../wire/claims.ts";
 import { foldPattern } from "../../wire/host-name.ts";
-import type { StoredServeConfig } from "../../wire/ipn.ts";
 import { leasedPort, type ServeConfig } from "../../wire/serve-config.ts";
 import { splitSite } from "../../wire/site.ts";
 
@@ -29,24 +28,4 @@ export function claimsIn({ AllowFunnel = {}, TCP = {} }: ServeConfig, ownName: s
     return name === undefined || name === ownName.toLowerCase() ? [] : [name];
   });
   return [...new Set(claims)].toSorted();
-}
-
-/** A lease goes with what it was for: what is served on the port later by another command is another matter. */
-export function withoutIdleLeases(config: StoredServeConfig): StoredServeConfig {
-  if (config === null) return null;
-  const { Foreground, ...lasting } = config;
-  const parts = Object.entries(Foreground ?? {}).map(([session, part]) => [session, kept(part)] as const);
-  return Foreground === undefined ? kept(lasting) : { ...kept(lasting), Foreground: Object.fromEntries(parts) };
-}
-
-function kept(config: ServeConfig): ServeConfig {
-  const { AllowFunnel, TCP = {}, ...rest } = config;
-  const isIdle = (port: number | undefined): boolean => port !== undefined && !TCP[port]?.TCPForward;
-  if (!Object.keys(AllowFunnel ?? {}).some((key) => isIdle(leasedPort(key)))) return config;
-  const open = Object.entries(AllowFunnel ?? {}).filter(([key]) => !isIdle(leasedPort(key)));
-  return {
-    ...rest,
-    ...(config.TCP === undefined ? {} : { TCP }),
-    ...(open.length === 0 ? {} : { AllowFunnel: Object.fromEntries(open) }),
-  };
 }

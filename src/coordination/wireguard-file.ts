@@ -1,7 +1,6 @@
+import { SERVICE_ADDRESS } from "../wire/mesh-address.ts";
 import type { WireGuardMember } from "./wireguard-members.ts";
 
-/** Where a gateway answers MagicDNS for its members. */
-const SERVICE_ADDRESS = "100.100.100.100";
 /** The tunnels of a mesh carry no larger packets (data-plane.md, section 1). */
 const MTU_BYTES = 1280;
 /** The device is behind a NAT as likely as not, and its gateway cannot find it again by itself. */

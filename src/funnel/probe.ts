@@ -1,7 +1,8 @@
 import { connect, type Socket } from "node:net";
 import tls from "node:tls";
-import { formatAddress, type Prefix, parseAddress, parsePrefix, prefixContains } from "../base/address.ts";
+import { formatAddress, parseAddress } from "../base/address.ts";
 import { messageOf } from "../base/fault.ts";
+import { isMeshAddress } from "../wire/mesh-address.ts";
 
 /** What a visitor would meet on the way to a public name, in this order; nothing is asked behind the first that fails (FN-9). */
 export type Hop = "policy" | "dns" | "ingress" | "name" | "certificate" | "backend";
@@ -34,7 +35,6 @@ const HTTPS_PORT = 443;
 /** Longer than a relay takes to bring somebody through the mesh, and a node to find its target dead. */
 const QUIET_MS = 3000;
 const HUNG_UP = "hung up at once: the node is away, or its target does not answer";
-const MESH: readonly Prefix[] = ["100.64.0.0/10", "fd7a:115c:a1e0::/48"].map((text) => parsePrefix(text)!);
 
 /** Goes the way of a visitor, through the public address. Gives each hop as soon as it is known. */
 export async function* probe(options: ProbeOptions): AsyncGenerator<Finding, void> {
@@ -44,7 +44,7 @@ export async function* probe(options: ProbeOptions): AsyncGenerator<Finding, voi
   const [address] = addresses;
   if (address === undefined) return yield bad("dns", `${name} has no address`);
   const bytes = parseAddress(address);
-  if (bytes === undefined || MESH.some((prefix) => prefixContains(prefix, bytes))) {
+  if (bytes === undefined || isMeshAddress(bytes)) {
     return yield bad(
       "dns",
       `${address} is an address of the mesh: this machine's resolver does not say what the world's does`,

@@ -1,7 +1,8 @@
-import { formatAddress, type Prefix, parseAddress, parsePrefix, prefixContains } from "../base/address.ts";
+import { formatAddress, parseAddress, parsePrefix } from "../base/address.ts";
 import type { Proof } from "../base/conn.ts";
 import { Fault } from "../base/fault.ts";
 import { keyExpiryMs } from "../wire/map-apply.ts";
+import { isMeshAddress } from "../wire/mesh-address.ts";
 import type { NetworkMap } from "../wire/network-map.ts";
 import type { CapMap, Node, UserProfile } from "../wire/tailcfg.ts";
 import type { Caller, Callers } from "./caller.ts";
@@ -153,13 +154,11 @@ function isAccepted(wanted: string, name: string): boolean {
   return wanted.endsWith("*") ? name.startsWith(wanted.slice(0, -1)) : wanted === name;
 }
 
-/** Where tailnets take their addresses from: nobody comes from the public Internet with one (ID-12). */
-const MESH: readonly Prefix[] = ["100.64.0.0/10", "fd7a:115c:a1e0::/48"].map((text) => parsePrefix(text)!);
-
+/** Nobody comes from the public Internet with an address of the mesh (ID-12). */
 function visitorOf(text: string): Caller | Fault {
   const address = canonical(text);
   const bytes = parseAddress(address);
-  if (bytes === undefined || MESH.some((prefix) => prefixContains(prefix, bytes))) {
+  if (bytes === undefined || isMeshAddress(bytes)) {
     return new Fault(
       "IDENTITY_INGRESS_CLAIM",
       `Cannot believe the ingress: visitor "${text}", wanted a public address`,

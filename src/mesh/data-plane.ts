@@ -1,6 +1,6 @@
 import { lookup } from "node:dns/promises";
 import type { Duplex } from "node:stream";
-import { type AddressPort, type Prefix, parseAddress } from "../base/address.ts";
+import { type AddressPort, formatAddressPort, type Prefix, parseAddress } from "../base/address.ts";
 import { toHex } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Proof } from "../base/conn.ts";
@@ -284,8 +284,7 @@ export class DataPlane {
   describePath(number: number): string {
     const path = this.table.get(number);
     if (path === undefined) return "unknown";
-    if (path.kind === "derp") return `derp ${path.region}`;
-    return path.address.includes(":") ? `[${path.address}]:${path.port}` : `${path.address}:${path.port}`;
+    return path.kind === "derp" ? `derp ${path.region}` : formatAddressPort(path);
   }
 
   /** The relays that we are connected to. */

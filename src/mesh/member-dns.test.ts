@@ -3,10 +3,11 @@ import { FakeClock } from "../base/clock.ts";
 import type { Conn } from "../base/conn.ts";
 import { connPair } from "../base/conn-pair.ts";
 import { asDuplex } from "../base/duplex.ts";
+import { SERVICE_ADDRESS } from "../wire/mesh-address.ts";
 import type { NetworkMap } from "../wire/network-map.ts";
 import type { Node } from "../wire/tailcfg.ts";
 import { framed } from "./dns/stream-queries.ts";
-import { MemberDns, SERVICE_ADDRESS } from "./member-dns.ts";
+import { MemberDns } from "./member-dns.ts";
 import type { UdpReceive } from "./tcpip/udp-service.ts";
 
 const PHONE = 1;

@@ -2,13 +2,13 @@ import { type AddressBytes, type AddressPort, type Prefix, parseAddress } from "
 import type { Clock } from "../base/clock.ts";
 import type { Conn } from "../base/conn.ts";
 import { asDuplex } from "../base/duplex.ts";
+import { SERVICE_ADDRESS } from "../wire/mesh-address.ts";
 import type { NetworkMap } from "../wire/network-map.ts";
 import type { FilterRule, Node } from "../wire/tailcfg.ts";
 import { answerQueries } from "./dns/stream-queries.ts";
 import type { Netstack, UdpSocket } from "./tcpip/netstack.ts";
 
 /** The address of MagicDNS, on every node (upstream `net/tsaddr.TailscaleServiceIP`). */
-export const SERVICE_ADDRESS = "100.100.100.100";
 const PREFIX: Prefix = { address: parseAddress(SERVICE_ADDRESS)!, bits: 32 };
 const DNS_PORT = 53;
 const TCP_AND_UDP = [6, 17];

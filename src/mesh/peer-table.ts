@@ -1,7 +1,8 @@
-import { type Prefix, parsePrefix, prefixContains } from "../base/address.ts";
+import { type Prefix, parsePrefix } from "../base/address.ts";
 import { toHex } from "../base/bytes.ts";
 import { parseKey } from "../crypto/keys.ts";
 import { keyExpiryMs } from "../wire/map-apply.ts";
+import { isMeshAddress } from "../wire/mesh-address.ts";
 import type { NetworkMap } from "../wire/network-map.ts";
 import type { Node } from "../wire/tailcfg.ts";
 import type { PacketFilter } from "./filter/filter.ts";
@@ -133,9 +134,6 @@ function homeDerp(node: Node): number {
   return node.HomeDERP ?? Number(/^127\.3\.3\.40:(\d+)$/.exec(node.DERP ?? "")?.[1] ?? 0);
 }
 
-/** Addresses of the mesh (control-protocol.md 11.6). */
-const MESH = ["100.64.0.0/10", "fd7a:115c:a1e0::/48"].map((text) => parsePrefix(text)!);
-
 /**
  * Without accepted routes only a node's own addresses count (data-plane.md 1.9), and those of services that it hosts:
  * single ones of the mesh that no node has. What is ours is nobody else's, whatever the server says.
@@ -150,5 +148,5 @@ export function allowedPrefixes(node: Node, ours: ReadonlySet<string>, taken: Re
 }
 
 function isOfMesh({ address, bits }: Prefix): boolean {
-  return bits === 8 * address.length && MESH.some((mesh) => prefixContains(mesh, address));
+  return bits === 8 * address.length && isMeshAddress(address);
 }

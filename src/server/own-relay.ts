@@ -1,6 +1,7 @@
 import type { Server as HttpServer } from "node:http";
 import { createServer } from "node:https";
 import type { Socket } from "node:net";
+import { formatAddressPort } from "../base/address.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { Store } from "../base/store.ts";
@@ -50,7 +51,7 @@ export async function openOwnRelay(options: OwnRelayOptions, around: Surrounding
   const isKnown = (await state.get(JOINED)) !== undefined;
   const wanted = { tags: [TAG], expiryMs: KEY_LIFE_MS, preapproved: true };
   const relay = await Relay.open({
-    controlUrl: `http://${inside.includes(":") ? `[${inside}]` : inside}:${port}`,
+    controlUrl: `http://${formatAddressPort({ address: inside, port })}`,
     hostname: NAME,
     store: below(state, "relay."),
     listeners: options.listeners,

@@ -1,6 +1,7 @@
 import { createServer as createHttpServer, type Server as HttpServer } from "node:http";
 import { createServer as createHttpsServer, type Server as HttpsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
+import { formatAddressPort } from "../base/address.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { Fault, messageOf } from "../base/fault.ts";
 import { type Log, silentLog } from "../base/log.ts";
@@ -140,7 +141,7 @@ export class Server {
 
     const http = createHttpServer();
     const port = await listen(http, options.port ?? 0, address);
-    const url = options.serverUrl ?? `http://${address.includes(":") ? `[${address}]` : address}:${port}`;
+    const url = options.serverUrl ?? `http://${formatAddressPort({ address, port })}`;
     let publicZone: PublicZone | undefined;
     let relay: Relay | undefined;
     const coordinator: Coordinator = await Coordinator.open({

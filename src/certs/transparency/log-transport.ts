@@ -1,4 +1,5 @@
 import { gunzipSync } from "node:zlib";
+import { readAtMost } from "../../base/bounded-read.ts";
 import { Fault, messageOf } from "../../base/fault.ts";
 
 /** Bytes at a path below a log's address. @throws {Fault} CERT_TRANSPARENCY_… */
@@ -29,18 +30,12 @@ export function logTransport(address: string): LogTransport {
         headers: { "user-agent": "sallyport", "accept-encoding": "gzip, identity" },
         signal: AbortSignal.any([signal, deadline]),
       });
-      const parts: Buffer[] = [];
-      let size = 0;
-      for await (const part of body as AsyncIterable<Buffer>) {
-        size += part.length;
-        if (size > MOST_BYTES) throw fail("CERT_TRANSPARENCY_FORM", `an answer longer than ${MOST_BYTES} bytes`);
-        parts.push(part);
-      }
+      const all = await readAtMost(body, MOST_BYTES);
+      if (all === undefined) throw fail("CERT_TRANSPARENCY_FORM", `an answer longer than ${MOST_BYTES} bytes`);
       if (statusCode !== 200) {
         const isAbsent = statusCode === 404 || statusCode === 403; // stores of files say either
         throw fail(isAbsent ? CODE_NOT_THERE : "CERT_TRANSPARENCY_UNREACHABLE", `status ${statusCode}`);
       }
-      const all = Buffer.concat(parts);
       return headers["content-encoding"] === "gzip" ? gunzipSync(all, { maxOutputLength: MOST_BYTES }) : all;
     } catch (cause) {
       if (signal.aborted) throw signal.reason;

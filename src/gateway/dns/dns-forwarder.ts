@@ -2,8 +2,9 @@ import { createSocket, type Socket as UdpSocket } from "node:dgram";
 import { getServers } from "node:dns";
 import { connect } from "node:net";
 import type { Duplex } from "node:stream";
-import { type AddressPort, parseAddress, parseAddressPort, parsePrefix, prefixContains } from "../../base/address.ts";
+import { type AddressPort, parseAddress, parseAddressPort } from "../../base/address.ts";
 import { framed } from "../../mesh/dns/stream-queries.ts";
+import { isMeshAddress } from "../../wire/mesh-address.ts";
 
 const DNS_PORT = 53;
 const ANSWER_MS = 4000;
@@ -11,7 +12,6 @@ const MOST_WAITING = 128;
 const LONGEST_QUERY = 1024;
 const HEADER_BYTES = 12;
 /** Addresses of the mesh (control-protocol §11.6). */
-const MESH = ["100.64.0.0/10", "fd7a:115c:a1e0::/48"].map((text) => parsePrefix(text)!);
 
 /** Opens a stream over the mesh, to name servers in it. */
 export type DialMesh = (target: AddressPort) => Promise<Duplex>;
@@ -63,7 +63,7 @@ export class DnsForwarder {
   ): Promise<Uint8Array | undefined> {
     const bytes = parseAddress(address);
     if (bytes === undefined) return undefined;
-    if (!MESH.some((prefix) => prefixContains(prefix, bytes))) {
+    if (!isMeshAddress(bytes)) {
       return transport === "udp" ? askByUdp(query, address, port) : askBy(connect(port, address), query);
     }
     // This machine has no way into the mesh but ours, and a name server must answer over TCP too (RFC 7766 §5).

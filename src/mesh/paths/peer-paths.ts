@@ -1,3 +1,4 @@
+import { formatAddressPort } from "../../base/address.ts";
 import { equalBytes, toHex } from "../../base/bytes.ts";
 import type { Path, PathTable } from "../../base/path-table.ts";
 import { type Candidate, isBetter, isForbidden, isLoopback, LEARNED, parseCandidate } from "./candidate.ts";
@@ -162,7 +163,7 @@ export class PeerPaths {
   }
 
   #way(path: Path): Way {
-    const key = path.kind === "udp" ? joined(path) : String(path.region);
+    const key = path.kind === "udp" ? formatAddressPort(path) : String(path.region);
     const known = this.#ways.get(key);
     if (known !== undefined && this.#isCurrent(known)) return known;
     const number = this.#table.intern(path);
@@ -346,8 +347,4 @@ export class PeerPaths {
       this.#trustedUntil = -Infinity;
     }
   }
-}
-
-function joined({ address, port }: { readonly address: string; readonly port: number }): string {
-  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 }

@@ -1,12 +1,11 @@
 import { expect, test } from "vitest";
+import { mapNode, networkMap } from "../../test/suites/network-map.ts";
 import { advertisedServices, nodeServeConfig } from "../config/node-serve-config.ts";
 import { parseServices } from "../config/services.ts";
-import type { NetworkMap } from "../wire/network-map.ts";
 import { hostedServices, serviceAt, waitingServices } from "./hosted-services.ts";
 
-const map = {
-  self: { Name: "gw.tail.test.", CapMap: { "service-host": [{ "svc:web": ["100.64.0.5", "fd7a:115c:a1e0::5"] }] } },
-} as unknown as NetworkMap;
+const CapMap = { "service-host": [{ "svc:web": ["100.64.0.5", "fd7a:115c:a1e0::5"] }] };
+const map = networkMap([], { self: mapNode(1, { Name: "gw.tail.test.", CapMap }) });
 
 test("an address of a service is the service's, by its name in the mesh; any other address is none's", () => {
   expect(serviceAt(map, "100.64.0.5")).toEqual({ service: "svc:web", name: "web.tail.test" });

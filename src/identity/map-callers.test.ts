@@ -1,5 +1,6 @@
 import { decodeJwt, importJWK, jwtVerify } from "jose";
 import { expect, test } from "vitest";
+import { mapNode, networkMap } from "../../test/suites/network-map.ts";
 import { FakeClock } from "../base/clock.ts";
 import type { Proof } from "../base/conn.ts";
 import { Fault } from "../base/fault.ts";
@@ -9,31 +10,17 @@ import { Assertions } from "./assertions.ts";
 import { encodeHeaderValue, identityHeaders } from "./headers.ts";
 import { MapCallers } from "./map-callers.ts";
 
-const node = (id: number, key: string, address: string, more: Partial<Node> = {}): Node => ({
-  ID: id,
-  StableID: `n${id}`,
-  Name: `n${id}.tail.test.`,
-  User: id,
-  Key: `nodekey:${key}`,
-  Addresses: [`${address}/32`],
-  ...more,
-});
+const node = (id: number, key: string, address: string, more: Partial<Node> = {}): Node =>
+  mapNode(id, { User: id, Key: `nodekey:${key}`, Addresses: [`${address}/32`], ...more });
 
-function mapOf(...peers: Node[]): NetworkMap {
-  return {
+const mapOf = (...peers: Node[]): NetworkMap =>
+  networkMap(peers, {
     self: node(1, "self", "100.64.0.1"),
-    peers: new Map(peers.map((peer) => [peer.ID, peer])),
     users: new Map([
       [2, { ID: 2, LoginName: "a@x" }],
       [3, { ID: 3, LoginName: "b@x" }],
     ]),
-    derpMap: { Regions: {} },
-    dns: {},
-    packetFilter: [],
-    domain: "",
-    health: [],
-  };
-}
+  });
 
 const proof = (nodeKey: string, address: string): Proof => ({
   kind: "mesh",

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
+import { mapNode, networkMap } from "../../test/suites/network-map.ts";
 import { Fault } from "../base/fault.ts";
-import type { NetworkMap } from "../wire/network-map.ts";
 import { type HealthFacts, healthOf } from "./health.ts";
 
 const WALL = Date.UTC(2026, 0, 1);
@@ -8,24 +8,11 @@ const DAY = 86_400_000;
 
 const facts = (more: Partial<HealthFacts> & { expiresIn?: number } = {}): HealthFacts => {
   const { expiresIn, ...rest } = more;
-  const map: NetworkMap = {
-    self: {
-      ID: 1,
-      StableID: "1",
-      Name: "gw.tail.test.",
-      User: 1,
-      Key: "",
-      Addresses: [],
-      ...(expiresIn === undefined ? {} : { KeyExpiry: new Date(WALL + expiresIn).toISOString() }),
-    },
-    peers: new Map(),
-    users: new Map(),
+  const expiry = expiresIn === undefined ? {} : { KeyExpiry: new Date(WALL + expiresIn).toISOString() };
+  const map = networkMap([], {
+    self: mapNode(1, { Name: "gw.tail.test.", ...expiry }),
     derpMap: { Regions: { 7: { RegionID: 7, RegionCode: "fra", RegionName: "Frankfurt", Nodes: [] } } },
-    dns: {},
-    packetFilter: [],
-    domain: "",
-    health: [],
-  };
+  });
   return {
     state: { kind: "running" },
     map,

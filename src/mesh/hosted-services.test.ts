@@ -1,8 +1,9 @@
 import { expect, test } from "vitest";
+import { mapNode } from "../../test/suites/network-map.ts";
 import type { Node } from "../wire/tailcfg.ts";
 import { serviceAddresses, servicePrefixes, servicesHash } from "./hosted-services.ts";
 
-const self = (...values: readonly unknown[]) => ({ CapMap: { "service-host": values } }) as unknown as Node;
+const self = (...values: readonly unknown[]): Node => mapNode(1, { CapMap: { "service-host": values } });
 const WEB = { "svc:web": ["100.64.0.5", "fd7a:115c:a1e0::5"], "svc:db": ["100.64.0.6"] };
 
 test("the addresses of the services that the server approved here", () => {

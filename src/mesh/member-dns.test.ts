@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { mapNode, networkMap } from "../../test/suites/network-map.ts";
 import { FakeClock } from "../base/clock.ts";
 import type { Conn } from "../base/conn.ts";
 import { connPair } from "../base/conn-pair.ts";
@@ -12,14 +13,14 @@ import type { UdpReceive } from "./tcpip/udp-service.ts";
 
 const PHONE = 1;
 const LAPTOP = 2;
-const peer = (id: number): Node | undefined =>
-  ({
-    [PHONE]: { ID: PHONE, IsWireGuardOnly: true, Addresses: ["100.64.0.7/32", "fd7a::7/128"] },
-    [LAPTOP]: { ID: LAPTOP, Addresses: ["100.64.0.8/32"] },
-  })[id] as unknown as Node | undefined;
+const PEERS = [
+  mapNode(PHONE, { IsWireGuardOnly: true, Addresses: ["100.64.0.7/32", "fd7a::7/128"] }),
+  mapNode(LAPTOP, { Addresses: ["100.64.0.8/32"] }),
+];
+const peer = (id: number): Node | undefined => PEERS.find(({ ID }) => ID === id);
 const service = { address: SERVICE_ADDRESS, port: 53 };
 const phone = { address: "100.64.0.7", port: 4242 };
-const mapOf = (...ids: number[]) => ({ peers: new Map(ids.map((id) => [id, peer(id)!])) }) as unknown as NetworkMap;
+const mapOf = (...ids: number[]): NetworkMap => networkMap(PEERS.filter(({ ID }) => ids.includes(ID)));
 
 function start() {
   const sent: unknown[] = [];

@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, test } from "vitest";
+import { mapNode, networkMap } from "../../test/suites/network-map.ts";
 import { parseAddress } from "../base/address.ts";
 import { PathTable } from "../base/path-table.ts";
 import { seededRandom } from "../base/random.ts";
@@ -16,32 +17,13 @@ const key = () => formatKey("nodekey", publicKeyOf(generatePrivateKey(random)));
 const aead = await chooseAead();
 const WALL = Date.UTC(2026, 0, 1);
 
-const self: Node = {
-  ID: 1,
-  StableID: "1",
+const self = mapNode(1, {
   Name: "gw.tail.test.",
-  User: 1,
   Key: key(),
   Addresses: ["100.64.0.1/32", "fd7a:115c:a1e0::1/128"],
-};
-const peer = (ID: number, more: Partial<Node> = {}): Node => ({
-  ...self,
-  ID,
-  Key: key(),
-  Addresses: [`100.64.0.${ID}/32`],
-  HomeDERP: 1,
-  ...more,
 });
-const mapOf = (...peers: Node[]): NetworkMap => ({
-  self,
-  peers: new Map(peers.map((node) => [node.ID, node])),
-  users: new Map(),
-  derpMap: { Regions: {} },
-  dns: {},
-  packetFilter: [],
-  domain: "",
-  health: [],
-});
+const peer = (ID: number, more: Partial<Node> = {}): Node => mapNode(ID, { Key: key(), HomeDERP: 1, ...more });
+const mapOf = (...peers: Node[]): NetworkMap => networkMap(peers, { self });
 
 let table: PeerTable;
 let wireguard: WireGuard;

@@ -2,7 +2,6 @@ import { connect } from "node:net";
 import { expect, onTestFinished, test } from "vitest";
 import { memoryStore } from "../base/store.ts";
 import { MemoryCoordinationStore } from "../coordination/store/memory-store.ts";
-import type { RegisterRequest } from "../wire/tailcfg.ts";
 import { Server } from "./server.ts";
 
 test("the URL that a client shows leads to a page and not to 404; other paths are 404", async () => {
@@ -11,8 +10,7 @@ test("the URL that a client shows leads to a page and not to 404; other paths ar
   onTestFinished(() => server.close());
   const request = { Version: 130, NodeKey: `nodekey:${"ab".repeat(32)}`, Hostinfo: { Hostname: "laptop" } };
   const machineKey = `mkey:${"cd".repeat(32)}`;
-  const asked = request as unknown as RegisterRequest;
-  const { AuthURL } = await server.coordinator.register(machineKey, asked, new AbortController().signal);
+  const { AuthURL } = await server.coordinator.register(machineKey, request, new AbortController().signal);
   const page = await fetch(AuthURL!);
   expect([page.status, page.headers.get("content-security-policy")]).toEqual([200, expect.stringContaining("'none'")]);
   expect(await page.text()).toContain(`sallyport server nodes approve ${AuthURL!.split("/").at(-1)}`);

@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { gunzipSync } from "node:zlib";
 import { expect, test } from "vitest";
+import { mapNode } from "../../test/suites/network-map.ts";
 import { seededRandom } from "../base/random.ts";
 import { applyMapResponse } from "./map-apply.ts";
 import type { NetworkMap } from "./network-map.ts";
@@ -10,17 +11,7 @@ import type { FilterRule, MapResponse, Node } from "./tailcfg.ts";
 const NOW = "2026-01-01T00:00:00Z";
 const rule = (source: string): FilterRule => ({ SrcIPs: [source] });
 
-function node(id: number, more: Partial<Node> = {}): Node {
-  return {
-    ID: id,
-    StableID: `n${id}`,
-    Name: `n${id}.tail.test.`,
-    User: 1,
-    Key: `nodekey:${id}`,
-    Addresses: [`100.64.0.${id}/32`],
-    ...more,
-  };
-}
+const node = (id: number, more: Partial<Node> = {}): Node => mapNode(id, { Key: `nodekey:${id}`, ...more });
 
 function run(...messages: MapResponse[]): NetworkMap {
   let map: NetworkMap | undefined;

@@ -3,19 +3,17 @@ import path from "node:path";
 import { gunzipSync } from "node:zlib";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { mapNode } from "../../test/suites/network-map.ts";
 import { Fault } from "../base/fault.ts";
 import { applyMapResponse, keyExpiryMs } from "./map-apply.ts";
 import { checkMapResponse } from "./map-check.ts";
 import type { MapResponse, Node } from "./tailcfg.ts";
 
-const self: Node = {
-  ID: 1,
-  StableID: "n1",
+const self = mapNode(1, {
   Name: "gate.tail.test.",
-  User: 1,
   Key: `nodekey:${"a".repeat(64)}`,
   Addresses: ["100.64.0.1/32", "fd7a:115c:a1e0::1/128"],
-};
+});
 const peer = (ID: number, more: object = {}): Node => ({
   ...self,
   ID,

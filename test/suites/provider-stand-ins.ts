@@ -27,7 +27,6 @@ export interface StandIn {
 /** A service of the Internet, as far as its documentation says what it answers. */
 export async function openStandIn(answer: (request: AskedRequest) => StandInAnswer): Promise<StandIn> {
   const requests: AskedRequest[] = [];
-  const standIn = { url: "", requests, instead: undefined } as unknown as StandIn & { url: string };
   const server = createServer((message, response) => {
     let body = "";
     message.on("data", (chunk) => {
@@ -41,12 +40,16 @@ export async function openStandIn(answer: (request: AskedRequest) => StandInAnsw
       response.writeHead(status, { ...headers }).end(text);
     });
   });
-  standIn.url = `http://127.0.0.1:${await listening(server)}`;
-  standIn.close = () =>
-    new Promise((resolve) => {
-      server.close(() => resolve());
-      server.closeAllConnections();
-    });
+  const standIn: StandIn = {
+    url: `http://127.0.0.1:${await listening(server)}`,
+    requests,
+    instead: undefined,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
   return standIn;
 }
 

@@ -164,7 +164,7 @@ test.each([
 ])("FN-9 Ctrl+C while looking: %s, nothing is remembered", async (_, flags, said) => {
   const { io, out, stop, socket } = await scene({
     CapMap: { funnel: null, https: null, "sallyport.dev/public-names": [{ name: "other.tail.test", ports: [443] }] },
-  } as unknown as Partial<IpnStatus["Self"]>);
+  });
   const stderr = (text: string): void => {
     io.stderr(text);
     if (text.includes("… policy")) stop.abort();

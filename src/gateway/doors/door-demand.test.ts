@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
-import type { NetworkMap } from "../../wire/network-map.ts";
+import { mapNode, networkMap } from "../../../test/suites/network-map.ts";
 import type { ServeConfig } from "../../wire/serve-config.ts";
+import type { Node } from "../../wire/tailcfg.ts";
 import { demandsDoors, openPlaces, withoutOpenSites } from "./door-demand.ts";
 
 const text = { Text: "x" };
@@ -60,7 +61,7 @@ describe("a demanded door", () => {
     expect(withoutOpenSites(config, () => true)).toEqual(config);
   });
 
-  test.each<[capMap: object | undefined, isDemanded: boolean]>([
+  test.each<[capMap: Node["CapMap"], isDemanded: boolean]>([
     [undefined, false],
     [{}, false],
     [{ funnel: null }, false],
@@ -68,7 +69,7 @@ describe("a demanded door", () => {
     [{ "sallyport.dev/door-required": [] }, true],
     [{ "sallyport.dev/door-required": [{ except: ["everything"] }] }, true],
   ])("is there by %j", (CapMap, isDemanded) => {
-    expect(demandsDoors({ self: { CapMap } } as unknown as NetworkMap)).toBe(isDemanded);
+    expect(demandsDoors(networkMap([], { self: mapNode(1, CapMap === undefined ? {} : { CapMap }) }))).toBe(isDemanded);
     expect(demandsDoors(undefined)).toBe(false);
   });
 });

@@ -5,6 +5,7 @@ import tls from "node:tls";
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { makeHello } from "../../../test/suites/client-hellos.ts";
 import { listening } from "../../../test/suites/listening.ts";
+import { mapNode, networkMap } from "../../../test/suites/network-map.ts";
 import { certificateOf } from "../../../test/suites/proxy-scene.ts";
 import { parsePrefix } from "../../base/address.ts";
 import { FakeClock } from "../../base/clock.ts";
@@ -15,7 +16,6 @@ import { silentLog } from "../../base/log.ts";
 import { MapCallers } from "../../identity/map-callers.ts";
 import { ReverseProxy } from "../../proxy/proxy.ts";
 import { capabilitiesOf } from "../../wire/capabilities.ts";
-import type { NetworkMap } from "../../wire/network-map.ts";
 import type { ServeConfig } from "../../wire/serve-config.ts";
 import type { FilterRule, Node } from "../../wire/tailcfg.ts";
 import type { VisitorRules } from "../../wire/visitor-rules.ts";
@@ -29,13 +29,8 @@ const key = (digit: string): string => digit.repeat(64);
 const RELAY = key("9");
 const PEER = key("2");
 
-function node(ID: number, hex: string, address: string, more: Partial<Node> = {}): Node {
-  return {
-    ...{ ID, StableID: String(ID), Name: `n${ID}.tail.test.`, User: 1, Key: `nodekey:${hex}` },
-    ...{ Addresses: [`${address}/32`], AllowedIPs: [`${address}/32`] },
-    ...more,
-  };
-}
+const node = (ID: number, hex: string, address: string, more: Partial<Node> = {}): Node =>
+  mapNode(ID, { Key: `nodekey:${hex}`, Addresses: [`${address}/32`], AllowedIPs: [`${address}/32`], ...more });
 
 const GRANT: FilterRule = {
   SrcIPs: ["100.64.0.9"],
@@ -62,11 +57,10 @@ async function openScene(more: Partial<IngressDoorOptions> = {}): Promise<Scene>
   const backend: Scene["backend"] = await openBackend();
   const clock = new FakeClock();
   const peers = [node(9, RELAY, "100.64.0.9", { Tags: ["tag:relay"] }), node(2, PEER, "100.64.0.2")];
-  const map = {
+  const map = networkMap(peers, {
     self: node(5, key("5"), "100.64.0.5"),
-    peers: new Map(peers.map((peer) => [peer.ID, peer])),
     users: new Map([[1, { ID: 1, LoginName: "alice@example.com", DisplayName: "Alice" }]]),
-  } as unknown as NetworkMap;
+  });
   const callers = new MapCallers((source, destination) => capabilitiesOf(made.filter, source, destination));
   callers.setMap(map);
   const made = { config: openConfig(backend.port), filter: [GRANT] as readonly FilterRule[] };

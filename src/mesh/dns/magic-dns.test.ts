@@ -1,44 +1,35 @@
 import { type DecodedPacket, decode, encode, type Packet } from "dns-packet";
 import { describe, expect, test } from "vitest";
+import { mapNode, networkMap } from "../../../test/suites/network-map.ts";
 import { seededRandom } from "../../base/random.ts";
 import type { NetworkMap } from "../../wire/network-map.ts";
 import type { Node } from "../../wire/tailcfg.ts";
 import { MagicDns } from "./magic-dns.ts";
 
-const node = (ID: number, name: string, Addresses: string[], more: Partial<Node> = {}): Node => ({
-  ID,
-  StableID: `n${ID}`,
-  Name: `${name}.tail.test.`,
-  User: 1,
-  Key: "",
-  Addresses,
-  ...more,
-});
+const node = (ID: number, name: string, Addresses: string[], more: Partial<Node> = {}): Node =>
+  mapNode(ID, { Name: `${name}.tail.test.`, Addresses, ...more });
 
-const map = (more: Partial<NetworkMap> = {}): NetworkMap => ({
-  self: node(1, "gate", ["100.64.0.1/32", "fd7a:115c:a1e0::1/128"]),
-  peers: new Map([
-    [2, node(2, "Web", ["100.64.0.2/32", "fd7a:115c:a1e0::2/128"])],
-    [3, node(3, "six", ["fd7a:115c:a1e0::3/128"])],
-    [4, node(4, "wild", ["100.64.0.4/32"], { CapMap: { "dns-subdomain-resolve": null } })],
-  ]),
-  users: new Map(),
-  derpMap: { Regions: {} },
-  dns: {
-    Proxied: true,
-    Domains: ["tail.test"],
-    Routes: { "corp.example.": [], "split.example": [{ Addr: "10.0.0.53" }] },
-    ExtraRecords: [
-      { Name: "App.corp.example.", Value: "10.1.2.3" },
-      { Name: "app.corp.example", Type: "AAAA", Value: "fd00::1" },
-      { Name: "txt.corp.example", Type: "TXT", Value: "10.1.2.3" },
-    ],
-  },
-  packetFilter: [],
-  domain: "tail.test",
-  health: [],
-  ...more,
-});
+const PEERS = [
+  node(2, "Web", ["100.64.0.2/32", "fd7a:115c:a1e0::2/128"]),
+  node(3, "six", ["fd7a:115c:a1e0::3/128"]),
+  node(4, "wild", ["100.64.0.4/32"], { CapMap: { "dns-subdomain-resolve": null } }),
+];
+const map = (more: Partial<NetworkMap> = {}): NetworkMap =>
+  networkMap(PEERS, {
+    self: node(1, "gate", ["100.64.0.1/32", "fd7a:115c:a1e0::1/128"]),
+    dns: {
+      Proxied: true,
+      Domains: ["tail.test"],
+      Routes: { "corp.example.": [], "split.example": [{ Addr: "10.0.0.53" }] },
+      ExtraRecords: [
+        { Name: "App.corp.example.", Value: "10.1.2.3" },
+        { Name: "app.corp.example", Type: "AAAA", Value: "fd00::1" },
+        { Name: "txt.corp.example", Type: "TXT", Value: "10.1.2.3" },
+      ],
+    },
+    domain: "tail.test",
+    ...more,
+  });
 
 const dns = new MagicDns(() => 1_700_000_000_000);
 dns.setMap(map());

@@ -282,7 +282,7 @@ test("the flow table keeps its order under churn", () => {
   const model: number[] = []; // newest first
   const random = seededRandom(5);
   for (let i = 0; i < 5000; i++) {
-    const [action, flow] = random(2) as unknown as [number, number];
+    const [action, flow] = [...random(2)] as [number, number];
     const name = flow % 16;
     table.key.fill(0);
     table.key[3] = name;

@@ -2,7 +2,10 @@ import type { Conn, Proof } from "./conn.ts";
 import { Fault } from "./fault.ts";
 import { SocketDuplex } from "./socket-duplex.ts";
 
-const READ_CREDIT_BYTES = 512 * 1024;
+/** What is delivered beyond what whoever reads has room for; the connection's own window stands behind it. */
+const READ_CREDIT_BYTES = 64 * 1024;
+const READ_AHEAD_BYTES = 64 * 1024;
+const WRITE_AHEAD_BYTES = 512 * 1024;
 
 /** A `Conn` as a Node stream, usable as the socket of `tls`, `http` and `http2`. */
 export class ConnDuplex extends SocketDuplex {
@@ -19,7 +22,7 @@ export class ConnDuplex extends SocketDuplex {
   #sawEnd = false;
 
   constructor(conn: Conn) {
-    super({ allowHalfOpen: true, readableHighWaterMark: READ_CREDIT_BYTES, writableHighWaterMark: READ_CREDIT_BYTES });
+    super({ allowHalfOpen: true, readableHighWaterMark: READ_AHEAD_BYTES, writableHighWaterMark: WRITE_AHEAD_BYTES });
     this.#conn = conn;
     this.proof = conn.proof;
     const remote = conn.proof.kind === "ingress" ? conn.proof.visitor : conn.proof.source;

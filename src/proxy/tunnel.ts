@@ -2,7 +2,7 @@ import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 
 /** What may wait to be written on one side before the other is read no further (WS-6). */
-const HIGH_BYTES = 64 * 1024;
+const HIGH_BYTES = 32 * 1024;
 const LOW_BYTES = 16 * 1024;
 
 /** Two streams end to end: each direction ends on its own (WS-7), an error ends both (WS-5). */

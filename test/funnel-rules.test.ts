@@ -154,6 +154,7 @@ const ONE = [parsePrefix("127.0.0.1")!];
 
 test.each([
   [["--allow-ip", "everybody"], '"everybody" is no IP address'],
+  [["--allow-ip", ""], "wanted addresses, or all"],
   [["--deny-ip", "203.0.113.7/8"], "without host bits"],
 ])("%j is refused, and nothing is public", async (words, why) => {
   gateway.declare({});

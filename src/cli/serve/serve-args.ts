@@ -75,7 +75,8 @@ const addressesFlag: Flag<readonly string[]> = {
   isBoolean: false,
   initial: [],
   parse: (text) => {
-    if (text === "" || text === "all") return [];
+    if (text === "all") return [];
+    if (text === "") throw new Error("wanted addresses, or all"); // an unset variable of a script opens nothing
     const given = text.split(",").map((address) => address.trim());
     const bad = given.find((address) => parseVisitorPrefix(address) === undefined);
     if (bad === undefined) return given;

@@ -22,14 +22,14 @@ const RECORD: Recorded = {
     ["X-Name", "it's"],
     ["X-Empty", ""],
   ],
-  body: { text: '{"a":"it\'s","b":1}', totalBytes: 18 },
+  body: { text: '{"a":"it\'s","b":1}', isWhole: true, totalBytes: 18 },
   answer: {
     status: 302,
     fields: [
       ["Location", "/next"],
       ["Content-Type", "text/plain"],
     ],
-    body: { text: "ok", totalBytes: 2 },
+    body: { text: "ok", isWhole: true, totalBytes: 2 },
     tookMs: 12.5,
     isCut: false,
   },
@@ -41,6 +41,15 @@ test("as curl: what was redacted and what curl writes itself are left out, the r
       "--header 'X-Empty;' --data-raw '{\"a\":\"it'\\''s\",\"b\":1}' -- 'https://gw.tail.test/hook?id=7&token=REDACTED'",
   );
   expect(repeatable(RECORD.fields).map(([name]) => name)).toEqual(["Content-Type", "X-Name", "X-Empty"]);
+});
+
+test.each([
+  [{ text: "\ufffd\ufffd", isWhole: false, totalBytes: 2 }],
+  [{ text: "a\0b", isWhole: true, totalBytes: 3 }],
+])("a body that no command line can hold was sent as another: %j", (body) => {
+  const command = curlOf({ ...RECORD, body });
+  expect(command).not.toContain("--data-raw");
+  expect(command).toMatch(/ -- '[^']+' # without its body of \d bytes, /);
 });
 
 test("property: to a shell any text is one word, and nothing else", () => {

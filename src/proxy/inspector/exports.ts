@@ -91,8 +91,12 @@ export function curlOf(record: Recorded): string {
   else if (method !== "GET" || body.totalBytes > 0) words.push("--request", quoted(method));
   for (const [name, value] of repeatable(fields))
     words.push("--header", quoted(value === "" ? `${name};` : `${name}: ${value}`));
-  if (body.totalBytes > 0) words.push("--data-raw", quoted(body.text));
-  return [...words, "--", quoted(addressOf(record))].join(" ");
+  const isSaid = body.isWhole && !body.text.includes("\0");
+  if (body.totalBytes > 0 && isSaid) words.push("--data-raw", quoted(body.text));
+  const lacking = isSaid
+    ? ""
+    : ` # without its body of ${body.totalBytes} bytes, which was not kept whole or is no text`;
+  return `${[...words, "--", quoted(addressOf(record))].join(" ")}${lacking}`;
 }
 
 /** Nothing in it means anything to the shell. A NUL cannot be given to a program. */

@@ -51,9 +51,9 @@ function fieldTable(fields: readonly HeaderPair[]): string {
   return `<table>${rows.join("\n")}</table>\n`;
 }
 
-function bodyText({ text, totalBytes }: RecordedBody): string {
+function bodyText({ text, isWhole, totalBytes }: RecordedBody): string {
   if (totalBytes === 0) return "";
-  const rest = Buffer.byteLength(text) < totalBytes ? `<p>The beginning of ${totalBytes} bytes.</p>` : "";
+  const rest = isWhole ? "" : `<p>Not all of ${totalBytes} bytes: too long, no text, or redacted.</p>`;
   return preformatted(text) + rest;
 }
 

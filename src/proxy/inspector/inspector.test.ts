@@ -62,7 +62,8 @@ async function send({ connect, recorder }: Stage, head: string, body: string = "
   const before = recorder.list()[0]?.id ?? 0;
   const client = connect(80);
   client.resume();
-  client.write(`${head}\r\nHost: ${GATE}\r\n${body === "" ? "" : `Content-Length: ${body.length}\r\n`}\r\n${body}`);
+  const length = body === "" ? "" : `Content-Length: ${body.length}\r\n`;
+  client.write(`${head}\r\nHost: ${GATE}\r\n${length}\r\n${body}`, "latin1");
   const isAnswered = (): boolean => recorder.list().some(({ id, answer }) => id > before && answer !== undefined);
   await expect.poll(isAnswered, PATIENT).toBe(true);
   client.destroy();
@@ -88,8 +89,8 @@ describe("what is kept", () => {
       method: "POST",
       target: "/a?x=1&api_key=REDACTED",
       from: { kind: "mesh", address: "100.64.0.2" },
-      body: { text: '{"password":"REDACTED","n":1}', totalBytes: 27 },
-      answer: { status: 200, body: { text: '{"token":"REDACTED"}', totalBytes: 18 }, isCut: false },
+      body: { text: '{"password":"REDACTED","n":1}', isWhole: true, totalBytes: 27 },
+      answer: { status: 200, body: { text: '{"token":"REDACTED"}', isWhole: true, totalBytes: 18 }, isCut: false },
     });
     expect(record!.fields).toContainEqual(["X-Plain", "seen"]);
     expect(JSON.stringify(record)).not.toContain("s3cr3t");
@@ -131,7 +132,7 @@ describe("what is kept", () => {
     client.write(`PUT /slow HTTP/1.1\r\nHost: ${GATE}\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n`);
     client.write("3\r\ndef\r\n0\r\n\r\n");
     expect((await done).text).toContain("200 OK");
-    expect(made.recorder.list()[0]!.body).toEqual({ text: "abcdef", totalBytes: 6 });
+    expect(made.recorder.list()[0]!.body).toEqual({ text: "abcdef", isWhole: true, totalBytes: 6 });
   });
 });
 
@@ -254,6 +255,25 @@ describe("V1 sending again", () => {
     expect(fields.get("x-forwarded-for")).toBe("192.0.2.1");
     expect([...fields.keys()].filter((name) => name.startsWith("tailscale-") || name === "cookie")).toEqual([]);
     expect(made.recorder.find(2)).toMatchObject({ replayOf: 1, from: { kind: "public" }, answer: { status: 200 } });
+  });
+
+  test("a body that is no text was sent again with other bytes", async () => {
+    const made = await stage();
+    await send(made, "POST /a HTTP/1.1", "\xff\xfe");
+    const { cookie, origin } = await browser(made);
+    const refused = await open(`${origin}/requests/1/replay`, { method: "POST", headers: { cookie, origin } });
+    expect([refused.status, refused.body.includes("no text")]).toEqual([502, true]);
+    expect(made.backend.requests).toHaveLength(1);
+  });
+
+  test("a secret that is longer than what stands for it kept a request from being sent again", async () => {
+    const made = await stage();
+    const json = "POST /a HTTP/1.1\r\nContent-Type: application/json";
+    await send(made, json, `{"password":"${"x".repeat(40)}","n":1}`);
+    const { cookie, origin } = await browser(made);
+    const again = await open(`${origin}/requests/1/replay`, { method: "POST", headers: { cookie, origin } });
+    expect(again.status).toBe(303);
+    expect(made.backend.requests[1]!.endsWith('{"password":"REDACTED","n":1}')).toBe(true);
   });
 
   test("what was not kept whole, or is served no more, is not sent", async () => {

@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Clock } from "../../base/clock.ts";
 import type { Proof } from "../../base/conn.ts";
@@ -5,7 +6,7 @@ import type { HeaderPair } from "../../identity/headers.ts";
 import { DOOR_PATHS } from "../doors/local-path.ts";
 import type { Front } from "../options.ts";
 import { unescaped } from "../path.ts";
-import { redactBody, redactFields, redactTarget } from "./redaction.ts";
+import { REDACTED, redactBody, redactFields, redactTarget } from "./redaction.ts";
 
 const MOST_REQUESTS = 100;
 const LARGEST_BODY_BYTES = 64 * 1024;
@@ -42,8 +43,10 @@ export interface RecordedPlace {
 }
 
 export interface RecordedBody {
-  /** Its beginning. */
+  /** Its beginning, as text. */
   readonly text: string;
+  /** `text` is all of it, but for what is redacted. */
+  readonly isWhole: boolean;
   readonly totalBytes: number;
 }
 
@@ -118,7 +121,7 @@ export class Recorder {
       target: redactTarget(target),
       version: request.httpVersion,
       fields: redactFields(pairsOf(raw), secrets),
-      body: { text: "", totalBytes: 0 },
+      body: { text: "", isWhole: true, totalBytes: 0 },
       answer: undefined,
     };
     this.#kept.set(record.id, record);
@@ -175,7 +178,10 @@ class Gathering {
   }
 
   body(type: string): RecordedBody {
-    return { text: redactBody(Buffer.concat(this.#parts).toString("utf8"), type), totalBytes: this.#total };
+    const bytes = Buffer.concat(this.#parts);
+    const text = redactBody(bytes.toString("utf8"), type);
+    const isWhole = this.#kept === this.#total && isUtf8(bytes) && text !== REDACTED;
+    return { text, isWhole, totalBytes: this.#total };
   }
 }
 

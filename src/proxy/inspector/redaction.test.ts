@@ -99,6 +99,11 @@ describe("SE-1 what is shown has no secret in it", () => {
     ["multipart/form-data; boundary=x", '--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1', undefined],
     ["text/plain", "password=hunter2 is what a text may say", undefined],
     ["application/json", '{"a":1,"tokens":["x","y"]}', "REDACTED"],
+    ["application/json", '{"user":{"password":"x","n":1}}', '{"user":{"password":"REDACTED","n":1}}'],
+    ["application/json", '{"a":[{"b":[{"pin":1}]}]}', '{"a":[{"b":[{"pin":"REDACTED"}]}]}'],
+    ["application/json", '{"a": [ "x" , {"sid" : "y"}]}', '{"a": [ "x" , {"sid" : "REDACTED"}]}'],
+    ["application/json", '{"a":{"b":{"secret":{"c":1}}}}', "REDACTED"],
+    ["application/json", '{"pass\\u0077ord":"x"}', '{"pass\\u0077ord":"REDACTED"}'],
     ["application/json", '{"secret" : {"a":"x"}}', "REDACTED"],
   ])("%s body (%#)", (type, given, shown) => {
     expect(redactBody(given, type)).toBe(shown ?? given);

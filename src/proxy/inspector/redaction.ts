@@ -49,7 +49,13 @@ function decoded(name: string): string {
   }
 }
 
-const MEMBER = /"((?:[^"\\]|\\.){1,100})"(\s*:\s*)("(?:[^"\\]|\\.)*"?|[^\s,}\]]+)/g;
+/** Of an object or a list only the bracket: what is in it is looked at by itself. */
+const MEMBER = /"((?:[^"\\]|\\.){1,100})"(\s*:\s*)("(?:[^"\\]|\\.)*"?|[[{]|[^\s,}\][{"]+)/g;
+
+/** `pass\u0077ord` is a password, too. */
+function unescaped(name: string): string {
+  return name.replace(/\\u([0-9a-f]{4})/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
+}
 
 /** Forms and JSON by the names of what is in them; of several parts none is kept when one is secret. */
 export function redactBody(text: string, type: string): string {
@@ -61,7 +67,7 @@ export function redactBody(text: string, type: string): string {
   if (!/json/i.test(type)) return text;
   let holdsTree = false;
   const shown = text.replace(MEMBER, (whole, name: string, colon: string, value: string) => {
-    if (!isSecretName(name)) return whole;
+    if (!isSecretName(unescaped(name))) return whole;
     holdsTree ||= /^[[{]/.test(value); // secret to its last leaf
     return `"${name}"${colon}"${REDACTED}"`;
   });

@@ -27,7 +27,7 @@ export interface ReplayTarget {
 export async function replay(record: Recorded, target: ReplayTarget, recorder: Recorder): Promise<number> {
   const { place, body, method, id } = record;
   if (record.isUpgrade) throw refused("it switched to another protocol, wanted an ordinary one");
-  if (Buffer.byteLength(body.text) < body.totalBytes) throw refused("its body was too long to be kept whole");
+  if (!body.isWhole) throw refused("its body was not kept whole: it is too long, no text, or redacted altogether");
   if (!target.serves(place.port, place.address)) throw refused(`port ${place.port} is not served any more`);
   const proof: Proof = {
     kind: "public",

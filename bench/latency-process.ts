@@ -1,15 +1,18 @@
 import { connect } from "node:net";
+import { setPriority } from "node:os";
 import { createInterface } from "node:readline";
 import { makeHello } from "../test/suites/client-hellos.ts";
 
-// Each line asks for one run: {"port", "name", "seconds", "atOnce", "everyMs"}: visits from many addresses, so many at once,
-// each begun `everyMs` after the one before ended. The answer: how many were begun and answered, and percentiles in ms.
+// Each line asks for one run: {"port", "name", "seconds", "atOnce", "everyMs", "nice"}: visits from many addresses, so many
+// at once, each begun `everyMs` after the one before ended, by a process of that niceness. The answer: how many were begun and
+// answered, and percentiles in ms.
 interface Asked {
   readonly port: number;
   readonly name: string;
   readonly seconds: number;
   readonly atOnce: number;
   readonly everyMs: number;
+  readonly nice: number;
 }
 
 let number = 0;
@@ -30,7 +33,8 @@ function visit(port: number, hello: Uint8Array): Promise<number | undefined> {
   });
 }
 
-async function run({ port, name, seconds, atOnce, everyMs }: Asked): Promise<Record<string, number>> {
+async function run({ port, name, seconds, atOnce, everyMs, nice }: Asked): Promise<Record<string, number>> {
+  setPriority(nice);
   const hello = makeHello({ name, sessionId: Buffer.alloc(32, 0xaa) });
   const took: number[] = [];
   let begun = 0;

@@ -1,6 +1,5 @@
-import { createServer, type Server, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import { type AddressPort, formatAddress, parseAddress } from "../base/address.ts";
-import { Fault } from "../base/fault.ts";
 import { ALERT, alertRecord, type ClientHello, type HelloRefusal } from "../wire/client-hello.ts";
 import { foldName } from "../wire/host-name.ts";
 import { isWelcome, rulesAt } from "../wire/visitor-rules.ts";
@@ -11,6 +10,7 @@ import { INGRESS_LIMITS, type IngressEvent, type IngressLimits, type IngressOpti
 import type { PublicName } from "./public-names.ts";
 import { answerPlainHttp } from "./redirect.ts";
 import { type RuledVisit, RuleGauges } from "./rule-gauges.ts";
+import { VisitorPorts } from "./visitor-ports.ts";
 
 /** Who was refused may still be sending: so long we read on, for the alert not to be lost to a reset. */
 const LINGER_MS = 1000;
@@ -20,8 +20,6 @@ export interface ListenOptions {
   readonly publicPort?: number;
   /** For HTTP without TLS, which is only ever sent on to HTTPS. */
   readonly isPlain?: boolean;
-  /** A raw port: whoever comes is brought to whom it is leased to. */
-  readonly isLeased?: boolean;
 }
 
 /** A visitor who has not been told apart yet. */
@@ -39,7 +37,7 @@ interface Pending {
 export class Ingress {
   readonly #options: IngressOptions;
   readonly #limits: IngressLimits;
-  readonly #servers: Set<Server> = new Set();
+  readonly #ports: VisitorPorts;
   readonly #sockets: Set<Socket> = new Set();
   readonly #pending: Set<Pending> = new Set();
   readonly #visitors: Gauges;
@@ -47,7 +45,6 @@ export class Ingress {
   readonly #names: Gauges;
   readonly #ruled: RuleGauges = new RuleGauges();
   #redirects = new Rate();
-  #isClosed = false;
   /** Nodes, by their stable ids, that take a visitor's first bytes behind the question for him. */
   readonly #early: Set<string> = new Set();
   readonly traffic: Traffic = { received: 0, sent: 0 };
@@ -63,6 +60,7 @@ export class Ingress {
 
   constructor(options: IngressOptions) {
     this.#options = options;
+    this.#ports = new VisitorPorts(options.log);
     this.#limits = { ...INGRESS_LIMITS, ...options.limits };
     this.#visitors = new Gauges(2 * this.#limits.open);
     this.#names = new Gauges(MOST_NAMES);
@@ -70,7 +68,7 @@ export class Ingress {
 
   /** It takes no new visitors. */
   get isDraining(): boolean {
-    return this.#isClosed;
+    return this.#ports.isClosed;
   }
 
   get open(): number {
@@ -81,38 +79,22 @@ export class Ingress {
     return this.#pending.size;
   }
 
-  /** Gives the port. `address`: empty = all of this machine. `publicPort`: what visitors see, where something in front of us sends them on. */
-  async listen(port: number, address: string, options: ListenOptions = {}): Promise<number> {
-    return portOf(await this.#listen(port, address, options));
+  /**
+   * Gives the port. `address`: empty = all of this machine. `publicPort`: what visitors see, where something in front of us
+   * sends them on.
+   */
+  async listen(port: number, address: string, { publicPort, isPlain = false }: ListenOptions = {}): Promise<number> {
+    const opened = await this.#ports.open(port, address, (socket, own) => {
+      if (isPlain) this.acceptPlain(socket);
+      else this.accept(socket, publicPort ?? own);
+    });
+    return opened.port;
   }
 
   /** A raw port. The answer closes it; who is here stays. */
   async lease(port: number, address: string): Promise<() => void> {
-    const server = await this.#listen(port, address, { isLeased: true });
-    return () => {
-      if (this.#servers.delete(server)) server.close();
-    };
-  }
-
-  #listen(port: number, address: string, { publicPort, isPlain, isLeased }: ListenOptions): Promise<Server> {
-    const server = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, (socket) => {
-      if (isPlain === true) this.acceptPlain(socket);
-      else if (isLeased === true) this.acceptLeased(socket, portOf(server));
-      else this.accept(socket, publicPort ?? portOf(server));
-    });
-    return new Promise((resolve, reject) => {
-      server.on("error", (error: Error) => {
-        // Later ones are connections that could not be taken, for want of files: they wait in the kernel.
-        if (this.#servers.has(server)) return this.#options.log.warn("ingress.accept_failed", { error: error.message });
-        const found = `Cannot listen on "${address}:${port}": ${error.message}`;
-        reject(new Fault("INGRESS_LISTEN", found, { cause: error }));
-      });
-      server.listen({ port, ...(address === "" ? {} : { host: address }) }, () => {
-        this.#servers.add(server);
-        if (this.#isClosed) this.#stopListening();
-        resolve(server);
-      });
-    });
+    const opened = await this.#ports.open(port, address, (socket, own) => this.acceptLeased(socket, own));
+    return opened.close;
   }
 
   /** A visitor on public `port`. */
@@ -204,7 +186,7 @@ export class Ingress {
   #admit(socket: Socket): AddressPort | undefined {
     socket.on("error", () => socket.destroy()); // always followed by "close", where everything is taken back
     const bytes = parseAddress(socket.remoteAddress ?? "");
-    if (this.#isClosed || bytes === undefined || this.#sockets.size >= this.#limits.open) {
+    if (this.isDraining || bytes === undefined || this.#sockets.size >= this.#limits.open) {
       socket.resetAndDestroy();
       return undefined;
     }
@@ -285,8 +267,11 @@ export class Ingress {
     return [whole, single, ...asked];
   }
 
-  #deliver({ socket, visitor, held, refuse }: Call, { site, owner, peerApi, bytesPerSecond }: Destination): void {
-    const { clock, dial, log } = this.#options;
+  #deliver(
+    { socket, visitor, name, port, held, refuse }: Call,
+    { site, owner, peerApi, bytesPerSecond }: Destination,
+  ): void {
+    const { clock, dial, log, names } = this.#options;
     deliver({
       socket,
       held,
@@ -304,7 +289,8 @@ export class Ingress {
       failed: (status) => {
         if (socket.destroyed) return; // he did not wait
         log.debug("ingress.not_delivered", { site, status });
-        const isPrivate = status === 403 || status === 404 || !this.#isPublic(site);
+        // It may have been taken back since the visitor was sent on.
+        const isPrivate = status === 403 || status === 404 || names().find(name, port) === undefined;
         this.counts[isPrivate ? "unknown_name" : status === 503 ? "over_limit" : "away"]++;
         refuse(isPrivate ? ALERT.unrecognizedName : ALERT.internalError);
       },
@@ -314,12 +300,6 @@ export class Ingress {
   #learn(owner: string, takesEarly: boolean): void {
     if (!takesEarly) this.#early.delete(owner);
     else if (this.#early.size < MOST_NAMES) this.#early.add(owner);
-  }
-
-  /** It may have been taken back since the visitor was sent on. */
-  #isPublic(site: string): boolean {
-    const end = site.lastIndexOf(":");
-    return this.#options.names().find(site.slice(0, end), Number(site.slice(end + 1))) !== undefined;
   }
 
   /** The alert, and the end; what still comes is not looked at. */
@@ -335,7 +315,7 @@ export class Ingress {
 
   /** No new visitors; those who are here stay, at most `limitMs`. */
   async drain(limitMs: number): Promise<void> {
-    this.#stopListening();
+    this.#ports.close();
     const { clock } = this.#options;
     const end = clock.now() + limitMs;
     while (this.#sockets.size > 0 && clock.now() < end) {
@@ -343,14 +323,8 @@ export class Ingress {
     }
   }
 
-  #stopListening(): void {
-    this.#isClosed = true;
-    for (const server of this.#servers) server.close();
-    this.#servers.clear();
-  }
-
   close(): void {
-    this.#stopListening();
+    this.#ports.close();
     for (const socket of this.#sockets) socket.resetAndDestroy();
   }
 }
@@ -383,9 +357,4 @@ interface Visit {
   readonly port: number;
   readonly hello: ClientHello;
   readonly held: Buffer;
-}
-
-function portOf(server: Server): number {
-  const place = server.address();
-  return typeof place === "object" && place !== null ? place.port : 0;
 }

@@ -20,7 +20,7 @@ import {
   RELAY_ATTRIBUTE,
 } from "../wire/funnel.ts";
 import type { CapMap, FilterRule, Hostinfo, Node } from "../wire/tailcfg.ts";
-import { siteRulesOf } from "../wire/visitor-rules.ts";
+import { siteRulesOf, VISITOR_RULES } from "../wire/visitor-rules.ts";
 import { type Claimant, Claims, type Holders } from "./claims.ts";
 import { isExpired, nameOf } from "./node-view.ts";
 import type { NodeRecord } from "./records.ts";
@@ -174,7 +174,6 @@ export class Ingresses {
     return this.#doorless.has(id);
   }
 
-  /** What the policy's `funnel` stands for on the wire (control-protocol §6.2), and which names lead to the node. */
   /** What the policy's `funnel` stands for on the wire (control-protocol §6.2), and what became of what the node claims. */
   attributes(attributes: CapMap, id: number): CapMap {
     if (!(FUNNEL_ATTRIBUTE in attributes)) return attributes;
@@ -189,7 +188,7 @@ export class Ingresses {
     const claims = { [CLAIMS]: serial === undefined ? answers : [...answers, { serial }] };
     const { ports, relayAddresses = [] } = this.#facts;
     const places = relayAddresses.length === 0 ? {} : { [INGRESS_ADDRESSES]: relayAddresses };
-    return { ...attributes, [funnelPortsKey(ports)]: null, ...places, ...claims, ...names };
+    return { ...attributes, [funnelPortsKey(ports)]: null, [VISITOR_RULES]: null, ...places, ...claims, ...names };
   }
 }
 

@@ -96,6 +96,27 @@ describe("what the server says of us", () => {
     expect(names).toEqual(["gw.tail.test. ", "porter.tail.test. tag:ci"]);
   });
 
+  test("whom visitors' rules keep out is told to a server that asks for them, and to no other", async () => {
+    const rules = [{ sites: ["gw.tail.test:443"], deny: ["203.0.113.9"] }];
+    const told = () => server.updates.map((update) => update["sallyport.dev/visitor-rules"]);
+    const before = told().length;
+    node.tell({ visitorRules: rules, ingress: "on" });
+    // Updates of a moment share one request.
+    const untilTold = (isSo: () => boolean) =>
+      until(() => {
+        clock.advance(100);
+        return isSo();
+      });
+    await untilTold(() => server.updates.length > before);
+    say({ CapMap: { funnel: null, "sallyport.dev/claims": [] } });
+    await until(() => Object.hasOwn(node.map?.self.CapMap ?? {}, "funnel"));
+    expect(new Set(told())).toEqual(new Set([undefined]));
+    say({ CapMap: { funnel: null, "sallyport.dev/visitor-rules": null } });
+    await untilTold(() => told().at(-1) !== undefined);
+    expect(told().at(-1)).toEqual(rules);
+    expect(server.polls[0]?.request["sallyport.dev/visitor-rules"]).toBeUndefined();
+  });
+
   test("CC-9 expired: it has no peers, whatever else the server says, until its key is good again", async () => {
     say({ KeyExpiry: "2020-01-01T00:00:00Z" });
     await until(() => node.state.kind === "expired");

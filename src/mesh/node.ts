@@ -9,6 +9,7 @@ import { formatKey, generatePrivateKey, publicKeyOf } from "../crypto/keys.ts";
 import { SERVICE_ADDRESS } from "../wire/mesh-address.ts";
 import type { NetworkMap } from "../wire/network-map.ts";
 import type { MapResponse, NetInfo, Node } from "../wire/tailcfg.ts";
+import { VISITOR_RULES } from "../wire/visitor-rules.ts";
 import { answerC2n, type C2nCertificates } from "./c2n.ts";
 import { ControlClient, type ControlState, type FunnelWish } from "./control/control-client.ts";
 import { DataPlane } from "./data-plane.ts";
@@ -93,7 +94,7 @@ export class MeshNode {
       ...(options.connect === undefined ? {} : { connect: options.connect }),
       ...(options.authKey === undefined ? {} : { authKey: options.authKey }),
       hostinfo: () => this.#hostinfo(),
-      funnelWish: () => this.#told,
+      funnelWish: () => (takesVisitorRules(this.#map) ? this.#told : { ...this.#told, visitorRules: [] }),
       nodeKey: () => keys.nodeKey,
       adoptNodeKey: (key) => keys.adopt(key),
       discoKey: publicKeyOf(discoKey),
@@ -178,7 +179,9 @@ export class MeshNode {
 
   #applyMap(map: NetworkMap, response: MapResponse): void {
     const isFirst = this.#map === undefined;
+    const wasKeptBack = !takesVisitorRules(this.#map);
     this.#map = map;
+    if (wasKeptBack && takesVisitorRules(map) && (this.#told.visitorRules ?? []).length > 0) this.#control.update();
     this.#dns.setMap(map);
     this.#memberDns.setMap(map);
     const isRenewed = map.self.Key === this.nodeKeyText && toHex(this.#plane.nodeKey) !== this.nodeKey;
@@ -395,5 +398,9 @@ export class MeshNode {
 
 /** States in which this node is no member, by the server's word or its owner's. */
 const CUT_OFF: ReadonlySet<ControlState["kind"]> = new Set(["expired", "removed", "logged-out", "stopped"]);
+
+/** Whom the owner keeps out is told to a server that knows what to do with it, and to no other. */
+const takesVisitorRules = (map: NetworkMap | undefined): boolean =>
+  Object.hasOwn(map?.self.CapMap ?? {}, VISITOR_RULES);
 
 const prefixesOf = (node: Node): Prefix[] => node.Addresses.flatMap((text) => parsePrefix(text) ?? []);

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { Fault } from "../base/fault.ts";
+import type { Fail } from "./file-faults.ts";
 
 /** CAs that need no more than their name; `internal` is this gateway's own. */
 export const AUTHORITY_NAMES: readonly string[] = [
@@ -288,10 +289,7 @@ export interface CertificatesConfig {
 }
 
 /** What the schema cannot say. */
-export function checkCertificates(
-  given: CertificatesConfig,
-  fail: (path: readonly (string | number)[], found: string) => never,
-): void {
+export function checkCertificates(given: CertificatesConfig, fail: Fail): void {
   if (given.second !== undefined && given.authority === undefined) {
     fail(["certificates", "second"], "found a second CA without a first one");
   }

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import type { Fail, Path } from "./file-faults.ts";
 
 /** The file is read by many; what it points to is not. */
 const secret = z
@@ -101,7 +102,6 @@ export function filesOfDoors(doors: DoorsConfig): readonly string[] {
   return secrets.flatMap((where) => (where?.startsWith("file:") === true ? [where.slice("file:".length)] : []));
 }
 
-type Path = readonly (string | number)[];
 interface Guarded {
   readonly door?: string | null | undefined;
   readonly guestsAsUsers?: string | undefined;
@@ -117,7 +117,7 @@ interface GuardedEndpoint extends GuardedContent {
 export function checkDoors(
   doors: DoorsConfig,
   endpoints: readonly (readonly [key: string, given: string | GuardedEndpoint, listen: string])[],
-  fail: (path: Path, found: string) => never,
+  fail: Fail,
 ): readonly string[] {
   const used = new Set<string>();
   const warnings: string[] = [];

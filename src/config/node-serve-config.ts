@@ -7,7 +7,8 @@ import {
 } from "../wire/serve-config.ts";
 import type { VisitorRules } from "../wire/visitor-rules.ts";
 import type { Target } from "./endpoints.ts";
-import type { Endpoint, Mount, MountRules, Mounts, ServicesConfig } from "./services.ts";
+import type { MountRules } from "./mount-rules.ts";
+import type { Endpoint, Mount, Mounts, ServicesConfig } from "./services.ts";
 
 const HTTPS_PORT = 443;
 

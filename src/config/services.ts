@@ -1,22 +1,20 @@
 import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import { Fault, messageOf } from "../base/fault.ts";
-import { type Hujson, parseHujson } from "../base/hujson.ts";
+import { parseHujson } from "../base/hujson.ts";
 import type { VisitorRules } from "../wire/visitor-rules.ts";
 import { type CertificatesConfig, certificatesSchema, checkCertificates, isCertificateName } from "./certificates.ts";
 import { checkDoors, type DoorsConfig, doorsSchema } from "./doors.ts";
 import { parseSource, parseTarget, type SourcePorts, type Target } from "./endpoints.ts";
+import { type Fail, failAt, nearest, type Path, protoMember, unknownMember } from "./file-faults.ts";
 import { leasedPorts } from "./leases.ts";
 import { type GivenRules, inherited, type MountRules, rulesOf, rulesSchema } from "./mount-rules.ts";
 import { type LimitsConfig, limitsSchema } from "./request-limits.ts";
 import { funnelSchema, visitorRulesOf } from "./visitor-rules.ts";
 
-export type { MountRules } from "./mount-rules.ts";
-
 /** The one version of the format (upstream `ipn/conffile/serveconf.go`). */
 const VERSION = "0.0.1";
 const MAX_PORTS = 1024;
-const LISTED = "docs/services-file.md lists every member";
 
 const caps = z.array(z.string());
 const mountSchema = z.union([
@@ -57,7 +55,6 @@ const fileSchema = z.strictObject({
 });
 
 type Listen = "https" | "http" | "tcp" | "tls-terminated-tcp";
-type Path = readonly (string | number)[];
 
 export interface Mount {
   readonly target: Target;
@@ -121,7 +118,7 @@ export function parseServices(text: string, file: string): ServicesConfig {
     return fail([], "found another value, wanted an object");
   if (!("version" in raw)) return fail([], `found no "version", wanted "version": "${VERSION}"`);
   const dropped = protoMember(raw, []);
-  if (dropped !== undefined) fail(dropped, 'found unknown member "__proto__"', LISTED);
+  if (dropped !== undefined) fail(dropped, ...unknownMember("__proto__"));
   const read = fileSchema.safeParse(raw);
   if (!read.success) return fail(...nearest(read.error.issues, []));
   const { node, services } = read.data;
@@ -155,49 +152,6 @@ export function parseServices(text: string, file: string): ServicesConfig {
 /** `svc:` and one DNS label (upstream `tailcfg.ServiceName.Validate`). */
 export function isServiceName(name: string): boolean {
   return /^svc:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/i.test(name);
-}
-
-type Fail = (path: Path, found: string, hint?: string) => never;
-
-function failAt(parsed: Hujson, file: string): Fail {
-  return (path, found, hint) => {
-    const { line, column } = parsed.positionOf(path);
-    const where = path.length === 0 ? "" : `${path.map(String).join(" / ")}: `;
-    throw new Fault("CONFIG_SERVICES", `Cannot use "${file}": line ${line}, column ${column}: ${where}${found}`, {
-      line,
-      column,
-      ...(hint === undefined ? {} : { hint }),
-    });
-  };
-}
-
-/** Zod passes over a member of this name without a word, wherever names are free. */
-function protoMember(value: unknown, path: Path): Path | undefined {
-  if (typeof value !== "object" || value === null) return undefined;
-  for (const [name, member] of Object.entries(value)) {
-    const found = name === "__proto__" ? [...path, name] : protoMember(member, [...path, name]);
-    if (found !== undefined) return found;
-  }
-  return undefined;
-}
-
-/** The first issue, inside a union the one that got furthest. */
-function nearest(issues: readonly z.core.$ZodIssue[], base: Path): [path: Path, found: string, hint?: string] {
-  const issue = issues[0];
-  if (issue === undefined) return [base, "found an unexpected shape"];
-  const path: Path = [...base, ...issue.path.filter((step) => typeof step !== "symbol")];
-  if (issue.code === "invalid_union") {
-    const branches = issue.errors.filter((branch) => branch.length > 0);
-    if (branches.length === 0) return [path, issue.message];
-    const object = branches.find((branch) => branch[0]?.code !== "invalid_type" || branch[0].path.length > 0);
-    return nearest(object ?? branches[0] ?? [], path);
-  }
-  if (issue.code === "invalid_key") return [path, issue.issues[0]?.message ?? issue.message];
-  if (issue.code === "unrecognized_keys") {
-    const key = issue.keys[0] ?? "";
-    return [[...path, key], `found unknown member "${key}"`, LISTED];
-  }
-  return [path, issue.message];
 }
 
 type RawEndpoint = string | z.infer<typeof endpointSchema>;
@@ -264,26 +218,8 @@ function endpoint(ports: SourcePorts, value: RawEndpoint, at: Path, fail: Fail, 
   }
   if (mounts.size === 0 && hosts.size === 0) fail(at, "found neither target nor mounts, wanted one of them");
   const root = mounts.get("/")?.target;
-  const isTcpTarget = root !== undefined && "scheme" in root && ["tcp", "tls-terminated-tcp"].includes(root.scheme);
-  const listen: Listen = value.listen ?? (isTcpTarget && root !== undefined ? impliedListener(root) : "https");
-  const isTcp = listen === "tcp" || listen === "tls-terminated-tcp";
-  if (hosts.size > 0 && (listen === "tcp" || (isTcp && hosts.size > 1))) {
-    fail([...at, "hosts"], `found names on a ${listen} listener, wanted ${listen === "tcp" ? "none" : "one"}`);
-  }
-  if (value.redirectHttp === true && (listen !== "https" || ports.first !== ports.last)) {
-    fail([...at, "redirectHttp"], "found it on another listener than HTTPS on one port");
-  }
-  if (isTcp && (mounts.size !== 1 || root === undefined)) fail(at, "found mounts on a TCP listener, wanted one target");
-  if (isTcp && root !== undefined && root.kind !== "ports" && root.kind !== "socket") {
-    fail([...at, "target"], "found a web target on a TCP listener, wanted tcp://host:port or unix:path");
-  }
-  if (!isTcp && isTcpTarget) fail([...at, "target"], `found a TCP target on an ${listen} listener`);
-  if (value.proxyProtocol !== undefined && (!isTcp || root?.kind === "socket")) {
-    fail([...at, "proxyProtocol"], "PROXY protocol is only supported for TCP forwarding to host:port");
-  }
-  if (isTcp && (value.acceptAppCaps?.length ?? 0) > 0) {
-    fail([...at, "acceptAppCaps"], "found capabilities on a TCP listener, which has no headers");
-  }
+  const listen: Listen = value.listen ?? (root !== undefined && isTcpTarget(root) ? impliedListener(root) : "https");
+  checkListener(value, { ports, listen, mounts, hosts }, at, fail);
   const funnel = value.funnel !== undefined && value.funnel !== false;
   const rules = visitorRulesOf(typeof value.lease === "object" ? value.lease : value.funnel);
   const visitorRules = rules === undefined ? {} : { visitorRules: rules };
@@ -307,6 +243,39 @@ function endpoint(ports: SourcePorts, value: RawEndpoint, at: Path, fail: Fail, 
     ...visitorRules,
   };
 }
+
+/** Is all of `value` something that such a listener can do? */
+function checkListener(
+  value: Exclude<RawEndpoint, string>,
+  { ports, listen, mounts, hosts }: Pick<Endpoint, "ports" | "listen" | "mounts" | "hosts">,
+  at: Path,
+  fail: Fail,
+): void {
+  const root = mounts.get("/")?.target;
+  const isTcp = listen === "tcp" || listen === "tls-terminated-tcp";
+  if (hosts.size > 0 && (listen === "tcp" || (isTcp && hosts.size > 1))) {
+    fail([...at, "hosts"], `found names on a ${listen} listener, wanted ${listen === "tcp" ? "none" : "one"}`);
+  }
+  if (value.redirectHttp === true && (listen !== "https" || ports.first !== ports.last)) {
+    fail([...at, "redirectHttp"], "found it on another listener than HTTPS on one port");
+  }
+  if (isTcp && (mounts.size !== 1 || root === undefined)) fail(at, "found mounts on a TCP listener, wanted one target");
+  if (isTcp && root !== undefined && root.kind !== "ports" && root.kind !== "socket") {
+    fail([...at, "target"], "found a web target on a TCP listener, wanted tcp://host:port or unix:path");
+  }
+  if (!isTcp && root !== undefined && isTcpTarget(root)) {
+    fail([...at, "target"], `found a TCP target on an ${listen} listener`);
+  }
+  if (value.proxyProtocol !== undefined && (!isTcp || root?.kind === "socket")) {
+    fail([...at, "proxyProtocol"], "PROXY protocol is only supported for TCP forwarding to host:port");
+  }
+  if (isTcp && (value.acceptAppCaps?.length ?? 0) > 0) {
+    fail([...at, "acceptAppCaps"], "found capabilities on a TCP listener, which has no headers");
+  }
+}
+
+const isTcpTarget = (target: Target): boolean =>
+  "scheme" in target && (target.scheme === "tcp" || target.scheme === "tls-terminated-tcp");
 
 const NO_HOSTS: ReadonlyMap<string, Mounts> = new Map();
 const PLAIN = { proxyProtocol: 0, funnel: false, leases: [] };

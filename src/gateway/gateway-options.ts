@@ -1,8 +1,8 @@
 import type { Store } from "../base/store.ts";
 import type { CertificatesConfig } from "../config/certificates.ts";
+import type { MountRules } from "../config/mount-rules.ts";
 import type { Place } from "../config/node-serve-config.ts";
 import type { LimitsConfig } from "../config/request-limits.ts";
-import type { MountRules } from "../config/services.ts";
 import type { MeshNodeOptions } from "../mesh/node.ts";
 import type { Door } from "../proxy/doors/door.ts";
 import type { ProxyOptions } from "../proxy/options.ts";

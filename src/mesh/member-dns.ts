@@ -8,7 +8,6 @@ import type { FilterRule, Node } from "../wire/tailcfg.ts";
 import { answerQueries } from "./dns/stream-queries.ts";
 import type { Netstack, UdpSocket } from "./tcpip/netstack.ts";
 
-/** The address of MagicDNS, on every node (upstream `net/tsaddr.TailscaleServiceIP`). */
 const PREFIX: Prefix = { address: parseAddress(SERVICE_ADDRESS)!, bits: 32 };
 const DNS_PORT = 53;
 const TCP_AND_UDP = [6, 17];

@@ -1,4 +1,4 @@
-import type { IncomingMessage } from "node:http";
+import { type IncomingMessage, METHODS } from "node:http";
 import type { ProxyLimits } from "./options.ts";
 
 /** Why a request is not routed at all. */
@@ -18,6 +18,8 @@ export interface Checked {
   readonly length: number | undefined;
 }
 
+/** Those that Node's parser of HTTP/1 takes: by HTTP/2 there are no others, and none in small letters. */
+const KNOWN_METHODS: ReadonlySet<string> = new Set(METHODS);
 /** Colon, blank and line end. */
 const FIELD_MARKS = 4;
 
@@ -30,6 +32,7 @@ export function checkRequest(request: IncomingMessage, limits: ProxyLimits): Che
   if (!isHttp2 && httpVersion !== "1.0" && httpVersion !== "1.1") return refuse(400, "unsupported protocol version");
   const url = request.url ?? "";
   if (url.length > limits.targetBytes) return refuse(414, "the request target is too long");
+  if (isHttp2 && !KNOWN_METHODS.has(request.method ?? "")) return refuse(501, "unknown method");
   if (request.method === "TRACE" || request.method === "CONNECT") return refuse(405, "method not allowed");
 
   const hosts: string[] = [];

@@ -46,7 +46,7 @@ export function tidied(line: string, { isDecoded = false, isMerging = false, own
     .replace(/[\t \x85\xa0]+/g, "")
     .replace(/[,;]+/g, ",")
     .replace(/,(?=\||$)|(?<==),/g, "")
-    .replace(/^host=[^|]*/, (host) => host.toLowerCase().replace(/:(?:80)?$/, ""));
+    .replace(/^host=[^|]*/, (host) => host.toLowerCase().replace(/\.?(?::(?:80)?)?$/, ""));
   const spelled = line.slice(start, middle);
   const target = isMerging ? spelled.replace(/^ \/+/, " /") : spelled;
   return `${line.slice(0, start)}${isDecoded ? unescaped(target) : target} |${text}${line.slice(end)}`;
@@ -54,6 +54,8 @@ export function tidied(line: string, { isDecoded = false, isMerging = false, own
 
 const unescaped = (text: string): string =>
   text.replace(/%([0-9a-f]{2})/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
+
+export const ECHO: RegExp = /^[A-Z-]+ [^\r\n]* \|host=[^\r\n]* \d+:[0-9a-f]{40}$/;
 
 /** Lines in what a server has answered: bodies behind a head, of which none is in chunks. */
 export const ECHOES: RegExp = /\r\n\r\n([A-Z-]+ [^\r\n]* \|host=[^\r\n]* \d+:[0-9a-f]{40})(?=HTTP\/1\.1 |$)/g;

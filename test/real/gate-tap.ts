@@ -1,8 +1,9 @@
 import net from "node:net";
+import tls from "node:tls";
 import { expect } from "vitest";
 import type { Proof } from "../../src/base/conn.ts";
 import type { Callers } from "../../src/identity/caller.ts";
-import { ALICE, onClose, type ProxyScene, proxyScene, webConfig } from "../suites/proxy-scene.ts";
+import { ALICE, certificateOf, GATE, onClose, type ProxyScene, proxyScene, webConfig } from "../suites/proxy-scene.ts";
 import { lineOf, type Quirks, tidied } from "./echo-line.ts";
 
 /** A request as the gate has sent it on. */
@@ -24,6 +25,9 @@ interface Tap {
   back: string;
   asked: number;
 }
+
+let context: Promise<tls.SecureContext> | undefined;
+const createContext = async (): Promise<tls.SecureContext> => tls.createSecureContext(await certificateOf(GATE));
 
 /** Who comes by the mesh is Alice, visitors are nobody. */
 const CALLERS: Callers = {
@@ -55,6 +59,7 @@ export function laneBefore(port: number, quirks: Quirks): Lane {
   const scene = proxyScene(webConfig({ "/": { Proxy: `http://127.0.0.1:${port}` } }), {
     dialBackend,
     callers: CALLERS,
+    secureContext: () => (context ??= createContext()),
   });
   const sent = (): Sent[] => [...taps].flatMap((tap) => taken(tap, quirks, taps));
   return Object.assign(scene, { sent });

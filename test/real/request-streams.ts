@@ -30,7 +30,19 @@ export const BODIES: readonly string[] = [
 ];
 const METHODS = ["GET", "GET", "GET", "POST", "POST", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"];
 const RARE_METHODS = ["CONNECT", "TRACE", "QUERY", "PRI", "get", "M-SEARCH", "PURGE", "G\xe9T"];
-const PATHS = ["/", "/a", "/ignored", "/ignored/a", "/a/b/../c", "/a%2fb", "/%61", "//a", "/a;b=c", "/a%20b", "/a%00b"];
+export const PATHS: readonly string[] = [
+  "/",
+  "/a",
+  "/ignored",
+  "/ignored/a",
+  "/a/b/../c",
+  "/a%2fb",
+  "/%61",
+  "//a",
+  "/a;b=c",
+  "/a%20b",
+  "/a%00b",
+];
 const VERSIONS = ["HTTP/1.0", "HTTP/1.0", "HTTP/1.2", "HTTP/2.0", "HTTP/0.9", "http/1.1", "HTTP/1.1 "];
 /** Of requests that are in order, beside those about their length. */
 const PLAIN_FIELDS = [
@@ -113,7 +125,7 @@ const FIELDS = [
   "tailscale-user-login:evil@example.com",
 ];
 /** What parsers have been seen to disagree about. */
-const BITS = [
+export const BITS: readonly string[] = [
   ...'\r,\n,\r\n,\0,:,\t, ,\x0b,\x0c,\x85,\xa0,;,0,-,+,_,",\r\n\r\n,\r\n ,\n\n,\r\r\n,0\r\n\r\n,HTTP/1.1,HTTP/1.0,\xff'.split(
     ",",
   ),

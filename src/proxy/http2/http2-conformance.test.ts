@@ -223,6 +223,7 @@ const REFUSED: readonly (readonly [what: string, fields: readonly Field[]])[] = 
   ["a pseudo-field that nobody knows", [...PSEUDO, [":tailscale-user-login", "evil@example.com"]]],
   ["a pseudo-field of answers", [...PSEUDO, [":status", "200"]]],
   ["a pseudo-field behind the others", [METHOD, SCHEME, AUTHORITY, ["x-a", "b"], PATH]],
+  ["a method in small letters", [[":method", "trace"], SCHEME, AUTHORITY, PATH]],
   ["a method that is none", [[":method", "GET /"], SCHEME, AUTHORITY, PATH]],
   ["an authority with a user", [METHOD, SCHEME, [":authority", `evil@${GATE}`], PATH]],
   ["an authority with a path", [METHOD, SCHEME, [":authority", `${GATE}/x`], PATH]],

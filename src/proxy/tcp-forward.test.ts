@@ -238,6 +238,22 @@ test("TLS that ends here: the backend gets plain bytes, and each direction ends 
   expect(await read(secure)).toMatchObject({ text: "answer" });
 });
 
+test("WS-5: a backend that breaks off is no clean end to a caller behind TLS who has said his own", async () => {
+  const backend = await rawBackend((socket) => {
+    socket.resume().once("end", () => void socket.resetAndDestroy());
+    socket.write("half of the ans");
+  }, HALF_OPEN);
+  const scene = tcpScene({ TCPForward: `127.0.0.1:${backend.port}`, TerminateTLS: GATE });
+  const { cert } = await certificateOf(GATE);
+  const secure = tls.connect({ socket: scene.connect(5000), servername: GATE, ca: cert });
+  secure.on("error", () => undefined);
+  onClose(() => secure.destroy());
+  await read(secure, (text) => text === "half of the ans");
+  const end = read(secure);
+  secure.end("question");
+  expect((await end).isCut).toBe(true);
+});
+
 test("TL-2: TLS that ends here is for one name; no backend hears of another", async () => {
   const backend = await rawBackend(() => undefined);
   const scene = tcpScene({ TCPForward: `127.0.0.1:${backend.port}`, TerminateTLS: GATE });

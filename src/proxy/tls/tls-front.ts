@@ -192,6 +192,11 @@ class Handshake {
     // node:http calls it after the last answer of a connection, and it resets what the caller has not read yet.
     secure.destroySoon = () => void secure.end();
     this.#keepAlert();
+    // Its own one needs TCP below. Destroyed alone, who has ended already would take it for our end.
+    secure.resetAndDestroy = () => {
+      this.#stream.destroy(new Fault("PROXY_CUT", "Cannot go on with the connection: it was cut behind TLS"));
+      return secure.destroy();
+    };
     // Whoever ends before his part of the handshake is said will not say it any more.
     const onEarlyEnd = (): void => void this.#stream.destroy();
     this.#stream.once("end", onEarlyEnd);

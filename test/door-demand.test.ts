@@ -225,23 +225,16 @@ describe("the policy demands a door before what is public", { timeout: 120_000 }
     expect(mesh.gateway.storedServeConfig).toEqual({});
   });
 
-  test.each<[words: string[], answer: string | undefined, said: string]>([
-    [[], undefined, "the network's policy demands a door"],
-    [
-      ["--public"],
-      undefined,
-      "demands a door before what is public, so before web.mesh.example:443: --door NAME, one of",
-    ],
-    [["--tcp=8443"], undefined, "TCP has none, use --https"],
-    [[], "nobody", "Nothing has changed."],
-  ])("`funnel %j` is told so, on a terminal %j", async (words, answer, said) => {
+  const demanded = "demands a door before what is public, so before web.mesh.example:443: --door NAME, one of";
+  test.each<[what: string, words: string[], answer: string | undefined, said: string]>([
+    ["that names none", [], undefined, "the network's policy demands a door"],
+    ["that wants anybody to come", ["--public"], undefined, demanded],
+    ["for TCP", ["--tcp=8443"], undefined, "TCP has none, use --https"],
+    ["that is asked for one and is told of another", [], "nobody", "Nothing has changed."],
+  ])("a command %s makes nothing public, and says why", async (_, words, answer, said) => {
     await mesh.gateway.setServeConfig({});
     await demand(true);
-    const typed = await typedFunnel(
-      mesh.gateway,
-      ["--bg", "--check=false", ...words, port()],
-      answer === undefined ? {} : { answer },
-    );
+    const typed = await typedFunnel(mesh.gateway, ["--bg", "--check=false", ...words, port()], { answer });
     expect(typed.stderr).toContain(said);
     expect(mesh.gateway.storedServeConfig).toEqual({});
   });
@@ -250,7 +243,7 @@ describe("the policy demands a door before what is public", { timeout: 120_000 }
     await mesh.gateway.setServeConfig({});
     await demand(true);
     const typed = (words: readonly string[], answer?: string): Promise<Typed> =>
-      typedFunnel(mesh.gateway, ["--bg", "--check=false", ...words], answer === undefined ? {} : { answer });
+      typedFunnel(mesh.gateway, ["--bg", "--check=false", ...words], { answer });
     expect(await typed([port()], "friends")).toMatchObject({
       code: 0,
       stdout: expect.stringContaining("Which one? [friends]"),

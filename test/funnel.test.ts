@@ -117,8 +117,7 @@ async function secureVisit(): Promise<tls.TLSSocket> {
   return socket;
 }
 
-const typed = (words: readonly string[], answer?: string): Promise<Typed> =>
-  typedFunnel(gateway, words, answer === undefined ? {} : { answer });
+const typed = (words: readonly string[], answer?: string): Promise<Typed> => typedFunnel(gateway, words, { answer });
 
 /** The way of a visitor to the relay's first port, hop by hop, once it is open as far as the gateway. */
 async function seen(name: string): Promise<readonly string[]> {

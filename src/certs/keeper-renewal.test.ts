@@ -173,6 +173,7 @@ describe("a clock that jumps", () => {
     clock.offset = 31 * DAY_MS;
     await keeper.want(ahead(NAME));
     await pass(5 * HOUR_MS);
+    expect(keeper.certificate(NAME)).toBeUndefined();
     clock.offset = 0;
     authority.failure = undefined;
     await pass(25 * HOUR_MS + 30 * MINUTE_MS);

@@ -80,9 +80,7 @@ test("two clients talk through a relay over TLS, and come back after the relay l
   onTestFinished(() => {
     for (const client of clients) client.close();
   });
-  const until = async (done: () => boolean): Promise<void> => {
-    while (!done()) await new Promise((next) => void setTimeout(next, 5));
-  };
+  const until = (done: () => boolean) => expect.poll(done, { timeout: 20_000, interval: 5 }).toBe(true);
   clients[1]!.setHome(1);
   await until(() => server.clients === 1);
   clients[0]!.send(1, publicKeyOf(keys[1]), Uint8Array.of(1));

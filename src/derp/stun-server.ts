@@ -1,5 +1,6 @@
 import { createSocket } from "node:dgram";
 import { formatAddress, parseAddress } from "../base/address.ts";
+import { type Clock, systemClock } from "../base/clock.ts";
 import { Fault, messageOf } from "../base/fault.ts";
 import { decodeStunRequest, encodeStunAnswer } from "../wire/stun.ts";
 
@@ -9,6 +10,7 @@ export interface StunServerOptions {
   readonly port: number;
   /** Answers a second to one address; more is a flood with a forged source. */
   readonly answersPerSecond?: number;
+  readonly clock?: Clock;
 }
 
 export interface StunServer {
@@ -24,6 +26,7 @@ export function openStunServer({
   address,
   port,
   answersPerSecond = ANSWERS_PER_SECOND,
+  clock = systemClock,
 }: StunServerOptions): Promise<StunServer> {
   const { promise, resolve, reject } = Promise.withResolvers<StunServer>();
   const socket = createSocket({ type: address.includes(":") ? "udp6" : "udp4" });
@@ -32,7 +35,7 @@ export function openStunServer({
   socket.on("message", (datagram, source) => {
     const tx = decodeStunRequest(datagram);
     if (tx === undefined) return;
-    const now = Math.trunc(performance.now() / 1000);
+    const now = Math.trunc(clock.now() / 1000);
     if (now !== second) {
       second = now;
       answered.clear();

@@ -31,6 +31,7 @@ import type { AnswerSink } from "./upstream/exchange.ts";
 
 afterEach(closeScenes);
 
+const WAIT = { timeout: 20_000, interval: 2 };
 const OK = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /** A proxy before a backend that answers each head with the next of these texts, then the last again. */
@@ -325,10 +326,9 @@ test("a caller who is gone frees the backend at once", async () => {
   const backend = await rawBackend((socket) => onHeads(socket, () => undefined));
   const client = before(backend).connect(80);
   client.write(`GET / HTTP/1.1\r\nHost: ${GATE}\r\n\r\n`);
-  while (backend.connections.length === 0) await turn();
-  const gone = once(backend.connections[0]!, "close");
+  await expect.poll(() => backend.connections.length, WAIT).toBe(1);
   client.destroy();
-  await gone;
+  await expect.poll(() => backend.connections[0]!.destroyed, WAIT).toBe(true);
 });
 
 test("a caller who does not read pauses the backend", async () => {

@@ -116,7 +116,7 @@ export class Server {
     // refuse a second ("unexpected multiple certs presented") and have no relay at all.
     const derpHttp = createHttpsServer({ key: pinned.key, cert: pinned.certificate });
     derp.attach(derpHttp);
-    const stun = await openStunServer({ address, port: options.stunPort ?? 0 });
+    const stun = await openStunServer({ address, port: options.stunPort ?? 0, clock });
     const derpPort = await listen(derpHttp, options.derpPort ?? 0, address);
     const derpMap: DerpMap = {
       Regions: {

@@ -39,7 +39,7 @@ export class Screen {
 
 export interface Typing {
   /** What is answered on a terminal; without it, there is none. */
-  readonly answer?: string;
+  readonly answer?: string | undefined;
   /** Ends a command in the foreground. */
   readonly signal?: AbortSignal;
   /** Told whenever it prints more. */

@@ -38,6 +38,9 @@ async function issued(names: readonly string[], keys?: webcrypto.CryptoKeyPair):
   return { names, key: "", chain, notBefore: WALL, notAfter };
 }
 
+/** Nothing is on its way: what comes next comes with time. */
+const isWaiting = (clock: FakeClock) => expect.poll(() => clock.next, WAIT).toBeLessThan(Number.POSITIVE_INFINITY);
+
 interface Scene {
   readonly log: TestLog;
   readonly clock: FakeClock;
@@ -190,10 +193,10 @@ describe.each(KINDS)("FN-12 a log of the kind %s", (kind) => {
       ...{ held: () => [], known: [], everyMs: 10 * 60_000, store: memoryStore(), clock, log: silentLog },
     });
     onTestFinished(() => watch.close());
-    await expect.poll(() => clock.next, WAIT).toBeLessThan(Number.POSITIVE_INFINITY);
+    await isWaiting(clock);
     for (let minute = 0; minute < 70; minute++) {
       clock.advance(60_000);
-      await new Promise((resolve) => setTimeout(resolve, 1));
+      await isWaiting(clock);
     }
     await expect.poll(() => watch.problems, WAIT).toEqual([expect.stringContaining("no signature by the key")]);
   });
@@ -252,7 +255,7 @@ describe("FN-12 what is watched", () => {
     const before = log.asked.length;
     for (let minute = 0; minute < 62; minute++) {
       clock.advance(60_000);
-      await new Promise((resolve) => setTimeout(resolve, 2));
+      await isWaiting(clock);
     }
     await expect
       .poll(() => made.watch.problems, WAIT)

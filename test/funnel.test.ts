@@ -171,6 +171,26 @@ describe("sallyport funnel", () => {
     expect((await typed(["--bg", "--public", "--domain", NAME, String(httpPort)])).stderr).toBe("");
   });
 
+  test.each([
+    ["a port that is taken", NAME, []],
+    ["a domain that is not granted", "other.example.org", ["--bg", "--domain", "other.example.org"]],
+  ])("`funnel --public` for %s failed, and had opened the door and let everybody in", async (_, name, words) => {
+    gateway.gatekeeper.setDoors(await openDoors({ friends: { pin: "env:PIN" } }, { PIN: "482913" }));
+    const { Web } = config({});
+    await gateway.setServeConfig({
+      TCP: { 443: { HTTPS: true } },
+      Web: { [`${name}:443`]: Web![`${NAME}:443`]! },
+      AllowFunnel: { [`${name}:443`]: true },
+    });
+    await gateway.commandDoors.set(`${name}:443`, "friends");
+    await gateway.visitorRules.set(`${name}:443`, ["127.0.0.2"], []);
+    const { code, stderr } = await typed([...words, "--public", "--allow-ip", "all", String(httpPort)]);
+    expect([code, stderr]).toEqual([1, expect.stringMatching(/already exists|is not this node's/)]);
+    expect(gateway.doorAt({ name, port: 443, mount: "/" })).toBe("friends");
+    expect(gateway.visitorRules.at({ name, port: 443 })?.allow).toMatchObject([{ bits: 32 }]);
+    await gateway.setServeConfig({});
+  });
+
   test("a door before what is public: strangers get 401, which is an answer, until it is said that anyone may come", async () => {
     gateway.gatekeeper.setDoors(await openDoors({ friends: { pin: "env:PIN" } }, { PIN: "482913" }));
     await gateway.setServeConfig({});

@@ -56,6 +56,21 @@ export async function settleDoor(
   return isYes(answer);
 }
 
+/** Puts back what was asked of visitors of `site` until now: a command that fails has changed nothing. */
+export async function standingRules(
+  { mount, visitors }: Pick<ServeChange, "mount" | "visitors">,
+  site: string,
+  client: LocalClient,
+): Promise<() => Promise<void>> {
+  const doorNow = async (): Promise<string> => (await client.doorAt(site, mount))?.door ?? "";
+  const door = await doorNow();
+  const { allow = [], deny = [] } = (visitors === undefined ? undefined : await client.visitorRules(site)) ?? {};
+  return async () => {
+    if ((await doorNow()) !== door) await client.setDoor(site, door);
+    if (visitors !== undefined) await client.setVisitorRules(site, { allow, deny });
+  };
+}
+
 /** The network's policy wants a door and there is none: whoever sits at a terminal may name one. */
 async function demanded(site: string, takesDoors: boolean, io: CliIo, client: LocalClient): Promise<boolean> {
   if (!takesDoors) throw new CliExit(`error: ${refusal(site)}: TCP has none, use --https`);

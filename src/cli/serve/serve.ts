@@ -9,7 +9,7 @@ import { ask, isYes } from "../question.ts";
 import { terminalLines, terminalText } from "../terminal-text.ts";
 import { serveUsage } from "../usage.ts";
 import { assertClaimed, claimOf, claimsOf, undo } from "./funnel-claim.ts";
-import { closedWarnings, settleDoor } from "./funnel-door.ts";
+import { closedWarnings, settleDoor, standingRules } from "./funnel-door.ts";
 import { applyFunnelOff } from "./funnel-off.ts";
 import { proveOn } from "./funnel-proof.ts";
 import { observedJson, observedText, visitorsText } from "./funnel-status.ts";
@@ -109,30 +109,49 @@ async function change(given: ServeChange, io: CliIo, client: LocalClient): Promi
     const answer = await ensureFeature("serve", ["https"], io, client, status);
     if (answer !== undefined) return answer;
   }
-  if (request.isFunnel) {
-    explained(command, () => applySet(before, request, name, kindOfPath)); // what is wrong with the target is said first
-    if (request.isLease !== true) refuseClosedPort(request, status);
-    const site = `${name}:${request.port}`;
-    const key = request.isLease === true ? leaseKey(request.port) : site;
+  const found = { before, etag, name, status };
+  if (!request.isFunnel) return setUp(request, found, io, client);
+  explained(command, () => applySet(before, request, name, kindOfPath)); // what is wrong with the target is said first
+  if (request.isLease !== true) refuseClosedPort(request, status);
+  if (!request.isBackground) refuseTakenPort(request, before);
+  const site = `${name}:${request.port}`;
+  const key = request.isLease === true ? leaseKey(request.port) : site;
+  const restore = await standingRules(request, site, client);
+  try {
     if (!(await settleDoor(request, site, before.AllowFunnel?.[key] === true, io, client))) return 0;
     if (request.visitors !== undefined) await client.setVisitorRules(site, request.visitors);
+    return await setUp(request, found, io, client);
+  } catch (thrown) {
+    await restore().catch(() => undefined); // the first reason is the one to tell
+    throw thrown;
   }
-  if (request.isBackground) {
-    const { config: next, notes } = explained(command, () => applySet(before, request, name, kindOfPath));
-    for (const note of notes) io.stderr(`${terminalText(note)}\n`);
-    await save(client, next, etag, io);
-    const claim = claimOf(request);
-    try {
-      await assertClaimed(claim, io, client);
-    } catch (thrown) {
-      await undo(next, before, client);
-      throw thrown;
-    }
-    io.stdout(successMessage(next, request, status));
-    const isProved = await seenFromOutside(request, name, io, client);
-    return isProved || request.check !== true || io.signal.aborted ? 0 : 1;
+}
+
+/** What there was when a command began. */
+interface Found {
+  readonly before: ServeConfig;
+  readonly etag: string;
+  readonly name: string;
+  readonly status: IpnStatus;
+}
+
+async function setUp(request: ServeChange, found: Found, io: CliIo, client: LocalClient): Promise<number> {
+  const { before, etag, name, status } = found;
+  if (!request.isBackground) return serveForeground(request, name, status, io, client);
+  const command = request.isFunnel ? "funnel" : "serve";
+  const { config: next, notes } = explained(command, () => applySet(before, request, name, kindOfPath));
+  for (const note of notes) io.stderr(`${terminalText(note)}\n`);
+  await save(client, next, etag, io);
+  const claim = claimOf(request);
+  try {
+    await assertClaimed(claim, io, client);
+  } catch (thrown) {
+    await undo(next, before, client);
+    throw thrown;
   }
-  return serveForeground(request, name, status, io, client);
+  io.stdout(successMessage(next, request, status));
+  const isProved = await seenFromOutside(request, name, io, client);
+  return isProved || request.check !== true || io.signal.aborted ? 0 : 1;
 }
 
 /** The node's own name needs no claim. */
@@ -280,6 +299,14 @@ async function ensureFeature(
     }
   }
   throw new CliExit(`lost connection to the gateway while waiting for ${feature} to be enabled`);
+}
+
+/** As the gateway says it, but before anybody is asked anything. */
+function refuseTakenPort({ port }: ServeChange, before: ServeConfig): void {
+  const isTaken = [before, ...Object.values(before.Foreground ?? {})].some(({ TCP = {} }) => Object.hasOwn(TCP, port));
+  if (isTaken) {
+    throw new CliExit(`sending serve config: updating config: listener already exists for port ${port}`);
+  }
 }
 
 /** Upstream reports success for a port that no relay listens on. */

@@ -7,9 +7,9 @@ const PER_SECOND = 500;
 const QUIET = { name: "quiet.bench.test", seconds: SECONDS, atOnce: 2, everyMs: 10, nice: 0 };
 /** They share a core, and it is the ingress that is asked about: the flood gets what the other visitors leave of it. */
 const LOUD = { name: "loud.bench.test", seconds: SECONDS + 1, atOnce: 64, nice: 19 };
-/** Some times what the name may have, which leaves the ingress time for others; and as fast as this machine can. */
+/** Many times what the name may have, and as fast as this machine can. */
 const FLOODS = [
-  { name: "a paced flood", everyMs: 30 },
+  { name: "a paced flood", everyMs: 5 },
   { name: "a flood", everyMs: 0 },
 ];
 

@@ -1,4 +1,4 @@
-import { createServer, type Server, type Socket } from "node:net";
+import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import { Fault } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 
@@ -21,8 +21,9 @@ export class VisitorPorts {
    * @throws {Fault} INGRESS_LISTEN
    */
   open(port: number, address: string, welcome: (socket: Socket, port: number) => void): Promise<VisitorPort> {
+    let own = port;
     const server = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, (socket) =>
-      welcome(socket, portOf(server)),
+      welcome(socket, own),
     );
     return new Promise((resolve, reject) => {
       server.on("error", (error: Error) => {
@@ -33,7 +34,8 @@ export class VisitorPorts {
       });
       server.listen({ port, ...(address === "" ? {} : { host: address }) }, () => {
         this.#servers.add(server);
-        const opened = { port: portOf(server), close: () => this.#shut(server) };
+        own = (server.address() as AddressInfo).port;
+        const opened = { port: own, close: () => this.#shut(server) };
         if (this.#isClosed) opened.close();
         resolve(opened);
       });
@@ -55,9 +57,4 @@ export interface VisitorPort {
   readonly port: number;
   /** Who is here stays. */
   readonly close: () => void;
-}
-
-function portOf(server: Server): number {
-  const place = server.address();
-  return typeof place === "object" && place !== null ? place.port : 0;
 }

@@ -24,10 +24,10 @@ import type { Keepalive } from "./tcpip/keepalive.ts";
 import { Netstack } from "./tcpip/netstack.ts";
 import { TsmpService } from "./tsmp.ts";
 import { openUdpIo, type UdpKind } from "./udp/udp-io.ts";
+import { WayFinder } from "./way-finder.ts";
 import { WireGuard } from "./wireguard/device.ts";
 
 const MTU_BYTES = 1280;
-const HANDSHAKE_INITIATION = 1;
 const LOOK_AGAIN_MS = 60_000;
 
 export interface DataPlaneOptions {
@@ -82,8 +82,7 @@ export class DataPlane {
   readonly #options: DataPlaneOptions;
   readonly #udp: UdpIo;
   readonly #poll: () => void;
-  /** First handshakes that wait for a way to their peer. */
-  readonly #pathless: Map<number, Uint8Array> = new Map();
+  readonly #ways: WayFinder;
   #nodeKey: Uint8Array;
   #derp: DerpClients;
   #home = 0;
@@ -118,7 +117,7 @@ export class DataPlane {
         return way?.kind === "udp" ? parseAddress(way.address) : undefined;
       },
       send: (peer, path, datagram) => {
-        if (path === undefined) this.#sendByBestPath(peer, datagram);
+        if (path === undefined) this.#ways.send(peer, datagram, clock.now());
         else this.datapath.sendDatagram(path, datagram);
         this.wake();
       },
@@ -169,6 +168,7 @@ export class DataPlane {
       netstack: this.netstack,
       now: () => clock.now(),
     });
+    this.#ways = new WayFinder(this.paths, this.datapath);
     this.peers = new PeerTable({
       wireguard: this.wireguard,
       paths: this.paths,
@@ -209,7 +209,7 @@ export class DataPlane {
   setNodeKey(privateKey: Uint8Array): void {
     this.#nodeKey = publicKeyOf(privateKey);
     this.wireguard.setPrivateKey(privateKey);
-    this.#pathless.clear(); // they were made with the old key
+    this.#ways.forget(); // they were made with the old key
     this.#derp.close();
     this.#derp = this.#openDerp(privateKey);
     this.#derp.setHome(this.#home);
@@ -249,7 +249,7 @@ export class DataPlane {
   /** We are no member any more: every tunnel and connection ends. */
   cut(): void {
     this.#cancelExpiry();
-    this.#pathless.clear();
+    this.#ways.forget();
     this.peers.clear();
     this.netstack.abortLostDials();
     this.wake();
@@ -306,7 +306,7 @@ export class DataPlane {
     setImmediate(() => {
       this.#isWakeQueued = false;
       if (this.#isClosed) return;
-      if (this.#pathless.size > 0) this.#retryPathless();
+      if (this.#ways.isAwaited) this.#ways.retry((peer) => this.peers.byIndex(peer) !== undefined, this.now());
       this.#poll();
     });
   }
@@ -316,7 +316,7 @@ export class DataPlane {
     this.#isClosed = true;
     this.#cancelExpiry();
     this.netstack.close();
-    this.#pathless.clear();
+    this.#ways.forget();
     this.datapath.flush();
     this.wireguard.close();
     this.#derp.close();
@@ -366,28 +366,6 @@ export class DataPlane {
         return undefined;
       },
     };
-  }
-
-  /** A first handshake may be due before any path is known: it waits for one instead of for WireGuard's 5 s. */
-  #sendByBestPath(peer: number, datagram: Uint8Array): void {
-    const now = this.#options.clock.now();
-    this.paths.sent(peer, now);
-    const best = this.paths.best(peer, now);
-    if (best < 0) {
-      if (datagram[0] === HANDSHAKE_INITIATION) this.#pathless.set(peer, datagram.slice());
-      return;
-    }
-    this.#pathless.delete(peer);
-    this.datapath.sendDatagram(best, datagram);
-    const second = this.paths.second(peer, now);
-    if (second >= 0) this.datapath.sendDatagram(second, datagram);
-  }
-
-  #retryPathless(): void {
-    for (const [peer, datagram] of this.#pathless) {
-      if (this.peers.byIndex(peer) === undefined) this.#pathless.delete(peer);
-      else if (this.paths.best(peer, this.#options.clock.now()) >= 0) this.#sendByBestPath(peer, datagram);
-    }
   }
 
   #proofOf(peer: number, source: AddressPort, destination: AddressPort): Proof {

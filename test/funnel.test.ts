@@ -345,9 +345,10 @@ describe("a visitor from the Internet", () => {
 
   test("FN-3 a node that is away", async () => {
     await publish();
+    const { ports } = await mesh.relay({ hostname: "hasty", limits: { answerMs: 1500 } });
     gateway.node.pause();
-    await expect.poll(() => hello(NAME), { timeout: 60_000, interval: 100 }).toBe(INTERNAL);
+    await expect.poll(() => hello(NAME, ports[0]), { timeout: 60_000, interval: 100 }).toBe(INTERNAL);
     gateway.node.resume();
-    await expect.poll(() => hello(NAME), { timeout: 60_000, interval: 100 }).not.toBe(INTERNAL);
+    await expect.poll(() => hello(NAME, ports[0]), { timeout: 60_000, interval: 100 }).not.toBe(INTERNAL);
   }, 130_000);
 });

@@ -3,6 +3,7 @@ import tls from "node:tls";
 import { expect, onTestFinished, test } from "vitest";
 import { listening } from "../../test/suites/listening.ts";
 import { certificateOf } from "../../test/suites/proxy-scene.ts";
+import { FakeClock } from "../base/clock.ts";
 import { alertRecord } from "../wire/client-hello.ts";
 import { type Finding, type ProbeOptions, probe } from "./probe.ts";
 
@@ -67,11 +68,17 @@ test("FN-9 a way that is open from end to end", async () => {
 test("FN-9 a raw port that is open, whoever speaks first", async () => {
   const banner = await portOf(createServer((socket) => socket.on("error", () => undefined).write("SSH-2.0-here\r\n")));
   const quiet = await portOf(createServer((socket) => socket.on("error", () => undefined)));
-  for (const [port, found] of [
-    [banner, "it answers"],
-    [quiet, "the connection stays open"],
+  for (const [port, found, isPatient] of [
+    [banner, "it answers", false],
+    [quiet, "the connection stays open", true],
   ] as const) {
-    const findings = await look({ port, isRaw: true, isHttp: false });
+    const clock = new FakeClock();
+    const looking = look({ port, isRaw: true, isHttp: false, clock });
+    if (isPatient) {
+      await expect.poll(() => clock.next, { timeout: 20_000, interval: 2 }).toBe(3000);
+      clock.advance(3000);
+    }
+    const findings = await looking;
     expect(findings.map(({ hop, isGood }) => `${hop} ${isGood}`)).toEqual(["dns true", "ingress true", "backend true"]);
     expect(findings.at(-1)?.found).toBe(found);
   }

@@ -1,6 +1,7 @@
 import { connect, type Socket } from "node:net";
 import tls from "node:tls";
 import { formatAddress, parseAddress } from "../base/address.ts";
+import { type Clock, systemClock } from "../base/clock.ts";
 import { messageOf } from "../base/fault.ts";
 import { isMeshAddress } from "../wire/mesh-address.ts";
 
@@ -29,6 +30,7 @@ export interface ProbeOptions {
   /** A raw port: no TLS, and no name that the ingress could know. */
   readonly isRaw?: boolean;
   readonly signal: AbortSignal;
+  readonly clock?: Clock;
 }
 
 const HTTPS_PORT = 443;
@@ -67,7 +69,7 @@ export async function* probe(options: ProbeOptions): AsyncGenerator<Finding, voi
     return yield bad("ingress", `${address} port ${port}: ${reasonOf(refused, signal)}`);
   yield good("ingress", `${address} port ${port}`);
   if (isReset) return yield bad("backend", HUNG_UP);
-  if (options.isRaw === true) return yield await listenTo(socket, signal);
+  if (options.isRaw === true) return yield await listenTo(socket, signal, options.clock);
 
   const roots = options.ca === undefined ? {} : { ca: [...tls.rootCertificates, options.ca] };
   const secure = tls.connect({
@@ -94,10 +96,10 @@ export async function* probe(options: ProbeOptions): AsyncGenerator<Finding, voi
 }
 
 /** Who speaks first is there; who waits for the visitor to speak has at least not hung up. */
-async function listenTo(socket: Socket, signal: AbortSignal): Promise<Finding> {
+async function listenTo(socket: Socket, signal: AbortSignal, clock: Clock = systemClock): Promise<Finding> {
   const { promise, resolve } = Promise.withResolvers<Finding>();
   const giveUp = (): void => resolve(bad("backend", "no answer in time"));
-  const quiet = setTimeout(() => resolve(good("backend", "the connection stays open")), QUIET_MS);
+  const stop = clock.at(clock.now() + QUIET_MS, () => resolve(good("backend", "the connection stays open")));
   signal.addEventListener("abort", giveUp, { once: true });
   socket.on("data", () => resolve(good("backend", "it answers")));
   socket.on("error", () => undefined);
@@ -106,7 +108,7 @@ async function listenTo(socket: Socket, signal: AbortSignal): Promise<Finding> {
   try {
     return await promise;
   } finally {
-    clearTimeout(quiet);
+    stop();
     signal.removeEventListener("abort", giveUp);
     socket.destroy();
   }

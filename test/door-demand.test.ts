@@ -215,7 +215,7 @@ describe("the policy demands a door before what is public", { timeout: 120_000 }
     ["a name", config, SITE],
     ["raw TCP", () => config({ [`${NAME}:8443`]: true }), `${NAME}:8443`],
     ["a foreground part", () => ({ Foreground: { one: config() } }), SITE],
-  ])("no command, a stock one neither, opens %s without", async (_, next, place) => {
+  ])("no command, a stock one neither, opens %s without a door", async (_, next, place) => {
     await mesh.gateway.setServeConfig({});
     await demand(true);
     await expect(mesh.gateway.setServeConfig(next())).rejects.toMatchObject({

@@ -310,7 +310,7 @@ describe("CS-9: SSH", () => {
         .join(),
     );
 
-  test("who may log in where", () => {
+  test("a host is told of the sources that may log in there, and of no other", () => {
     expect(from(wire(rule("autogroup:member", "tag:web", '"root"'), web))).toEqual([
       "100.64.0.1,100.64.0.2,100.64.0.3",
     ]);

@@ -155,7 +155,7 @@ test("up gives up in time, and never shows a key", async () => {
   expect((await type("up", "--timeout=tskey-auth-secret"))[2]).not.toContain("secret");
 });
 
-test("down and logout", async () => {
+test("down stops it and says so when it was stopped already; logout forgets it", async () => {
   state = "Running";
   expect(await type("down")).toEqual([0, "", ""]);
   expect(prefs.WantRunning).toBe(false);

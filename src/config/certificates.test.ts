@@ -107,7 +107,7 @@ describe("names of the operator's own", () => {
   });
 });
 
-test("a whole section", () => {
+test("a section with everything in it is read as it stands", () => {
   const certificates = {
     authority: "letsencrypt",
     second: {

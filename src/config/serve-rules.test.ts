@@ -76,7 +76,7 @@ for (const [name, before, after, refusal] of rows) {
   test(`case 58: ${name}`, () => expect(refusalOfServeChange(before, after)).toBe(refusal));
 }
 
-test("case 66: is funnel on", () => {
+test("case 66: funnel is on by one target that is, in the background or in a session", () => {
   const on = { AllowFunnel: { "a:443": true } };
   expect([null, {}, on, { AllowFunnel: { "a:443": false } }, { Foreground: { s: on } }].map(isFunnelOn)).toEqual([
     false,
@@ -87,7 +87,7 @@ test("case 66: is funnel on", () => {
   ]);
 });
 
-test("sessions end and go", () => {
+test("a session that ends is named, and leaves nothing", () => {
   const both: ServeConfig = { Foreground: { a: node(http), b: node(http) } };
   expect(endedSessions(both, withoutSession(both, "a"))).toEqual(["a"]);
   expect(withoutSession(foreground("a"), "a")).toEqual({});

@@ -40,7 +40,7 @@ test.each(lowOrderPoints)("WG-10: point of low order %s gives no secret", (point
   expect(sharedSecret(key, fromHex(point)!)).toBeUndefined();
 });
 
-test("text forms", () => {
+test("a key is read as it was written; another kind, length or no prefix is no key", () => {
   const key = publicKeyOf(generatePrivateKey(seededRandom(9)));
   expect(parseKey("nodekey", formatKey("nodekey", key))).toEqual(key);
   for (const bad of ["", "nodekey:", "mkey:".concat(toHex(key)), `nodekey:${toHex(key)}00`, toHex(key)]) {

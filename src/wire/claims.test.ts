@@ -25,14 +25,14 @@ test.each([
     ],
   ],
   ["1-65535", [[1, 65_535]]],
-])("ports %j", (text, pairs) => {
+])("port ranges %j are read, and written so that they are read the same", (text, pairs) => {
   const ranges = pairs.map(([first, last]) => ({ first, last }));
   expect(parsePortRanges(text)).toEqual(ranges);
   expect(parsePortRanges(formatPortRanges(ranges as { first: number; last: number }[]))).toEqual(ranges);
 });
 
 test.each(["", ",", "0", "65536", "7010-7000", "22-", "-22", "ssh", "22;23", "1".repeat(9), "22,".repeat(300)])(
-  "no ports %j",
+  "%j names no ports",
   (text) => expect(parsePortRanges(text)).toBeUndefined(),
 );
 
@@ -48,7 +48,7 @@ test("what a node claims, there and back", () => {
   expect(claimsText({ Services })).not.toBe(claimsText({ Services: claimServices(["2222"], "a1") }));
 });
 
-test("claims that are none", () => {
+test("of hostile claims none is taken, of too many 256, of equal ones one", () => {
   const told = ["", "-", "10.0.0.1", "a b", "x".repeat(300)].map((Description) => ({ Description }));
   const Services = told.map((one) => ({ Proto: "sallyport-claim", Port: 0, ...one }));
   expect(claimsOf({ Services: [...Services, { Proto: "sallyport-claim", Port: 0 }] })).toEqual([]);

@@ -61,7 +61,7 @@ function ipPacket(source: Uint8Array, destination: Uint8Array, protocol: number,
 }
 
 describe("what was written is read again", { timeout: FUZZ_TIMEOUT_MS }, () => {
-  test("disco", () => {
+  test("a disco message and its frame", () => {
     const message: fc.Arbitrary<DiscoMessage> = fc.oneof(
       fc.record({
         kind: fc.constant("ping" as const),
@@ -83,7 +83,7 @@ describe("what was written is read again", { timeout: FUZZ_TIMEOUT_MS }, () => {
     holds(property, 300);
   });
 
-  test("STUN", () => {
+  test("a STUN request and its answer", () => {
     const property = fc.property(bytesOf(12), endpoint, (tx, mapped) => {
       expect(decodeStunRequest(encodeStunRequest(tx))).toEqual(tx);
       expect(decodeStunAnswer(encodeStunAnswer(tx, mapped)!)).toEqual({ tx, mapped });

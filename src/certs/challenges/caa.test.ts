@@ -166,7 +166,7 @@ describe("AC-15", () => {
     expect(advice.wanted.length > 0).toBe(!(verdict === "allowed" && isBound));
   });
 
-  test("the record to add", async () => {
+  test("the record to add binds the name to our account and our challenges", async () => {
     expect((await ask({})).wanted).toEqual([`www.example.com. CAA 0 issue "${OURS}"`]);
     expect((await ask({}, "*.example.com")).wanted).toEqual([
       `example.com. CAA 0 issue "${OURS}"`,

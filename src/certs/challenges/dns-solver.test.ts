@@ -235,7 +235,7 @@ describe("a CNAME of _acme-challenge", () => {
     return from;
   };
 
-  test.each([1, 2, 8])("is followed: %i", async (length) => {
+  test.each([1, 2, 8])("is followed over %i names", async (length) => {
     const { world, calls, present } = setUp();
     world.zone = "auth.test";
     const end = chain(world, length);
@@ -247,7 +247,7 @@ describe("a CNAME of _acme-challenge", () => {
     ["nine of them", (world) => void chain(world, 9)],
     ["a circle", (world) => world.aliases.set(chain(world, 3), "c1.auth.test")],
     ["to itself in a circle of two", (world) => world.aliases.set(chain(world, 1), "_acme-challenge.www.example.com")],
-  ])("is refused: %s", async (_name, lead) => {
+  ])("is refused where it leads on: %s", async (_name, lead) => {
     const { world, calls, present } = setUp();
     lead(world);
     await expect(present()).rejects.toMatchObject({ code: "CERT_CHALLENGE_ALIAS" });

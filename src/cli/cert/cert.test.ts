@@ -140,7 +140,7 @@ describe("as upstream's `cert`", () => {
 });
 
 describe("beside it", () => {
-  test("list", async () => {
+  test("list: what is held, what waits and why", async () => {
     expect((await cert("list")).stdout).toBe("No certificates yet: nothing is served with TLS.\n");
     list = [
       { id: "a", names: [NAME], state: "valid", authority: "letsencrypt", notAfter: AT, renewAt: AT, observed: AT },
@@ -185,7 +185,7 @@ describe("beside it", () => {
     expect((await cert("renew")).code).toBe(1);
   });
 
-  test("budget", async () => {
+  test("budget: what each CA still allows, and when more", async () => {
     expect((await cert("budget")).stdout).toBe(
       [
         "CA           LIMIT                               OF           LEFT        NEXT FREE",

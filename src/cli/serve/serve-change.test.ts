@@ -233,14 +233,14 @@ const targets: readonly [target: string, stored: string | RegExp][] = [
   ["http://user:pw@localhost:3000", /password/],
   ["", /empty target/],
 ];
-test("web targets", () => {
+test("a web target is stored as upstream stores it, or refused", () => {
   for (const [target, stored] of targets) {
     if (typeof stored === "string") expect(expandTarget(target, WEB_SCHEMES, "http"), target).toBe(stored);
     else expect(() => expandTarget(target, WEB_SCHEMES, "http"), target).toThrow(stored);
   }
 });
 
-test("TCP targets", () => {
+test("a TCP target is a host and port, or a socket of this machine", () => {
   expect(
     ["5432", "localhost:5432", "tcp://db.internal:5432", "unix:/run/x", "tcp://localhost:1/p?q"].map(expandTcpTarget),
   ).toEqual(["127.0.0.1:5432", "localhost:5432", "db.internal:5432", "unix:/run/x", "localhost:1"]);
@@ -249,7 +249,7 @@ test("TCP targets", () => {
   }
 });
 
-test("mount points", () => {
+test("a mount point has one slash before it, and keeps all others", () => {
   expect(["", "/", "bar", "/bar", "/foo/", "//", "/a b", "/ü"].map(cleanMount)).toEqual([
     "/",
     "/",

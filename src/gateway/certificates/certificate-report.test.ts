@@ -19,7 +19,7 @@ test.each<[Partial<CertificateStatus>, string | undefined]>([
   [{ state: "waiting", lastFailure: failure }, "There is no certificate yet for a.example.com: no"],
   [{ state: "expired", lastFailure: failure }, "The certificate has expired for a.example.com: no"],
   [{ authority: "file", lastFailure: failure }, "The new certificate is not used for a.example.com: no"],
-])("what is said of %j", (given, wanted) => {
+])("an operator who asks what is wrong with %j", (given, wanted) => {
   expect(problemOf(status(given))).toBe(wanted);
 });
 
@@ -36,7 +36,7 @@ test("files and the local CA's certificates run out", () => {
   expect([localStatus(local, NOW - 1).state, localStatus(local, NOW).state]).toEqual(["valid", "expired"]);
 });
 
-test("as `status` shows it", () => {
+test("`status` shows names, state, times and the authority", () => {
   expect(observedCertificate(status({ authority: "letsencrypt", notAfter: NOW }))).toEqual({
     Names: ["a.example.com"],
     State: "valid",

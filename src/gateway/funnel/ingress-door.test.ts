@@ -260,7 +260,7 @@ describe("FN-4 the node checks the relay, with upstream's statuses", () => {
     expect(scene.backend.sockets).toEqual([]);
   });
 
-  test("HTTP/2 is refused", async () => {
+  test("an ingress that speaks HTTP/2 is refused", async () => {
     const answer = await answerTo(scene.connect(), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     expect(answer).toMatch(/^(?:HTTP\/1\.1 400 |$)/);
   });
@@ -395,7 +395,7 @@ describe("FN-6 only what this node's own configuration makes public", () => {
     }
   });
 
-  test("nothing configured at all", async () => {
+  test("where nothing is configured, nobody is let in", async () => {
     scene.config = {};
     expect(await answerTo(scene.connect(), request())).toMatch(/^HTTP\/1\.1 403 /);
   });
@@ -421,7 +421,7 @@ describe("FN-10 what the owner asks, also where the relay does not know it", () 
     expect(await answerTo(scene.connect(), request())).toBe(ACCEPTED);
   });
 
-  test("bytes a second", async () => {
+  test("what a visitor sends reaches the backend no faster than the rules let it", async () => {
     scene = await openScene({ rulesOf: () => ({ bytesPerSecond: 100_000 }) });
     const client = await enter(forTarget(`${NAME}:8443`));
     const hello = makeHello({ name: NAME });

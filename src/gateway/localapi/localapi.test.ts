@@ -200,7 +200,7 @@ test("a foreground part lives as long as its stream (cases 60, 61)", async () =>
   await expect.poll(() => watching[1]?.closed).toBe(true);
 });
 
-test("masks (case 69)", async () => {
+test("a watcher that asks for what there is not is refused (case 69)", async () => {
   expect(parseWatchMask("4352")).toHaveProperty("refusal");
   expect(parseWatchMask("65536")).toHaveProperty("refusal");
   expect(parseWatchMask("x")).toEqual({ refusal: "bad mask" });
@@ -233,7 +233,7 @@ test("private keys stay inside", async () => {
   expect((await ask("GET", "prefs")).text).not.toContain("secret");
 });
 
-test("queries are checked", async () => {
+test("a query that lacks a part, or has a wrong one, is refused", async () => {
   const cases: readonly [method: string, name: string, status: number][] = [
     ["GET", "whois", 400],
     ["GET", "whois?addr=alice", 400],

@@ -62,7 +62,7 @@ describe("IP-3 handshake", () => {
     }
   });
 
-  test("port in use", () => {
+  test("a port that somebody listens on is taken", () => {
     const { bench } = opened();
     expect(() => bench.stack.listenTcp(80, () => {})).toThrow(expect.objectContaining({ code: "TCPIP_PORT_IN_USE" }));
   });
@@ -235,7 +235,7 @@ describe("IP-11 closing", () => {
     expect(bench.stack.connections).toBe(0);
   });
 
-  test("both end at once", () => {
+  test("both end at once: both are told, and nothing is left", () => {
     const { bench, user, iss } = opened();
     user.conn!.end();
     bench.settled();

@@ -53,14 +53,14 @@ const sequences: readonly (readonly (readonly [number, boolean])[])[] = [
   ],
 ];
 
-test("WG-3: single cases", () => {
+test("WG-3: each counter is taken once, and not when it is older than the window", () => {
   for (const sequence of sequences) {
     const accept = window();
     for (const [counter, expected] of sequence) expect([counter, accept(counter)]).toEqual([counter, expected]);
   }
 });
 
-test("WG-3: bulk cases", () => {
+test("WG-3: a whole window forwards, backwards and with gaps", () => {
   let accept = window();
   for (let i = 1; i <= WINDOW; i++) expect(accept(i)).toBe(true);
   expect([accept(0), accept(0)]).toEqual([true, false]);

@@ -1,4 +1,5 @@
 import type { Clock } from "../../base/clock.ts";
+import { withDeadline } from "../../base/deadline.ts";
 import { Fault } from "../../base/fault.ts";
 import type { Certificate } from "../certificate.ts";
 import { Account, type AccountOptions } from "./account.ts";
@@ -132,14 +133,9 @@ class AcmeAuthority implements Authority {
   }
 
   /** Whatever a CA does, an attempt ends. */
-  async #attempt<T>(signal: AbortSignal, work: (limited: AbortSignal) => Promise<T>): Promise<T> {
-    const limit = new AbortController();
-    const cancel = this.#clock.at(this.#clock.now() + ATTEMPT_MS, () => limit.abort(timeout(this.id)));
-    try {
-      return await work(AbortSignal.any([signal, limit.signal]));
-    } finally {
-      cancel();
-    }
+  #attempt<T>(signal: AbortSignal, work: (limited: AbortSignal) => Promise<T>): Promise<T> {
+    const late = (): AuthorityFault => timeout(this.id);
+    return withDeadline(this.#clock, ATTEMPT_MS, late, (limit) => work(AbortSignal.any([signal, limit])));
   }
 }
 

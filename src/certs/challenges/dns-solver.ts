@@ -1,4 +1,5 @@
 import type { Clock } from "../../base/clock.ts";
+import { withDeadline } from "../../base/deadline.ts";
 import { Fault, messageOf } from "../../base/fault.ts";
 import type { Log } from "../../base/log.ts";
 import { pause } from "../../base/pause.ts";
@@ -38,15 +39,12 @@ export function dnsSolver(options: DnsSolverOptions): DnsSolver {
   /** On its own time: the order may be over. */
   const remove = async (record: string, value: string): Promise<void> => {
     standing.delete(`${record} ${value}`);
-    const limit = new AbortController();
-    const cancel = clock.at(clock.now() + REMOVE_WITHIN_MS, () => limit.abort(new Error("it took too long")));
+    const late = (): Error => new Error("it took too long");
     try {
-      await provider.remove(record, value, limit.signal);
+      await withDeadline(clock, REMOVE_WITHIN_MS, late, (signal) => provider.remove(record, value, signal));
       await journal?.drop({ provider: id, record, value });
     } catch (error) {
       log.warn("cert.challenge.left_behind", { provider: id, record, error: messageOf(error) });
-    } finally {
-      cancel();
     }
   };
 

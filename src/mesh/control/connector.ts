@@ -1,3 +1,4 @@
+import { withDeadline } from "../../base/deadline.ts";
 import { Fault } from "../../base/fault.ts";
 import { formatKey, parseKey } from "../../crypto/keys.ts";
 import { CAPABILITY_VERSION } from "../../wire/tailcfg.ts";
@@ -114,19 +115,14 @@ export class Connector {
     return key;
   }
 
-  async #withTimeout<T>(act: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  #withTimeout<T>(act: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const { clock } = this.#options;
-    const limit = new AbortController();
-    const fault = new Fault(
-      "CONTROL_TIMEOUT",
-      `Cannot reach "${this.#url.origin}": found no answer in ${DIAL_MS / 1000} s, wanted one`,
-    );
-    const cancel = clock.at(clock.now() + DIAL_MS, () => limit.abort(fault));
-    try {
-      return await act(AbortSignal.any([limit.signal, this.#closed.signal]));
-    } finally {
-      cancel();
-    }
+    const late = (): Fault =>
+      new Fault(
+        "CONTROL_TIMEOUT",
+        `Cannot reach "${this.#url.origin}": found no answer in ${DIAL_MS / 1000} s, wanted one`,
+      );
+    return withDeadline(clock, DIAL_MS, late, (limit) => act(AbortSignal.any([limit, this.#closed.signal])));
   }
 }
 

@@ -1,3 +1,4 @@
+import { withDeadline } from "../../base/deadline.ts";
 import { Fault, messageOf } from "../../base/fault.ts";
 import { sleep } from "../../base/pause.ts";
 import { applyMapResponse } from "../../wire/map-apply.ts";
@@ -5,6 +6,7 @@ import { checkMapResponse } from "../../wire/map-check.ts";
 import type { NetworkMap } from "../../wire/network-map.ts";
 import type { MapResponse, Node } from "../../wire/tailcfg.ts";
 import { Backoff, fraction } from "./backoff.ts";
+import { Bell } from "./bell.ts";
 import { Connector } from "./connector.ts";
 import type { ControlClientOptions, ControlState, LoginWish } from "./control-state.ts";
 import { KeyWatch } from "./key-watch.ts";
@@ -43,7 +45,8 @@ export class ControlClient {
   readonly #loops: Promise<void>[] = [];
   readonly #keyWatch: KeyWatch;
   readonly #mapBackoff: Backoff;
-  #wake: PromiseWithResolvers<void> = Promise.withResolvers();
+  /** Rings when goals change; loops look at the state again then. */
+  readonly #bell: Bell = new Bell();
   #goal: LoginGoal | undefined;
   #loginRun: AbortController = new AbortController();
   #pollRun: AbortController = new AbortController();
@@ -87,7 +90,7 @@ export class ControlClient {
   /** Endpoints, Hostinfo or NetInfo changed: posts the whole present state; calls within a moment share one request. */
   update(): void {
     this.#generation++;
-    this.#signal();
+    this.#bell.ring();
   }
 
   /** Registers again: with `authKey` the present key comes back to life unless `isRenewal`, without one a new key is made. */
@@ -96,7 +99,7 @@ export class ControlClient {
     this.#goal = { authKey, isRenewal: isRenewal && !isUnknown };
     this.#registration.begin(this.#goal);
     this.#loginRun.abort(new Fault("CONTROL_RESTARTED", "Login was started again"));
-    this.#signal();
+    this.#bell.ring();
   }
 
   /** Publishes a TXT value under our own name, for a CA. @throws {Fault} CONTROL_* */
@@ -120,14 +123,13 @@ export class ControlClient {
   async logout(): Promise<void> {
     this.#stopSession();
     const { clock, log } = this.#options;
-    const limit = new AbortController();
-    const cancel = clock.at(clock.now() + LOGOUT_WITHIN_MS, () => limit.abort(timeout("logout", LOGOUT_WITHIN_MS)));
+    const late = (): Fault => timeout("logout", LOGOUT_WITHIN_MS);
     try {
-      await this.#registration.logout(AbortSignal.any([limit.signal, this.#closed.signal]));
+      await withDeadline(clock, LOGOUT_WITHIN_MS, late, (limit) =>
+        this.#registration.logout(AbortSignal.any([limit, this.#closed.signal])),
+      );
     } catch (error) {
       log.warn("control.logout.failed", { error: messageOf(error) });
-    } finally {
-      cancel();
     }
     this.#connector.forgetServer();
     this.#become({ kind: "logged-out" });
@@ -145,7 +147,7 @@ export class ControlClient {
     if (this.#state.kind !== "stopped") return;
     this.#goal = { authKey: this.#options.authKey, isRenewal: false };
     this.#registration.begin(this.#goal);
-    this.#signal();
+    this.#bell.ring();
   }
 
   async close(): Promise<void> {
@@ -164,7 +166,7 @@ export class ControlClient {
     const stopped = new Fault("CONTROL_RESTARTED", "The session was ended");
     this.#loginRun.abort(stopped);
     this.#pollRun.abort(stopped);
-    this.#signal();
+    this.#bell.ring();
   }
 
   // --- login ---
@@ -174,7 +176,7 @@ export class ControlClient {
     while (!this.#closed.signal.aborted) {
       const goal = this.#goal;
       if (goal === undefined) {
-        await this.#change();
+        await this.#bell.next();
         continue;
       }
       this.#loginRun = new AbortController();
@@ -207,13 +209,13 @@ export class ControlClient {
     this.#generation++;
     this.#unknownSince = undefined;
     this.#pollRun.abort(new Fault("CONTROL_RESTARTED", "A new poll is wanted"));
-    this.#signal();
+    this.#bell.ring();
   }
 
   async #mapLoop(): Promise<void> {
     while (!this.#closed.signal.aborted) {
       if (!this.#isLoggedIn) {
-        await this.#change();
+        await this.#bell.next();
         continue;
       }
       this.#pollRun = new AbortController();
@@ -291,7 +293,7 @@ export class ControlClient {
     this.#renewedFor = mark;
     this.#goal = { authKey, isRenewal: false };
     this.#registration.begin(this.#goal);
-    this.#signal();
+    this.#bell.ring();
   }
 
   #countUnknown(): void {
@@ -313,37 +315,26 @@ export class ControlClient {
     const { clock } = this.#options;
     while (!this.#closed.signal.aborted) {
       if (!this.#isLoggedIn) {
-        await this.#change();
+        await this.#bell.next();
         continue;
       }
-      if (this.#sentGeneration === this.#generation && (await this.#isChangedWithin(PRESENCE_MS))) continue;
+      if (this.#sentGeneration === this.#generation && (await this.#bell.ringsWithin(clock, PRESENCE_MS))) continue;
       if (this.#sentGeneration > 0) await sleep(clock, COALESCE_MS, this.#closed.signal);
       const generation = this.#generation;
-      const limit = new AbortController();
-      const cancel = clock.at(clock.now() + UPDATE_WITHIN_MS, () => limit.abort(timeout("update", UPDATE_WITHIN_MS)));
+      const late = (): Fault => timeout("update", UPDATE_WITHIN_MS);
       try {
-        const signal = AbortSignal.any([limit.signal, this.#pollRun.signal, this.#closed.signal]);
-        await postUpdate(await this.#connector.channel(signal), this.#options, signal);
+        await withDeadline(clock, UPDATE_WITHIN_MS, late, async (limit) => {
+          const signal = AbortSignal.any([limit, this.#pollRun.signal, this.#closed.signal]);
+          await postUpdate(await this.#connector.channel(signal), this.#options, signal);
+        });
         this.#sentGeneration = generation;
         backoff.reset();
       } catch (error) {
         this.#options.log.debug("control.update.failed", { error: messageOf(error) });
         if (error instanceof StatusError && error.status === 404) this.#pollRun.abort(unknownNode());
         await sleep(clock, backoff.next(), this.#closed.signal);
-      } finally {
-        cancel();
       }
     }
-  }
-
-  /** False: nothing happened for `ms`. */
-  async #isChangedWithin(ms: number): Promise<boolean> {
-    const { clock } = this.#options;
-    const over = Promise.withResolvers<false>();
-    const cancel = clock.at(clock.now() + ms, () => over.resolve(false));
-    const isChanged = await Promise.race([this.#change().then(() => true), over.promise]);
-    cancel();
-    return isChanged;
   }
 
   // --- common ---
@@ -363,17 +354,6 @@ export class ControlClient {
     if (isSame || this.#state.kind === "closed") return;
     this.#state = state;
     this.#options.onState(state);
-  }
-
-  /** Resolves at the next change of goals; loops look at the state again afterwards. */
-  #change(): Promise<void> {
-    return this.#wake.promise;
-  }
-
-  #signal(): void {
-    const { resolve } = this.#wake;
-    this.#wake = Promise.withResolvers();
-    resolve();
   }
 }
 

@@ -1,4 +1,5 @@
 import { parseAddress } from "../../base/address.ts";
+import { withDeadline } from "../../base/deadline.ts";
 import { messageOf } from "../../base/fault.ts";
 import { decodeC2nRequest, encodeC2nResponse } from "../../wire/control-c2n.ts";
 import type { PingRequest } from "../../wire/tailcfg.ts";
@@ -90,17 +91,13 @@ export class PingAnswerer {
     }
   }
 
-  async #ask(method: string, target: URL, body?: Uint8Array): Promise<void> {
-    const { clock } = this.#options;
-    const limit = new AbortController();
-    const cancel = clock.at(clock.now() + ANSWER_WITHIN_MS, () => limit.abort(new Error("no answer in time")));
-    try {
-      const channel = await this.#connector.channel(limit.signal);
+  #ask(method: string, target: URL, body?: Uint8Array): Promise<void> {
+    const late = (): Error => new Error("no answer in time");
+    return withDeadline(this.#options.clock, ANSWER_WITHIN_MS, late, async (signal) => {
+      const channel = await this.#connector.channel(signal);
       const path = `${target.pathname}${target.search}`;
-      await channel.ask({ method, path, signal: limit.signal, ...(body === undefined ? {} : { body }) });
-    } finally {
-      cancel();
-    }
+      await channel.ask({ method, path, signal, ...(body === undefined ? {} : { body }) });
+    });
   }
 }
 

@@ -184,6 +184,21 @@ test.each([
   expect(asked.at(-1)!.socket).not.toBe(spoiled);
 });
 
+test("H1-20, H1-4 a backend that answers HEAD as GET, the body a moment later, spoils no other answer", async () => {
+  const forged = answer("Content-Length: 4\r\n", "evil");
+  const backend = await rawBackend((socket) => {
+    let asked = 0;
+    onHeads(socket, (head) => {
+      if (asked++ > 0) return void socket.write(forged + GOOD); // what came late, as if it were an answer
+      socket.write(head.startsWith("HEAD") ? `HTTP/1.1 200 OK\r\nContent-Length: ${forged.length}\r\n\r\n` : GOOD);
+    });
+  });
+  const client = proxyScene(webConfig({ "/": { Proxy: `http://127.0.0.1:${backend.port}` } })).connect(80);
+  expect((await ask(client, "HEAD", "/0")).text).toMatch(/^HTTP\/1\.1 200 /);
+  expect((await ask(client, "GET", "/next")).text).toMatch(/^HTTP\/1\.1 200 .*good$/s);
+  expect(backend.connections).toHaveLength(2);
+});
+
 test("H1-21 an answer that nobody asked for, 1,000 times, closes its connection and is nobody's", async () => {
   const { get, backend, asked } = await stage([]);
   for (let i = 0; i < 1000; i++) {

@@ -234,20 +234,21 @@ function inLines(text: string, next: Numbers, change: (lines: string[], at: numb
 const swapCase = (text: string): string =>
   text.replace(/[a-z]/gi, (letter) => (letter < "a" ? letter.toLowerCase() : letter.toUpperCase()));
 
+export function spoiled(text: string, times: number, next: Numbers): string {
+  let now = text;
+  for (let i = 0; i < times; i++) now = OPERATORS[pick(NAMES, next)]!(now, next);
+  return now;
+}
+
 /** One to four requests, of which some are spoiled once or twice, or all of them as one text. */
 export function stream(mark: string, host: string, next: Numbers): string {
-  const spoiled = (text: string, times: number): string => {
-    let now = text;
-    for (let i = 0; i < times; i++) now = OPERATORS[pick(NAMES, next)]!(now, next);
-    return now;
-  };
   let text = "";
   const isWhole = next(4) === 0;
   for (let i = 0, count = 1 + next(4); i < count; i++) {
     const one = request(`${mark}-${i}`, host, next);
-    text += isWhole ? one : spoiled(one, next(5) - 2);
+    text += isWhole ? one : spoiled(one, next(5) - 2, next);
   }
-  return isWhole ? spoiled(text, 1 + next(3)) : text;
+  return isWhole ? spoiled(text, 1 + next(3), next) : text;
 }
 
 /** The pieces in which it arrives: mostly one. */

@@ -207,6 +207,8 @@ export class AnswerParser {
     if (isOld && framing.isChunked) return "chunked in HTTP/1.0";
     this.#isPersistent = !isOld && !framing.isClosing;
     this.#keepSeconds = framing.keepSeconds;
+    // Backends that answer HEAD as they answer GET send the body after all, and it may come later.
+    if (isBodyless && status !== 304 && (framing.isChunked || (framing.length ?? 0) > 0)) this.#isPersistent = false;
     if (isBodyless || framing.length === 0) {
       this.#state = "done";
       this.#leftover = bytes.length - after;

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { readSecretFile } from "./given-file.ts";
-import { leasesOf, listenersOf } from "./ingress.ts";
+import { leasesOf, limitsOf, listenersOf } from "./ingress.ts";
 import { portFlag } from "./port-flag.ts";
 import { parseServerArgs } from "./server/server-flags.ts";
 import { derpPortOf, ingressOf } from "./server/server-ingress.ts";
@@ -48,6 +48,20 @@ test("raw ports that may be leased, and none that the ingress has itself", async
     expect(() => leasesOf(text, "", listeners)).toThrow(/listens on it/);
   const { relay } = await server("--address", "203.0.113.5", "--ingress-ports", "443", "--lease-ports", "2222");
   expect(relay?.leases).toEqual({ ranges: [{ first: 2222, last: 2222 }], address: "203.0.113.5" });
+});
+
+test("limits, which a company behind one address may need larger, for an ingress alone and in the server", async () => {
+  expect(limitsOf({})).toEqual({});
+  const given = { "visitor-rate": "1", "name-rate": "2", "visitor-connections": "32768", "visitor-hellos": "1000" };
+  const limits = {
+    ...{ visitorConnectionsPerSecond: 1, nameConnectionsPerSecond: 2 },
+    ...{ visitorOpen: 32_768, visitorPending: 1000 },
+  };
+  expect(limitsOf(given)).toEqual(limits);
+  const flags = Object.entries(given).map(([flag, value]) => `--${flag}=${value}`);
+  expect((await server("--address", "203.0.113.5", "--ingress-ports", "443", ...flags)).relay?.limits).toEqual(limits);
+  for (const text of ["0", "1001", "1e2", "-1", "", "64 "])
+    expect(() => limitsOf({ "visitor-hellos": text })).toThrow(`Cannot use --visitor-hellos "${text}": wanted`);
 });
 
 test("the server's own ingress", async () => {
@@ -99,6 +113,8 @@ test.each([
   [["--ingress-address", "203.0.113.5"]],
   [["--lease-ports", "2222"]],
   [["--drain", "5"]],
+  [["--visitor-hellos", "500"]],
+  [["--ingress-ports", "443", "--visitor-hellos", "0"]],
   [["--ingress-ports", "443", "--tls-cert", "/nothing"]],
   [["--tls-cert", "/nothing", "--tls-key", "/nothing"]],
   [["--ingress-ports", "443", "--tls-cert", "/nothing", "--tls-key", "/nothing"]],

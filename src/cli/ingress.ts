@@ -5,7 +5,7 @@ import { directoryStore } from "../base/directory-store.ts";
 import { Fault, messageOf } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 import { memoryStore } from "../base/store.ts";
-import type { IngressLimits } from "../funnel/options.ts";
+import { INGRESS_LIMITS, type IngressLimits } from "../funnel/options.ts";
 import type { Relay, RelayListener, RelayOptions } from "../server/relay.ts";
 import { isInRanges, parsePortRanges } from "../wire/claims.ts";
 import { readAuthKey } from "./auth-key.ts";
@@ -26,6 +26,8 @@ const USAGE = `sallyport ingress: Funnel's public end, a node that brings visito
   --lease-ports A,B-C   raw ports that nodes may lease, as far as the policy lets them  (default: none)
   --visitor-rate N      connections a second of one visitor  (default: 1000)
   --name-rate N         connections a second of one name     (default: 5000)
+  --visitor-connections N  at a time, of one visitor           (default: 1024)
+  --visitor-hellos N    TLS hellos of one visitor that are not whole yet; the oldest makes room  (default: 64)
   --trust-hostinfo      nodes are public by their own word: for Headscale, which has none (docs/funnel.md)
   --port PORT           UDP port of the tunnel     (default: any)
   --udp ffi|dgram       how UDP is spoken          (default: the fastest that works here)
@@ -52,6 +54,7 @@ export async function ingress(args: readonly string[], io: CliIo): Promise<numbe
       "trust-hostinfo": { type: "boolean" },
       "lease-ports": { type: "string" },
       ...{ "visitor-rate": { type: "string" }, "name-rate": { type: "string" } },
+      ...{ "visitor-connections": { type: "string" }, "visitor-hellos": { type: "string" } },
       ...{ drain: { type: "string" }, socket: { type: "string" } },
       help: { type: "boolean", short: "h" },
     },
@@ -88,10 +91,7 @@ export async function ingress(args: readonly string[], io: CliIo): Promise<numbe
     port: portFlag("port", values.port, 0),
     listeners,
     ...leasesOf(values["lease-ports"], values.address ?? "", listeners),
-    limits: {
-      ...rateOf("visitorConnectionsPerSecond", values["visitor-rate"]),
-      ...rateOf("nameConnectionsPerSecond", values["name-rate"]),
-    },
+    limits: limitsOf(values),
     ...(values["trust-hostinfo"] === true ? { hostinfoPorts: ports.split(",").map(Number) } : {}),
     ...(udp === undefined ? {} : { udp }),
     ...(authKey === undefined ? {} : { authKey }),
@@ -147,10 +147,27 @@ export function leasesOf(
   throw new Fault("CLI_USAGE", `Cannot lease port ${taken.port}: the ingress listens on it for all names`);
 }
 
-function rateOf(limit: keyof IngressLimits, text: string | undefined): Partial<IngressLimits> {
-  if (text === undefined) return {};
-  if (/^[1-9]\d{0,8}$/.test(text)) return { [limit]: Number(text) };
-  throw new Fault("CLI_USAGE", `Cannot allow "${text}" connections a second: wanted a whole number`);
+export type LimitFlag = "visitor-rate" | "name-rate" | "visitor-connections" | "visitor-hellos";
+
+/** What each says, and the most that it may. */
+const LIMITS: Readonly<Record<LimitFlag, readonly [limit: keyof IngressLimits, most: number]>> = {
+  "visitor-rate": ["visitorConnectionsPerSecond", 1_000_000],
+  "name-rate": ["nameConnectionsPerSecond", 1_000_000],
+  "visitor-connections": ["visitorOpen", INGRESS_LIMITS.open],
+  "visitor-hellos": ["visitorPending", INGRESS_LIMITS.pending],
+};
+export const LIMIT_FLAGS: readonly LimitFlag[] = Object.keys(LIMITS) as LimitFlag[];
+
+/** A network behind one address counts as one visitor. @throws {Fault} CLI_USAGE */
+export function limitsOf(values: { readonly [K in LimitFlag]?: string | undefined }): Partial<IngressLimits> {
+  const said = LIMIT_FLAGS.flatMap((flag) => {
+    const text = values[flag];
+    const [limit, most] = LIMITS[flag];
+    if (text === undefined) return [];
+    if (/^[1-9]\d{0,8}$/.test(text) && Number(text) <= most) return [[limit, Number(text)] as const];
+    throw new Fault("CLI_USAGE", `Cannot use --${flag} "${text}": wanted a whole number, 1 to ${most}`);
+  });
+  return Object.fromEntries(said);
 }
 
 /** @throws {Fault} CLI_USAGE */

@@ -7,6 +7,8 @@ test("H1-13: limits of the file, for everybody and for visitors", () => {
   expect(parseServices('{ "version": "0.0.1" }', "s.hujson").limits).toEqual({});
   const all = { headBytes: 32_768, headFields: 100, targetBytes: 8192, bodyBytes: 1_048_576 };
   expect(parse(JSON.stringify(all))).toEqual(all);
+  const handshakes = { handshakes: 5000, handshakesPerCaller: 500 };
+  expect(parse(JSON.stringify(handshakes))).toEqual(handshakes);
   expect(parse(JSON.stringify({ targetBytes: 4096, visitors: all }))).toEqual({ targetBytes: 4096, visitors: all });
 });
 
@@ -19,6 +21,9 @@ test.each([
   ['{ "bodyBytes": 1.5 }', "wanted a whole number from 0 to 1099511627776"],
   ['{ "headBytes": "32k" }', "wanted a whole number from 1024 to 1048576"],
   ['{ "visitors": { "headFields": 0 } }', "wanted a whole number from 16 to 10000"],
+  ['{ "handshakes": 15 }', "wanted a whole number from 16 to 100000"],
+  ['{ "handshakesPerCaller": 0 }', "wanted a whole number from 1 to 100000"],
+  ['{ "visitors": { "handshakes": 100 } }', 'found unknown member "handshakes"'],
   ['{ "headByte": 2048 }', 'found unknown member "headByte"'],
   ['{ "visitors": { "visitors": {} } }', 'found unknown member "visitors"'],
 ])("H1-13: %s is no limit", (limits, wanted) => {

@@ -11,20 +11,28 @@ export interface RequestLimits {
   readonly bodyBytes?: number;
 }
 
+/** TLS handshakes under way at a time: in all, and of one peer or one visitor's address. */
+export interface HandshakeLimits {
+  readonly handshakes?: number;
+  readonly handshakesPerCaller?: number;
+}
+
 /** `limits` of the file. What it says counts for everybody, where `visitors` does not say something else for the Internet. */
-export interface LimitsConfig extends RequestLimits {
+export interface LimitsConfig extends RequestLimits, HandshakeLimits {
   readonly visitors?: RequestLimits;
 }
 
 /** Browsers send a kilobyte; above the most, each connection could hold too much of us. */
-const RANGES: { readonly [K in keyof RequestLimits]-?: readonly [least: number, most: number] } = {
+const RANGES: Readonly<Record<keyof RequestLimits | keyof HandshakeLimits, readonly [least: number, most: number]>> = {
   headBytes: [1024, 1024 * 1024],
   headFields: [16, 10_000],
   targetBytes: [128, 1024 * 1024],
   bodyBytes: [0, 2 ** 40],
+  handshakes: [16, 100_000],
+  handshakesPerCaller: [1, 100_000],
 };
 
-const limit = (name: keyof RequestLimits): z.ZodOptional<z.ZodNumber> => {
+const limit = (name: keyof typeof RANGES): z.ZodOptional<z.ZodNumber> => {
   const [least, most] = RANGES[name];
   const error = `wanted a whole number from ${least} to ${most}`;
   return z.number({ error }).int(error).min(least, error).max(most, error).optional();
@@ -39,5 +47,7 @@ const sizes = {
 
 export const limitsSchema: z.ZodType<LimitsConfig> = z.strictObject({
   ...sizes,
+  handshakes: limit("handshakes"),
+  handshakesPerCaller: limit("handshakesPerCaller"),
   visitors: z.strictObject(sizes).optional(),
 }) as z.ZodType<LimitsConfig>;

@@ -306,10 +306,16 @@ describe("bounds", () => {
   test("TL-4 slow hellos: 64 of one visitor, and the oldest makes room for the next", async () => {
     const limits = { pending: 10, visitorPending: 6 };
     const { port, ingress } = await openIngress([publicName(NAME)], nodeSide().dial, { limits });
-    const visitors = Array.from({ length: 7 }, () => visit(port));
-    await expect.poll(() => visitors.filter(({ ending }) => ending() === "reset").length, WAIT).toBe(1);
+    const visitors: Visitor[] = [];
+    for (let i = 0; i < 8; i++) {
+      visitors.push(visit(port));
+      await expect.poll(() => ingress.open + ingress.counts.over_limit, WAIT).toBe(i + 1);
+    }
+    await expect
+      .poll(() => visitors.map(({ ending }) => ending()), WAIT)
+      .toEqual([...["reset", "reset"], ...Array(6).fill(undefined)]);
     expect(ingress.pending).toBe(6);
-    expect(ingress.counts.over_limit).toBe(1);
+    expect(ingress.counts.over_limit).toBe(2);
 
     const other = await openIngress([publicName(NAME)], nodeSide().dial, { limits: { pending: 3 } });
     const crowd: Visitor[] = [];
@@ -320,6 +326,17 @@ describe("bounds", () => {
     await expect
       .poll(() => crowd.map(({ ending }) => ending()), WAIT)
       .toEqual([...["reset", "reset"], ...[undefined, undefined, undefined]]);
+  });
+
+  test("TL-4 who holds all places of an address shuts nobody out who shares it", async () => {
+    const node = nodeSide();
+    const { port, ingress } = await openIngress([publicName(NAME)], node.dial, { limits: { visitorPending: 4 } });
+    for (let i = 0; i < 20; i++) visit(port, HELLO.subarray(0, 50));
+    await expect.poll(() => ingress.counts.over_limit, WAIT).toBe(16);
+    const visitor = visit(port, HELLO);
+    await expect.poll(() => node.deliveries.length, WAIT).toBe(1);
+    node.deliveries[0]!.conn.write(Buffer.from("served"));
+    await expect.poll(() => visitor.heard().toString(), WAIT).toBe("served");
   });
 
   test("TL-4 a crowd of slow hellos holds its places and no more, and a true visitor is served meanwhile", async () => {

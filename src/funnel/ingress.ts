@@ -25,6 +25,7 @@ export interface ListenOptions {
 /** A visitor who has not been told apart yet. */
 interface Pending {
   readonly socket: Socket;
+  readonly gauge: Gauge;
   /** He is no longer one. */
   readonly settled: () => void;
   readonly leave: () => void;
@@ -103,7 +104,10 @@ export class Ingress {
     const gauge = visitor === undefined ? undefined : this.#counted(socket, visitor);
     if (visitor === undefined || gauge === undefined) return;
     const { clock } = this.#options;
-    const { pending, helloMs } = this.#limits;
+    const { pending, visitorPending, helloMs } = this.#limits;
+    // A hello is in one's first words: the one that has not come for longest is the least likely to come. Were the newcomer
+    // sent away, who holds all places of one address would shut out everybody behind it.
+    if (gauge.pending >= visitorPending && !this.#dropOldest(gauge)) return void this.#tooMany(socket);
     if (this.#pending.size >= pending) this.#dropOldest();
     gauge.pending++;
     const settled = (): void => {
@@ -111,6 +115,7 @@ export class Ingress {
     };
     const waiting: Pending = {
       socket,
+      gauge,
       settled,
       leave: readHello(socket, {
         clock,
@@ -146,11 +151,9 @@ export class Ingress {
   /** One more of this visitor's; undefined: he has too many, and is sent away. */
   #counted(socket: Socket, { address }: AddressPort): Gauge | undefined {
     const gauge = this.#visitors.of(visitorKey(address));
-    const { visitorPending, visitorOpen, visitorConnectionsPerSecond } = this.#limits;
-    const isTooMany = gauge.pending >= visitorPending || gauge.open >= visitorOpen;
-    if (isTooMany || !gauge.rate.take(visitorConnectionsPerSecond, this.#options.clock.now())) {
-      this.counts.over_limit++;
-      socket.resetAndDestroy();
+    const { visitorOpen, visitorConnectionsPerSecond } = this.#limits;
+    if (gauge.open >= visitorOpen || !gauge.rate.take(visitorConnectionsPerSecond, this.#options.clock.now())) {
+      this.#tooMany(socket);
       return undefined;
     }
     gauge.open++;
@@ -195,13 +198,19 @@ export class Ingress {
     return { address: formatAddress(bytes), port: socket.remotePort ?? 0 };
   }
 
-  #dropOldest(): void {
-    const [oldest] = this.#pending;
-    if (oldest === undefined) return;
+  #tooMany(socket: Socket): void {
     this.counts.over_limit++;
+    socket.resetAndDestroy();
+  }
+
+  /** Of this visitor, where one is named; false: there is none. */
+  #dropOldest(gauge?: Gauge): boolean {
+    const oldest = this.#pending.values().find((one) => gauge === undefined || one.gauge === gauge);
+    if (oldest === undefined) return false;
     oldest.settled(); // at once: others may come before the socket is closed
     oldest.leave();
-    oldest.socket.resetAndDestroy();
+    this.#tooMany(oldest.socket);
+    return true;
   }
 
   #noHello(socket: Socket, refusal: HelloRefusal | undefined): void {

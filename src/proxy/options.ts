@@ -96,15 +96,15 @@ export interface ProxyLimits {
   readonly handshakeMs: number;
   /** For a certificate that has to be obtained first, as upstream waits. */
   readonly certificateMs: number;
-  /** TLS handshakes under way at a time, and of one peer. */
-  readonly mostHandshakes: number;
-  readonly mostHandshakesPerPeer: number;
+  /** TLS handshakes under way at a time, and of one peer or visitor's address; when there are more, the oldest goes. */
+  readonly handshakes: number;
+  readonly handshakesPerCaller: number;
 }
 
 type Sizes = Partial<Pick<ProxyLimits, "headBytes" | "headFields" | "targetBytes" | "bodyBytes">>;
 
-/** What an operator says of sizes while the proxy runs; `visitors`: what is other for callers from the Internet. */
-export interface SaidLimits extends Sizes {
+/** What an operator says of sizes and handshakes while the proxy runs; `visitors`: what is other for callers from the Internet. */
+export interface SaidLimits extends Sizes, Partial<Pick<ProxyLimits, "handshakes" | "handshakesPerCaller">> {
   readonly visitors?: Sizes;
 }
 
@@ -120,8 +120,8 @@ export const DEFAULT_LIMITS: ProxyLimits = {
   writeMs: 60_000,
   handshakeMs: 10_000,
   certificateMs: 60_000,
-  mostHandshakes: 1000,
-  mostHandshakesPerPeer: 64,
+  handshakes: 1000,
+  handshakesPerCaller: 64,
 };
 
 /** What nobody on the Internet needs more of (H1-13); as Envoy's guide for edges has it. */

@@ -76,7 +76,7 @@ export class ReverseProxy {
   }
 
   /**
-   * What the operator says of sizes by now, in place of what he said before. Heads are read by it from the next connection
+   * What the operator says of sizes and handshakes by now, in place of what he said before. Heads are read by it from the next connection
    * on, all else from the next request.
    */
   limit(said: SaidLimits = NO_LIMITS): void {
@@ -86,7 +86,7 @@ export class ReverseProxy {
     const { limits, publicLimits } = this.#options;
     this.#limits = { ...DEFAULT_LIMITS, ...limits, ...everybody };
     this.#publicLimits = { ...DEFAULT_LIMITS, ...PUBLIC_LIMITS, ...limits, ...publicLimits, ...everybody, ...visitors };
-    for (const front of [this.#http1, this.#http2]) front.limit(this.#limits);
+    for (const front of [this.#tls, this.#http1, this.#http2]) front.limit(this.#limits);
     for (const front of [this.#publicHttp1, this.#publicHttp2]) front.limit(this.#publicLimits);
   }
 

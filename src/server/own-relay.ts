@@ -20,6 +20,7 @@ const ADDRESS_TTL_S = 15;
 export interface OwnRelayOptions {
   readonly listeners: readonly RelayListener[];
   readonly leases?: NonNullable<RelayOptions["leases"]>;
+  readonly limits?: NonNullable<RelayOptions["limits"]>;
   /** For TLS under the server's own name, PEM. @default a self-signed one, which only DERP's clients take */
   readonly certificate?: { readonly key: string; readonly cert: string };
 }
@@ -56,6 +57,7 @@ export async function openOwnRelay(options: OwnRelayOptions, around: Surrounding
     store: below(state, "relay."),
     listeners: options.listeners,
     ...(options.leases === undefined ? {} : { leases: options.leases }),
+    ...(options.limits === undefined ? {} : { limits: options.limits }),
     own: {
       has: (asked) => asked !== undefined && foldName(asked) === ownName,
       accept: around.accept ?? ((socket: Socket) => void https.emit("connection", socket)),

@@ -1,7 +1,7 @@
 import { parseAddress } from "../../base/address.ts";
 import type { ServerOptions } from "../../server/server.ts";
 import { readGivenFile } from "../given-file.ts";
-import { leasesOf, listenersOf } from "../ingress.ts";
+import { LIMIT_FLAGS, leasesOf, limitsOf, listenersOf } from "../ingress.ts";
 import { CliExit } from "../io.ts";
 import { portFlag } from "../port-flag.ts";
 import type { ServerValues } from "./server-flags.ts";
@@ -26,15 +26,16 @@ export async function ingressOf(values: ServerValues): Promise<IngressOptions> {
   if (bad !== undefined) throw new CliExit(`Cannot use --ingress-addresses "${bad}": wanted IP addresses`, 2);
   const relayAddresses = addresses === undefined ? {} : { relayAddresses: known };
   if (ports === undefined) {
-    const isAlone = [address, cert, key, values["lease-ports"], values.drain].every((value) => value === undefined);
-    if (isAlone) return relayAddresses;
-    const found = "--ingress-address, --lease-ports, --drain, --tls-cert or --tls-key";
-    throw new CliExit(`Cannot use ${found} alone: wanted --ingress-ports A,B`, 2);
+    const ours = [...(["ingress-address", "lease-ports", "drain", "tls-cert", "tls-key"] as const), ...LIMIT_FLAGS];
+    const given = ours.find((flag) => values[flag] !== undefined);
+    if (given === undefined) return relayAddresses;
+    throw new CliExit(`Cannot use --${given} alone: wanted --ingress-ports A,B`, 2);
   }
   if ((cert === undefined) !== (key === undefined))
     throw new CliExit("Cannot use one of --tls-cert, --tls-key alone", 2);
   const where = address ?? values.address ?? "127.0.0.1";
   const listeners = listenersOf(where, ports, plain);
+  const limits = limitsOf(values);
   const leases = leasesOf(values["lease-ports"], where, listeners);
   const certificate =
     cert === undefined || key === undefined
@@ -48,6 +49,6 @@ export async function ingressOf(values: ServerValues): Promise<IngressOptions> {
   return {
     ...relayAddresses,
     funnelPorts: ports.split(",").map(Number),
-    relay: { listeners, ...leases, ...certificate },
+    relay: { listeners, ...leases, ...certificate, ...(Object.keys(limits).length === 0 ? {} : { limits }) },
   };
 }

@@ -175,19 +175,47 @@ describe("TL-4: time and number of handshakes", () => {
     expect(proxy.handshakes).toBe(0);
   });
 
-  test("64 of one peer and 1,000 in all; room is free again when one ends", async () => {
+  test("64 of one peer and 1,000 in all: the one that is under way for longest makes room", async () => {
     const crowded: string[] = [];
     const { connect, proxy } = await stage({ count: (event) => crowded.push(event) });
     const own = Array.from({ length: 64 }, () => connect(443));
-    const one = connect(443);
-    expect((await read(one)).isCut).toBe(true);
-    expect([proxy.handshakes, crowded]).toEqual([64, ["handshake_crowded"]]);
+    const others = Array.from({ length: 64 }, () => connect(443, "other"));
+    const first = read(own[0]!);
+    expect(await outcome(client(connect(443)))).toBe(GATE);
+    expect((await first).isCut).toBe(true);
+    expect(crowded).toEqual(["handshake_crowded"]);
+    await expect.poll(() => proxy.handshakes, { timeout: 10_000 }).toBe(127);
+    expect([...own.slice(1), ...others].some(({ destroyed }) => destroyed)).toBe(false);
+
+    const second = read(own[1]!);
     for (let peer = 0; proxy.handshakes < 1000; peer += 1)
       for (let i = 0; i < 64 && proxy.handshakes < 1000; i += 1) connect(443, `peer-${peer}`);
-    expect((await read(connect(443, "late"))).isCut).toBe(true);
-    own[0]!.destroy();
-    await expect.poll(() => proxy.handshakes, { timeout: 10_000 }).toBe(999);
     expect(await outcome(client(connect(443, "late")))).toBe(GATE);
+    expect((await second).isCut).toBe(true);
+    expect(crowded).toHaveLength(2);
+  });
+
+  test("who holds all places of an address shuts nobody out who shares it", async () => {
+    const { connect } = await stage();
+    for (let round = 0; round < 5; round += 1) {
+      for (let i = 0; i < 200; i += 1) connect(443).write(Uint8Array.of(0x16, 3, 1));
+      expect(await outcome(client(connect(443)))).toBe(GATE);
+    }
+  });
+
+  test("a larger limit of the operator's counts from the next connection on", async () => {
+    const crowded: string[] = [];
+    const { connect, proxy } = await stage({ count: (event) => crowded.push(event) });
+    proxy.limit({ handshakes: 300, handshakesPerCaller: 200 });
+    for (let i = 0; i < 200; i += 1) connect(443);
+    expect([proxy.handshakes, crowded]).toEqual([200, []]);
+    connect(443);
+    expect([proxy.handshakes, crowded.length]).toEqual([200, 1]);
+    for (let i = 0; i < 150; i += 1) connect(443, "other");
+    expect([proxy.handshakes, crowded.length]).toEqual([300, 51]);
+    proxy.limit();
+    connect(443);
+    expect(proxy.handshakes).toBe(64 + 150);
   });
 
   test("20,000 slow hellos of 400 peers, fifteen waves: never more than 1,000, and between waves others are served", async () => {

@@ -30,44 +30,54 @@ export interface TlsListener {
  */
 export class TlsFront {
   readonly #options: TlsFrontOptions;
-  readonly #limits: ProxyLimits;
-  readonly #pendingOf: Map<string, number> = new Map();
-  #pending = 0;
+  #limits: ProxyLimits;
+  /** The oldest first. */
+  readonly #pending: Set<Handshake> = new Set();
+  readonly #pendingOf: Map<string, Set<Handshake>> = new Map();
 
   constructor(options: TlsFrontOptions, limits: ProxyLimits) {
     this.#options = options;
     this.#limits = limits;
   }
 
+  /** From the next connection on. */
+  limit(limits: ProxyLimits): void {
+    this.#limits = limits;
+  }
+
   /** Handshakes under way. */
   get pending(): number {
-    return this.#pending;
+    return this.#pending.size;
   }
 
   accept(stream: Duplex, proof: Proof, listener: TlsListener): void {
-    const release = this.#admit(peerOf(proof));
-    if (release === undefined) {
-      this.#options.count?.("handshake_crowded");
-      return void stream.destroy();
-    }
+    const peer = peerOf(proof);
+    const own = this.#pendingOf.get(peer) ?? new Set();
+    this.#makeRoom(own, this.#limits.handshakesPerCaller);
+    this.#makeRoom(this.#pending, this.#limits.handshakes);
+    const release = (): void => {
+      this.#pending.delete(handshake);
+      own.delete(handshake);
+      if (own.size === 0 && this.#pendingOf.get(peer) === own) this.#pendingOf.delete(peer);
+    };
     const handshake = new Handshake(this.#options, this.#limits, stream, listener, release);
+    this.#pending.add(handshake);
+    own.add(handshake);
+    this.#pendingOf.set(peer, own);
     handshake.start();
   }
 
-  #admit(peer: string): (() => void) | undefined {
-    const own = this.#pendingOf.get(peer) ?? 0;
-    if (this.#pending >= this.#limits.mostHandshakes || own >= this.#limits.mostHandshakesPerPeer) return undefined;
-    this.#pending += 1;
-    this.#pendingOf.set(peer, own + 1);
-    let isOver = false;
-    return () => {
-      if (isOver) return;
-      isOver = true;
-      this.#pending -= 1;
-      const left = (this.#pendingOf.get(peer) ?? 1) - 1;
-      if (left === 0) this.#pendingOf.delete(peer);
-      else this.#pendingOf.set(peer, left);
-    };
+  /**
+   * The oldest goes, not the newcomer: a handshake is over within a round trip or two, so the one that is under way for longest
+   * is the least likely to end. Behind one address may be a whole company: who holds all of its places must hold them anew
+   * faster than the others shake hands.
+   */
+  #makeRoom(pending: ReadonlySet<Handshake>, most: number): void {
+    for (const oldest of pending) {
+      if (pending.size < most) return;
+      this.#options.count?.("handshake_crowded");
+      oldest.drop();
+    }
   }
 }
 
@@ -99,6 +109,13 @@ class Handshake {
     this.#listener = listener;
     this.#release = release;
     this.#startedAt = options.clock.now();
+  }
+
+  /** Makes room for another one at once. */
+  drop(): void {
+    this.#over();
+    this.#isRefusable = false;
+    this.#stream.destroy();
   }
 
   start(): void {

@@ -1,7 +1,6 @@
 import { type Clock, systemClock } from "../base/clock.ts";
 import { Fault } from "../base/fault.ts";
 import { type Log, silentLog } from "../base/log.ts";
-import { systemRandom } from "../base/random.ts";
 import type { Store } from "../base/store.ts";
 import type { Place } from "../config/node-serve-config.ts";
 import { serveConfigEtag } from "../config/serve-document.ts";
@@ -16,8 +15,8 @@ import { ReverseProxy } from "../proxy/proxy.ts";
 import { capabilitiesOf } from "../wire/capabilities.ts";
 import type { Prefs, StoredServeConfig } from "../wire/ipn.ts";
 import type { ServeConfig } from "../wire/serve-config.ts";
-import { certDomainsOf, servedNames, visitedNames } from "./certificates/certificate-plan.ts";
-import { Certificates } from "./certificates/certificates.ts";
+import type { Certificates } from "./certificates/certificates.ts";
+import { nodeCertificates } from "./certificates/node-certificates.ts";
 import { markLog } from "./diagnosis.ts";
 import { CommandDoors } from "./doors/command-doors.ts";
 import { demandsDoors } from "./doors/door-demand.ts";
@@ -41,8 +40,6 @@ import { guardedDial, ProtectedPaths } from "./protected-paths.ts";
 
 export type { Declared, GatewayOptions, RulesOf } from "./gateway-options.ts";
 
-/** The capability by which names below ours lead to us (upstream `tailcfg.NodeAttrDNSSubdomainResolve`). */
-const SUBDOMAINS = "dns-subdomain-resolve";
 /** Revoked means cut, within five seconds. */
 const REVIEW_EVERY_MS = 2000;
 
@@ -113,36 +110,10 @@ export class Gateway {
       (source, destination) => capabilitiesOf(node.map?.packetFilter ?? [], source, destination),
       () => node.wall(), // the server's time: keys expire by it
     );
-    const certDomains = (): readonly string[] => certDomainsOf(node.map?.dns.CertDomains);
-    const visited = (): readonly string[] => visitedNames(this.#publicConfig, node.map?.self.CapMap);
-    this.certificates = new Certificates({
-      store: options.store,
-      clock,
-      log: this.#log.with("certificates"),
-      facts: () => ({
-        ownName: this.name.toLowerCase(),
-        certDomains: certDomains(),
-        ownWildcard: node.map?.self.CapMap?.[SUBDOMAINS] !== undefined,
-        served: servedNames(this.#serveConfig),
-        visited: visited(),
-      }),
-      open: async (settings) => {
-        const { openCertificateSources } = await import("./certificates/certificate-sources.ts"); // only who has public names pays
-        return openCertificateSources(settings, {
-          control: { names: certDomains, set: (...record) => node.setDns(...record) },
-          isVisited: (name) => visited().includes(name),
-          clock,
-          random: options.random ?? systemRandom,
-          log: this.#log.with("certificates"),
-          watched: {
-            names: () => this.certificates.names,
-            held: () => this.certificates.all,
-            store: options.store,
-          },
-          ...(options.certificateFolder === undefined ? {} : { folder: options.certificateFolder }),
-        });
-      },
-      ...(options.certificates === undefined ? {} : { settings: options.certificates }),
+    this.certificates = nodeCertificates(options, node, {
+      name: () => this.name,
+      config: () => this.#serveConfig,
+      publicConfig: () => this.#publicConfig,
     });
     node.certificateOf = (domain) => this.certificates.held(domain);
     const recorder = new Recorder(clock, () => gatekeeper.doors.map(({ tokenHeader }) => tokenHeader));

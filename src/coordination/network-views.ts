@@ -1,10 +1,8 @@
 import { claimsOf } from "../wire/claims.ts";
-import type { CapMap, DerpMap, DnsConfig, DnsRecord, FilterRule, Node, SshRule, UserProfile } from "../wire/tailcfg.ts";
-import { certificateNames } from "./certificate-names.ts";
+import type { CapMap, DerpMap, FilterRule, Node, SshRule, UserProfile } from "../wire/tailcfg.ts";
 import { decodeHolders, encodeHolders, type Holders } from "./claims.ts";
-import { type DnsSettings, dnsSettingsOf, sharedDnsConfig } from "./dns-settings.ts";
+import { DnsViews, type DnsViewsOptions } from "./dns-views.ts";
 import { FUNNEL_PORTS, Ingresses } from "./ingresses.ts";
-import type { Ledger } from "./ledger.ts";
 import type { NetworkView } from "./map-delta.ts";
 import {
   capabilities,
@@ -23,15 +21,11 @@ import type { Change, NodeRecord, User } from "./records.ts";
 import { RouteElection } from "./route-election.ts";
 import { asPrefix, hostedBy, prefixesOf, type Service, servicesOf } from "./services.ts";
 
-export interface ViewsOptions {
-  readonly ledger: Ledger;
-  readonly baseDomain: string;
+export interface ViewsOptions extends DnsViewsOptions {
   readonly domain: string;
   readonly wall: () => number;
   readonly derpMap: () => DerpMap;
   readonly isOnline: (nodeId: number) => boolean;
-  /** Nodes can have certificates for their names. */
-  readonly certificates: boolean;
   /** What Funnel's relays listen on. */
   readonly funnelPorts?: readonly number[];
   /** Where their visitors come in. */
@@ -80,11 +74,12 @@ export class NetworkViews {
   readonly #capMaps: Map<number, CapMap> = new Map();
   /** Of subnet routes, and of the addresses of services. */
   readonly #election: RouteElection = new RouteElection();
-  #dns: { readonly settings: DnsSettings; readonly config: DnsConfig } | undefined;
+  readonly #dns: DnsViews;
 
   constructor(policy: PolicyEngine, options: ViewsOptions) {
     this.#policy = policy;
     this.#options = options;
+    this.#dns = new DnsViews(options);
     this.#holders = decodeHolders(options.ledger.settings.get(HOLDERS));
     this.topologyChanged();
   }
@@ -335,47 +330,22 @@ export class NetworkViews {
       profiles,
       filter: this.filter(node),
       ssh: this.ssh(node),
-      dns: this.#dnsFor(node),
+      dns: this.#dns.of(node, this.#servicesFor(node)),
       derp: derpMap(),
       domain,
     };
   }
 
-  #dnsFor(node: NodeRecord): DnsConfig {
-    const { ledger, baseDomain, certificates } = this.#options;
-    const shared = this.#sharedDns();
-    const records = this.#serviceRecords(node);
-    if (!certificates && records.length === 0) return shared;
-    return {
-      ...shared,
-      ...(records.length === 0 ? {} : { ExtraRecords: [...(shared.ExtraRecords ?? []), ...records] }),
-      ...(certificates ? { CertDomains: certificateNames(node, ledger, baseDomain) } : {}),
-    };
-  }
-
-  /** Names of the services that `viewer` hosts or may reach. */
-  #serviceRecords(viewer: NodeRecord): readonly DnsRecord[] {
+  /** Services that `viewer` hosts or may reach. */
+  #servicesFor(viewer: NodeRecord): readonly Service[] {
     const nodes = this.policyNodes();
     const own = nodes.get(viewer.id)!;
-    return [...servicesOf(this.#options.ledger).values()].flatMap(({ name, ipv4, ipv6 }) => {
+    if (viewer.isUnapproved === true) return [];
+    return [...servicesOf(this.#options.ledger).values()].filter(({ name, ipv4 }) => {
       const host = nodes.get(this.#election.carrierOf(asPrefix(ipv4)) ?? -1);
-      if (host === undefined || viewer.isUnapproved === true) return [];
-      if (own.services?.[name] === undefined && !this.#policy.servicesFor(own, host, this.#all).includes(name))
-        return [];
-      const Name = `${name.slice("svc:".length)}.${this.#options.baseDomain}`;
-      return [
-        { Name, Type: "A", Value: ipv4 },
-        { Name, Type: "AAAA", Value: ipv6 },
-      ];
+      if (host === undefined) return false;
+      return own.services?.[name] !== undefined || this.#policy.servicesFor(own, host, this.#all).includes(name);
     });
-  }
-
-  #sharedDns(): DnsConfig {
-    const settings = dnsSettingsOf(this.#options.ledger);
-    if (this.#dns?.settings !== settings) {
-      this.#dns = { settings, config: sharedDnsConfig(settings, this.#options.baseDomain) };
-    }
-    return this.#dns.config;
   }
 
   #context(node: NodeRecord): ViewContext {

@@ -1,4 +1,5 @@
 import { lookup } from "node:dns/promises";
+import { totalmem } from "node:os";
 import type { Duplex } from "node:stream";
 import { type AddressPort, formatAddressPort, type Prefix, parseAddress } from "../base/address.ts";
 import { toHex } from "../base/bytes.ts";
@@ -21,6 +22,7 @@ import { PacketFilter } from "./filter/filter.ts";
 import { type LocalEndpoint, Paths } from "./paths/paths.ts";
 import { PeerTable } from "./peer-table.ts";
 import type { Keepalive } from "./tcpip/keepalive.ts";
+import { DEFAULT_MEMORY_BYTES } from "./tcpip/memory.ts";
 import { Netstack } from "./tcpip/netstack.ts";
 import { TsmpService } from "./tsmp.ts";
 import { openUdpIo, type UdpKind } from "./udp/udp-io.ts";
@@ -28,6 +30,8 @@ import { WayFinder } from "./way-finder.ts";
 import { WireGuard } from "./wireguard/device.ts";
 
 const MTU_BYTES = 1280;
+/** Of the machine's memory, for TCP's buffers. */
+const LARGEST_PART = 1 / 8;
 const LOOK_AGAIN_MS = 60_000;
 
 export interface DataPlaneOptions {
@@ -41,6 +45,7 @@ export interface DataPlaneOptions {
   readonly port: number;
   /** Of TCP inside the tunnels. */
   readonly keepalive?: Keepalive;
+  readonly tcpMemoryBytes?: number;
   /** Absent: the fastest way to speak UDP that works here. */
   readonly udp?: UdpKind;
   /** In place of the system's UDP. */
@@ -149,6 +154,7 @@ export class DataPlane {
       random,
       now: () => clock.now(),
       output: (packet, peer, now) => this.datapath.output(packet, peer, now),
+      tcpMemoryBytes: options.tcpMemoryBytes ?? Math.min(DEFAULT_MEMORY_BYTES, totalmem() * LARGEST_PART),
       ...(options.keepalive === undefined ? {} : { keepalive: options.keepalive }),
       proofOf: (peer, source, destination) => this.#proofOf(peer, source, destination),
       hasPeer: (remote) => this.datapath.routes(remote),

@@ -34,6 +34,8 @@ export interface MeshNodeOptions {
   readonly connectDerp?: (region: DerpRegion, signal: AbortSignal) => Promise<Duplex>;
   /** When TCP inside the tunnels asks whether the other end is still there. @default after 2 h, as upstream */
   readonly keepalive?: Keepalive;
+  /** What TCP's buffers inside the tunnels may hold together. @default 256 MiB, and at most an eighth of the machine's memory */
+  readonly tcpMemoryBytes?: number;
   /** How UDP is spoken. @default the fastest that works here */
   readonly udp?: UdpKind;
   /** In place of the system's UDP. */

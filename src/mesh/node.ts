@@ -126,6 +126,7 @@ export class MeshNode {
       log,
       port: options.port ?? 0,
       ...(options.keepalive === undefined ? {} : { keepalive: options.keepalive }),
+      ...(options.tcpMemoryBytes === undefined ? {} : { tcpMemoryBytes: options.tcpMemoryBytes }),
       ...(options.udp === undefined ? {} : { udp: options.udp }),
       ...(options.openUdp === undefined ? {} : { openUdp: options.openUdp }),
       ...(options.connectDerp === undefined ? {} : { connectDerp: options.connectDerp }),

@@ -48,7 +48,12 @@ export function countersOf({ datapath, wireguard, netstack, filter }: DataPlane)
   return {
     datapath: { ...datapath.counters },
     wireguardDrops: { ...wireguard.drops },
-    netstack: { ...netstack.counters, connections: netstack.connections, timeWait: netstack.timeWait },
+    netstack: {
+      ...netstack.counters,
+      connections: netstack.connections,
+      timeWait: netstack.timeWait,
+      heldBytes: netstack.heldBytes,
+    },
     filter: { dropped: filter.dropped },
   };
 }

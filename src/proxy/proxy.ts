@@ -212,7 +212,8 @@ export class ReverseProxy {
 
   async close(): Promise<void> {
     this.#isClosed = true;
-    for (const open of this.#open) open.destroy();
+    const closed = new Fault("PROXY_CLOSED", "Cannot go on with the connection: the proxy is closed");
+    for (const open of this.#open) open.destroy(closed);
     this.#pool.destroy();
     this.#tcp.close();
     this.#http1.close();

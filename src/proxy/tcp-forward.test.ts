@@ -254,6 +254,28 @@ test("WS-5: a backend that breaks off is no clean end to a caller behind TLS who
   expect((await end).isCut).toBe(true);
 });
 
+test.each(["as it came", "out of TLS"])(
+  "WS-5: a proxy that closes is no clean end to a backend in the middle of what it is sent, %s",
+  async (how) => {
+    const outcome = Promise.withResolvers<{ text: string; isCut: boolean }>();
+    const begun = Promise.withResolvers<void>();
+    const backend = await rawBackend((socket) => {
+      socket.once("data", () => begun.resolve());
+      outcome.resolve(read(socket));
+    });
+    const end = how === "as it came" ? {} : { TerminateTLS: GATE };
+    const scene = tcpScene({ TCPForward: `127.0.0.1:${backend.port}`, ...end });
+    const raw = scene.connect(5000);
+    const { cert } = await certificateOf(GATE);
+    const caller = how === "as it came" ? raw : tls.connect({ socket: raw, servername: GATE, ca: cert });
+    caller.on("error", () => undefined);
+    caller.write("the first half");
+    await begun.promise;
+    await scene.proxy.close();
+    expect(await outcome.promise).toEqual({ text: "the first half", isCut: true });
+  },
+);
+
 test("TL-2: TLS that ends here is for one name; no backend hears of another", async () => {
   const backend = await rawBackend(() => undefined);
   const scene = tcpScene({ TCPForward: `127.0.0.1:${backend.port}`, TerminateTLS: GATE });

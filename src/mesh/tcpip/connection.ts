@@ -5,8 +5,8 @@ import type { Timed } from "./deadline-heap.ts";
 import { TcpEndpoint, type TcpSettings } from "./endpoint.ts";
 import type { Handshake } from "./handshake.ts";
 import type { KeepaliveTimer } from "./keepalive.ts";
+import { LARGEST_BUFFER_BYTES } from "./memory.ts";
 import type { Receiver } from "./receiver.ts";
-import { LARGEST_BUFFER_BYTES } from "./send-buffer.ts";
 import type { Sender } from "./sender.ts";
 import type { ConnectionKey } from "./tcp-writer.ts";
 import { UserEnd } from "./user-end.ts";
@@ -182,7 +182,7 @@ export class TcpConnection extends TcpEndpoint implements Conn, Timed {
       else
         this.abort(new Fault("TCPIP_SINK_FAILED", `Cannot deliver to a user: ${messageOf(thrown)}`, { cause: thrown }));
     }
-    if (this.state !== "time-wait") return;
+    if (this.state !== "time-wait" && this.state !== "closed") return;
     this.#user.rest(); // for a minute nobody needs what he holds: sockets, buffers, what he read of a request
     this.receiver?.relax();
   }
@@ -225,10 +225,11 @@ export class TcpConnection extends TcpEndpoint implements Conn, Timed {
 
   abort(fault: Fault): void {
     this.#user.leave();
-    if (this.state === "closed") return;
+    if (this.state === "closed") return void this.receiver?.release();
     const now = this.#host.now();
     this.sayLastWords(now);
     this.reset(fault, now);
+    this.receiver?.release(); // in TIME-WAIT too
   }
 
   /** Ends it from below: the user is told, the other side gets a reset. */

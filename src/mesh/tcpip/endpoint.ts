@@ -5,6 +5,7 @@ import { judge, judgeInSynSent } from "./arrival.ts";
 import type { CongestionControl } from "./congestion.ts";
 import { Handshake } from "./handshake.ts";
 import { type Keepalive, KeepaliveTimer } from "./keepalive.ts";
+import type { TcpMemory } from "./memory.ts";
 import { FIRST_WINDOW, Receiver } from "./receiver.ts";
 import { Sender, type SenderOutlet } from "./sender.ts";
 import type { TcpState } from "./tcp-state.ts";
@@ -16,6 +17,7 @@ export interface TcpSettings {
   readonly tcp: TcpWriter;
   readonly keepalive: Keepalive;
   readonly congestion: CongestionControl;
+  readonly memory: TcpMemory;
   /** How often the loop was held up so far: acknowledgments that waited in the socket meanwhile say nothing about the path. */
   readonly stalls: number;
 }
@@ -97,7 +99,7 @@ export abstract class TcpEndpoint implements SenderOutlet {
   #takeSyn(segment: TcpSegment, now: number): void {
     this.terms.takeSyn(segment, now);
     this.#peerWindow = segment.window;
-    this.receiver = new Receiver(FIRST_WINDOW, this.terms.hasScale);
+    this.receiver = new Receiver(FIRST_WINDOW, this.terms.hasScale, this.settings.memory);
     this.heardSyn(this.receiver);
   }
 
@@ -108,9 +110,9 @@ export abstract class TcpEndpoint implements SenderOutlet {
 
   #establish(now: number): void {
     const { mss, hasSack } = this.terms;
-    const { congestion } = this.settings;
+    const { congestion, memory } = this.settings;
     this.state = "established";
-    this.sender = new Sender(this, { mss, hasSack, window: this.#peerWindow, congestion }, now);
+    this.sender = new Sender(this, { mss, hasSack, window: this.#peerWindow, congestion, memory }, now);
     const rtt = this.handshake?.rtt(now) ?? -1;
     if (rtt >= 0) this.sender.rtt.sample(rtt, now);
     this.handshake = undefined;
@@ -368,10 +370,9 @@ export abstract class TcpEndpoint implements SenderOutlet {
   protected die(fault: Fault | undefined, isHeard: boolean = false): void {
     if (this.state === "closed") return;
     this.state = "closed";
-    if (fault !== undefined) {
-      if (!isHeard) this.receiver?.release();
-      this.sender?.buffer.ring.release();
-    }
+    if (fault !== undefined && !isHeard) this.receiver?.release();
+    else if (fault === undefined) this.receiver?.relax(); // what is left is delivered first
+    this.sender?.buffer.ring.release();
     this.ended(fault);
     this.changed();
   }

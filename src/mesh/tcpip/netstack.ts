@@ -10,6 +10,7 @@ import { createTcpSegment, readTcp, type TcpSegment } from "../../wire/tcp.ts";
 import type { CongestionControl } from "./congestion.ts";
 import { IcmpService } from "./icmp-service.ts";
 import type { Keepalive } from "./keepalive.ts";
+import { TcpMemory } from "./memory.ts";
 import { Reassembly } from "./reassembly.ts";
 import { PacketWriter } from "./segment-writer.ts";
 import type { NetstackCounters, StackCore } from "./stack-core.ts";
@@ -45,6 +46,8 @@ export interface NetstackOptions {
   readonly keepalive?: Keepalive;
   /** Default: "bbr", which keeps its pace on lines that lose packets by themselves. */
   readonly congestion?: CongestionControl;
+  /** What the buffers of all connections may hold together. @default 256 MiB */
+  readonly tcpMemoryBytes?: number;
   /** Connections in all, closing ones included. */
   readonly maxConnections?: number;
 }
@@ -70,6 +73,7 @@ export class Netstack {
     | undefined = undefined;
   readonly #options: NetstackOptions;
   readonly #core: StackCore;
+  readonly #memory: TcpMemory;
   readonly #tcp: TcpService;
   readonly #udp: UdpService;
   readonly #icmp: IcmpService;
@@ -100,9 +104,11 @@ export class Netstack {
       sourceFor: (remote) => this.#addresses.find((address) => address.length === remote.length),
     };
     const keepalive: Keepalive = options.keepalive ?? { idleMs: 7_200_000, intervalMs: 75_000, probes: 9 };
+    this.#memory = new TcpMemory(options.tcpMemoryBytes);
     this.#tcp = new TcpService(this.#core, {
       keepalive,
       congestion: options.congestion ?? "bbr",
+      memory: this.#memory,
       maxConnections: options.maxConnections ?? 65_536,
       proofOf: options.proofOf,
       onSyn: (destination, source, peer) => this.onTcpSyn?.(destination, source, peer),
@@ -251,6 +257,11 @@ export class Netstack {
   /** Of those, the ones that have ended and only keep their numbers for a minute. */
   get timeWait(): number {
     return this.#tcp.timeWait;
+  }
+
+  /** Bytes of TCP's buffers. */
+  get heldBytes(): number {
+    return this.#memory.held;
   }
 
   get deadline(): number {

@@ -1,6 +1,6 @@
+import { LARGEST_BUFFER_BYTES, type TcpMemory } from "./memory.ts";
 import { RangeList } from "./ranges.ts";
 import { ByteRing } from "./ring.ts";
-import { LARGEST_BUFFER_BYTES } from "./send-buffer.ts";
 
 /** The most that an unscaled field can say. */
 export const FIRST_WINDOW = 65_535;
@@ -22,7 +22,8 @@ const reported: number[] = [];
  * Positions count from the peer's initial sequence number: SYN is 0, the first byte is 1.
  */
 export class Receiver {
-  readonly #ring: ByteRing = new ByteRing(1);
+  readonly #memory: TcpMemory;
+  readonly #ring: ByteRing;
   /** Made when the first segment comes out of order. */
   #ranges: RangeList | undefined;
   /** Next position expected, FIN included. */
@@ -36,7 +37,7 @@ export class Receiver {
   finAt: number = -1;
   mustAck: boolean = false;
   ackAt: number = Infinity;
-  /** Out-of-order segments beyond the bounds. */
+  /** Segments beyond the bounds. */
   dropped: number = 0;
   readonly #scale: number;
   #capacity = FIRST_CAPACITY_BYTES;
@@ -48,13 +49,20 @@ export class Receiver {
   /** Bytes stored, in order or not. */
   #received = 0;
 
-  constructor(firstWindow: number, isScaled: boolean) {
+  constructor(firstWindow: number, isScaled: boolean, memory: TcpMemory) {
+    this.#memory = memory;
+    this.#ring = new ByteRing(1, memory);
     this.edge = 1 + firstWindow;
     this.#scale = isScaled ? OUR_WINDOW_SCALE : 0;
   }
 
   get isFinished(): boolean {
     return this.finAt >= 0 && this.next > this.finAt;
+  }
+
+  /** End of what is stored. */
+  get #used(): number {
+    return Math.max(this.next, this.#ranges?.end ?? 0);
   }
 
   /** Bytes in order that the user has not taken. */
@@ -91,6 +99,11 @@ export class Receiver {
     if (fin && this.finAt < 0 && end >= (this.#ranges?.end ?? 0)) this.finAt = end;
     const size = end - start;
     if (size > 0) {
+      if (!this.#memory.mayGrow(this.#ring.capacity, this.#ring.sizeFor(end))) {
+        this.dropped++;
+        this.mustAck = true;
+        return;
+      }
       if (start > this.next) {
         this.#ranges ??= new RangeList();
         if (this.#ranges.covers(start, end)) this.#noteDuplicate(start, end);
@@ -101,8 +114,7 @@ export class Receiver {
         }
       }
       this.#received += size;
-      const used = Math.max(this.next, this.#ranges?.end ?? 0);
-      this.#ring.put(start, slab, offset + (start - position), size, used);
+      this.#ring.put(start, slab, offset + (start - position), size, this.#used);
     }
     if (start > this.next) {
       this.mustAck = true; // a gap: tell at once
@@ -159,7 +171,8 @@ export class Receiver {
   tune(rtt: number, now: number): void {
     if (now - this.#tuneAt < Math.max(rtt, 1)) return;
     const wanted = 4 * (this.#received - this.#tuneFrom);
-    if (this.#ring.capacity > LARGEST_IDLE_BYTES && 2 * wanted < this.#ring.capacity) this.relax();
+    if (this.#memory.isScarce) this.#ring.fit(this.#used);
+    else if (this.#ring.capacity > LARGEST_IDLE_BYTES && 2 * wanted < this.#ring.capacity) this.relax();
     if (this.#tuneAt > 0 && wanted > this.#capacity && this.waiting < this.#capacity / 4) {
       this.#capacity = Math.min(wanted, LARGEST_BUFFER_BYTES);
     }
@@ -167,9 +180,13 @@ export class Receiver {
     this.#tuneFrom = this.#received;
   }
 
-  /** How far the window may reach now. What the user allows counts beside what we would hold for him. */
+  /**
+   * How far the window may reach now. What the user allows counts beside what we would hold for him, and where others hold
+   * much, neither does.
+   */
   get #wantedEdge(): number {
-    const wanted = this.delivered + Math.max(this.#capacity, Math.min(this.credit, LARGEST_BUFFER_BYTES));
+    const own = Math.max(this.#capacity, Math.min(this.credit, LARGEST_BUFFER_BYTES));
+    const wanted = this.delivered + Math.min(own, this.#memory.share);
     return Math.min(wanted, this.next + 0xffff * 2 ** this.#scale);
   }
 
@@ -177,9 +194,10 @@ export class Receiver {
   isUpdateDue(mss: number): boolean {
     if (this.isFinished) return false;
     const growth = this.#wantedEdge - this.edge;
-    if (growth < Math.min(mss, this.#capacity / 2)) return false;
+    const capacity = Math.min(this.#capacity, this.#memory.share);
+    if (growth < Math.min(mss, capacity / 2)) return false;
     const left = this.edge - this.next;
-    return left < 2 * mss || (left < this.#capacity / 8 && growth >= this.#capacity / 4);
+    return left < 2 * mss || (left < capacity / 8 && growth >= capacity / 4);
   }
 
   /** The window field of the segment being sent, which promises it. */

@@ -5,9 +5,12 @@ const NOTHING = new Uint8Array(0);
 export class ByteRing {
   #bytes: Uint8Array = NOTHING;
   #start: number;
+  /** Where it is counted what is held. */
+  readonly #account: { held: number };
 
-  constructor(start: number) {
+  constructor(start: number, account: { held: number }) {
     this.#start = start;
+    this.#account = account;
   }
 
   get start(): number {
@@ -19,10 +22,20 @@ export class ByteRing {
     return this.#bytes.length;
   }
 
+  /** Memory that is held once there is room up to `end`. */
+  sizeFor(end: number): number {
+    let size = this.#bytes.length;
+    if (end - this.#start <= size) return size;
+    size = Math.max(SMALLEST_BYTES, size);
+    while (size < end - this.#start) size *= 2;
+    return size;
+  }
+
   /** Puts bytes at stream position `position` (≥ `start`). `used` is the end of what must be kept when growing. */
   put(position: number, source: Uint8Array, offset: number, length: number, used: number): void {
     const end = position + length;
-    if (end - this.#start > this.#bytes.length) this.#grow(end - this.#start, used);
+    const size = this.sizeFor(end);
+    if (size > this.#bytes.length) this.#resize(size, used);
     const at = position % this.#bytes.length;
     const first = Math.min(length, this.#bytes.length - at);
     copy(source, offset, first, this.#bytes, at);
@@ -50,12 +63,23 @@ export class ByteRing {
 
   /** Gives the memory back; nothing may be stored. */
   release(): void {
+    this.#account.held -= this.#bytes.length;
     this.#bytes = NOTHING;
   }
 
-  #grow(needed: number, used: number): void {
-    let size = Math.max(SMALLEST_BYTES, this.#bytes.length);
-    while (size < needed) size *= 2;
+  /** Gives back what stands empty, where it is three quarters or more. `used` as for `put`. */
+  fit(used: number): void {
+    const length = Math.max(0, used - this.#start);
+    if (length === 0) {
+      this.release();
+      return;
+    }
+    let size = this.#bytes.length;
+    while (size > SMALLEST_BYTES && 4 * length <= size) size /= 2;
+    if (size < this.#bytes.length) this.#resize(size, used);
+  }
+
+  #resize(size: number, used: number): void {
     const bytes = new Uint8Array(new ArrayBuffer(size));
     const old = this.#bytes;
     for (let position = this.#start; position < used; ) {
@@ -65,6 +89,7 @@ export class ByteRing {
       copy(old, from, length, bytes, to);
       position += length;
     }
+    this.#account.held += size - old.length;
     this.#bytes = bytes;
   }
 }

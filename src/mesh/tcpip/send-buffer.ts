@@ -1,16 +1,26 @@
+import { LARGEST_BUFFER_BYTES, type TcpMemory } from "./memory.ts";
 import { ByteRing } from "./ring.ts";
 
-export const LARGEST_BUFFER_BYTES: number = 8 * 1024 * 1024;
 const FIRST_BUFFER_BYTES = 256 * 1024;
 
 /** What the user wrote and is not acknowledged. */
 export class SendBuffer {
-  readonly ring: ByteRing = new ByteRing(1);
+  readonly ring: ByteRing;
   /** End of what he wrote. */
   written: number = 1;
   isFinQueued: boolean = false;
+  readonly #memory: TcpMemory;
+  #limit = FIRST_BUFFER_BYTES;
+
+  constructor(memory: TcpMemory) {
+    this.#memory = memory;
+    this.ring = new ByteRing(1, memory);
+  }
+
   /** How much he may have in it; grows with the congestion window. */
-  limit: number = FIRST_BUFFER_BYTES;
+  get limit(): number {
+    return Math.min(this.#limit, this.#memory.share);
+  }
 
   /** What is to be acknowledged in the end: FIN takes a position of its own. */
   get end(): number {
@@ -24,11 +34,12 @@ export class SendBuffer {
 
   discard(position: number): void {
     this.ring.discard(Math.min(position, this.written));
-    if (this.ring.capacity > 2 * LARGEST_BUFFER_BYTES && position >= this.written) this.ring.release();
+    if (this.#memory.isScarce) this.ring.fit(this.written);
+    else if (this.ring.capacity > 2 * LARGEST_BUFFER_BYTES && position >= this.written) this.ring.release();
   }
 
   widen(window: number): void {
     const wanted = Math.min(2 * window, LARGEST_BUFFER_BYTES);
-    if (wanted > this.limit) this.limit = wanted;
+    if (wanted > this.#limit) this.#limit = wanted;
   }
 }

@@ -4,6 +4,7 @@ import { type Congestion, type CongestionControl, createAckReport } from "./cong
 import { Cubic } from "./cubic.ts";
 import { Episode } from "./episode.ts";
 import { Flight } from "./flight.ts";
+import type { TcpMemory } from "./memory.ts";
 import { Pacer } from "./pacer.ts";
 import { PeerWindow } from "./peer-window.ts";
 import { RttEstimator } from "./rtt.ts";
@@ -29,6 +30,7 @@ export interface SenderOptions {
   /** What the peer allowed with its SYN. */
   readonly window: number;
   readonly congestion: CongestionControl;
+  readonly memory: TcpMemory;
 }
 
 const report = createAckReport();
@@ -38,7 +40,7 @@ const report = createAckReport();
  * RFC 9293 §3.8, RFC 6298, RFC 8985; RFC 6582 where the peer has no SACK.
  */
 export class Sender {
-  readonly buffer: SendBuffer = new SendBuffer();
+  readonly buffer: SendBuffer;
   readonly rtt: RttEstimator = new RttEstimator();
   readonly congestion: Congestion;
   readonly #flight: Flight;
@@ -59,7 +61,8 @@ export class Sender {
   #progressAt: number;
   #rtoAt = Infinity;
 
-  constructor(outlet: SenderOutlet, { mss, hasSack, window, congestion }: SenderOptions, now: number) {
+  constructor(outlet: SenderOutlet, { mss, hasSack, window, congestion, memory }: SenderOptions, now: number) {
+    this.buffer = new SendBuffer(memory);
     this.#outlet = outlet;
     this.#stallsSeen = outlet.stalls;
     this.mss = mss;

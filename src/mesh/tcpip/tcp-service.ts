@@ -11,6 +11,7 @@ import { DeadlineHeap } from "./deadline-heap.ts";
 import { HalfOpen } from "./half-open.ts";
 import { InitialNumbers } from "./isn.ts";
 import type { Keepalive } from "./keepalive.ts";
+import type { TcpMemory } from "./memory.ts";
 import { Refusal } from "./refusal.ts";
 import type { StackCore } from "./stack-core.ts";
 import { ConnectionKey, TcpWriter } from "./tcp-writer.ts";
@@ -19,6 +20,7 @@ import { Turns } from "./turns.ts";
 export interface TcpServiceOptions {
   readonly keepalive: Keepalive;
   readonly congestion: CongestionControl;
+  readonly memory: TcpMemory;
   readonly maxConnections: number;
   readonly proofOf: (peer: number, source: AddressPort, destination: AddressPort) => Proof;
   readonly onSyn: (destination: AddressPort, source: AddressPort, peer: number) => TcpAccept | undefined;
@@ -45,6 +47,7 @@ export class TcpService implements ConnectionHost {
   readonly tcp: TcpWriter;
   readonly keepalive: Keepalive;
   readonly congestion: CongestionControl;
+  readonly memory: TcpMemory;
   stalls: number = 0;
   readonly #core: StackCore;
   readonly #options: TcpServiceOptions;
@@ -68,6 +71,7 @@ export class TcpService implements ConnectionHost {
     this.#refusal = new Refusal(core, this.tcp);
     this.keepalive = options.keepalive;
     this.congestion = options.congestion;
+    this.memory = options.memory;
     this.#table = new ConnectionTable(core.random);
     this.#numbers = new InitialNumbers(core.random);
   }

@@ -30,6 +30,7 @@ export class UserEnd {
   /** Whoever aborts knows. */
   leave(): void {
     this.#knowsOfEnd = true;
+    this.#sink = undefined;
   }
 
   /** Something for him came up after his turn. */

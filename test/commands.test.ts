@@ -1,9 +1,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { X509Certificate } from "node:crypto";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, statSync, writeFileSync } from "node:fs";
 import { createServer, request } from "node:http";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { text } from "node:stream/consumers";
 import { connect as connectTls } from "node:tls";
@@ -12,9 +11,10 @@ import { createSelfSigned } from "../src/certs/self-signed.ts";
 import { createNode } from "../src/index.ts";
 import type { ServeConfig } from "../src/wire/serve-config.ts";
 import { listening } from "./suites/listening.ts";
+import { scratchFolder } from "./suites/scratch.ts";
 
 const root = path.resolve(import.meta.dirname, "..");
-const scratch = mkdtempSync(path.join(tmpdir(), "sp-"));
+const scratch = scratchFolder();
 const children: ChildProcess[] = [];
 const backend = createServer((request, response) => response.end(JSON.stringify(request.headers)));
 const serverArgs = ["server", "--state", `${scratch}/server`, "--port", "0", "--derp-port", "0", "--stun-port", "0"];
@@ -78,7 +78,6 @@ beforeAll(async () => {
 afterAll(() => {
   for (const child of children) child.kill("SIGKILL");
   backend.close();
-  rmSync(scratch, { recursive: true, force: true });
 });
 
 let url = "";

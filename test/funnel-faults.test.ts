@@ -1,9 +1,7 @@
 import { once } from "node:events";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import net from "node:net";
-import { tmpdir } from "node:os";
-import path from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
 import { LocalClient } from "../src/cli/local-client.ts";
 import { remember, visitorsWay } from "../src/cli/serve/funnel-proof.ts";
@@ -16,6 +14,7 @@ import type { Server } from "../src/server/server.ts";
 import { freePorts } from "./suites/free-ports.ts";
 import { brings, FunnelMesh, funnelPolicy } from "./suites/funnel-mesh.ts";
 import { type LocalSocket, openLocalSocket } from "./suites/local-gateway.ts";
+import { scratchFolder } from "./suites/scratch.ts";
 import { type Typed, typedAt } from "./suites/typed-command.ts";
 
 const WAIT = { timeout: 30_000, interval: 10 };
@@ -23,7 +22,7 @@ const NAME = "web.tail.test";
 const WEB = '"attr": ["funnel", "https"]';
 
 let mesh: FunnelMesh;
-const folder = mkdtempSync(path.join(tmpdir(), "sallyport-faults-"));
+const folder = scratchFolder();
 let socket: LocalSocket;
 let server: Server;
 let relay: Relay;
@@ -47,7 +46,6 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await mesh.close();
-  rmSync(folder, { recursive: true });
 });
 
 const funnel = (...words: readonly string[]): Promise<Typed> => typedAt(socket.path, ["funnel", ...words]);

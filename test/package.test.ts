@@ -1,11 +1,11 @@
 import { spawnSync } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
+import { scratchFolder } from "./suites/scratch.ts";
 
 const root = path.resolve(import.meta.dirname, "..");
-const scratch = mkdtempSync(path.join(tmpdir(), "sallyport-package-"));
+const scratch = scratchFolder();
 const stage = path.join(scratch, "stage");
 const user = path.join(scratch, "user");
 const { version } = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8")) as { version: string };
@@ -48,8 +48,6 @@ beforeAll(() => {
   const quiet = ["--no-audit", "--no-fund", "--loglevel=error"];
   must("npm", ["install", "--prefer-offline", ...quiet, `${scratch}/sallyport-${version}.tgz`], user);
 }, LONG_MS);
-
-afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
 describe("the packed tarball, in an empty folder", () => {
   test("the command runs", () => {

@@ -1,16 +1,16 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { readdirSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, expect, test } from "vitest";
 import { directoryStore } from "../src/base/directory-store.ts";
 import { createNode } from "../src/index.ts";
 import { listening } from "./suites/listening.ts";
+import { scratchFolder } from "./suites/scratch.ts";
 
 const bin = path.resolve(import.meta.dirname, "../src/bin.ts");
-const scratch = mkdtempSync(path.join(tmpdir(), "sp-"));
+const scratch = scratchFolder();
 const [serverDir, gatewayDir] = [`${scratch}/server`, `${scratch}/gateway`];
 const socket = `${scratch}/gateway.sock`;
 const children: ChildProcess[] = [];
@@ -21,7 +21,6 @@ let written = "";
 afterAll(() => {
   for (const child of children) child.kill("SIGKILL");
   backend?.close();
-  rmSync(scratch, { recursive: true, force: true });
 });
 
 function launch(args: readonly string[], env: Readonly<Record<string, string>> = {}): ChildProcess {

@@ -1,6 +1,5 @@
-import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { text } from "node:stream/consumers";
 import { afterAll, expect, test } from "vitest";
@@ -8,8 +7,9 @@ import { dnsClient } from "../src/certs/challenges/dns-client.ts";
 import { RECORD } from "../src/wire/dns.ts";
 import { readTarget } from "../src/wire/dns-data.ts";
 import { type Running, sallyport, startSallyport } from "./real/processes.ts";
+import { scratchFolder } from "./suites/scratch.ts";
 
-const scratch = mkdtempSync(path.join(tmpdir(), "sp-"));
+const scratch = scratchFolder();
 const state = `${scratch}/server`;
 const flags = ["server", "--state", state];
 const ports = ["--port", "0", "--derp-port", "0", "--stun-port", "0"];
@@ -28,7 +28,6 @@ const start = async () => {
 
 afterAll(async () => {
   await server?.kill();
-  rmSync(scratch, { recursive: true, force: true });
 });
 
 test("backup while the server runs, restore after a loss, as a person types them", { timeout: 90_000 }, async () => {

@@ -1,11 +1,11 @@
 import { execFileSync } from "node:child_process";
 import { X509Certificate } from "node:crypto";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import path from "node:path";
 import tls from "node:tls";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import { listening } from "../../test/suites/listening.ts";
+import { scratchFolder } from "../../test/suites/scratch.ts";
 import { Fault } from "../base/fault.ts";
 import { type IssuedCertificate, LocalCa } from "./local-ca.ts";
 
@@ -56,19 +56,15 @@ test("name constraints bind, and are kept when issuing", async () => {
 test("openssl verifies the chain", async () => {
   const ca = await LocalCa.create({ wall, name: "Test CA", domains: ["tail.test"] });
   const { certificate } = await ca.issue(["app.tail.test", "100.64.0.1"]);
-  const folder = mkdtempSync(path.join(tmpdir(), "local-ca-"));
-  try {
-    writeFileSync(path.join(folder, "ca.pem"), ca.export().certificate);
-    writeFileSync(path.join(folder, "leaf.pem"), certificate);
-    const run = (...args: string[]): string => execFileSync("openssl", args, { cwd: folder, encoding: "utf8" });
-    const verify = ["verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", "ca.pem"];
-    expect(run(...verify, "-verify_hostname", "app.tail.test", "leaf.pem")).toContain("leaf.pem: OK");
-    const text = run("x509", "-in", "ca.pem", "-noout", "-text");
-    expect(text).toMatch(/X509v3 Name Constraints: critical\s+Permitted:\s+IP:10\.0\.0\.0\/255\.0\.0\.0/);
-    expect(text).toMatch(/CA:TRUE, pathlen:0/);
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
+  const folder = scratchFolder(onTestFinished);
+  writeFileSync(path.join(folder, "ca.pem"), ca.export().certificate);
+  writeFileSync(path.join(folder, "leaf.pem"), certificate);
+  const run = (...args: string[]): string => execFileSync("openssl", args, { cwd: folder, encoding: "utf8" });
+  const verify = ["verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", "ca.pem"];
+  expect(run(...verify, "-verify_hostname", "app.tail.test", "leaf.pem")).toContain("leaf.pem: OK");
+  const text = run("x509", "-in", "ca.pem", "-noout", "-text");
+  expect(text).toMatch(/X509v3 Name Constraints: critical\s+Permitted:\s+IP:10\.0\.0\.0\/255\.0\.0\.0/);
+  expect(text).toMatch(/CA:TRUE, pathlen:0/);
 });
 
 test("exported and loaded it issues under the same root; leaves live at most 397 days, keys differ", async () => {

@@ -1,8 +1,7 @@
 import { writeFileSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { expect, onTestFinished, test } from "vitest";
+import { scratchFolder } from "../../test/suites/scratch.ts";
 import { readSecretFile } from "./given-file.ts";
 import { leasesOf, limitsOf, listenersOf } from "./ingress.ts";
 import { portFlag } from "./port-flag.ts";
@@ -69,8 +68,7 @@ test("the server's own ingress", async () => {
   expect(await server("--ingress-addresses", "203.0.113.5,2001:db8::5")).toEqual({
     relayAddresses: ["203.0.113.5", "2001:db8::5"],
   });
-  const folder = await mkdtemp(path.join(tmpdir(), "sp-"));
-  onTestFinished(() => rm(folder, { recursive: true }));
+  const folder = scratchFolder(onTestFinished);
   for (const name of ["cert", "key"]) writeFileSync(path.join(folder, name), name);
   const tls = ["--tls-cert", path.join(folder, "cert"), "--tls-key", path.join(folder, "key")];
   expect(
@@ -98,8 +96,7 @@ test.each(["x", "65536", "", "1e3", "0x50"])("a port %j is refused", (text) => {
 });
 
 test("a key file that is empty or missing is said, and no key at all is not meant", async () => {
-  const folder = await mkdtemp(path.join(tmpdir(), "sp-"));
-  onTestFinished(() => rm(folder, { recursive: true }));
+  const folder = scratchFolder(onTestFinished);
   const file = path.join(folder, "key");
   await expect(readSecretFile(file, "a key")).rejects.toThrow(`Cannot read "${file}": ENOENT, wanted a key`);
   writeFileSync(file, "\n");

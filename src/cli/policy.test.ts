@@ -1,12 +1,11 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import path from "node:path";
-import { afterAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
+import { scratchFolder } from "../../test/suites/scratch.ts";
 import { Screen } from "../../test/suites/typed-command.ts";
 import { policy } from "./policy.ts";
 
-const scratch = mkdtempSync(path.join(tmpdir(), "sp-"));
-afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+const scratch = scratchFolder();
 
 const GOOD = `{"tagOwners": {"tag:web": []},
   "acls": [{"action": "accept", "src": ["ada@example.com"], "dst": ["tag:web:443"]}],

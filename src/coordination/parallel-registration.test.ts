@@ -1,7 +1,6 @@
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import path from "node:path";
-import { afterAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
+import { scratchFolder } from "../../test/suites/scratch.ts";
 import { FakeClock } from "../base/clock.ts";
 import { silentLog } from "../base/log.ts";
 import { seededRandom } from "../base/random.ts";
@@ -14,8 +13,7 @@ import { SqliteCoordinationStore } from "./store/sqlite-store.ts";
 
 const ROUNDS = 20;
 const DAY_MS = 86_400_000;
-const scratch = mkdtempSync(path.join(tmpdir(), "sp-"));
-afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+const scratch = scratchFolder();
 
 const hex = (seed: number): string => seed.toString(16).padStart(64, "0");
 const never = new AbortController().signal;

@@ -1,16 +1,16 @@
 import { spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { linkSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { linkSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { PassThrough } from "node:stream";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { scratchFolder } from "../../test/suites/scratch.ts";
 import type { BackendPlace } from "../proxy/options.ts";
 import type { ServeConfig } from "../wire/serve-config.ts";
 import { guardedDial, ProtectedPaths } from "./protected-paths.ts";
 
-const root = mkdtempSync(path.join(tmpdir(), "sallyport-protected-"));
+const root = scratchFolder();
 const state = path.join(root, "var", "state");
 const socket = path.join(root, "run", "api.sock");
 const key = path.join(root, "etc", "auth.key");
@@ -30,7 +30,6 @@ beforeAll(async () => {
 });
 afterAll(() => {
   server.close();
-  rmSync(root, { recursive: true, force: true });
 });
 
 describe("RT-9 a target never exposes ourselves", () => {

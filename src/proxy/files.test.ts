@@ -1,15 +1,15 @@
 import { spawn, spawnSync } from "node:child_process";
-import { linkSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { linkSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
-import os from "node:os";
 import path from "node:path";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { closeScenes, GATE, onClose, type ProxyScene, proxyScene, webConfig } from "../../test/suites/proxy-scene.ts";
+import { scratchFolder } from "../../test/suites/scratch.ts";
 import type { ConnDuplex } from "../base/duplex.ts";
 
 afterEach(closeScenes);
 
-const top = mkdtempSync(path.join(os.tmpdir(), "sallyport-files-"));
+const top = scratchFolder();
 const root = path.join(top, "www");
 const outside = path.join(top, "outside");
 const SECRET = "SECRET of another place";
@@ -42,7 +42,6 @@ beforeAll(async () => {
 });
 afterAll(() => {
   socket.close();
-  rmSync(top, { recursive: true, force: true });
 });
 
 function files(options: Parameters<typeof proxyScene>[1] = {}): ProxyScene {

@@ -1,16 +1,16 @@
-import { mkdtempSync, rmSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { request } from "node:http";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { scratchFolder } from "../../test/suites/scratch.ts";
 import { silentLog } from "../base/log.ts";
 import { memoryStore } from "../base/store.ts";
 import { MemoryCoordinationStore } from "../coordination/store/memory-store.ts";
 import { openAdminApi } from "./admin-api.ts";
 import { Server } from "./server.ts";
 
-const scratch = mkdtempSync(path.join(tmpdir(), "sp-"));
+const scratch = scratchFolder();
 const socketPath = path.join(scratch, "admin.sock");
 const store = new MemoryCoordinationStore();
 let server: Server;
@@ -23,7 +23,6 @@ beforeAll(async () => {
 afterAll(async () => {
   await api.close();
   await server.close();
-  rmSync(scratch, { recursive: true, force: true });
 });
 
 function call(

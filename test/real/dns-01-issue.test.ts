@@ -1,6 +1,5 @@
 import { X509Certificate } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync } from "node:fs";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
@@ -21,6 +20,7 @@ import { Gateway } from "../../src/gateway/gateway.ts";
 import { Server } from "../../src/server/server.ts";
 import { RECORD } from "../../src/wire/dns.ts";
 import { isRoot, peersOrSkip } from "../peers.ts";
+import { scratchFolder } from "../suites/scratch.ts";
 import { BIND_SECRETS, startBind } from "./bind.ts";
 import { startReachablePebble } from "./reachable-pebble.ts";
 
@@ -30,12 +30,9 @@ const never = new AbortController().signal;
 
 /** Orders one certificate at a Pebble that believes `dnsServer`, and gives the names in it. */
 async function issued(names: readonly string[], provider: DnsProvider, dnsServer: string): Promise<readonly string[]> {
-  const folder = mkdtempSync(`${tmpdir()}/sp-issue-`);
+  const folder = scratchFolder(onTestFinished);
   const ca = await startReachablePebble({ folder, address: "127.0.0.1", dnsServer });
-  onTestFinished(async () => {
-    await ca.stop();
-    rmSync(folder, { recursive: true, force: true });
-  });
+  onTestFinished(() => ca.stop());
   const store = memoryCertificateStore();
   const usual = { clock: systemClock, log: silentLog };
   const authority = openAuthority({

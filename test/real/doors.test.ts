@@ -1,6 +1,5 @@
 import { execFile } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -12,9 +11,10 @@ import {
   openDoorMesh,
   PUBLIC_PASSWORD,
 } from "../suites/door-mesh.ts";
+import { scratchFolder } from "../suites/scratch.ts";
 
 const { missing } = peersOrSkip("curl", "openssl");
-const folder = mkdtempSync(path.join(tmpdir(), "sallyport-doors-"));
+const folder = scratchFolder();
 let mesh: DoorMesh;
 
 beforeAll(async () => {
@@ -23,7 +23,6 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await mesh?.[Symbol.asyncDispose]();
-  rmSync(folder, { recursive: true, force: true });
 });
 
 const run = promisify(execFile);

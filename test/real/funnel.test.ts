@@ -1,8 +1,8 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { isRoot, peersOrSkip } from "../peers.ts";
+import { scratchFolder } from "../suites/scratch.ts";
 import { createSpace, type Space } from "./namespace.ts";
 import { createInternet, type Internet, type NatHost } from "./nat-lab.ts";
 import { commandAt, type Outcome, type Running, sallyport, startSallyport } from "./processes.ts";
@@ -55,7 +55,7 @@ function addMachine(internet: Internet, number: number): Space & { readonly addr
 describe.skipIf(!isRoot || tools.missing !== undefined)(
   `visitor, ingress, server and two gateways, each on a machine of its own; the gateways behind NAT${tools.missing ? ` (${tools.missing})` : ""}`,
   () => {
-    const scratch = mkdtempSync(path.join(tmpdir(), "sp-funnel-"));
+    const scratch = scratchFolder();
     const closers: (() => unknown)[] = [];
     let internet: Internet;
     let visitor: Space;
@@ -138,7 +138,6 @@ describe.skipIf(!isRoot || tools.missing !== undefined)(
 
     afterAll(() => {
       for (const close of closers.reverse()) close();
-      rmSync(scratch, { recursive: true, force: true });
     });
 
     test("`sallyport funnel 3000` gives a public URL, and the backend is told that a stranger asks", async () => {

@@ -1,13 +1,13 @@
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { createServer } from "node:http";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { asDuplex } from "../../src/base/duplex.ts";
 import { systemRandom } from "../../src/base/random.ts";
 import { generatePrivateKey, publicKeyOf } from "../../src/crypto/keys.ts";
 import { isRoot, peersOrSkip } from "../peers.ts";
+import { scratchFolder } from "../suites/scratch.ts";
 import { createNamespace, type Namespace } from "./namespace.ts";
 import type { RelayOptions } from "./udp-relay.ts";
 import {
@@ -35,7 +35,7 @@ const MOST_SAMPLES = 7;
 describe.skipIf(!isRoot || peers.missing !== undefined)(
   `IP-1 80 ms round trip, 1 % loss, reordering and duplication, against the kernel's TCP${peers.missing ? ` (${peers.missing})` : ""}`,
   () => {
-    const scratch = mkdtempSync(path.join(tmpdir(), "sallyport-"));
+    const scratch = scratchFolder();
     const spaces: Namespace[] = [];
     const relays: Awaited<ReturnType<typeof startRelay>>[] = [];
     let ours: UserspacePeer;
@@ -98,7 +98,6 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
       for (const relay of relays) await relay.stop();
       await ours?.close();
       for (const space of spaces) space.close();
-      rmSync(scratch, { recursive: true, force: true });
     });
 
     const curl = (...args: readonly string[]) => runInside(client, "curl", "-sS", "--max-time", "200", ...args);

@@ -1,11 +1,11 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { createServer } from "node:http";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { isRoot, peersOrSkip } from "../peers.ts";
+import { scratchFolder } from "../suites/scratch.ts";
 import { largeFileDigest, serveLargeFile } from "./large-file.ts";
 import type { Download, Progress } from "./mesh-download.ts";
 import { canPunch, createInternet, type Internet, NATS, type Nat, type NatHost, NODE_PORT } from "./nat-lab.ts";
@@ -26,7 +26,7 @@ const nameOf = (nat: Nat, side: "a" | "b") => `${nat.replaceAll(" ", "-").toLowe
 describe.skipIf(!isRoot || peers.missing !== undefined)(
   `nodes behind NATs${peers.missing ? ` (${peers.missing})` : ""}`,
   () => {
-    const scratch = mkdtempSync(path.join(tmpdir(), "sp-"));
+    const scratch = scratchFolder();
     const running: Running[] = [];
     const hosts = new Map<string, NatHost>();
     const backend = createServer((request, response) => {
@@ -73,7 +73,6 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
       internet?.close();
       backend.close();
       backend.closeAllConnections();
-      rmSync(scratch, { recursive: true, force: true });
     });
 
     test.each(PAIRS)("$a and $b: $way", async ({ a, b, way }) => {

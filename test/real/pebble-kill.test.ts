@@ -1,11 +1,11 @@
 import { spawn } from "node:child_process";
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import { globSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { globSync, readFileSync, rmSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import type { Certificate } from "../../src/certs/certificate.ts";
 import { peersOrSkip } from "../peers.ts";
+import { scratchFolder } from "../suites/scratch.ts";
 import type { OrderProcessOptions } from "./order-process.ts";
 import { type Pebble, startPebble } from "./pebble.ts";
 
@@ -58,10 +58,9 @@ describe.skipIf(peers.missing !== undefined)(`Pebble and kill -9${peers.missing 
     timeout: 1_200_000,
   }, async () => {
     const pebble = await startPebble({ env: { PEBBLE_AUTHZREUSE: "0" } });
-    const scratch = mkdtempSync(path.join(tmpdir(), "sp-kill-"));
+    const scratch = scratchFolder();
     onTestFinished(() => {
       pebble.close();
-      rmSync(scratch, { recursive: true, force: true });
     });
     const whole = await run(pebble, `${scratch}/0`, "n0.example.com", undefined);
     if (whole === "killed") throw new Error("killed by somebody else");

@@ -1,11 +1,9 @@
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
 import { request } from "node:https";
-import { tmpdir } from "node:os";
-import path from "node:path";
 import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { peersOrSkip } from "../peers.ts";
+import { scratchFolder } from "../suites/scratch.ts";
 import { freePorts, type Running, startSallyport } from "./processes.ts";
 import { type ReachablePebble, startReachablePebble } from "./reachable-pebble.ts";
 import { until } from "./stock-mesh.ts";
@@ -17,7 +15,7 @@ const peers = peersOrSkip("pebble", "setpriv", "openssl");
 describe.skipIf(peers.missing !== undefined)(
   `the server's own name${peers.missing ? ` (${peers.missing})` : ""}`,
   () => {
-    const scratch = mkdtempSync(path.join(tmpdir(), "sp-own-"));
+    const scratch = scratchFolder();
     let server: Running;
     let pebble: ReachablePebble;
     let port = "";
@@ -37,7 +35,6 @@ describe.skipIf(peers.missing !== undefined)(
     afterAll(async () => {
       await server?.kill();
       await pebble?.stop();
-      rmSync(scratch, { recursive: true, force: true });
     });
 
     const get = (ca: string, servername: string): Promise<string> =>

@@ -1,9 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import { createServer as createHttp2Server, type Http2Server } from "node:http2";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { WebSocketServer } from "ws";
@@ -11,6 +9,7 @@ import { asDuplex } from "../../src/base/duplex.ts";
 import { systemRandom } from "../../src/base/random.ts";
 import { generatePrivateKey, publicKeyOf } from "../../src/crypto/keys.ts";
 import { findPeer, isRoot, peersOrSkip } from "../peers.ts";
+import { scratchFolder } from "../suites/scratch.ts";
 import { createNamespace, type Namespace } from "./namespace.ts";
 import { openUserspacePeer, runInside, startWireguardGo, type UserspacePeer } from "./userspace-peer.ts";
 
@@ -28,7 +27,7 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
   () => {
     let space: Namespace;
     let ours: UserspacePeer;
-    const scratch = mkdtempSync(path.join(tmpdir(), "sallyport-"));
+    const scratch = scratchFolder();
     const big = Buffer.alloc(BIG_BYTES, "sallyport ");
     const digest = createHash("sha256").update(big).digest("hex");
     const sockets = new WebSocketServer({ noServer: true, perMessageDeflate: false });
@@ -86,7 +85,6 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
     afterAll(async () => {
       await ours?.close();
       space?.close();
-      rmSync(scratch, { recursive: true, force: true });
     });
 
     const curl = (...args: readonly string[]) => runInside(space, "curl", "-sS", "--max-time", "60", ...args);

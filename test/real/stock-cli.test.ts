@@ -1,12 +1,11 @@
 import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import path from "node:path";
+import { readFileSync, writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { LocalClient } from "../../src/cli/local-client.ts";
 import { createNode } from "../../src/index.ts";
 import { findPeer, peersOrSkip } from "../peers.ts";
+import { scratchFolder } from "../suites/scratch.ts";
 import { freePorts, type Running, sallyport, startSallyport } from "./processes.ts";
 
 const peers = peersOrSkip("tailscale");
@@ -15,7 +14,7 @@ const peers = peersOrSkip("tailscale");
 describe.skipIf(peers.missing !== undefined)(
   `the stock command line on our LocalAPI${peers.missing ? ` (${peers.missing})` : ""}`,
   () => {
-    const scratch = mkdtempSync(path.join(tmpdir(), "sp-"));
+    const scratch = scratchFolder();
     const socket = `${scratch}/gw.sock`;
     const running: Running[] = [];
     let controlUrl: string;
@@ -52,7 +51,6 @@ describe.skipIf(peers.missing !== undefined)(
     afterAll(async () => {
       await peer?.close();
       for (const one of running.reverse()) await one.kill();
-      rmSync(scratch, { recursive: true, force: true });
     });
 
     test.each<[line: string, status: number, output: RegExp]>([

@@ -1,11 +1,10 @@
 import { createHash } from "node:crypto";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
-import { tmpdir } from "node:os";
-import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { findPeer, isRoot, peersOrSkip } from "../peers.ts";
+import { scratchFolder } from "../suites/scratch.ts";
 import { largeFileDigest, serveLargeFile } from "./large-file.ts";
 import { canPunch, createInternet, type Internet, NATS, type Nat, type NatHost, NODE_PORT } from "./nat-lab.ts";
 import { commandAt, type Outcome, type Running, sallyport, startSallyport } from "./processes.ts";
@@ -27,7 +26,7 @@ const nameOf = (side: "ours" | "stock", nat: Nat) => `${side}-${nat.replaceAll("
 describe.skipIf(!isRoot || peers.missing !== undefined)(
   `our nodes and stock ones behind NATs${peers.missing ? ` (${peers.missing})` : ""}`,
   () => {
-    const scratch = mkdtempSync(path.join(tmpdir(), "sp-"));
+    const scratch = scratchFolder();
     const running: Running[] = [];
     const stockHosts = new Map<Nat, NatHost>();
     const backend = createServer((request, response) => {
@@ -95,7 +94,6 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
       internet?.close();
       backend.close();
       backend.closeAllConnections();
-      rmSync(scratch, { recursive: true, force: true });
     });
 
     // Both commands end with the first pong that came directly.

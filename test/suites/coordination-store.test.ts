@@ -1,19 +1,18 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { copyFileSync, existsSync } from "node:fs";
-import { mkdtemp, open, rm, stat, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { open, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { DatabaseSync } from "node:sqlite";
-import { afterAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { MemoryCoordinationStore } from "../../src/coordination/store/memory-store.ts";
 import { MIGRATIONS } from "../../src/coordination/store/sqlite-schema.ts";
 import { SqliteCoordinationStore } from "../../src/coordination/store/sqlite-store.ts";
 import { coordinationStoreSuite } from "./coordination-store.ts";
+import { scratchFolder } from "./scratch.ts";
 
-const folder = await mkdtemp(path.join(tmpdir(), "coordination-store-"));
-afterAll(() => rm(folder, { recursive: true, force: true }));
+const folder = scratchFolder();
 let files = 0;
 const newFile = (): string => path.join(folder, `${++files}.db`);
 

@@ -1,13 +1,12 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { afterAll, beforeEach, expect, test } from "vitest";
+import { beforeEach, expect, test } from "vitest";
+import { scratchFolder } from "../../../test/suites/scratch.ts";
 import { restoreBackup } from "./sqlite-backup.ts";
 import { SqliteCoordinationStore } from "./sqlite-store.ts";
 
-const scratch = mkdtempSync(path.join(tmpdir(), "sp-"));
-afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+const scratch = scratchFolder();
 let file: string;
 let backup: string;
 let made = 0;

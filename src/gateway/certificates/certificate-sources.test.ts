@@ -1,8 +1,7 @@
 import { X509Certificate } from "node:crypto";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { createServer } from "node:net";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { text } from "node:stream/consumers";
 import tls from "node:tls";
@@ -10,6 +9,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { startCa } from "../../../test/acme-ca/customer.ts";
 import { listening } from "../../../test/suites/listening.ts";
 import { certificateOf } from "../../../test/suites/proxy-scene.ts";
+import { scratchFolder } from "../../../test/suites/scratch.ts";
 import { systemClock } from "../../base/clock.ts";
 import { silentLog } from "../../base/log.ts";
 import { systemRandom } from "../../base/random.ts";
@@ -33,8 +33,7 @@ async function open(settings: CertificatesConfig, options: Partial<SourceOptions
 }
 
 function folder(): string {
-  const made = mkdtempSync(path.join(tmpdir(), "sp-sources-"));
-  onTestFinished(() => rmSync(made, { recursive: true, force: true }));
+  const made = scratchFolder(onTestFinished);
   return made;
 }
 

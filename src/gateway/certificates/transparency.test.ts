@@ -1,8 +1,6 @@
 import { X509Certificate } from "node:crypto";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import path from "node:path";
 import { expect, onTestFinished, test } from "vitest";
+import { scratchFolder } from "../../../test/suites/scratch.ts";
 import { testLog } from "../../../test/suites/transparency-log.ts";
 import { FakeClock } from "../../base/clock.ts";
 import { silentLog } from "../../base/log.ts";
@@ -23,8 +21,7 @@ const SHARED = "shop.example.org";
 const WAIT = { timeout: 30_000, interval: 2 };
 
 test("FN-12 a stranger's certificate is in status, metrics and doctor; ours, those of the shared store and of known keys are not", async () => {
-  const folder = mkdtempSync(path.join(tmpdir(), "sp-transparency-"));
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  const folder = scratchFolder(onTestFinished);
   const log = await testLog();
   const clock = new FakeClock(WALL);
   const store = memoryStore();

@@ -1,8 +1,8 @@
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { chmodSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { afterAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
+import { scratchFolder } from "../../../test/suites/scratch.ts";
 import { FakeClock } from "../../base/clock.ts";
 import { silentLog } from "../../base/log.ts";
 import { memoryStore } from "../../base/store.ts";
@@ -14,8 +14,7 @@ import { formatHash, hashSecret, SecretChecks } from "../../proxy/doors/secret-h
 import { DoorAdmin } from "./door-admin.ts";
 import { openDoors } from "./doors.ts";
 
-const folder = mkdtempSync(path.join(tmpdir(), "sallyport-doors-"));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const folder = scratchFolder();
 
 function file(name: string, text: string, mode: number = 0o600): string {
   const place = path.join(folder, name);

@@ -1,8 +1,7 @@
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { scratchFolder } from "../../../test/suites/scratch.ts";
 import { silentLog } from "../../base/log.ts";
 import { opensLocalFiles } from "../../config/serve-rules.ts";
 import { EMPTY_PREFS, type StoredServeConfig } from "../../wire/ipn.ts";
@@ -62,7 +61,7 @@ describe("CF-5 the caller's user decides", () => {
 const canAsk = process.getuid?.() === 0 && process.getBuiltinModule("node:ffi") !== undefined;
 
 describe.skipIf(!canAsk)("CF-5 another user of this machine", () => {
-  const folder = mkdtempSync(path.join(tmpdir(), "sallyport-uid-"));
+  const folder = scratchFolder();
   const socketPath = path.join(folder, "s", "api.sock");
   let config: StoredServeConfig = null;
   let operator: number | undefined;
@@ -123,6 +122,5 @@ describe.skipIf(!canAsk)("CF-5 another user of this machine", () => {
     expect(await ask(OTHER, "POST", "serve-config", text)).toBe("200");
     expect(await ask(OTHER, "POST", "serve-config", file)).toBe("401");
     expect(config).toEqual(JSON.parse(text));
-    rmSync(folder, { recursive: true, force: true });
   });
 });

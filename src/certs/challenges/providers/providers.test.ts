@@ -1,7 +1,6 @@
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { chmodSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { afterAll, afterEach, describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test } from "vitest";
 import {
   type AskedRequest,
   acmeDns,
@@ -11,6 +10,7 @@ import {
   type StandIn,
   type Texts,
 } from "../../../../test/suites/provider-stand-ins.ts";
+import { scratchFolder } from "../../../../test/suites/scratch.ts";
 import { FakeClock, systemClock } from "../../../base/clock.ts";
 import { Fault } from "../../../base/fault.ts";
 import { seededRandom } from "../../../base/random.ts";
@@ -35,11 +35,10 @@ const around = (more: Partial<ProviderSurroundings> = {}): ProviderSurroundings 
 });
 
 const opened: StandIn[] = [];
-const scratch = mkdtempSync(path.join(tmpdir(), "sp-providers-"));
+const scratch = scratchFolder();
 afterEach(async () => {
   for (const standIn of opened.splice(0)) await standIn.close();
 });
-afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 async function serve(answer: Parameters<typeof openStandIn>[0]): Promise<StandIn> {
   const standIn = await openStandIn(answer);
   opened.push(standIn);

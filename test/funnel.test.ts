@@ -171,6 +171,21 @@ describe("sallyport funnel", () => {
     expect((await typed(["--bg", "--public", "--domain", NAME, String(httpPort)])).stderr).toBe("");
   });
 
+  test('where the policy does not give `funnel`, "Available on the internet" was said, and nobody could come', async () => {
+    await gateway.setServeConfig({});
+    const mayBePublic = (): boolean => Object.hasOwn(gateway.node.map?.self.CapMap ?? {}, "funnel");
+    await mesh.server.setPolicy(funnelPolicy('"attr": ["https"]'), "test");
+    await expect.poll(mayBePublic, WAIT).toBe(false);
+    const { code, stdout } = await typed(["--bg", "--public", String(httpPort)]);
+    expect([code, stdout]).toEqual([
+      0,
+      expect.stringMatching(/^This network does not allow funnel on this node: .*"funnel"/),
+    ]);
+    expect(gateway.storedServeConfig).toEqual({});
+    await mesh.server.setPolicy(funnelPolicy(WEB), "test");
+    await expect.poll(mayBePublic, WAIT).toBe(true);
+  });
+
   test.each([
     ["a port that is taken", NAME, []],
     ["a domain that is not granted", "other.example.org", ["--bg", "--domain", "other.example.org"]],

@@ -35,6 +35,7 @@ import { queryDns } from "./dns/dns-query.ts";
 import type { CommandDoors } from "./doors/command-doors.ts";
 import { DoorAdmin } from "./doors/door-admin.ts";
 import { effectiveConfig } from "./effective-config.ts";
+import { mayFunnel } from "./funnel/funnel-question.ts";
 import type { VisitorRulebook } from "./funnel/visitor-rulebook.ts";
 import type { Gateway } from "./gateway.ts";
 import type { Inspection } from "./inspection.ts";
@@ -233,8 +234,9 @@ export class GatewayAdmin implements LocalApiBackend {
     return { session: toHex(systemRandom(8)), close: () => void this.#watchers.delete(onNotify) };
   }
 
-  async queryFeature(): Promise<QueryFeatureResponse> {
-    return { Complete: true };
+  /** Who may be public is the policy's word; all else this gateway does by itself. */
+  async queryFeature(feature: string): Promise<QueryFeatureResponse> {
+    return feature === "funnel" ? mayFunnel(this.#gateway.node) : { Complete: true };
   }
 
   certDomains(): readonly string[] | null {

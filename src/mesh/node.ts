@@ -50,7 +50,7 @@ export class MeshNode {
   readonly #peerApi: PeerApiDoor;
   readonly #control: ControlClient;
   readonly queryDns: QueryDns = (...query) => this.#dns.resolve(...query, this.#options.forwardDns);
-  readonly setDns: ControlClient["setDns"] = (...record) => this.#control.setDns(...record);
+  readonly post: ControlClient["post"] = (...asked) => this.#control.post(...asked);
   #map: NetworkMap | undefined;
   #state: ControlState = { kind: "connecting" };
   #endpoints: readonly { endpoint: string; type: number }[] = [];

@@ -17,6 +17,7 @@ import { setDnsProvider } from "../../src/certs/challenges/providers/set-dns.ts"
 import { memoryCertificateStore } from "../../src/certs/store/memory-store.ts";
 import { MemoryCoordinationStore } from "../../src/coordination/store/memory-store.ts";
 import { Gateway } from "../../src/gateway/gateway.ts";
+import { txtPublisher } from "../../src/mesh/control/node-requests.ts";
 import { Server } from "../../src/server/server.ts";
 import { RECORD } from "../../src/wire/dns.ts";
 import { isRoot, peersOrSkip } from "../peers.ts";
@@ -67,7 +68,7 @@ describe("a certificate by dns-01, from a CA that asks DNS itself", () => {
       });
       onTestFinished(() => gateway.close());
       await gateway.node.ready(AbortSignal.timeout(60_000));
-      const provider = setDnsProvider((record, value, signal) => gateway.node.setDns(record, value, signal));
+      const provider = setDnsProvider(txtPublisher(gateway.node));
       const names = ["*.gw.mesh.example", "gw.mesh.example"];
       expect(await issued(names, provider, `127.0.0.1:${server.publicZone!.port}`)).toEqual(names);
       await expect(

@@ -8,6 +8,7 @@ import { dnsSolver } from "../../src/certs/challenges/dns-solver.ts";
 import { setDnsProvider } from "../../src/certs/challenges/providers/set-dns.ts";
 import { MemoryCoordinationStore } from "../../src/coordination/store/memory-store.ts";
 import { Gateway } from "../../src/gateway/gateway.ts";
+import { txtPublisher } from "../../src/mesh/control/node-requests.ts";
 import { Server } from "../../src/server/server.ts";
 import { RECORD } from "../../src/wire/dns.ts";
 import { readText } from "../../src/wire/dns-data.ts";
@@ -36,7 +37,7 @@ describe("our node on our server", () => {
 
   const solver = () =>
     dnsSolver({
-      provider: setDnsProvider((record, value, signal) => gateway.node.setDns(record, value, signal)),
+      provider: setDnsProvider(txtPublisher(gateway.node)),
       ...{ id: "set-dns", lookup: dnsClient({ servers: [] }), clock: systemClock, log: silentLog },
     });
   const present = (name: string) =>

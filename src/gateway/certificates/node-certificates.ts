@@ -1,6 +1,7 @@
 import { systemClock } from "../../base/clock.ts";
 import { type Log, silentLog } from "../../base/log.ts";
 import { systemRandom } from "../../base/random.ts";
+import { txtPublisher } from "../../mesh/control/node-requests.ts";
 import type { MeshNode } from "../../mesh/node.ts";
 import type { ServeConfig } from "../../wire/serve-config.ts";
 import type { GatewayOptions } from "../gateway-options.ts";
@@ -35,7 +36,7 @@ export function nodeCertificates(options: GatewayOptions, node: MeshNode, served
     open: async (settings) => {
       const { openCertificateSources } = await import("./certificate-sources.ts"); // only who has public names pays
       return openCertificateSources(settings, {
-        control: { names: certDomains, set: (...record) => node.setDns(...record) },
+        control: { names: certDomains, set: txtPublisher(node) },
         isVisited: (name) => visited().includes(name),
         watched: { names: () => certificates.names, held: () => certificates.all, store },
         ...{ clock, random, log },

@@ -3,6 +3,7 @@ import { seededRandom } from "../../base/random.ts";
 import type { RegisterRequest } from "../../wire/tailcfg.ts";
 import { Backoff } from "./backoff.ts";
 import type { ControlClientOptions } from "./control-client.ts";
+import { setDnsRequest } from "./node-requests.ts";
 import { retryAfterMs } from "./requests.ts";
 import { ScriptedSide, until } from "./scripted-side.ts";
 
@@ -23,20 +24,20 @@ test("AC-11 a challenge is asked for under our own key; a refusal is told in the
   const side = setUp();
   await side.join();
   const signal = new AbortController().signal;
-  await side.client.setDns("_acme-challenge.gate.tail.test", "v", signal);
+  await side.client.post(setDnsRequest("_acme-challenge.gate.tail.test", "v"), signal);
   const { method, path, body } = side.server.others.at(-1)!;
   expect([method, path]).toEqual(["POST", "/machine/set-dns"]);
   expect(JSON.parse(body)).toMatchObject({
     ...{ NodeKey: side.keyText, Name: "_acme-challenge.gate.tail.test", Type: "TXT", Value: "v" },
   });
   side.server.otherStatus = 403;
-  await expect(side.client.setDns("_acme-challenge.x.tail.test", "v", signal)).rejects.toMatchObject({
+  await expect(side.client.post(setDnsRequest("_acme-challenge.x.tail.test", "v"), signal)).rejects.toMatchObject({
     ...{ code: "CONTROL_STATUS", hint: "The server says: not yours" },
   });
   side.server.isReachable = false;
   side.server.cut();
   await until(() => side.kind === "backing-off");
-  await expect(side.client.setDns("_acme-challenge.gate.tail.test", "v", signal)).rejects.toMatchObject({
+  await expect(side.client.post(setDnsRequest("_acme-challenge.gate.tail.test", "v"), signal)).rejects.toMatchObject({
     code: "CONTROL_BROKEN",
   });
 });

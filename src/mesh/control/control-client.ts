@@ -11,10 +11,10 @@ import { Connector } from "./connector.ts";
 import type { ControlClientOptions, ControlState, LoginWish } from "./control-state.ts";
 import { KeyWatch } from "./key-watch.ts";
 import { pollMap, postUpdate } from "./map-calls.ts";
+import { type NodeRequest, postAsNode } from "./node-requests.ts";
 import { PingAnswerer } from "./ping-answerer.ts";
 import { type LoginGoal, Registration } from "./registration.ts";
 import { faultOf, retryAfterMs, StatusError } from "./requests.ts";
-import { postSetDns } from "./set-dns.ts";
 
 export type { C2nRequest, C2nResponse, ControlClientOptions, ControlState, FunnelWish } from "./control-state.ts";
 
@@ -102,10 +102,10 @@ export class ControlClient {
     this.#bell.ring();
   }
 
-  /** Publishes a TXT value under our own name, for a CA. @throws {Fault} CONTROL_* */
-  async setDns(name: string, value: string, signal: AbortSignal): Promise<void> {
+  /** Asks the server something as this node; the body of its answer. @throws {Fault} CONTROL_* */
+  async post(request: NodeRequest, signal: AbortSignal): Promise<string> {
     try {
-      await postSetDns(await this.#connector.channel(signal), this.#options, { name, value }, signal);
+      return await postAsNode(await this.#connector.channel(signal), this.#options, request, signal);
     } catch (error) {
       signal.throwIfAborted();
       throw faultOf(error);

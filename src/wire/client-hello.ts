@@ -1,6 +1,6 @@
 /** What a server must know of a TLS client's first message before it can answer (RFC 8446 section 4.1.2). */
 export interface ClientHello {
-  /** As it was sent (RFC 6066 section 3); absent = none. */
+  /** As it was sent (RFC 6066 section 3); absent = none; empty: text that can be no name. */
   readonly serverName: string | undefined;
   /** As bytes in characters (RFC 7301); empty = none. */
   readonly protocols: readonly string[];
@@ -17,6 +17,7 @@ const CLIENT_HELLO = 1;
 const SERVER_NAME = 0;
 const HOST_NAME = 0;
 const PROTOCOLS = 16;
+const LONGEST_NAME_BYTES = 255;
 const SMALLEST_BYTES = 2048;
 const NOTHING = new Uint8Array(0);
 
@@ -162,8 +163,9 @@ function nameOf(content: Uint8Array): string | undefined {
   const type = list.number(1);
   const name = list.list(2);
   if (outer.isBroken || !outer.isEmpty || list.isBroken || !list.isEmpty) return undefined;
-  if (type !== HOST_NAME || name.length === 0 || name.length > 255 || name.includes(0)) return undefined;
-  return latin1(name);
+  if (type !== HOST_NAME || name.length === 0) return undefined;
+  // Well-formed TLS, and nobody's name: it is answered as such, as OpenSSL does.
+  return name.length > LONGEST_NAME_BYTES || name.includes(0) ? "" : latin1(name);
 }
 
 function protocolsOf(content: Uint8Array): readonly string[] | undefined {

@@ -1,6 +1,7 @@
 import { formatAddress } from "../../base/address.ts";
 import { PACKET, type PacketBatch, STRIDE } from "../../base/packet.ts";
 import type { Path, PathTable } from "../../base/path-table.ts";
+import { MessageSlots } from "./message-slots.ts";
 import * as sys from "./system-calls.ts";
 
 /** Messages a call; with GRO each may be a train of datagrams. */
@@ -12,15 +13,15 @@ const SLOT_BYTES: number = DATAGRAM_BYTES + 1088;
 const MOST_SEGMENTS = 128;
 const CACHED_PATHS = 256;
 const ADDRESS_WORDS = 7;
+const CONTROL_BYTES = 32;
 
 /** Memory that `recvmmsg` fills: `SLOTS` messages side by side, and what says where each came from. */
 export class ReceiveSlots {
   readonly batch: PacketBatch;
   readonly #calls: sys.SystemCalls;
   readonly #table: PathTable;
-  readonly #memory: Buffer;
+  readonly #slots: MessageSlots;
   readonly #words: Int32Array;
-  readonly #messagesAt: bigint;
   readonly #slab: Uint8Array;
   // A small cache from kernel addresses to paths: text and its hash cost more than all else about a datagram.
   readonly #cachedWords: Int32Array = new Int32Array(CACHED_PATHS * ADDRESS_WORDS);
@@ -32,26 +33,21 @@ export class ReceiveSlots {
     this.#table = table;
     this.#slab = new Uint8Array(new ArrayBuffer(SLOTS * SLOT_BYTES));
     this.batch = { slab: this.#slab, at: new Int32Array(SLOTS * MOST_SEGMENTS * STRIDE), count: 0 };
-    const memory = Buffer.allocUnsafeSlow(SLOTS * PER_SLOT).fill(0);
-    this.#memory = memory;
-    this.#words = new Int32Array(memory.buffer, memory.byteOffset, memory.length >> 2);
-    this.#messagesAt = calls.pointerOf(memory);
+    const slots = new MessageSlots(calls, SLOTS, CONTROL_BYTES);
+    this.#slots = slots;
+    this.#words = slots.words;
     const slabAt = calls.pointerOf(this.#slab);
     for (let slot = 0; slot < SLOTS; slot++) {
-      const message = slot * sys.MMSGHDR.end;
-      memory.writeBigUInt64LE(this.#messagesAt + BigInt(nameAt(slot)), message + sys.MMSGHDR.name);
-      memory.writeBigUInt64LE(this.#messagesAt + BigInt(vectorAt(slot)), message + sys.MMSGHDR.vector);
-      memory.writeBigUInt64LE(1n, message + sys.MMSGHDR.vectorCount);
-      memory.writeBigUInt64LE(this.#messagesAt + BigInt(controlAt(slot)), message + sys.MMSGHDR.control);
-      memory.writeBigUInt64LE(slabAt + BigInt(slot * SLOT_BYTES), vectorAt(slot) + sys.IOVEC.base);
-      memory.writeBigUInt64LE(BigInt(DATAGRAM_BYTES), vectorAt(slot) + sys.IOVEC.length);
+      const vector = slots.vectorAt(slot);
+      slots.memory.writeBigUInt64LE(slabAt + BigInt(slot * SLOT_BYTES), vector + sys.IOVEC.base);
+      slots.memory.writeBigUInt64LE(BigInt(DATAGRAM_BYTES), vector + sys.IOVEC.length);
       this.#reset(slot);
     }
   }
 
   /** What the kernel wrote over. */
   #reset(slot: number): void {
-    const word = (slot * sys.MMSGHDR.end) >> 2;
+    const word = this.#slots.messageAt(slot) >> 2;
     this.#words[word + (sys.MMSGHDR.nameLength >> 2)] = sys.SOCKADDR.room;
     this.#words[word + (sys.MMSGHDR.controlLength >> 2)] = CONTROL_BYTES;
   }
@@ -60,7 +56,7 @@ export class ReceiveSlots {
   receive(descriptor: number): boolean {
     const { batch } = this;
     batch.count = 0;
-    const count = this.#calls.recvmmsg(descriptor, this.#messagesAt, SLOTS, sys.MSG_DONTWAIT, 0n);
+    const count = this.#calls.recvmmsg(descriptor, this.#slots.pointer, SLOTS, sys.MSG_DONTWAIT, 0n);
     for (let slot = 0; slot < count; slot++) {
       this.#take(slot);
       this.#reset(slot);
@@ -71,7 +67,7 @@ export class ReceiveSlots {
   /** Cuts one message into datagrams. */
   #take(slot: number): void {
     const { at } = this.batch;
-    const received = this.#words[(slot * sys.MMSGHDR.end + sys.MMSGHDR.received) >> 2]!;
+    const received = this.#words[(this.#slots.messageAt(slot) + sys.MMSGHDR.received) >> 2]!;
     const segment = this.#segmentBytes(slot, received);
     const path = this.#pathOf(slot);
     if (path < 0) return;
@@ -91,8 +87,8 @@ export class ReceiveSlots {
 
   #segmentBytes(slot: number, received: number): number {
     const words = this.#words;
-    const length = words[(slot * sys.MMSGHDR.end + sys.MMSGHDR.controlLength) >> 2]!;
-    const control = controlAt(slot) >> 2;
+    const length = words[(this.#slots.messageAt(slot) + sys.MMSGHDR.controlLength) >> 2]!;
+    const control = this.#slots.controlAt(slot) >> 2;
     const isGro =
       length >= sys.CMSG.value + 4 &&
       words[control + (sys.CMSG.level >> 2)] === sys.SOL_UDP &&
@@ -104,7 +100,7 @@ export class ReceiveSlots {
   /** The table may have given a number away since: then it is asked again. */
   #pathOf(slot: number): number {
     const words = this.#words;
-    const name = nameAt(slot) >> 2;
+    const name = this.#slots.nameAt(slot) >> 2;
     const isIpv6 = (words[name]! & 0xffff) === sys.AF_INET6;
     const count = isIpv6 ? 6 : 2; // IPv6: the flow label is skipped below
     let hash = words[name]!;
@@ -115,7 +111,7 @@ export class ReceiveSlots {
     for (let i = isIpv6 ? 2 : 1; isSame && i < count; i++) isSame = this.#cachedWords[cached + i] === words[name + i];
     const known = this.#cachedNumbers[entry]!;
     if (isSame && known >= 0 && this.#table.get(known) === this.#cachedPaths[entry]) return known;
-    const number = this.#intern(nameAt(slot), isIpv6);
+    const number = this.#intern(this.#slots.nameAt(slot), isIpv6);
     this.#cachedNumbers[entry] = number;
     this.#cachedPaths[entry] = this.#table.get(number);
     for (let i = 0; i < count; i++) this.#cachedWords[cached + i] = words[name + i]!;
@@ -124,22 +120,8 @@ export class ReceiveSlots {
 
   #intern(at: number, isIpv6: boolean): number {
     const start = at + (isIpv6 ? sys.SOCKADDR.v6 : sys.SOCKADDR.v4);
-    const address = formatAddress(this.#memory.subarray(start, start + (isIpv6 ? 16 : 4)));
-    return this.#table.intern({ kind: "udp", address, port: this.#memory.readUInt16BE(at + sys.SOCKADDR.port) });
+    const { memory } = this.#slots;
+    const address = formatAddress(memory.subarray(start, start + (isIpv6 ? 16 : 4)));
+    return this.#table.intern({ kind: "udp", address, port: memory.readUInt16BE(at + sys.SOCKADDR.port) });
   }
-}
-
-const CONTROL_BYTES = 32;
-const PER_SLOT: number = sys.MMSGHDR.end + sys.IOVEC.end + sys.SOCKADDR.room + CONTROL_BYTES;
-
-function vectorAt(slot: number): number {
-  return SLOTS * sys.MMSGHDR.end + slot * sys.IOVEC.end;
-}
-
-function nameAt(slot: number): number {
-  return vectorAt(SLOTS) + slot * sys.SOCKADDR.room;
-}
-
-function controlAt(slot: number): number {
-  return nameAt(SLOTS) + slot * CONTROL_BYTES;
 }

@@ -1,6 +1,7 @@
 import { parseAddress } from "../../base/address.ts";
 import type { Path } from "../../base/path-table.ts";
 import { writeSockaddr } from "./ffi-socket.ts";
+import { MessageSlots } from "./message-slots.ts";
 import * as sys from "./system-calls.ts";
 import { Train } from "./train.ts";
 
@@ -13,9 +14,7 @@ const FLAGS: number = sys.MSG_DONTWAIT | sys.MSG_NOSIGNAL;
 /** Memory that `sendmmsg` reads: one message for each train, in the order in which trains were begun. */
 export class SendSlots {
   readonly #calls: sys.SystemCalls;
-  readonly #memory: Buffer;
-  readonly #words: Int32Array;
-  readonly #messagesAt: bigint;
+  readonly #slots: MessageSlots;
   readonly #singles: Buffer;
   readonly #singlesAt: bigint;
   readonly #trains: Train[] = [];
@@ -25,21 +24,15 @@ export class SendSlots {
 
   constructor(calls: sys.SystemCalls) {
     this.#calls = calls;
-    const memory = Buffer.allocUnsafeSlow(SLOTS * PER_SLOT).fill(0);
-    this.#memory = memory;
-    this.#words = new Int32Array(memory.buffer, memory.byteOffset, memory.length >> 2);
-    this.#messagesAt = calls.pointerOf(memory);
+    const slots = new MessageSlots(calls, SLOTS, sys.CMSG.end);
+    this.#slots = slots;
     this.#singles = Buffer.allocUnsafeSlow(MOST_SINGLES * (sys.MMSGHDR.end + sys.IOVEC.end)).fill(0);
     this.#singlesAt = calls.pointerOf(this.#singles);
     for (let slot = 0; slot < SLOTS; slot++) {
-      const message = slot * sys.MMSGHDR.end;
-      memory.writeBigUInt64LE(this.#messagesAt + BigInt(nameAt(slot)), message + sys.MMSGHDR.name);
-      memory.writeBigUInt64LE(this.#messagesAt + BigInt(vectorAt(slot)), message + sys.MMSGHDR.vector);
-      memory.writeBigUInt64LE(1n, message + sys.MMSGHDR.vectorCount);
-      memory.writeBigUInt64LE(this.#messagesAt + BigInt(controlAt(slot)), message + sys.MMSGHDR.control);
-      memory.writeBigUInt64LE(BigInt(sys.CMSG.value + 2), controlAt(slot) + sys.CMSG.length);
-      memory.writeInt32LE(sys.SOL_UDP, controlAt(slot) + sys.CMSG.level);
-      memory.writeInt32LE(sys.UDP_SEGMENT, controlAt(slot) + sys.CMSG.type);
+      const control = slots.controlAt(slot);
+      slots.memory.writeBigUInt64LE(BigInt(sys.CMSG.value + 2), control + sys.CMSG.length);
+      slots.memory.writeInt32LE(sys.SOL_UDP, control + sys.CMSG.level);
+      slots.memory.writeInt32LE(sys.UDP_SEGMENT, control + sys.CMSG.type);
     }
   }
 
@@ -49,7 +42,8 @@ export class SendSlots {
     if (known !== undefined) return known;
     const train = new Train();
     this.#trains[slot] = train;
-    this.#memory.writeBigUInt64LE(this.#calls.pointerOf(train.slab), vectorAt(slot) + sys.IOVEC.base);
+    const vector = this.#slots.vectorAt(slot);
+    this.#slots.memory.writeBigUInt64LE(this.#calls.pointerOf(train.slab), vector + sys.IOVEC.base);
     return train;
   }
 
@@ -58,10 +52,11 @@ export class SendSlots {
     const train = this.#trains[slot]!;
     if (path?.kind !== "udp" || train.count === 0) return false;
     if (this.#paths[slot] !== path && !this.#address(slot, path)) return false;
-    const words = this.#words;
-    words[(vectorAt(slot) + sys.IOVEC.length) >> 2] = train.offset;
-    words[(slot * sys.MMSGHDR.end + sys.MMSGHDR.controlLength) >> 2] = train.count > 1 ? sys.CMSG.end : 0;
-    words[(controlAt(slot) + sys.CMSG.value) >> 2] = train.segmentBytes;
+    const slots = this.#slots;
+    const { words } = slots;
+    words[(slots.vectorAt(slot) + sys.IOVEC.length) >> 2] = train.offset;
+    words[(slots.messageAt(slot) + sys.MMSGHDR.controlLength) >> 2] = train.count > 1 ? sys.CMSG.end : 0;
+    words[(slots.controlAt(slot) + sys.CMSG.value) >> 2] = train.segmentBytes;
     return true;
   }
 
@@ -69,14 +64,14 @@ export class SendSlots {
     const address = parseAddress(path.address);
     this.#paths[slot] = undefined;
     if (address === undefined) return false;
-    const at = nameAt(slot);
-    this.#memory.fill(0, at, at + sys.SOCKADDR.room);
-    writeSockaddr(this.#memory, at, address, path.port);
+    const { memory, words } = this.#slots;
+    const at = this.#slots.nameAt(slot);
+    memory.fill(0, at, at + sys.SOCKADDR.room);
+    writeSockaddr(memory, at, address, path.port);
     const isIpv6 = address.length === 16;
     this.#isIpv6[slot] = isIpv6 ? 1 : 0;
-    this.#words[(slot * sys.MMSGHDR.end + sys.MMSGHDR.nameLength) >> 2] = isIpv6
-      ? sys.SOCKADDR.v6End
-      : sys.SOCKADDR.v4End;
+    const length = isIpv6 ? sys.SOCKADDR.v6End : sys.SOCKADDR.v4End;
+    words[(this.#slots.messageAt(slot) + sys.MMSGHDR.nameLength) >> 2] = length;
     this.#paths[slot] = path;
     return true;
   }
@@ -87,7 +82,7 @@ export class SendSlots {
 
   /** Sends the prepared trains of `count` slots from `first` on. How many went, or -1 and `errno` says why. */
   send(descriptor: number, first: number, count: number): number {
-    const from = this.#messagesAt + BigInt(first * sys.MMSGHDR.end);
+    const from = this.#slots.pointer + BigInt(this.#slots.messageAt(first));
     return this.#calls.sendmmsg(descriptor, from, count, FLAGS);
   }
 
@@ -100,7 +95,7 @@ export class SendSlots {
     for (let i = begun; i < train.count; i++) {
       const message = i * sys.MMSGHDR.end;
       const vector = vectors + i * sys.IOVEC.end;
-      this.#memory.copy(memory, message, slot * sys.MMSGHDR.end, (slot + 1) * sys.MMSGHDR.end);
+      this.#slots.memory.copy(memory, message, this.#slots.messageAt(slot), this.#slots.messageAt(slot + 1));
       memory.writeBigUInt64LE(this.#singlesAt + BigInt(vector), message + sys.MMSGHDR.vector);
       memory.writeUInt32LE(0, message + sys.MMSGHDR.controlLength);
       memory.writeBigUInt64LE(slabAt + BigInt(i * train.segmentBytes), vector + sys.IOVEC.base);
@@ -111,18 +106,4 @@ export class SendSlots {
     const sent = this.#calls.sendmmsg(descriptor, from, train.count - begun, FLAGS);
     return begun + Math.max(0, sent);
   }
-}
-
-const PER_SLOT: number = sys.MMSGHDR.end + sys.IOVEC.end + sys.SOCKADDR.room + sys.CMSG.end;
-
-function vectorAt(slot: number): number {
-  return SLOTS * sys.MMSGHDR.end + slot * sys.IOVEC.end;
-}
-
-function nameAt(slot: number): number {
-  return vectorAt(SLOTS) + slot * sys.SOCKADDR.room;
-}
-
-function controlAt(slot: number): number {
-  return nameAt(SLOTS) + slot * sys.CMSG.end;
 }

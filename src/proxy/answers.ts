@@ -1,4 +1,5 @@
 import { type IncomingMessage, type OutgoingHttpHeaders, type ServerResponse, STATUS_CODES } from "node:http";
+import type { ServerHttp2Stream } from "node:http2";
 import type { HeaderPair } from "../identity/headers.ts";
 
 /**
@@ -39,6 +40,24 @@ export function writeHead(
     else response.shouldKeepAlive = false;
   }
   response.writeHead(status, STATUS_CODES[status] ?? "Status", flat);
+}
+
+/** Asks for the body of who waits for that (RFC 9110 section 10.1.1). HTTP/1.0 does not know it. */
+export function sendContinue(request: IncomingMessage, response: ServerResponse): void {
+  if (request.headers.expect === undefined || request.httpVersion === "1.0") return;
+  const { stream } = response as { stream?: ServerHttp2Stream };
+  if (stream === undefined) response.writeContinue();
+  else if (!stream.destroyed && !stream.closed && !stream.headersSent) stream.additionalHeaders({ ":status": 100 });
+}
+
+/** Than one `100-continue`, which Node finds anywhere in the value. */
+export function expectsOther({ httpVersion, headers }: IncomingMessage): boolean {
+  return httpVersion !== "1.0" && !/^(?:100-continue)?$/i.test(headers.expect ?? "");
+}
+
+export function refuseExpectation(request: IncomingMessage, response: ServerResponse): void {
+  response.shouldKeepAlive = false;
+  sendError(request, response, 417, "417 unknown expectation");
 }
 
 /** What node:http notes of a request with `Expect: 100-continue`. */

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import http2, { type ServerHttp2Stream } from "node:http2";
 import type { Duplex } from "node:stream";
 import type { Fault } from "../base/fault.ts";
-import { sendError, writeHead } from "./answers.ts";
+import { sendContinue, sendError, writeHead } from "./answers.ts";
 import { answerFields, trailerFields } from "./fields.ts";
 import { askedOf, type Forwarding, isH2c, isRepeatable } from "./forwarding.ts";
 import type { AnswerHead } from "./upstream/answer-parser.ts";
@@ -51,7 +51,7 @@ export class Relay implements AnswerSink {
     if (!this.#hasBody) return void exchange.end();
     const { request, response } = this.work;
     // Only now is the body wanted (RFC 9110 section 10.1.1).
-    if (request.headers.expect !== undefined && request.httpVersion === "1.1") response.writeContinue();
+    sendContinue(request, response);
     let room = this.work.bodyBytes ?? Number.POSITIVE_INFINITY;
     request.on("data", (part: Buffer) => {
       room -= part.length;

@@ -5,7 +5,7 @@ import { Fault } from "../../base/fault.ts";
 import { htmlPageHeaders } from "../../base/html.ts";
 import type { Caller } from "../../identity/caller.ts";
 import type { HeaderPair } from "../../identity/headers.ts";
-import { sendText, writeHead } from "../answers.ts";
+import { sendContinue, sendText, writeHead } from "../answers.ts";
 
 /** One request that came to a door. */
 export interface Visit {
@@ -102,7 +102,7 @@ export async function readForm({ request, response }: Visit, clock: Clock): Prom
     throw new Fault("DOOR_FORM", "Cannot read the form: it is of another type, wanted one that a browser sends");
   }
   if (Number(request.headers["content-length"] ?? 0) > LARGEST_FORM_BYTES) throw tooLong();
-  if (request.headers.expect !== undefined && request.httpVersion === "1.1") response.writeContinue();
+  sendContinue(request, response);
   const late = clock.at(clock.now() + FORM_MS, () => void request.destroy());
   try {
     const read = await readAtMost(request, LARGEST_FORM_BYTES);

@@ -1,7 +1,7 @@
 import http, { type IncomingMessage, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import type { Clock } from "../../base/clock.ts";
-import { sendError } from "../answers.ts";
+import { expectsOther, refuseExpectation, sendError } from "../answers.ts";
 import type { Front, ProxyLimits } from "../options.ts";
 import type { Upgrade } from "../router.ts";
 import { isWebSocket, responseOn } from "../upgrade.ts";
@@ -114,16 +114,6 @@ export class Http1Front {
       this.#handle(conversation.front, request, response, isOffer ? { stream, head: rest } : undefined);
     });
   }
-}
-
-/** Than one `100-continue`, which Node finds anywhere in the value (RFC 9110 section 10.1.1). */
-function expectsOther({ httpVersion, headers }: IncomingMessage): boolean {
-  return httpVersion === "1.1" && !/^(?:100-continue)?$/i.test(headers.expect ?? "");
-}
-
-function refuseExpectation(request: IncomingMessage, response: ServerResponse): void {
-  response.shouldKeepAlive = false;
-  sendError(request, response, 417, "417 unknown expectation");
 }
 
 /** RFC 9112 section 9.3, for an answer that Node has not made itself. */

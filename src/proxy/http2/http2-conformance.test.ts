@@ -321,3 +321,42 @@ test.each([
   peer.send(opening(), open(), headers(END, fieldBlock([[name, value]])));
   expect(await outcome(peer)).not.toBe(OK);
 });
+
+test.each([
+  ["expects 100-continue", [[":method", "POST"], SCHEME, AUTHORITY, PATH, ["expect", "100-continue"]]],
+  ["expects something else", [[":method", "POST"], SCHEME, AUTHORITY, PATH, ["expect", "x"]]],
+  ["is for a tunnel", [[":method", "CONNECT"], AUTHORITY]],
+  ["is for a method that nobody knows", [[":method", "trace"], SCHEME, AUTHORITY, PATH]],
+] as readonly (readonly [string, readonly Field[]])[])(
+  "H1-10, H2-6: a request that %s and is taken back in the same packet ends nothing but itself",
+  async (_, fields) => {
+    const { backend, connect } = await stage();
+    const peer = connect();
+    const sent = [opening()];
+    for (let id = 1; id < 40; id += 2) {
+      sent.push(headers(END_HEADERS, fieldBlock(fields), id), frame(FRAME.reset, 0, id, uint32(8)));
+    }
+    peer.send(...sent);
+    peer.send(ask(GET, 41));
+    await peer.until((frames) => frames.some(({ stream, type }) => stream === 41 && type === FRAME.data));
+    expect(backend.requests.at(-1)).toMatch(/^GET /);
+  },
+);
+
+test("H1-10: who expects 100-continue is told once that the body is wanted, and 417 for anything else", async () => {
+  const { backend, connect } = await stage();
+  const peer = connect();
+  const expecting = (value: string): Buffer =>
+    fieldBlock([[":method", "POST"], SCHEME, AUTHORITY, PATH, ["expect", value]]);
+  const heads = () => peer.frames.filter(({ type, stream }) => type === FRAME.headers && stream === 1).length;
+  peer.send(opening(), headers(END_HEADERS, expecting("100-continue")));
+  await peer.until(() => heads() === 1);
+  expect(backend.requests).toEqual([]);
+  peer.send(data("body"));
+  await peer.until((frames) => frames.some(({ stream, flags }) => stream === 1 && (flags & END_STREAM) !== 0));
+  expect(heads()).toBe(2);
+  expect(backend.requests[0]).toMatch(/\r\n4\r\nbody\r\n0\r\n\r\n$/);
+  peer.send(headers(END_HEADERS, expecting("100-continue, x"), 3));
+  await peer.until((frames) => frames.some(({ stream, flags }) => stream === 3 && (flags & END_STREAM) !== 0));
+  expect(backend.requests).toHaveLength(1);
+});

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import http2, { type Http2ServerRequest, type Http2ServerResponse, type ServerHttp2Session } from "node:http2";
 import type { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
+import { expectsOther, refuseExpectation } from "../answers.ts";
 import type { Front, ProxyLimits, ProxyOptions } from "../options.ts";
 import { Http2Budget } from "./http2-budget.ts";
 
@@ -81,15 +82,20 @@ export class Http2Front {
       streamResetBurst: 1000,
       streamResetRate: 33,
     });
-    server.on("request", (request, response) => {
+    const onRequest = (request: Http2ServerRequest, response: Http2ServerResponse): void => {
       const conversation = this.#conversations.get(request.stream.session as ServerHttp2Session);
       if (conversation === undefined) return void request.stream.close();
       request.on("error", () => void response.stream?.close());
       if (!conversation.asked(request, response)) return;
       // The compatibility objects of node:http2 have the members of node:http's that we use.
       const [asked, answer] = [request as unknown as IncomingMessage, response as unknown as ServerResponse];
-      this.#handle(conversation.front, asked, answer);
-    });
+      if (expectsOther(asked)) refuseExpectation(asked, answer);
+      else this.#handle(conversation.front, asked, answer);
+    };
+    server.on("request", onRequest);
+    // Without these Node answers by itself, and throws when the request was taken back in the same packet.
+    server.on("checkContinue", onRequest);
+    server.on("checkExpectation", onRequest);
     return server;
   }
 }

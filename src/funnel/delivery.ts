@@ -3,6 +3,7 @@ import type { AddressPort } from "../base/address.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Conn } from "../base/conn.ts";
 import { Fault } from "../base/fault.ts";
+import { resetSocket } from "../base/reset.ts";
 import { writeView } from "../base/view-write.ts";
 import { encodeIngressRequest, IngressAnswerReader } from "../wire/ingress.ts";
 import { Pace } from "./pace.ts";
@@ -192,6 +193,6 @@ class Flow {
   /** What was cut on one side must not look complete on the other. */
   cut(): void {
     this.#isOver = true;
-    this.#socket.resetAndDestroy();
+    resetSocket(this.#socket);
   }
 }

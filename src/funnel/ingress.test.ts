@@ -142,6 +142,16 @@ describe("a visit", () => {
     await expect.poll(() => ingress.open, WAIT).toBe(0);
   });
 
+  test("FN-13 a visitor whose node says its end and is cut in one breath does not stay for ever", async () => {
+    const node = nodeSide();
+    const { port, ingress } = await openIngress([publicName(NAME)], node.dial);
+    visit(port, HELLO);
+    await expect.poll(() => node.deliveries.filter(({ bytes }) => bytes().length > 0).length, WAIT).toBe(1);
+    node.deliveries[0]!.conn.end();
+    node.deliveries[0]!.conn.abort(new Fault("TEST", "the relay's tunnel is gone"));
+    await expect.poll(() => ingress.open, WAIT).toBe(0);
+  });
+
   test("a node that does not read holds the visitor back", async () => {
     const node = nodeSide({ reads: false });
     const { port } = await openIngress([publicName(NAME)], node.dial);

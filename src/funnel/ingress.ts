@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
 import { type AddressPort, formatAddress, parseAddress } from "../base/address.ts";
+import { resetSocket } from "../base/reset.ts";
 import { ALERT, alertRecord, type ClientHello, type HelloRefusal } from "../wire/client-hello.ts";
 import { foldName } from "../wire/host-name.ts";
 import { isWelcome, rulesAt } from "../wire/visitor-rules.ts";
@@ -334,7 +335,7 @@ export class Ingress {
 
   close(): void {
     this.#ports.close();
-    for (const socket of this.#sockets) socket.resetAndDestroy();
+    for (const socket of this.#sockets) resetSocket(socket);
   }
 }
 

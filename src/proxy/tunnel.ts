@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { resetSocket } from "../base/reset.ts";
 
 /** What may wait to be written on one side before the other is read no further (WS-6). */
 const HIGH_BYTES = 32 * 1024;
@@ -37,7 +38,7 @@ function pump(from: Duplex, to: Duplex): void {
 export function reset(stream: Duplex): void {
   if (stream.destroyed) return;
   try {
-    (stream as Socket).resetAndDestroy(); // throws where there is no TCP below
+    resetSocket(stream as Socket); // throws where there is no TCP below
   } catch {
     stream.destroy();
   }

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { resetSocket } from "../../src/base/reset.ts";
 
 /** Longer than any part that is written, and a prime, so that a shift is seen. */
 const PERIOD = 65_521;
@@ -88,8 +89,8 @@ export class ChaosSide {
 
   reset(): void {
     if (this.isClosed) return;
-    this.#wire.resetAndDestroy();
-    this.#stream.destroy();
+    resetSocket(this.#wire);
+    if (this.#stream !== this.#wire) this.#stream.destroy();
   }
 
   #hear(chunk: Buffer): void {

@@ -1,0 +1,291 @@
+import { once } from "node:events";
+import http2 from "node:http2";
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { makeHello } from "../../../test/suites/client-hellos.ts";
+import {
+  ACCEPTED,
+  answerTo,
+  forTarget,
+  get,
+  heardNoIdentity,
+  type IngressDoorScene,
+  NAME,
+  openIngressDoor,
+  request,
+  SECRET,
+  visitorTls,
+} from "../../../test/suites/ingress-door-scene.ts";
+import { parsePrefix } from "../../base/address.ts";
+import type { VisitorRules } from "../../wire/visitor-rules.ts";
+
+const WAIT = { timeout: 20_000, interval: 2 };
+
+let scene: IngressDoorScene;
+
+beforeEach(async () => {
+  scene = await openIngressDoor();
+});
+afterEach(() => heardNoIdentity(scene));
+
+describe("FN-10 what the owner asks, also where the relay does not know it", () => {
+  const BUSY = /^HTTP\/1\.1 503 .*too many visitors/s;
+
+  test("a visitor who is not wanted is denied like one of a private name, and cut when he is here", async () => {
+    let rules: VisitorRules | undefined;
+    scene = await openIngressDoor({ rulesOf: ({ port }) => (port === 443 ? rules : undefined) });
+    const here = await scene.enter(request());
+    const other = await scene.enter(forTarget(`${NAME}:443`, "198.51.100.7:1"));
+    rules = { deny: [parsePrefix("203.0.113.0/24")!] };
+    expect(await answerTo(scene.connect(), request())).toMatch(/^HTTP\/1\.1 403 Forbidden\r\n.*\r\n\r\ndenied\n$/s);
+    expect(await answerTo(scene.connect(), forTarget(`${NAME}:8443`))).toBe(ACCEPTED);
+    scene.door.review();
+    await expect.poll(() => here.destroyed, WAIT).toBe(true);
+    expect(other.destroyed).toBe(false);
+    rules = { allow: [parsePrefix("203.0.113.0/24")!] };
+    scene.door.review();
+    await expect.poll(() => other.destroyed, WAIT).toBe(true);
+    expect(await answerTo(scene.connect(), request())).toBe(ACCEPTED);
+  });
+
+  test("what a visitor sends reaches the backend no faster than the rules let it", async () => {
+    scene = await openIngressDoor({ rulesOf: () => ({ bytesPerSecond: 100_000 }) });
+    const client = await scene.enter(forTarget(`${NAME}:8443`));
+    const hello = makeHello({ name: NAME });
+    const sent = 1_000_000;
+    client.write(Buffer.concat([hello, Buffer.alloc(sent)]));
+    const heard = (): number => scene.backend.heard[0]?.length ?? 0;
+    await expect.poll(heard, WAIT).toBeGreaterThan(100_000);
+    for (let i = 0; i < 50; i++) await new Promise<void>((resolve) => setImmediate(resolve));
+    expect(heard()).toBeLessThan(sent); // time stands still
+    await expect
+      .poll(() => {
+        scene.clock.advance(1000);
+        return heard();
+      }, WAIT)
+      .toBeGreaterThanOrEqual(sent + hello.length);
+  });
+
+  test("how many at once and how fast, of all and of one visitor", async () => {
+    let rules: VisitorRules = { connections: 3, visitorConnections: 2 };
+    scene = await openIngressDoor({ rulesOf: () => rules });
+    const [first] = [await scene.enter(request()), await scene.enter(request())];
+    expect(await answerTo(scene.connect(), request())).toMatch(BUSY);
+    await scene.enter(forTarget(`${NAME}:443`, "198.51.100.7:1"));
+    expect(await answerTo(scene.connect(), forTarget(`${NAME}:443`, "198.51.100.8:1"))).toMatch(BUSY);
+    await scene.enter(forTarget(`${NAME}:8443`, "198.51.100.8:1")); // each site has its own
+    first!.destroy();
+    await expect.poll(() => scene.door.open, WAIT).toBe(3);
+    await scene.enter(request());
+    rules = { visitorConnectionsPerSecond: 1 };
+    const visitor = forTarget(`${NAME}:443`, "[2001:db8::1]:1");
+    for (let i = 0; i < 2; i++) await scene.enter(visitor);
+    expect(await answerTo(scene.connect(), forTarget(`${NAME}:443`, "[2001:db8::2]:9"))).toMatch(BUSY);
+    scene.clock.advance(1000);
+    await scene.enter(visitor);
+  });
+});
+
+describe("a visitor's request", () => {
+  test("carries no identity, says that it came by Funnel, and nothing that the visitor claims", async () => {
+    const secure = await visitorTls(await scene.enter(request()), NAME);
+    const answer = await get(secure, [
+      `Host: ${NAME}`,
+      "Tailscale-User-Login: root@example.com",
+      "Tailscale_User_Name: Root",
+      "Tailscale-App-Capabilities: {}",
+      "Sallyport-Guest: {}",
+      "X-Forwarded-For: 100.64.0.2",
+    ]);
+    expect(answer).toMatch(/^HTTP\/1\.1 200 /);
+    const [head = ""] = scene.backend.heard;
+    expect(head).toMatch(/\r\nTailscale-Funnel-Request: \?1\r\n/i);
+    expect(head).toMatch(/\r\nSallyport-Caller-Kind: anonymous\r\n/i);
+    expect(head).toMatch(/\r\nX-Forwarded-For: 203\.0\.113\.9\r\n/i);
+    expect(head).not.toMatch(/root/i);
+  });
+
+  test("FN-5 a hello for another name than the relay's target reaches nothing", async () => {
+    for (const [target, name] of [
+      [`${NAME}:443`, SECRET],
+      [`${NAME}:443`, SECRET.toUpperCase()],
+      [`${NAME}:443`, `${SECRET}.`],
+      [`${NAME}:443`, undefined],
+      [`${NAME}:8443`, SECRET],
+      [`${NAME}:8443`, undefined],
+      [`${NAME}:10000`, SECRET],
+    ] as const) {
+      const client = await scene.enter(forTarget(target));
+      client.write(makeHello(name === undefined ? {} : { name }));
+      const [alert] = (await once(client, "data")) as [Buffer];
+      expect(alert.toString("hex")).toBe("15030300020270");
+      await expect.poll(() => client.readableEnded, WAIT).toBe(true);
+    }
+    expect(scene.backend.sockets).toEqual([]);
+    await expect
+      .poll(() => {
+        scene.clock.advance(1000);
+        return scene.door.open;
+      }, WAIT)
+      .toBe(0);
+  });
+
+  test.each([
+    ...[SECRET, `${SECRET}:443`, SECRET.toUpperCase(), `${SECRET}.`, "100.64.0.5", "localhost", `${NAME}.evil.test`],
+  ])("FN-5 an authority for another name reaches nothing: %s", async (host) => {
+    const secure = await visitorTls(await scene.enter(request()), NAME);
+    expect(await get(secure, [`Host: ${host}`])).toMatch(/^HTTP\/1\.1 421 /);
+    expect(scene.backend.sockets).toEqual([]);
+  });
+
+  test("FN-5 an authority for another name reaches nothing by HTTP/2 either, nor behind a good request", async () => {
+    const secure = await visitorTls(await scene.enter(request()), NAME, ["h2"]);
+    const session = http2.connect(`https://${NAME}`, { createConnection: () => secure });
+    onTestFinished(() => session.destroy());
+    const statusOf = async (fields: http2.OutgoingHttpHeaders): Promise<unknown> => {
+      const stream = session.request({ ":path": "/", ...fields }).resume();
+      const [head] = (await once(stream, "response")) as [http2.IncomingHttpHeaders];
+      return head[":status"];
+    };
+    const others = [SECRET, `${SECRET}:443`, SECRET.toUpperCase(), `${SECRET}.`, "100.64.0.5", "localhost"];
+    for (const other of others) expect(await statusOf({ ":authority": other })).toBe(421);
+    expect(await statusOf({ ":authority": NAME, host: SECRET })).toBe(400);
+    expect(scene.backend.sockets).toEqual([]);
+    expect(await statusOf({ ":authority": NAME })).toBe(200);
+
+    const kept = await visitorTls(await scene.enter(request()), NAME);
+    expect(await get(kept, [`Host: ${NAME}`])).toMatch(/^HTTP\/1\.1 200 /);
+    expect(await get(kept, [`Host: ${SECRET}`])).toMatch(/^HTTP\/1\.1 421 /);
+    expect(scene.backend.heard.join("")).not.toContain(SECRET);
+  });
+
+  test("FN-5 what is no hello, or does not come to its end", async () => {
+    const plain = await scene.enter(request());
+    plain.write("GET / HTTP/1.1\r\n\r\n");
+    await expect.poll(() => plain.readableEnded || plain.read() !== null, WAIT).toBe(true);
+    const slow = await scene.enter(request());
+    slow.resume();
+    slow.write(makeHello({ name: NAME }).subarray(0, 50));
+    await new Promise<void>((resolve) => setImmediate(resolve));
+    scene.clock.advance(10_001);
+    await expect.poll(() => slow.readableEnded, WAIT).toBe(true);
+    expect(scene.backend.sockets).toEqual([]);
+  });
+});
+
+describe("a raw port", () => {
+  const RAW = 2222;
+  const lease = (more: Record<string, boolean> = {}, port: number = RAW): void => {
+    scene.config = {
+      ...scene.config,
+      TCP: { ...scene.config.TCP, [RAW]: { TCPForward: `127.0.0.1:${scene.backend.port}` } },
+      AllowFunnel: { ...scene.config.AllowFunnel, [`*:${port}`]: true, ...more },
+    };
+  };
+
+  test("the backend speaks first, and the visitor says no hello", async () => {
+    lease();
+    const client = await scene.enter(forTarget(`${NAME}:${RAW}`));
+    await expect.poll(() => scene.backend.sockets.length, WAIT).toBe(1);
+    scene.backend.sockets[0]!.write("SSH-2.0-here\r\n");
+    expect(String((await once(client, "data"))[0])).toBe("SSH-2.0-here\r\n");
+    client.write("SSH-2.0-there\r\n");
+    await expect.poll(() => scene.backend.heard[0], WAIT).toBe("SSH-2.0-there\r\n");
+  });
+
+  test.each([
+    ...[`*:${RAW}`, `${SECRET}:${RAW}`, `${NAME}.:${RAW}`, `${NAME.toUpperCase()}:${RAW}`, `0.0.0.0:${RAW}`],
+    ...[`lease:${RAW}`, `:${RAW}`, `${NAME}:0${RAW}`, `${NAME}:${RAW + 1}`],
+  ])("FN-6 under this node's own name, letter for letter, and not %s", async (target) => {
+    lease();
+    expect(await answerTo(scene.connect(), forTarget(target))).toMatch(/^HTTP\/1\.1 40[03] /);
+    expect(scene.backend.sockets).toEqual([]);
+  });
+
+  test("FN-5 raw bytes reach nothing on a port that is public by name, nor on HTTPS by a lease of it", async () => {
+    lease({}, 443);
+    for (const target of [`${NAME}:443`, `${NAME}:8443`]) {
+      const client = await scene.enter(forTarget(target));
+      client.write("SSH-2.0-there\r\n");
+      await expect.poll(() => client.readableEnded || client.read() !== null, WAIT).toBe(true);
+    }
+    expect(scene.backend.sockets).toEqual([]);
+  });
+
+  test("FN-8 who came by the lease goes with it, though the port is public by name now", async () => {
+    lease();
+    const client = await scene.enter(forTarget(`${NAME}:${RAW}`));
+    client.resume();
+    await expect.poll(() => scene.backend.sockets.length, WAIT).toBe(1);
+    scene.door.review();
+    expect(scene.door.open).toBe(1);
+    lease({ [`*:${RAW}`]: false, [`${NAME}:${RAW}`]: true });
+    scene.door.review();
+    await expect.poll(() => client.destroyed, WAIT).toBe(true);
+    expect(scene.door.open).toBe(0);
+  });
+});
+
+/** Sources that a relay may name, by what becomes of them. */
+const CLAIMS: readonly (readonly [outcome: 400 | 403 | "told", claims: readonly string[]])[] = [
+  [
+    403,
+    ["127.0.0.1:1", "127.255.255.254:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "[::ffff:7f00:1]:1", "[::127.0.0.1]:1"],
+  ],
+  [403, ["100.64.0.0:1", "100.64.0.2:1", "100.127.255.255:1", "[::ffff:100.64.0.2]:1", "[::ffff:6440:2]:1"]],
+  [403, ["[fd7a:115c:a1e0::1]:1", "[FD7A:115C:A1E0::2]:1", "[fd7a:115c:a1e0:ab12:4843:cd96:6265:6667]:1"]],
+  [403, ["[0:0:0:0:0:ffff:100.64.0.5]:1", "[::100.64.0.2]:1", "[::ffff:0:100.64.0.2]:1", "[64:ff9b::100.64.0.2]:1"]],
+  [403, ["[64:ff9b::127.0.0.1]:1", "[2002:6440:2::1]:1", "[2002:7f00:1::]:1"]],
+  [403, ["0.0.0.0:1", "0.1.2.3:1", "[::]:1", "169.254.169.254:1", "[fe80::1]:1", "224.0.0.1:1", "255.255.255.255:1"]],
+  [403, ["240.0.0.1:1", "[ff02::1]:1"]],
+  [400, ["203.0.113.9", "203.0.113.9:", "203.0.113.9:x", "203.0.113.9:65536", "203.0.113.9:-1", "203.0.113.9:+1"]],
+  [400, ["203.0.113.9:1:2", "203.0.113.9:1,127.0.0.1:1", ":1", "[]:1", "::1:1", "[::1]", "2001:db8::9:1"]],
+  [400, ["0x7f000001:1", "2130706433:1", "0177.0.0.1:1", "127.1:1", "203.0.113.09:1", "203.0.113.256:1"]],
+  [400, ["[fe80::1%eth0]:1", "[::1%lo]:1", "localhost:1", "box.tail.test:1", "unknown"]],
+  ["told", ["203.0.113.9:1", "203.0.113.9:65535", "100.128.0.0:1", "[2001:db8::9]:7", "10.0.0.1:1"]],
+  ["told", ["[::ffff:203.0.113.9]:1", "[2001:0DB8:0::9]:1", "[64:ff9b::203.0.113.9]:1", "203.0.113.9:01"]],
+];
+const AS_TOLD: Readonly<Record<string, string>> = {
+  "[::ffff:203.0.113.9]:1": "203.0.113.9:1",
+  "[2001:0DB8:0::9]:1": "[2001:db8::9]:1",
+  "[64:ff9b::203.0.113.9]:1": "[64:ff9b::cb00:7109]:1",
+  "203.0.113.9:01": "203.0.113.9:1",
+};
+
+describe("FN-7 forwarded TCP", () => {
+  test("raw: the visitor's own bytes behind a PROXY line with his address", async () => {
+    const client = await scene.enter(forTarget(`${NAME}:8443`));
+    const hello = makeHello({ name: NAME });
+    client.write(hello);
+    const line = `PROXY TCP4 203.0.113.9 100.64.0.5 51514 ${scene.backend.port}\r\n`;
+    await expect.poll(() => scene.backend.heard[0], WAIT).toBe(line + hello.toString("latin1"));
+    scene.backend.sockets[0]!.write("answer");
+    expect(String((await once(client, "data"))[0])).toBe("answer");
+  });
+
+  test("ended TLS: what was inside, behind the same line", async () => {
+    const secure = await visitorTls(await scene.enter(forTarget(`${NAME}:10000`, "[2001:db8::9]:7")), NAME, []);
+    secure.write("inside");
+    await expect
+      .poll(() => scene.backend.heard[0], WAIT)
+      .toBe(`PROXY TCP6 2001:db8::9 ::1 7 ${scene.backend.port}\r\ninside`);
+  });
+
+  test("63 claims of who calls: malformed ones are 400, those of nobody 403, and the others are told as they are", async () => {
+    const all = CLAIMS.flatMap(([outcome, claims]) => claims.map((claim) => [outcome, claim] as const));
+    expect(all.length).toBe(63);
+    for (const [outcome, claim] of all) {
+      const client = scene.connect();
+      const answer = await answerTo(client, forTarget(`${NAME}:8443`, claim));
+      if (outcome !== "told") {
+        expect(`${claim}: ${answer.slice(0, 12)}`).toBe(`${claim}: HTTP/1.1 ${outcome}`);
+        continue;
+      }
+      const index = scene.backend.sockets.length;
+      client.write(makeHello({ name: NAME }));
+      await expect.poll(() => scene.backend.heard[index] ?? "", WAIT).toContain("\r\n");
+      const [, family, source, , port] = scene.backend.heard[index]!.split(/[ \r]/);
+      const told = family === "TCP6" ? `[${source}]:${port}` : `${source}:${port}`;
+      expect(told).toBe(AS_TOLD[claim] ?? claim);
+    }
+  });
+});

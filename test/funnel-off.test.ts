@@ -1,9 +1,10 @@
 import net from "node:net";
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from "vitest";
+import { type Clock, systemClock } from "../src/base/clock.ts";
 import { Fault } from "../src/base/fault.ts";
 import { memoryStore, type Store } from "../src/base/store.ts";
 import { GatewayAdmin } from "../src/gateway/admin.ts";
-import { Gateway } from "../src/gateway/gateway.ts";
+import { Gateway, type GatewayOptions } from "../src/gateway/gateway.ts";
 import type { Relay } from "../src/server/relay.ts";
 import type { Server } from "../src/server/server.ts";
 import type { ServeConfig } from "../src/wire/serve-config.ts";
@@ -46,8 +47,12 @@ function diskOf(inner: Store): Disk {
   };
 }
 
-async function join(hostname: string, disk: Disk = diskOf(memoryStore())): Promise<Node> {
-  const gateway = await mesh.gateway({ hostname, store: disk });
+async function join(
+  hostname: string,
+  disk: Disk = diskOf(memoryStore()),
+  more: Partial<GatewayOptions> = {},
+): Promise<Node> {
+  const gateway = await mesh.gateway({ hostname, store: disk, ...more });
   return { gateway, name: `${hostname}.tail.test`, disk };
 }
 
@@ -271,6 +276,72 @@ test.each<readonly [why: string, hostname: string, end: (node: Node) => unknown]
   },
   60_000,
 );
+
+/** The machine's, until it stops; then no alarm of anybody's goes off, those that were set before neither. */
+class StoppableClock implements Clock {
+  readonly #held: Set<() => void> = new Set();
+  #stoppedAt: number | undefined;
+
+  now(): number {
+    return this.#stoppedAt ?? systemClock.now();
+  }
+
+  wall(): number {
+    return systemClock.wall();
+  }
+
+  at(deadline: number, wake: () => void): () => void {
+    const due = (): void => void (this.#stoppedAt === undefined ? wake() : this.#held.add(wake));
+    const cancel = systemClock.at(deadline, due);
+    return () => {
+      cancel();
+      this.#held.delete(wake);
+    };
+  }
+
+  stop(): void {
+    this.#stoppedAt = systemClock.now();
+  }
+
+  goOn(): void {
+    this.#stoppedAt = undefined;
+    for (const wake of this.#held) wake();
+    this.#held.clear();
+  }
+}
+
+test("FN-8 off waits for no timer, no disk and no answer: 100 visitors are cut, and new ones refused, all the same", async () => {
+  const clock = new StoppableClock();
+  const disk = diskOf(memoryStore());
+  const node = await join("stopped", disk, { clock });
+  await node.gateway.setServeConfig(configOf(node));
+  await isRouted(node);
+  const open: Visit[] = [];
+  while (open.length < 100) open.push(await guest(node));
+
+  const written = Promise.withResolvers<void>();
+  const { set } = disk;
+  disk.set = async (...file) => {
+    await written.promise;
+    await set.apply(disk, file);
+  };
+  clock.stop(); // from now on the server hears nothing either: what it is told waits a moment first
+  onTestFinished(() => clock.goOn());
+  let isOver = false;
+  const off = typed(node, `--tcp=${PORT}`, "off").finally(() => {
+    isOver = true;
+  });
+  await expect.poll(() => open.filter((one) => !one.isOver()).length, WAIT).toBe(0);
+  await expect.poll(() => callers.size, WAIT).toBe(0);
+  expect(brings(relay, node.name, PORT)).toBe(true); // so it is the node that refuses the next one
+  const late = visit(makeHello({ name: node.name }));
+  await expect.poll(late.isOver, WAIT).toBe(true);
+  expect(late.heard()).toMatch(/^15030300020270$/);
+  expect(isOver).toBe(false);
+  written.resolve();
+  clock.goOn();
+  expect(await off).toEqual({ code: 0, stderr: "" });
+}, 60_000);
 
 test("FN-8 a node that has heard nothing since it began, for the server is away, takes back what it was left with", async () => {
   const node = await join("late");

@@ -17,7 +17,10 @@ export const rulesSchema: {
     .optional(),
 };
 
-/** What becomes of requests that a mount would rather not see; absent = as upstream. The proxy says it in its own terms (`RouteRules`), for it knows no file. */
+/**
+ * What becomes of requests that a mount would rather not see; absent = as upstream. The proxy has its own words for the same
+ * (`RouteRules`): it knows no file.
+ */
 export interface MountRules {
   /** Requests that another site's page makes with the caller's identity. */
   readonly crossSite?: "pass" | "deny";

@@ -1,5 +1,6 @@
 import { X509Certificate } from "node:crypto";
 import { Fault, messageOf } from "../base/fault.ts";
+import { plainName } from "../wire/host-name.ts";
 import { AuthorityHealth } from "./authority-health.ts";
 import { type BudgetLine, budgetOf, fullLine, letsEncryptLimits, type NameHistory, type RateLimits } from "./budget.ts";
 import type { Certificate } from "./certificate.ts";
@@ -16,7 +17,7 @@ import type {
 import { certificateId, parseLife } from "./life-record.ts";
 import { orAbort, Turns } from "./store/turns.ts";
 import { type Household, TendedCertificate, type Urgency } from "./tended-certificate.ts";
-import { checkedNames, foldedName, wildcardAbove } from "./wanted-names.ts";
+import { checkedNames, wildcardAbove } from "./wanted-names.ts";
 
 /** A wall clock that jumped is noticed after this. */
 const LOOK_MS = 10 * 60_000;
@@ -99,7 +100,7 @@ class Keeper implements CertificateKeeper {
   }
 
   certificate(serverName: string): Certificate | undefined {
-    const name = foldedName(serverName);
+    const name = plainName(serverName);
     for (const pattern of [name, wildcardAbove(name)]) {
       const found = pattern === undefined ? undefined : this.#byName.get(pattern);
       const best = found?.find((one) => one.isValid()) ?? found?.find((one) => one.certificate !== undefined);
@@ -207,7 +208,7 @@ class Keeper implements CertificateKeeper {
 
   /** @throws {Fault} CERT_NAME_UNKNOWN */
   #of(name: string): TendedCertificate {
-    const folded = foldedName(name);
+    const folded = plainName(name);
     const found = this.#byName.get(folded) ?? this.#byName.get(wildcardAbove(folded) ?? "");
     if (found !== undefined) return found[0]!;
     throw new Fault("CERT_NAME_UNKNOWN", `Cannot get a certificate for "${name}": this gateway does not serve it`);

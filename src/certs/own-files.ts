@@ -3,9 +3,10 @@ import path from "node:path";
 import type { Clock } from "../base/clock.ts";
 import { Fault, messageOf } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
+import { plainName } from "../wire/host-name.ts";
 import type { Certificate } from "./certificate.ts";
 import { findPairs, type OwnSource, type Pair, readPair, signatureOf } from "./own-pairs.ts";
-import { foldedName, wildcardAbove } from "./wanted-names.ts";
+import { wildcardAbove } from "./wanted-names.ts";
 
 /** Writers replace a certificate and its key one after the other. */
 const SETTLE_MS = 500;
@@ -78,7 +79,7 @@ class WatchedFiles implements OwnFiles {
   }
 
   certificate(serverName: string): Certificate | undefined {
-    const name = foldedName(serverName);
+    const name = plainName(serverName);
     return this.#byName.get(name) ?? this.#byName.get(wildcardAbove(name) ?? "");
   }
 

@@ -1,4 +1,5 @@
 import { Fault } from "../base/fault.ts";
+import { plainName } from "../wire/host-name.ts";
 
 const MOST_NAMES = 100;
 const NAME = /^(?:\*\.)?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]*[a-z][a-z0-9-]*$/;
@@ -22,11 +23,6 @@ export function checkedNames(names: readonly string[]): readonly string[] {
   return names;
 }
 
-/** Server names of hellos and hands: any case, perhaps a final dot. */
-export function foldedName(name: string): string {
-  return name.toLowerCase().replace(/\.$/, "");
-}
-
 /** `*.example.com` for `a.example.com`. */
 export function wildcardAbove(name: string): string | undefined {
   const dot = name.indexOf(".");
@@ -39,7 +35,7 @@ export function wildcardAbove(name: string): string | undefined {
  */
 export function isWildcardOfOthers(name: string, mesh: { readonly ownName: string; readonly suffix: string }): boolean {
   if (!name.startsWith("*.") || mesh.suffix === "") return false;
-  const [base, own, suffix] = [name.slice(2), mesh.ownName, mesh.suffix].map(foldedName) as [string, string, string];
+  const [base, own, suffix] = [name.slice(2), mesh.ownName, mesh.suffix].map(plainName) as [string, string, string];
   const isBelow = (inner: string, outer: string): boolean => inner === outer || inner.endsWith(`.${outer}`);
   return isBelow(base, suffix) && !(isBelow(base, own) && own !== suffix);
 }

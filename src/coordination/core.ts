@@ -2,6 +2,7 @@ import type { Clock } from "../base/clock.ts";
 import { Fault, messageOf } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 import type { Random } from "../base/random.ts";
+import { plainName } from "../wire/host-name.ts";
 import type { DerpMap } from "../wire/tailcfg.ts";
 import { ADDRESS_REST_MS, addressPair, allocateOffset, POOL_SIZE } from "./address-pool.ts";
 import { isResting, ownerKey } from "./certificate-names.ts";
@@ -167,7 +168,7 @@ export class Core {
   #find(which: number | string): NodeRecord | undefined {
     const { ledger } = this;
     if (typeof which === "number" || /^\d+$/.test(which)) return ledger.nodes.get(Number(which));
-    const name = which.toLowerCase().replace(/\.$/, "");
+    const name = plainName(which);
     return (
       ledger.nodeByName(name) ??
       this.named(name) ??
@@ -178,7 +179,7 @@ export class Core {
   /** The node with this name in full. */
   named(fqdn: string): NodeRecord | undefined {
     const suffix = `.${this.options.baseDomain}`;
-    const name = fqdn.toLowerCase().replace(/\.$/, "");
+    const name = plainName(fqdn);
     return name.endsWith(suffix) ? this.ledger.nodeByName(name.slice(0, -suffix.length)) : undefined;
   }
 

@@ -1,5 +1,6 @@
 import { formatAddress, parseAddress, parseAddressPort } from "../base/address.ts";
 import { Fault } from "../base/fault.ts";
+import { plainName } from "../wire/host-name.ts";
 import type { DnsConfig, DnsResolver } from "../wire/tailcfg.ts";
 import type { Core } from "./core.ts";
 import type { Ledger } from "./ledger.ts";
@@ -106,7 +107,7 @@ function bounded<T>(what: string, list: readonly T[], most: number): readonly T[
 }
 
 function checkedDomain(text: string): string {
-  const name = text.toLowerCase().replace(/\.$/, "");
+  const name = plainName(text);
   if (name.length > 253 || !name.split(".").every((label) => LABEL.test(label)))
     throw bad("name", text, "a domain name");
   return name;

@@ -1,6 +1,7 @@
 import { type AddressPort, parseAddress } from "../base/address.ts";
 import { claimsOf, isPortClaim, leasedPorts } from "../wire/claims.ts";
 import { type PublicNameClaim, publicNameClaims } from "../wire/funnel.ts";
+import { plainName } from "../wire/host-name.ts";
 import type { NetworkMap } from "../wire/network-map.ts";
 import type { Node } from "../wire/tailcfg.ts";
 import { rulesBySite } from "../wire/visitor-rules.ts";
@@ -17,9 +18,7 @@ export function publicNamesOf(map: NetworkMap, hostinfoPorts: readonly number[] 
   return [...map.peers.values()].flatMap((node) => {
     const claims = publicNameClaims(node.CapMap);
     const isWilling = hostinfoPorts.length > 0 && node.Hostinfo?.IngressEnabled === true;
-    const said: PublicNameClaim[] = isWilling
-      ? [{ name: node.Name.replace(/\.$/, "").toLowerCase(), ports: hostinfoPorts }]
-      : [];
+    const said: PublicNameClaim[] = isWilling ? [{ name: plainName(node.Name), ports: hostinfoPorts }] : [];
     return [...claims, ...said].map(({ name, ports, rules }) => ({
       ...{ name, ports: new Set(ports), owner: node.StableID, peerApi: peerApiOf(node, own) },
       ...(rules === undefined ? {} : { rules: rulesBySite(rules) }),
@@ -31,7 +30,7 @@ export function publicNamesOf(map: NetworkMap, hostinfoPorts: readonly number[] 
 export function leasesOf(map: NetworkMap, isHostinfoTrusted: boolean): readonly Lease[] {
   const own = map.self.Addresses.map(addressOf);
   return [...map.peers.values()].flatMap((node) => {
-    const name = node.Name.replace(/\.$/, "").toLowerCase();
+    const name = plainName(node.Name);
     const isWilling = isHostinfoTrusted && node.Hostinfo?.IngressEnabled === true;
     const said = isWilling ? claimsOf(node.Hostinfo).filter(isPortClaim).map(Number) : [];
     return [...new Set([...leasedPorts(node.CapMap), ...said])].map((port) => ({

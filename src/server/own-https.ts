@@ -6,6 +6,7 @@ import { Fault } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 import { DEFAULT_LIMITS } from "../proxy/options.ts";
 import { TlsFront } from "../proxy/tls/tls-front.ts";
+import { plainName } from "../wire/host-name.ts";
 
 const MOST_CONNECTIONS = 20_000;
 
@@ -48,7 +49,7 @@ export async function openOwnHttps(options: OwnHttpsOptions, around: Surrounding
     socket.once("close", () => open.delete(socket));
     socket.on("error", () => socket.destroy());
     front.accept(socket, proofOf(socket), {
-      known: (asked) => (asked.toLowerCase().replace(/\.$/, "") === name ? name : undefined),
+      known: (asked) => (plainName(asked) === name ? name : undefined),
       protocols: ["http/1.1"], // ts2021 and DERP leave HTTP by an upgrade
       accept: (secure) => void http.emit("connection", secure),
     });

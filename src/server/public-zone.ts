@@ -14,6 +14,7 @@ import {
 } from "../certs/zone/records.ts";
 import { Zone } from "../certs/zone/zone.ts";
 import { encodeName } from "../wire/dns.ts";
+import { plainName } from "../wire/host-name.ts";
 import { openZoneListeners, type ZoneCounters } from "./zone-listeners.ts";
 
 const ADDRESS_TTL_S = 300;
@@ -105,7 +106,7 @@ function nameServerRecords(
 }
 
 function nameOr(text: string, what: string): string {
-  const name = text.toLowerCase().replace(/\.$/, "");
+  const name = plainName(text);
   const fits = /^(?:[a-z0-9_-]+\.)+[a-z0-9-]+$/.test(name) && encodeName(name) !== undefined && isIP(name) === 0;
   if (fits) return name;
   throw new Fault("ZONE_NAME", `Cannot use "${text}" as ${what}: wanted a DNS name such as mesh.example.com`);

@@ -28,6 +28,11 @@ export function capabilitiesOf(
   return held;
 }
 
+/** The values that a node has of `name`; `undefined` where it has none of this name, whatever an object's prototype has. */
+export function capabilityValues(capMap: CapMap | undefined, name: string): readonly unknown[] | undefined {
+  return capMap !== undefined && Object.hasOwn(capMap, name) ? (capMap[name] ?? []) : undefined;
+}
+
 function add(held: Record<string, unknown[] | null>, name: string, values: readonly unknown[] | null): void {
   const before = held[name];
   held[name] = values === null || values.length === 0 ? (before ?? null) : [...(before ?? []), ...values];

@@ -1,3 +1,4 @@
+import { capabilityValues } from "./capabilities.ts";
 import { foldPattern } from "./host-name.ts";
 import type { CapMap, Hostinfo, HostService } from "./tailcfg.ts";
 
@@ -121,24 +122,25 @@ export function grantedPorts(attributes: CapMap): readonly PortRange[] {
 
 /** Undefined: the server has no word for claims. */
 export function claimAnswers(capMap: CapMap | undefined): readonly ClaimAnswer[] | undefined {
-  if (capMap === undefined || !Object.hasOwn(capMap, CLAIMS)) return undefined;
-  return (capMap[CLAIMS] ?? []).slice(0, MOST_CLAIMS).flatMap((value) => {
-    const { claim, state } = Object(value) as Readonly<Record<string, unknown>>;
-    const known = CLAIM_STATES.find((one) => one === state);
-    return typeof claim === "string" && known !== undefined ? [{ claim, state: known }] : [];
-  });
+  return capabilityValues(capMap, CLAIMS)
+    ?.slice(0, MOST_CLAIMS)
+    .flatMap((value) => {
+      const { claim, state } = Object(value) as Readonly<Record<string, unknown>>;
+      const known = CLAIM_STATES.find((one) => one === state);
+      return typeof claim === "string" && known !== undefined ? [{ claim, state: known }] : [];
+    });
 }
 
 /** Which question the answers are to. */
 export function answeredSerial(capMap: CapMap | undefined): string | undefined {
-  const values = (capMap !== undefined && Object.hasOwn(capMap, CLAIMS) ? capMap[CLAIMS] : undefined) ?? [];
+  const values = capabilityValues(capMap, CLAIMS) ?? [];
   const serials = values.map((value) => (Object(value) as { readonly serial?: unknown }).serial);
   return serials.find((serial) => typeof serial === "string");
 }
 
 /** Raw ports that lead to a peer. */
 export function leasedPorts(capMap: CapMap | undefined): readonly number[] {
-  const values = (capMap !== undefined && Object.hasOwn(capMap, LEASES) ? capMap[LEASES] : undefined) ?? [];
+  const values = capabilityValues(capMap, LEASES) ?? [];
   return values.slice(0, MOST_LEASES).flatMap((value) => {
     const { port } = Object(value) as { readonly port?: unknown };
     return Number.isInteger(port) && Number(port) > 0 && Number(port) < 65_536 ? [Number(port)] : [];

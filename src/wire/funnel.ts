@@ -1,4 +1,5 @@
 import { formatAddress, parseAddress } from "../base/address.ts";
+import { capabilityValues } from "./capabilities.ts";
 import type { CapMap } from "./tailcfg.ts";
 import { checkedSiteRules, type SiteRules } from "./visitor-rules.ts";
 
@@ -25,8 +26,7 @@ export const INGRESS_ADDRESSES: string = "sallyport.dev/ingress-addresses";
 
 /** The addresses of the ingresses; empty where the server does not know them. */
 export function ingressAddresses(capMap: CapMap | undefined): readonly string[] {
-  const known = capMap !== undefined && Object.hasOwn(capMap, INGRESS_ADDRESSES);
-  const values = (known ? capMap[INGRESS_ADDRESSES] : undefined) ?? [];
+  const values = capabilityValues(capMap, INGRESS_ADDRESSES) ?? [];
   return values.filter((value) => typeof value === "string").flatMap((text) => addressOf(text) ?? []);
 }
 
@@ -50,7 +50,7 @@ const MOST_PORTS = 64;
 
 /** A peer's public names, without what is not of their form: the server is believed, but never more than is there. */
 export function publicNameClaims(capMap: CapMap | undefined): readonly PublicNameClaim[] {
-  const values = (capMap !== undefined && Object.hasOwn(capMap, PUBLIC_NAMES) ? capMap[PUBLIC_NAMES] : undefined) ?? [];
+  const values = capabilityValues(capMap, PUBLIC_NAMES) ?? [];
   return values.slice(0, MOST_CLAIMS).flatMap((value) => {
     if (typeof value !== "object" || value === null || !("name" in value) || !("ports" in value)) return [];
     const { name, ports } = value;

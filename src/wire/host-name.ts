@@ -2,6 +2,11 @@ const LONGEST_NAME = 253;
 /** Labels of letters, digits, `-` and `_`, the last of them not a number: `10.1.2.3` is no name. */
 const HOST_NAME = /^(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*(?!\d+$)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/;
 
+/** Of names whose form is somebody else's affair: in lower case, without a dot at its end. */
+export function plainName(name: string): string {
+  return name.toLowerCase().replace(/\.$/, "");
+}
+
 /** The form that names are compared in; `undefined` for an address, or text that is no host name (TL-2). */
 export function foldName(text: string): string | undefined {
   if (text.length > LONGEST_NAME + 1) return undefined;

@@ -1,4 +1,5 @@
 import { Fault } from "../../base/fault.ts";
+import { plainName } from "../../wire/host-name.ts";
 
 /** Where certificates, keys, accounts and the history of orders are, for one gateway or for several that share them. */
 export interface CertificateStore {
@@ -36,7 +37,7 @@ const SEGMENT = /^(?!\.{1,2}$)[a-z0-9_][a-z0-9._+@-]{0,199}$/;
 
 /** How a DNS name stands in a path: `*.example.com` is `_wildcard.example.com`. */
 export function pathOfName(name: string): string {
-  return name.toLowerCase().replace(/\.$/, "").replace(/^\*\./, "_wildcard.");
+  return plainName(name).replace(/^\*\./, "_wildcard.");
 }
 
 /**

@@ -2,7 +2,7 @@ import type { WantedCertificate } from "../../certs/keeper.ts";
 import { isWildcardOfOthers } from "../../certs/wanted-names.ts";
 import { type CertificatesConfig, type ChallengeConfig, isCertificateName } from "../../config/certificates.ts";
 import { publicNameClaims } from "../../wire/funnel.ts";
-import { wildcardOf } from "../../wire/host-name.ts";
+import { plainName, wildcardOf } from "../../wire/host-name.ts";
 import type { ServeConfig } from "../../wire/serve-config.ts";
 import { splitSite } from "../../wire/site.ts";
 import type { CapMap } from "../../wire/tailcfg.ts";
@@ -40,7 +40,7 @@ export interface CertificatePlan {
 /** Says of every name which kind of certificate it gets. Nothing else than what is said here is ever ordered (AC-10). */
 export function certificatePlan(facts: PlanFacts): CertificatePlan {
   const { settings, certDomains, ownName, served, hasFile } = facts;
-  const named = new Map(Object.entries(settings.names ?? {}).map(([name, how]) => [fold(name), how]));
+  const named = new Map(Object.entries(settings.names ?? {}).map(([name, how]) => [plainName(name), how]));
   const isInternal = (name: string): boolean =>
     settings.authority === "internal" || named.get(name)?.authority === "internal";
   const wanted: WantedCertificate[] = [];
@@ -63,11 +63,11 @@ export function certificatePlan(facts: PlanFacts): CertificatePlan {
 
   // Several names in one certificate, and names that others than we present.
   for (const [name, how] of named) {
-    const names = [name, ...(how.with ?? []).map(fold)];
+    const names = [name, ...(how.with ?? []).map(plainName)];
     if (hasFile(name) || isInternal(name) || !provable(names)) continue;
     want(names, names.some((one) => served.includes(one)) ? "ahead" : "needed");
   }
-  for (const domain of (settings.wildcards ?? []).map(fold)) {
+  for (const domain of (settings.wildcards ?? []).map(plainName)) {
     const wildcard = `*.${domain}`;
     if (isInternal(wildcard) || covered.has(wildcard) || !provable([wildcard, domain])) continue;
     if (served.some((name) => name === wildcard || parentOf(name) === domain)) want([wildcard, domain], "ahead");
@@ -95,17 +95,17 @@ export function certificatePlan(facts: PlanFacts): CertificatePlan {
 
 /** The server's list, which may hold anything. */
 export function certDomainsOf(listed: readonly string[] | undefined): readonly string[] {
-  return (listed ?? []).map(fold).filter(isCertificateName).slice(0, MOST_DOMAINS);
+  return (listed ?? []).map(plainName).filter(isCertificateName).slice(0, MOST_DOMAINS);
 }
 
 /** Names for which TLS ends here; plain HTTP wants no certificate. */
 export function servedNames(config: ServeConfig): readonly string[] {
   const names = new Set<string>();
   for (const layer of [config, ...Object.values(config.Services ?? {})]) {
-    for (const { TerminateTLS } of Object.values(layer.TCP ?? {})) if (TerminateTLS) names.add(fold(TerminateTLS));
+    for (const { TerminateTLS } of Object.values(layer.TCP ?? {})) if (TerminateTLS) names.add(plainName(TerminateTLS));
     for (const key of Object.keys(layer.Web ?? {})) {
       const { name, port } = splitSite(key);
-      if (layer.TCP?.[port]?.HTTPS === true) names.add(fold(name));
+      if (layer.TCP?.[port]?.HTTPS === true) names.add(plainName(name));
     }
   }
   return [...names];
@@ -118,7 +118,7 @@ export function servedNames(config: ServeConfig): readonly string[] {
 export function visitedNames({ AllowFunnel = {} }: ServeConfig, capMap: CapMap | undefined): readonly string[] {
   const led = publicNameClaims(capMap).filter(({ ports }) => ports.includes(443));
   return Object.entries(AllowFunnel).flatMap(([key, isOn]) => {
-    const name = isOn && key.endsWith(":443") ? fold(key.slice(0, -":443".length)) : "";
+    const name = isOn && key.endsWith(":443") ? plainName(key.slice(0, -":443".length)) : "";
     const isLed = led.some((claim) => claim.name === name || claim.name === wildcardOf(name));
     return isLed && !name.startsWith("*.") ? [name] : [];
   });
@@ -137,7 +137,7 @@ function canProve(name: string, { settings, certDomains, visited, ownName, ownWi
   if (!isWildcard && !isOfMesh && visited.includes(name)) return true;
   return (settings.challenges ?? []).some((challenge) => {
     if (challenge.type === "control" || (isWildcard && !isDns(challenge))) return false;
-    return challenge.for === undefined ? !isOfMesh : challenge.for.some((domain) => isBelow(base, fold(domain)));
+    return challenge.for === undefined ? !isOfMesh : challenge.for.some((domain) => isBelow(base, plainName(domain)));
   });
 }
 
@@ -152,8 +152,4 @@ export function isBelow(name: string, domain: string): boolean {
 function parentOf(name: string): string {
   const dot = name.indexOf(".");
   return dot < 0 ? "" : name.slice(dot + 1);
-}
-
-function fold(name: string): string {
-  return name.toLowerCase().replace(/\.$/, "");
 }

@@ -9,6 +9,7 @@ import type { CertificateKeeper, CertificateStatus, KeeperCounts } from "../../c
 import type { OwnFileStatus } from "../../certs/own-files.ts";
 import type { TransparencyWatch } from "../../certs/transparency/transparency-watch.ts";
 import type { CertificatesConfig } from "../../config/certificates.ts";
+import { plainName } from "../../wire/host-name.ts";
 import { CertificateContexts } from "./certificate-contexts.ts";
 import { LocalCertificates } from "./certificate-local.ts";
 import { type CertificatePlan, certificatePlan, type PlanFacts } from "./certificate-plan.ts";
@@ -159,7 +160,7 @@ export class Certificates {
 
   /** What is there for a name; nothing is ordered for it. */
   held(name: string): Certificate | undefined {
-    return this.#ready(name.toLowerCase().replace(/\.$/, ""));
+    return this.#ready(plainName(name));
   }
 
   challengeContext(name: string): SecureContext | undefined {
@@ -187,7 +188,7 @@ export class Certificates {
 
   /** @throws {Fault} CERT_NAME_UNKNOWN, and whatever keeps a CA from issuing */
   async certificate(serverName: string, options: { readonly minValidity?: number } = {}): Promise<Certificate> {
-    const name = serverName.toLowerCase().replace(/\.$/, "");
+    const name = plainName(serverName);
     await this.#work; // what is wanted may just be read from the store
     const { minValidity = 0 } = options;
     const ready = this.#ready(name);

@@ -1,8 +1,9 @@
 import { parseAddress } from "../../base/address.ts";
 import { CODE, encodeName, RECORD } from "../../wire/dns.ts";
+import { plainName } from "../../wire/host-name.ts";
 import type { NetworkMap } from "../../wire/network-map.ts";
 import { type Answer, decodeQuestion, encodeAnswer, type Question } from "./message.ts";
-import { NameTable, plainName, type Record4And6, reverseAddress, via6Address } from "./names.ts";
+import { NameTable, type Record4And6, reverseAddress, via6Address } from "./names.ts";
 
 const TTL_S = 5;
 const CLASS_IN = 1;

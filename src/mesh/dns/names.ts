@@ -1,4 +1,5 @@
 import { formatAddress, parseAddress, parsePrefix } from "../../base/address.ts";
+import { plainName } from "../../wire/host-name.ts";
 import { SERVICE_ADDRESS } from "../../wire/mesh-address.ts";
 import type { NetworkMap } from "../../wire/network-map.ts";
 import type { DnsResolver, Node } from "../../wire/tailcfg.ts";
@@ -15,9 +16,6 @@ const addressesOf = (resolvers: readonly DnsResolver[]): readonly string[] => re
 const SERVICE_NAME = "magicdns.localhost-tailscale-daemon";
 const SERVICE: Record4And6 = { v4: [SERVICE_ADDRESS], v6: ["fd7a:115c:a1e0::53"] };
 const REVERSE_V6 = "0.e.1.a.c.5.1.1.a.7.d.f.ip6.arpa";
-
-/** Lower case, without the final dot. */
-export const plainName = (name: string): string => name.toLowerCase().replace(/\.$/, "");
 
 /** All names of one network map. */
 export class NameTable {

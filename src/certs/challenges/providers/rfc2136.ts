@@ -16,6 +16,7 @@ import {
   RECORD,
 } from "../../../wire/dns.ts";
 import { textData } from "../../../wire/dns-data.ts";
+import { plainName } from "../../../wire/host-name.ts";
 import { signMessage, type TsigAlgorithm, type TsigKey, tsigProblem } from "../../../wire/tsig.ts";
 import { overTcp, overUdp } from "../dns-client.ts";
 import { addressesOf, type DnsLookup, findZone } from "../dns-lookup.ts";
@@ -53,7 +54,7 @@ export function rfc2136Provider(options: Rfc2136Options): DnsProvider {
         `Cannot use the key "${options.keyName}": wanted base64 of 16 bytes or more`,
       );
     }
-    return { name: options.keyName.toLowerCase().replace(/\.$/, ""), algorithm, secret };
+    return { name: plainName(options.keyName), algorithm, secret };
   }
 
   async function serverOf(primary: string, signal: AbortSignal): Promise<string> {
@@ -69,7 +70,7 @@ export function rfc2136Provider(options: Rfc2136Options): DnsProvider {
       options.zone === undefined || options.server === undefined
         ? await findZone(lookup, options.zone ?? record, signal)
         : { zone: options.zone, primary: "" };
-    const zone = (options.zone ?? cut.zone).toLowerCase().replace(/\.$/, "");
+    const zone = plainName(options.zone ?? cut.zone);
     const server = await serverOf(cut.primary, signal);
     const key = await keyOf();
     const id = new DataView(random(2).buffer).getUint16(0);

@@ -101,7 +101,7 @@ export interface Answer {
 export interface Ask {
   readonly method?: string;
   readonly headers?: Record<string, string | string[]>;
-  readonly form?: Record<string, string>;
+  readonly form?: Record<string, string> | string;
   readonly over?: TLSSocket;
 }
 
@@ -117,7 +117,7 @@ export async function secured({ connect }: ProxyScene): Promise<TLSSocket> {
 
 export async function ask(scene: ProxyScene, path: string, { method, headers, form, over }: Ask = {}): Promise<Answer> {
   const secure = over ?? (await secured(scene));
-  const body = form === undefined ? undefined : new URLSearchParams(form).toString();
+  const body = typeof form === "object" ? new URLSearchParams(form).toString() : form;
   const own = form === undefined ? {} : { "content-type": "application/x-www-form-urlencoded", origin: ORIGIN };
   const asked = httpRequest({
     createConnection: () => secure,

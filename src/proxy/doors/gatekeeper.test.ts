@@ -18,6 +18,7 @@ import { fieldLines } from "../../../test/suites/recording-backend.ts";
 import { Fault } from "../../base/fault.ts";
 import { memoryStore } from "../../base/store.ts";
 import type { RouteRules } from "../route-rules.ts";
+import { hashSecret } from "./secret-hash.ts";
 
 afterEach(closeScenes);
 
@@ -70,6 +71,12 @@ describe("a stranger", () => {
     const scene = await stage();
     for (const path of ["/text", "/%C3%A9", "/x"]) expect((await ask(scene, path)).status, path).toBe(401);
     expect((await ask(scene, "/open")).status).toBe(200);
+  });
+
+  test("`curl -d secret=pässword` was a wrong guess: a script escapes nothing", async () => {
+    const scene = await stage({ door: { password: await hashSecret("pässword", { log2: 4, blocks: 8, lanes: 1 }) } });
+    const form = "way=password&secret=pässword";
+    expect((await ask(scene, "/.sallyport/door/friends/enter", { form })).status).toBe(303);
   });
 
   test("plain HTTP has no door that opens", async () => {

@@ -107,7 +107,7 @@ export async function readForm({ request, response }: Visit, clock: Clock): Prom
   try {
     const read = await readAtMost(request, LARGEST_FORM_BYTES);
     if (read === undefined) throw tooLong();
-    return new URLSearchParams(read.toString("latin1"));
+    return new URLSearchParams(read.toString("utf8")); // browsers escape all of it, scripts do not
   } finally {
     late();
   }

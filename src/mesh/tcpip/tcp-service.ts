@@ -8,6 +8,8 @@ import type { CongestionControl } from "./congestion.ts";
 import { type ConnectionHost, type TcpAccept, TcpConnection } from "./connection.ts";
 import { ConnectionTable } from "./connection-table.ts";
 import { DeadlineHeap } from "./deadline-heap.ts";
+import { Dials } from "./dials.ts";
+import { EphemeralPorts } from "./ephemeral-ports.ts";
 import { HalfOpen } from "./half-open.ts";
 import { InitialNumbers } from "./isn.ts";
 import type { Keepalive } from "./keepalive.ts";
@@ -30,13 +32,6 @@ export interface TcpServiceOptions {
 /** May a peer open a connection from its address to this one of ours? */
 export type Admission = (peer: number, source: AddressBytes, destination: AddressBytes, port: number) => boolean;
 
-interface Dialing {
-  readonly resolve: (conn: Conn) => void;
-  readonly reject: (fault: Fault) => void;
-}
-
-const FIRST_EPHEMERAL_PORT = 16_000; // gVisor's range
-const EPHEMERAL_TRIES = 64;
 const MOST_TIME_WAIT = 4096;
 const TUNNEL_UP_MS = 1000;
 const QUANTUM_SEGMENTS = 64;
@@ -57,11 +52,10 @@ export class TcpService implements ConnectionHost {
   readonly #listeners: Map<number, TcpAccept> = new Map();
   readonly #halfOpen: HalfOpen = new HalfOpen();
   readonly #refusal: Refusal;
-  readonly #dialing: Map<TcpConnection, Dialing> = new Map();
+  readonly #dials: Dials = new Dials();
+  readonly #ports: EphemeralPorts;
   readonly #timeWait: Set<TcpConnection> = new Set();
   readonly #turns: Turns<TcpConnection> = new Turns();
-  #draws: Uint8Array = new Uint8Array(0);
-  #drawn = 0;
   readonly #embedded: IpView = createIpView();
 
   constructor(core: StackCore, options: TcpServiceOptions) {
@@ -74,6 +68,7 @@ export class TcpService implements ConnectionHost {
     this.memory = options.memory;
     this.#table = new ConnectionTable(core.random);
     this.#numbers = new InitialNumbers(core.random);
+    this.#ports = new EphemeralPorts(core.random);
   }
 
   get size(): number {
@@ -228,7 +223,9 @@ export class TcpService implements ConnectionHost {
     const refusal = (code: string, found: string) =>
       Promise.reject(new Fault(code, `Cannot connect to "${text}": ${found}, wanted a free slot`));
     if (signal?.aborted === true) return refusal("TCPIP_ABORTED", "given up by the caller");
-    const localPort = this.#ephemeralPort(local, remote, remotePort);
+    const localPort = this.#ports.pick(
+      (port) => !this.#listeners.has(port) && !this.#table.has(local, port, remote, remotePort),
+    );
     if (localPort === undefined) return refusal("TCPIP_PORT_IN_USE", "no free source port");
     if (!this.#hasRoom()) return refusal("TCPIP_BUSY", "too many connections");
     const now = this.now();
@@ -237,44 +234,11 @@ export class TcpService implements ConnectionHost {
     const numbers = this.#numbers.of(local, localPort, remote, remotePort, now);
     const connection = new TcpConnection(this, key, -1, true, proof, numbers, now);
     this.#table.add(connection);
-    const { promise, resolve, reject } = Promise.withResolvers<Conn>();
-    const giveUp = () =>
-      connection.cut(new Fault("TCPIP_ABORTED", `Cannot connect to "${text}": given up by the caller`));
-    signal?.addEventListener("abort", giveUp, { once: true });
-    const done = () => signal?.removeEventListener("abort", giveUp);
-    this.#dialing.set(connection, {
-      resolve: (conn) => {
-        done();
-        resolve(conn);
-      },
-      reject: (fault) => {
-        done();
-        reject(fault);
-      },
-    });
+    const opened = this.#dials.wait(connection, text, signal);
     connection.connect(now);
     this.#timers.update(connection);
     this.#core.wake();
-    return promise;
-  }
-
-  /** RFC 6056 §3.3.1. */
-  #ephemeralPort(local: AddressBytes, remote: AddressBytes, remotePort: number): number | undefined {
-    for (let i = 0; i < EPHEMERAL_TRIES; i++) {
-      const port = FIRST_EPHEMERAL_PORT + (this.#draw() % (65_536 - FIRST_EPHEMERAL_PORT));
-      if (!this.#listeners.has(port) && !this.#table.has(local, port, remote, remotePort)) return port;
-    }
-    return undefined;
-  }
-
-  /** Drawn many at a time: one by one they cost as much as the rest of a dial. */
-  #draw(): number {
-    if (this.#drawn >= this.#draws.length) {
-      this.#draws = this.#core.random(4 * EPHEMERAL_TRIES);
-      this.#drawn = 0;
-    }
-    this.#drawn += 4;
-    return read32(this.#draws, this.#drawn - 4);
+    return opened;
   }
 
   // ——— what connections ask ———
@@ -287,12 +251,7 @@ export class TcpService implements ConnectionHost {
   }
 
   established(connection: TcpConnection): void {
-    const dialing = this.#dialing.get(connection);
-    if (dialing !== undefined) {
-      this.#dialing.delete(connection);
-      dialing.resolve(connection);
-      return;
-    }
+    if (this.#dials.opened(connection)) return;
     const accept = this.#halfOpen.take(connection);
     if (accept === undefined) return;
     const { source, destination } = connection.proof as Extract<Proof, { kind: "public" }>;
@@ -320,9 +279,7 @@ export class TcpService implements ConnectionHost {
     this.#timers.remove(connection);
     this.#timeWait.delete(connection);
     this.#halfOpen.take(connection);
-    const dialing = this.#dialing.get(connection);
-    this.#dialing.delete(connection);
-    dialing?.reject(fault ?? new Fault("TCPIP_RESET", "Cannot connect: the connection ended while opening"));
+    this.#dials.gone(connection, fault);
   }
 
   /** Drops one that is only waiting. */

@@ -51,7 +51,7 @@ for (const [listening, port] of [
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     const proof: Proof = {
       kind: "mesh",
-      nodeKey: "aa",
+      nodeKey: socket.remoteAddress ?? "", // each address is a peer
       source: { address, port: socket.remotePort ?? 0 },
       destination: { address: "100.64.0.1", port },
     };

@@ -5,7 +5,7 @@ import { SocketDuplex } from "./socket-duplex.ts";
 /** What is delivered beyond what whoever reads has room for; the connection's own window stands behind it. */
 const READ_CREDIT_BYTES = 64 * 1024;
 const READ_AHEAD_BYTES = 64 * 1024;
-const WRITE_AHEAD_BYTES = 512 * 1024;
+const WRITE_AHEAD_BYTES = 64 * 1024;
 
 /** A `Conn` as a Node stream, usable as the socket of `tls`, `http` and `http2`. */
 export class ConnDuplex extends SocketDuplex {

@@ -1,9 +1,12 @@
+import { Duplex } from "node:stream";
 import { setImmediate as turn } from "node:timers/promises";
 import tls from "node:tls";
 import { afterEach, expect, test } from "vitest";
+import { metered } from "../../test/suites/metered-conn.ts";
 import {
   closeScenes,
   GATE,
+  onClose,
   onHeads,
   type ProxyScene,
   proxyScene,
@@ -14,7 +17,8 @@ import {
 } from "../../test/suites/proxy-scene.ts";
 import { recordingBackend } from "../../test/suites/recording-backend.ts";
 import { FakeClock } from "../base/clock.ts";
-import type { ConnDuplex } from "../base/duplex.ts";
+import { connPair } from "../base/conn-pair.ts";
+import { asDuplex, type ConnDuplex } from "../base/duplex.ts";
 
 afterEach(closeScenes);
 
@@ -141,4 +145,42 @@ test("H1-14 an answer that is long in coming is waited for", async () => {
   await pass(clock, 3_600_000, 60_000);
   backend.connections[0]!.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
   expect((await done).text).toMatch(/^HTTP\/1\.1 200 /);
+});
+
+/** A backend's connection with an answer that has no end; `sent` is what was taken of it. */
+class Endless extends Duplex {
+  sent = 0;
+  #mayGo = false;
+
+  override _write(_chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
+    this.#mayGo = true;
+    this.push("HTTP/1.1 200 OK\r\n\r\n");
+    done();
+  }
+
+  override _read(bytes: number): void {
+    if (!this.#mayGo) return;
+    this.sent += bytes;
+    setImmediate(() => void this.push(Buffer.alloc(bytes)));
+  }
+}
+
+test("H1-14 of an answer that nobody reads 256 KiB wait here at most, beside what its connection holds", async () => {
+  const backend = new Endless();
+  const scene = proxyScene(webConfig({ "/": { Proxy: "http://127.0.0.1:1" } }), { dialBackend: () => backend });
+  const source = { address: "100.64.0.2", port: 40_000 };
+  const destination = { address: "100.64.0.1", port: 80 };
+  const [near, far] = connPair({ kind: "mesh", nodeKey: "aa", source, destination });
+  const { conn, left } = metered(far);
+  scene.proxy.accept(conn, 80);
+  const client = asDuplex(near);
+  onClose(() => client.destroy());
+  client.write(`${HEAD}\r\n`);
+  for (let last = -1, turns = 0; turns < 200; turns++) {
+    if (backend.sent + left() !== last) turns = 0;
+    last = backend.sent + left();
+    await turn();
+  }
+  expect(left()).toBeGreaterThan(0);
+  expect(backend.sent - left()).toBeLessThanOrEqual(256 * 1024);
 });

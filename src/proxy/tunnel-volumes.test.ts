@@ -5,6 +5,7 @@ import { setImmediate as turn } from "node:timers/promises";
 import tls from "node:tls";
 import { afterEach, expect, test } from "vitest";
 import { Gate, inParallel } from "../../test/suites/gate.ts";
+import { metered } from "../../test/suites/metered-conn.ts";
 import {
   certificateOf,
   closeScenes,
@@ -16,7 +17,7 @@ import {
   read,
   webConfig,
 } from "../../test/suites/proxy-scene.ts";
-import type { Conn, ConnSink, Proof } from "../base/conn.ts";
+import type { Proof } from "../base/conn.ts";
 import { connPair } from "../base/conn-pair.ts";
 import { asDuplex } from "../base/duplex.ts";
 import { reset } from "./tunnel.ts";
@@ -142,40 +143,6 @@ class Switching extends Duplex {
     this.sent += bytes;
     setImmediate(() => void this.push(Buffer.alloc(bytes)));
   }
-}
-
-/** A caller's connection as the gateway has it: what it was given, and what it gave to be sent. */
-interface Metered {
-  readonly conn: Conn;
-  readonly came: () => number;
-  readonly left: () => number;
-}
-
-function metered(conn: Conn): Metered {
-  let came = 0;
-  let left = 0;
-  const attach = (sink: ConnSink): void =>
-    conn.attach({
-      data: (view) => {
-        came += view.length;
-        sink.data(view);
-      },
-      end: () => sink.end(),
-      drain: () => sink.drain(),
-      abort: (fault) => sink.abort(fault),
-    });
-  const write = (view: Uint8Array): boolean => {
-    left += view.length;
-    return conn.write(view);
-  };
-  const own: Partial<Conn> = { attach, write };
-  const meter = new Proxy(conn, {
-    get: (target, name) => {
-      const value = own[name as keyof Conn] ?? Reflect.get(target, name);
-      return typeof value === "function" ? value.bind(target) : value;
-    },
-  });
-  return { conn: meter, came: () => came, left: () => left };
 }
 
 const MOST_WAITING = 256 * 1024;

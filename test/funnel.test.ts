@@ -182,6 +182,10 @@ describe("sallyport funnel", () => {
       expect.stringMatching(/^This network does not allow funnel on this node: .*"funnel"/),
     ]);
     expect(gateway.storedServeConfig).toEqual({});
+    await gateway.setServeConfig(config({ [`${NAME}:443`]: true })); // of before the policy changed
+    const why = "This network does not allow funnel on this node";
+    expect((await typed(["status"])).stderr).toContain(`Warning: visitors are not brought here: ${why}`);
+    expect((await typed(["check"])).stdout).toContain(`✗ policy       ${why}`);
     await mesh.server.setPolicy(funnelPolicy(WEB), "test");
     await expect.poll(mayBePublic, WAIT).toBe(true);
   });

@@ -5,7 +5,7 @@ import type { CertificateStatus } from "../../certs/keeper.ts";
 import { claimRefusals } from "../../funnel/claim-text.ts";
 import { type Finding, type Hop, type ProbeOptions, probe } from "../../funnel/probe.ts";
 import { claimAnswers } from "../../wire/claims.ts";
-import { ingressAddresses } from "../../wire/funnel.ts";
+import { FUNNEL_ATTRIBUTE, ingressAddresses } from "../../wire/funnel.ts";
 import { wildcardOf } from "../../wire/host-name.ts";
 import type { IpnStatus } from "../../wire/ipn.ts";
 import { leasedPort, type ServeConfig } from "../../wire/serve-config.ts";
@@ -71,7 +71,7 @@ export interface WayOptions extends Partial<Pick<ProbeOptions, "resolve" | "ca">
 export function visitorsWay(client: LocalClient, options: WayOptions = {}): Look {
   return async function* (target, signal) {
     const status = await client.status({ peers: false });
-    const refused = unrouted(target, status);
+    const refused = unrouted(target, status) ?? (await policyRefusal(status, client));
     if (refused !== undefined) yield { hop: "policy", isGood: false, found: refused };
     else {
       // An address that a person gave is one that he means.
@@ -104,6 +104,13 @@ async function ofGateway(finding: Finding, { name }: Target, client: LocalClient
     ? `${finding.found}: it is of this gateway's own CA, which visitors do not know`
     : finding.found;
   return { ...finding, found, isLasting: true };
+}
+
+/** Why nothing of this node is public: the policy does not give it `funnel`, or does so no more. */
+export async function policyRefusal({ Self }: IpnStatus, client: LocalClient): Promise<string | undefined> {
+  if (Object.hasOwn(Self.CapMap ?? {}, FUNNEL_ATTRIBUTE)) return undefined;
+  const { Complete, Text } = (await client.queryFeature(FUNNEL_ATTRIBUTE).catch(() => undefined)) ?? {};
+  return Complete === false ? (Text ?? "the network's policy does not allow it on this node") : undefined;
 }
 
 /** Why the network brings no visitors of it here, as far as it says so. */

@@ -47,3 +47,22 @@ test.each<[string, (socket: Socket) => void]>([
   await gone;
   expect(failures).toEqual([]);
 });
+
+test.each<[string, (socket: Socket) => void]>([
+  ["nothing", () => {}],
+  ["its words", (socket) => void socket.write("x")],
+  ["its end", (socket) => void socket.end()],
+  ["its words and its end", (socket) => void socket.end("x")],
+])("FN-1 a connection that is cut before it is one, with %s said, does not stay for ever", async (_, say) => {
+  const server = net.createServer().listen(0, "127.0.0.1");
+  onTestFinished(() => void server.close());
+  await once(server, "listening");
+  const ours = net.connect((server.address() as AddressInfo).port, "127.0.0.1");
+  const failures: unknown[] = [];
+  ours.on("error", (error) => failures.push(error));
+  const gone = once(ours, "close");
+  say(ours);
+  resetSocket(ours);
+  await gone;
+  expect(failures).toEqual([]);
+});

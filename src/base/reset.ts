@@ -10,6 +10,8 @@ export function resetSocket(socket: Socket): void {
   const { writableEnded, writableFinished, writableLength } = socket;
   const isTcp = socket instanceof Socket && !(socket instanceof TLSSocket);
   const isEnding = isTcp && writableEnded && !writableFinished && writableLength === 0;
-  if (isEnding) socket.once("finish", () => resetSocket(socket));
+  if (isTcp && socket.connecting)
+    socket.destroy(); // nobody there knows of it, and the end may come before the reset
+  else if (isEnding) socket.once("finish", () => resetSocket(socket));
   else socket.resetAndDestroy();
 }

@@ -8,8 +8,7 @@ import { systemRandom } from "../base/random.ts";
 import { formatKey, generatePrivateKey, publicKeyOf } from "../crypto/keys.ts";
 import { SERVICE_ADDRESS } from "../wire/mesh-address.ts";
 import type { NetworkMap } from "../wire/network-map.ts";
-import type { MapResponse, NetInfo, Node } from "../wire/tailcfg.ts";
-import { VISITOR_RULES } from "../wire/visitor-rules.ts";
+import type { MapResponse, Node } from "../wire/tailcfg.ts";
 import { answerC2n, type C2nCertificates } from "./c2n.ts";
 import { ControlClient, type ControlState, type FunnelWish } from "./control/control-client.ts";
 import { DataPlane } from "./data-plane.ts";
@@ -20,7 +19,8 @@ import { servicePrefixes } from "./hosted-services.ts";
 import { interfaceAddresses, watchLink } from "./link-watch.ts";
 import { MemberDns } from "./member-dns.ts";
 import type { MeshNodeOptions } from "./node-options.ts";
-import { type OwnWish, ownHostinfo } from "./own-hostinfo.ts";
+import { OwnDescription } from "./own-description.ts";
+import type { OwnWish } from "./own-hostinfo.ts";
 import { OwnKeys } from "./own-keys.ts";
 import { PeerApiDoor } from "./peerapi-door.ts";
 import { type PingOptions, type PingReport, ping } from "./pings.ts";
@@ -41,7 +41,7 @@ export class MeshNode {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #keys: OwnKeys;
-  readonly #backendLogId: string;
+  readonly #own: OwnDescription;
   readonly #dns: MagicDns;
   readonly #mapListeners: Set<(map: NetworkMap) => void> = new Set();
   readonly #stateListeners: Set<(state: ControlState) => void> = new Set();
@@ -53,9 +53,6 @@ export class MeshNode {
   readonly post: ControlClient["post"] = (...asked) => this.#control.post(...asked);
   #map: NetworkMap | undefined;
   #state: ControlState = { kind: "connecting" };
-  #endpoints: readonly { endpoint: string; type: number }[] = [];
-  #netInfo: NetInfo = {};
-  #told: OwnWish & FunnelWish;
   #stopWatching: () => void = () => {};
   /** From the server's word that we are no member until it has taken us again. */
   #isCutOff = false;
@@ -64,18 +61,15 @@ export class MeshNode {
   private constructor(options: MeshNodeOptions, keys: OwnKeys, plane: DataPlane, discoKey: Uint8Array) {
     const random = options.random ?? systemRandom;
     this.#options = options;
-    this.#told = {
-      ingress: undefined,
-      ...options.wish,
-      hostname: options.hostname,
-      hasDoors: options.hasDoors === true,
-    };
+    const { hostname, hasDoors = false } = options;
+    const wish: OwnWish = { ingress: undefined, ...options.wish, hostname, hasDoors };
+    const backendLogId = toHex(random(32));
+    this.#own = new OwnDescription(wish, options.tags, backendLogId, () => this.#control.update());
     this.#clock = options.clock ?? systemClock;
     this.#log = options.log ?? silentLog;
     this.#keys = keys;
     this.#plane = plane;
     this.#peerApi = new PeerApiDoor(plane);
-    this.#backendLogId = toHex(random(32));
     this.#dns = new MagicDns(() => this.#clock.wall());
     this.#memberDns = new MemberDns({
       netstack: plane.netstack,
@@ -93,19 +87,19 @@ export class MeshNode {
       log: this.#log.with("control"),
       ...(options.connect === undefined ? {} : { connect: options.connect }),
       ...(options.authKey === undefined ? {} : { authKey: options.authKey }),
-      hostinfo: () => this.#hostinfo(),
-      funnelWish: () => (takesVisitorRules(this.#map) ? this.#told : { ...this.#told, visitorRules: [] }),
+      hostinfo: () => this.#own.hostinfo(this.#peerApi.isServed ? this.#ownAddresses() : []),
+      funnelWish: () => this.#own.funnelWish(),
       nodeKey: () => keys.nodeKey,
       adoptNodeKey: (key) => keys.adopt(key),
       discoKey: publicKeyOf(discoKey),
-      endpoints: () => this.#endpoints,
+      endpoints: () => this.#own.endpoints,
       get knownServerKey() {
         return keys.serverKeyOf(controlUrl);
       },
       onServerKey: (key) => {
         keys.rememberServer(controlUrl, key).catch((error: unknown) => this.#log.error("state.unsaved", { error }));
       },
-      onC2n: async (request) => answerC2n(request, this, this.#told.services),
+      onC2n: async (request) => answerC2n(request, this, this.#own.services),
       onPing: (wanted) => pingForServer(plane, this.#clock, this.#map?.derpMap, wanted),
       onAuthUrl: (url) => options.onAuthUrl?.(url),
       onMap: (map, response) => this.#applyMap(map, response),
@@ -135,10 +129,10 @@ export class MeshNode {
       timestampFloor: keys.timestampFloor,
       onTimestamp: (wall) => keys.reserveTimestamps(wall, log),
       onEndpoints: (endpoints) => {
-        if (node !== undefined) node.#setEndpoints(endpoints);
+        if (node !== undefined) node.#own.endpoints = endpoints;
       },
       onNetInfo: (info) => {
-        if (node !== undefined) node.#setNetInfo(info);
+        if (node !== undefined) node.#own.addNetInfo(info);
       },
     });
     node = new MeshNode(options, keys, plane, discoKey);
@@ -168,21 +162,10 @@ export class MeshNode {
     this.#control.linkChanged();
   }
 
-  #setEndpoints(endpoints: readonly { endpoint: string; type: number }[]): void {
-    this.#endpoints = endpoints;
-    this.#control.update();
-  }
-
-  #setNetInfo(info: NetInfo): void {
-    this.#netInfo = { ...this.#netInfo, ...info };
-    this.#control.update();
-  }
-
   #applyMap(map: NetworkMap, response: MapResponse): void {
     const isFirst = this.#map === undefined;
-    const wasKeptBack = !takesVisitorRules(this.#map);
     this.#map = map;
-    if (wasKeptBack && takesVisitorRules(map) && (this.#told.visitorRules ?? []).length > 0) this.#control.update();
+    this.#own.setServer(map);
     this.#dns.setMap(map);
     this.#memberDns.setMap(map);
     const isRenewed = map.self.Key === this.nodeKeyText && toHex(this.#plane.nodeKey) !== this.nodeKey;
@@ -210,16 +193,6 @@ export class MeshNode {
       if (this.#map !== undefined) this.#setPlane(this.#map, false);
     }
     for (const listener of this.#stateListeners) listener(state);
-  }
-
-  #hostinfo(): ReturnType<typeof ownHostinfo> {
-    return ownHostinfo({
-      ...this.#told,
-      tags: this.#options.tags,
-      backendLogId: this.#backendLogId,
-      netInfo: this.#netInfo,
-      peerApi: this.#peerApi.isServed ? this.#ownAddresses() : [],
-    });
   }
 
   #ownAddresses(): AddressBytes[] {
@@ -268,10 +241,10 @@ export class MeshNode {
   /** What is known of the network under us. */
   get networkReport(): NetworkReport {
     return {
-      netInfo: this.#netInfo,
+      netInfo: this.#own.netInfo,
       homeRegion: this.#plane.homeRegion,
       connectedRegions: this.#plane.derpRegions,
-      endpoints: this.#endpoints.map(({ endpoint }) => endpoint),
+      endpoints: this.#own.endpoints.map(({ endpoint }) => endpoint),
     };
   }
 
@@ -375,9 +348,7 @@ export class MeshNode {
 
   /** What we ask the server for: a name, visitors from the Internet. */
   tell(wish: Partial<OwnWish & FunnelWish>): void {
-    const before = JSON.stringify(this.#told);
-    this.#told = { ...this.#told, ...wish };
-    if (JSON.stringify(this.#told) !== before) this.#control.update();
+    this.#own.tell(wish);
   }
 
   /** Leaves the mesh for good: the server is told, and the keys that it knew are forgotten whatever it says. */
@@ -387,6 +358,7 @@ export class MeshNode {
     this.#plane.cut();
     this.#plane.setNodeKey(this.#keys.nodeKey.private);
     this.#map = undefined;
+    this.#own.setServer(undefined);
   }
 
   async close(): Promise<void> {
@@ -399,9 +371,5 @@ export class MeshNode {
 
 /** States in which this node is no member, by the server's word or its owner's. */
 const CUT_OFF: ReadonlySet<ControlState["kind"]> = new Set(["expired", "removed", "logged-out", "stopped"]);
-
-/** Whom the owner keeps out is told to a server that knows what to do with it, and to no other. */
-const takesVisitorRules = (map: NetworkMap | undefined): boolean =>
-  Object.hasOwn(map?.self.CapMap ?? {}, VISITOR_RULES);
 
 const prefixesOf = (node: Node): Prefix[] => node.Addresses.flatMap((text) => parsePrefix(text) ?? []);

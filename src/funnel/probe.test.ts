@@ -65,6 +65,16 @@ test("FN-9 a way that is open from end to end", async () => {
   expect(heard[0]).toContain(`\r\nHost: ${NAME}:${port}\r\n`);
 });
 
+test("FN-9 one of two ingresses is dead, and a check said that all is well", async () => {
+  const port = await serving(OK);
+  const resolve = async (): Promise<string[]> => ["127.0.0.1", "127.0.0.2"];
+  const findings = await look({ port, resolve });
+  expect(findings.map(({ hop, isGood }) => `${hop} ${isGood}`)).toEqual(["dns true", "ingress false"]);
+  expect(findings.at(-1)?.found).toMatch(/^127\.0\.0\.2 port \d+: .*ECONNREFUSED.*, while 127\.0\.0\.1 answers/);
+  const both = await look({ port, resolve: async () => ["127.0.0.1", "127.0.0.1"] });
+  expect(both.at(-1)?.found).toBe("status 200");
+});
+
 test("FN-9 a raw port that is open, whoever speaks first", async () => {
   const banner = await portOf(createServer((socket) => socket.on("error", () => undefined).write("SSH-2.0-here\r\n")));
   const quiet = await portOf(createServer((socket) => socket.on("error", () => undefined)));

@@ -34,6 +34,9 @@ export interface ProbeOptions {
 }
 
 const HTTPS_PORT = 443;
+const MOST_ADDRESSES = 16;
+/** Mostly IPv6, where a machine has none. */
+const NO_WAY: ReadonlySet<string> = new Set(["ENETUNREACH", "EADDRNOTAVAIL", "EAFNOSUPPORT"]);
 /** Longer than a relay takes to bring somebody through the mesh, and a node to find its target dead. */
 const QUIET_MS = 3000;
 const HUNG_UP = "hung up at once: the node is away, or its target does not answer";
@@ -61,12 +64,17 @@ export async function* probe(options: ProbeOptions): AsyncGenerator<Finding, voi
   }
   yield good("dns", addresses.join(", "));
 
+  const dead = await firstDead(addresses.slice(1, MOST_ADDRESSES), port, signal);
   const socket = connect({ host: address, port, signal });
   const refused = await settled(socket, "connect");
   // Whoever resets has taken the connection before: a raw port is there, and leads to nobody who takes it.
   const isReset = options.isRaw === true && (refused as NodeJS.ErrnoException | undefined)?.code === "ECONNRESET";
   if (refused !== undefined && !isReset)
     return yield bad("ingress", `${address} port ${port}: ${reasonOf(refused, signal)}`);
+  if (dead !== undefined) {
+    socket.destroy();
+    return yield bad("ingress", `${dead}, while ${address} answers: some visitors are sent there`);
+  }
   yield good("ingress", `${address} port ${port}`);
   if (isReset) return yield bad("backend", HUNG_UP);
   if (options.isRaw === true) return yield await listenTo(socket, signal, options.clock);
@@ -93,6 +101,20 @@ export async function* probe(options: ProbeOptions): AsyncGenerator<Finding, voi
     signal.removeEventListener("abort", giveUp);
     secure.destroy();
   }
+}
+
+/** Why one of these does not take connections; an address that this machine has no way to says nothing. */
+async function firstDead(addresses: readonly string[], port: number, signal: AbortSignal): Promise<string | undefined> {
+  const refusals = await Promise.all(
+    addresses.map(async (address) => {
+      const socket = connect({ host: address, port, signal });
+      const refused: NodeJS.ErrnoException | undefined = await settled(socket, "connect");
+      socket.destroy();
+      const isOurs = NO_WAY.has(refused?.code ?? "");
+      return refused === undefined || isOurs ? undefined : `${address} port ${port}: ${reasonOf(refused, signal)}`;
+    }),
+  );
+  return refusals.find((refusal) => refusal !== undefined);
 }
 
 /** Who speaks first is there; who waits for the visitor to speak has at least not hung up. */

@@ -250,7 +250,7 @@ policy: { mode: file, path: ${D}/policy.hujson }
       "--accept-dns=false",
       ...more,
     ];
-    const { code, stderr } = await node.cli("up", "--timeout=30s", ...flags);
+    const { code, stderr } = await node.cli("up", "--timeout=55s", ...flags);
     if (code !== 0) throw new Error(`tailscale up on ${node.name}: ${stderr}`);
   }
 

@@ -83,7 +83,7 @@ describe.skipIf(!isRoot || peers.missing !== undefined)(
           daemon.stdout!.resume();
           daemon.stderr!.resume();
           const join = ["--login-server", controlUrl, "--auth-key", key, "--hostname", name];
-          const up = await stock(nat, "up", ...join, "--timeout", "30s");
+          const up = await stock(nat, "up", ...join, "--timeout", "120s");
           expect(up.code, up.stderr).toBe(0);
         }),
       );

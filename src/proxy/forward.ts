@@ -50,6 +50,8 @@ export class Relay implements AnswerSink {
     if (this.#isOver) return void exchange.cancel();
     if (!this.#hasBody) return void exchange.end();
     const { request, response } = this.work;
+    // Its end has been told already, and a backend would wait for the rest for ever.
+    if (request.destroyed && !request.complete) return void this.#onCallerGone();
     // Only now is the body wanted (RFC 9110 section 10.1.1).
     sendContinue(request, response);
     let room = this.work.bodyBytes ?? Number.POSITIVE_INFINITY;

@@ -207,7 +207,8 @@ export class Conversation {
       if (spoiled?.headersSent === true) return void stream.destroy(); // it cannot be completed
       if (spoiled !== undefined) {
         if ((stream as { _httpMessage?: unknown })._httpMessage === spoiled) spoiled.detachSocket(stream as Socket);
-        spoiled.emit("close"); // for whoever works on it
+        spoiled.destroy(); // for who is about to work on it
+        spoiled.emit("close"); // for whoever does
       }
       const head = `HTTP/1.1 ${status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n`;
       stream.write(`${head}${status}`);

@@ -35,6 +35,42 @@ test("H1-9: control bytes are refused in names and values, all but the tab in a 
   }
 });
 
+test.each([
+  ["at once", ""],
+  ["behind an answer of our own", `OPTIONS * HTTP/1.1\r\n${H}\r\n`],
+])(
+  "H1-4: of a request whose body is refused %s, no part holds a backend that waits for the rest",
+  async (_, before) => {
+    const scene = await stage();
+    const client = scene.connect(80);
+    client.write(`${before}${post(C, "5\r\nhello\r\nZZ\r\n")}`);
+    expect(statusesIn((await read(client)).text).at(-1)).toBe("400");
+    const other = scene.connect(80);
+    other.write(head(""));
+    await read(other, (text) => text.endsWith("ok"));
+    expect(scene.backend.connections).toHaveLength(1);
+    expect(scene.backend.requests).toHaveLength(1);
+  },
+);
+
+test("H1-4: who has left before it is known who asked holds no backend that waits for the rest of the body", async () => {
+  let known: (() => void) | undefined;
+  const wait = new Promise<void>((resolve) => {
+    known = resolve;
+  });
+  const assertions = { sign: () => wait.then(() => undefined) } as unknown as NonNullable<ProxyOptions["assertions"]>;
+  const scene = await stage({ assertions });
+  const client = scene.connect(80);
+  client.write(post(C, "5\r\nhello\r\nZZ\r\n"));
+  expect(statusesIn((await read(client)).text)).toEqual(["400"]);
+  client.destroy();
+  known?.();
+  const other = scene.connect(80);
+  other.write(head(""));
+  await read(other, (text) => text.endsWith("ok"));
+  expect(scene.backend.connections).toHaveLength(1);
+});
+
 test("H1-10, H1-4: what HTTP/1.0 expects, twice or unknown, is ignored and does not reach the backend", async () => {
   for (const fields of ["Expect: 100-continue\r\n".repeat(2), "expect: x\r\n"]) {
     const line = "POST / HTTP/1.0\r\nConnection: keep-alive";

@@ -41,7 +41,7 @@ test.each([
 ])(
   "H1-4: of a request whose body is refused %s, no part holds a backend that waits for the rest",
   async (_, before) => {
-    const scene = await stage();
+    const scene = await http1Stage();
     const client = scene.connect(80);
     client.write(`${before}${post(C, "5\r\nhello\r\nZZ\r\n")}`);
     expect(statusesIn((await read(client)).text).at(-1)).toBe("400");
@@ -59,7 +59,7 @@ test("H1-4: who has left before it is known who asked holds no backend that wait
     known = resolve;
   });
   const assertions = { sign: () => wait.then(() => undefined) } as unknown as NonNullable<ProxyOptions["assertions"]>;
-  const scene = await stage({ assertions });
+  const scene = await http1Stage({ assertions });
   const client = scene.connect(80);
   client.write(post(C, "5\r\nhello\r\nZZ\r\n"));
   expect(statusesIn((await read(client)).text)).toEqual(["400"]);

@@ -47,7 +47,7 @@ export function tidied(line: string, { isDecoded = false, isMerging = false, own
     .replace(/[,;]+/g, ",")
     .replace(/,(?=\||$)|(?<==),/g, "")
     .replace(/^host=[^|]*/, (host) => host.toLowerCase().replace(/\.?(?::(?:80)?)?$/, ""));
-  const spelled = line.slice(start, middle);
+  const spelled = line.slice(start, middle).replace(/\?$/, ""); // a query that is empty is not told by all
   const target = isMerging ? spelled.replace(/^ \/+/, " /") : spelled;
   return `${line.slice(0, start)}${isDecoded ? unescaped(target) : target} |${text}${line.slice(end)}`;
 }

@@ -18,8 +18,6 @@ export interface Forwarding {
   readonly identity: readonly HeaderPair[];
   readonly pool: BackendPool;
   readonly poolKey: string;
-  /** From the Internet: nothing ties the caller to what it does. */
-  readonly isStranger: boolean;
   /** The longest body that may be sent on. */
   readonly bodyBytes?: number;
   readonly log: Log;
@@ -41,17 +39,11 @@ export function askedOf(work: Forwarding, extra: readonly HeaderPair[] = []): As
   for (const pair of identity) fields.push(pair);
   const host = backend.socketPath === undefined ? checked.host : "localhost";
   const body = bodyOf(request, checked);
-  return { method, path, host, fields, body, isLast: mayBeIgnored(method, body, work) };
-}
-
-/**
- * A backend that ignores a body, as simple ones do where none is expected, would take it for the next request, with any
- * identity that the caller has written there. One that closes reads no next request (RFC 9112 section 9.6). Cheroot reads
- * away what an application leaves of a body with a length, and not what is left of chunks.
- */
-function mayBeIgnored(method: string, body: Asked["body"], { isStranger }: Forwarding): boolean {
-  if (body === "none" || body === 0) return false;
-  return isStranger || body === "chunked" || !LENGTH_WANTED.has(method);
+  // A backend that leaves a body unread would take it for the next request, with any identity that the caller has written
+  // there: hand-written ones do, and Cheroot with what an application leaves of chunks. One that is told to close reads no
+  // next request (RFC 9112 section 9.6).
+  const isLast = body !== "none" && body !== 0;
+  return { method, path, host, fields, body, isLast };
 }
 
 function bodyOf(request: IncomingMessage, { isChunked, length }: Checked): Asked["body"] {

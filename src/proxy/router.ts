@@ -274,7 +274,6 @@ export class Router {
       bodyBytes: rules.bodyBytes ?? this.#limitsOf(front).bodyBytes,
       pool: this.#pool,
       poolKey: poolKeyOf(caller),
-      isStranger: front.proof.kind !== "mesh",
       log,
       rewrite: answerRewrite(backend, this.#options.rewritesAnswers === false ? undefined : originOf(front, host)),
     };

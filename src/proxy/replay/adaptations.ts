@@ -70,8 +70,7 @@ export const ADAPTATIONS: readonly Rule[] = [
   },
   {
     name: "unread-bodies",
-    applies: (sent, { handler }) =>
-      handler.Proxy !== undefined && asked.hasBody(sent) && !/^(?:POST|PUT|PATCH)$/.test(sent.method),
+    applies: (sent, { handler }) => handler.Proxy !== undefined && asked.hasBody(sent),
     change: (expected) => {
       expected.backend = expected.backend.map((one) => ({ ...one, fields: sorted(closing(one.fields)) }));
     },

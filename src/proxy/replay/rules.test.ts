@@ -32,9 +32,10 @@ const HEAD = "Host: gw.tail.test\r\n";
 
 test.each([
   [`GET /plain HTTP/1.1\r\n${HEAD}\r\n`, []],
-  [`POST /plain HTTP/1.1\r\n${HEAD}Content-Length: 5\r\n\r\nhello`, []],
+  [`POST /plain HTTP/1.1\r\n${HEAD}Content-Length: 5\r\n\r\nhello`, ["unread-bodies"]],
+  [`POST /plain HTTP/1.1\r\n${HEAD}Content-Length: 0\r\n\r\n`, []],
   [`GET /plain HTTP/1.1\r\n${HEAD}\r\nGET /plain HTTP/1.1\r\n${HEAD}\r\n`, []],
-  [`POST /plain HTTP/1.1\r\n${HEAD}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n`, []],
+  [`POST /plain HTTP/1.1\r\n${HEAD}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n`, ["unread-bodies"]],
   [`DELETE /plain HTTP/1.1\r\n${HEAD}Content-Length: 5\r\n\r\nhello`, ["unread-bodies"]],
   [`GET /hi HTTP/1.1\r\n${HEAD}Content-Length: 5\r\n\r\nhello`, []],
   [`GET /a/../b HTTP/1.1\r\n${HEAD}\r\n`, ["normal-path"]],
@@ -50,7 +51,7 @@ test.each([
   ]),
   [`GET /plain HTTP/1.1\r\n${HEAD}Tailscale_User_Login: evil\r\n\r\n`, ["folded-names", "plain-names"]],
   [`GET /plain HTTP/1.1\r\nHost: GW\r\n\r\n`, ["one-host-spelling"]],
-  [`POST /plain HTTP/1.1\r\n${HEAD}Transfer-Encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n`, ["chunk-syntax"]],
+  [`POST /plain HTTP/1.1\r\n${HEAD}Transfer-Encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n`, ["unread-bodies", "chunk-syntax"]],
   [`POST /hi HTTP/1.1\r\n${HEAD}Content-Length: 5\r\n\r\nhe`, ["early-answer"]],
   [`GET /plain HTTP/1.1\r\n${HEAD}\r\nhello`, ["no-http"]],
   ["GET", []],

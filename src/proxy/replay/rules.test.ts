@@ -51,7 +51,10 @@ test.each([
   ]),
   [`GET /plain HTTP/1.1\r\n${HEAD}Tailscale_User_Login: evil\r\n\r\n`, ["folded-names", "plain-names"]],
   [`GET /plain HTTP/1.1\r\nHost: GW\r\n\r\n`, ["one-host-spelling"]],
-  [`POST /plain HTTP/1.1\r\n${HEAD}Transfer-Encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n`, ["unread-bodies", "chunk-syntax"]],
+  [
+    `POST /plain HTTP/1.1\r\n${HEAD}Transfer-Encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n`,
+    ["unread-bodies", "chunk-syntax"],
+  ],
   [`POST /hi HTTP/1.1\r\n${HEAD}Content-Length: 5\r\n\r\nhe`, ["early-answer"]],
   [`GET /plain HTTP/1.1\r\n${HEAD}\r\nhello`, ["no-http"]],
   ["GET", []],

@@ -92,9 +92,12 @@ async function* run(): AsyncIterable<Figure> {
 async function seenAt({ port, proxy, others }: Subject): Promise<Seen> {
   const pid = proxy.child.pid!;
   const before = cpuSeconds(pid);
-  const seen = await others.ask(JSON.stringify({ port, host: HOST, ...OTHERS }));
+  const { p50, p99, failed } = (await others.ask(JSON.stringify({ port, host: HOST, ...OTHERS }))) as Record<
+    "p50" | "p99" | "failed",
+    number
+  >;
   const load = (100 * (cpuSeconds(pid) - before)) / SECONDS;
-  return { ...(seen as unknown as Seen), load, mb: residentMb(pid) };
+  return { p50, p99, failed, load, mb: residentMb(pid) };
 }
 
 /** The kernel's buffers are full of what is not read, and new connections are made as they are closed and no faster. */

@@ -69,7 +69,7 @@ function stepsFor(hello: Buffer, names: NameTable): readonly string[] {
     steps.push(`alert ${Buffer.from(bytes).toString("hex")}`);
     return socket;
   }) as never);
-  ingress.accept(socket as unknown as Socket, 443);
+  ingress.accept(socket as unknown as Socket, 443); // no kernel below it: what is done to it is all that is looked at
   steps.length = 0;
   socket.emit("data", hello);
   vi.restoreAllMocks();

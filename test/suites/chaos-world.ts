@@ -200,10 +200,10 @@ export class ChaosWorld {
       await this.mesh.server.setPolicy(funnelPolicy(WEB), "test");
       await this.#settled(true);
     },
-    "the gateway is restarted": () => this.#restartGateway(false),
-    "the gateway is killed": () => this.#restartGateway(true),
-    "the relay is restarted": () => this.#restartRelay(false),
-    "the relay is killed": () => this.#restartRelay(true),
+    "the gateway is restarted": () => this.#restart(this.#gateway, () => this.#startGateway(), false),
+    "the gateway is killed": () => this.#restart(this.#gateway, () => this.#startGateway(), true),
+    "the relay is restarted": () => this.#restart(this.#relay, () => this.#startRelay(), false),
+    "the relay is killed": () => this.#restart(this.#relay, () => this.#startRelay(), true),
     "the backends die": async () => {
       this.#isBackendDead = true;
       for (const socket of this.#sockets) socket.resetAndDestroy();
@@ -212,21 +212,11 @@ export class ChaosWorld {
     },
   };
 
-  async #restartGateway(isKilled: boolean): Promise<void> {
-    const { is, clock, mortal } = this.#gateway;
-    if (isKilled) mortal.die();
-    await is.close();
-    this.#dead.push(clock);
-    await this.#startGateway();
-    await this.#settled(true);
-  }
-
-  async #restartRelay(isKilled: boolean): Promise<void> {
-    const { is, clock, mortal } = this.#relay;
-    if (isKilled) mortal.die();
-    await is.close();
-    this.#dead.push(clock);
-    await this.#startRelay();
+  async #restart(was: Incarnation<Gateway | Relay>, start: () => Promise<void>, isKilled: boolean): Promise<void> {
+    if (isKilled) was.mortal.die();
+    await was.is.close();
+    this.#dead.push(was.clock);
+    await start();
     await this.#settled(true);
   }
 

@@ -18,6 +18,6 @@ export async function mayFunnel({ map, post }: MappedNode): Promise<QueryFeature
     const answer: unknown = JSON.parse(await post(featureRequest("funnel"), AbortSignal.timeout(PATIENCE_MS)));
     const { Complete, Text } = Object(answer) as { readonly Complete?: unknown; readonly Text?: unknown };
     if (Complete === false) return { Complete, ShouldWait: false, ...(typeof Text === "string" ? { Text } : {}) };
-  } catch {} // as above
+  } catch {} // who cannot answer, or not in JSON, forbids nothing
   return { Complete: true };
 }

@@ -58,6 +58,7 @@ test("H1-4: who has left before it is known who asked holds no backend that wait
   const wait = new Promise<void>((resolve) => {
     known = resolve;
   });
+  // It signs when it is told to; nothing else of it is asked for here.
   const assertions = { sign: () => wait.then(() => undefined) } as unknown as NonNullable<ProxyOptions["assertions"]>;
   const scene = await http1Stage({ assertions });
   const client = scene.connect(80);

@@ -141,7 +141,8 @@ describe("slow visitors", () => {
       }, WAIT)
       .toBeGreaterThan(PATIENCE);
     expect(taken).toBeLessThan(visitors.length * size); // the backends wait
-    expect((buffered() - before) / visitors.length).toBeLessThan(MOST_EACH);
+    // V8 frees the rings that were outgrown in a thread of its own, some time after the collection.
+    await expect.poll(() => (buffered() - before) / visitors.length, WAIT).toBeLessThan(MOST_EACH);
     const [first] = visitors;
     let heard = 0;
     first!.on("data", (part: Buffer) => {

@@ -300,7 +300,8 @@ describe("bounds", () => {
       await expect.poll(() => visitors.every(({ socket }) => socket.writableLength === 0), WAIT).toBe(true);
     }
     expect(ingress.pending).toBe(64);
-    expect((memoryInUse() - before) / 64).toBeLessThan(160 * 1024);
+    // V8 frees buffers in a thread of its own, some time after the collection.
+    await expect.poll(() => (memoryInUse() - before) / 64, WAIT).toBeLessThan(160 * 1024);
   });
 
   test("FN-2 a megabyte behind the hello waits in the kernel while the node is asked", async () => {

@@ -1,7 +1,15 @@
-import { expect, test } from "vitest";
+import type { Socket } from "node:net";
+import { Duplex } from "node:stream";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { makeHello } from "../../test/suites/client-hellos.ts";
+import { nodeSide, openIngress, PEER_API, publicName } from "../../test/suites/ingress-scene.ts";
 import { foldName } from "../wire/host-name.ts";
 import { Gauges, Rate, visitorKey } from "./gauges.ts";
+import type { Ingress } from "./ingress.ts";
+import { LeaseTable } from "./lease-table.ts";
+import type { IngressLimits } from "./options.ts";
 import { Pace } from "./pace.ts";
+import type { PublicName } from "./public-names.ts";
 
 test.each([
   ["203.0.113.9", "203.0.113.9"],
@@ -10,6 +18,58 @@ test.each([
   ["2001:db8:1:3::1", "2001:db8:1:3::"],
 ])("FN-15 %s counts as %s", (address, key) => {
   expect(visitorKey(address)).toBe(key);
+});
+
+describe("FN-15 who has a whole /64 is one visitor, by whichever door he comes", () => {
+  /** From there, as the kernel says it. */
+  const from = (remoteAddress: string) =>
+    Object.assign(new Duplex({ read() {}, write: (_bytes, _encoding, done) => done() }), {
+      ...{ remoteAddress, remotePort: 4711 },
+      resetAndDestroy(this: Duplex) {
+        this.destroy();
+      },
+    });
+  const rules = new Map([["box.tail.test:443", { visitorConnections: 2 }]]);
+  const hello = makeHello({ name: "box.tail.test" });
+  const lease = new LeaseTable([
+    { port: 2222, ports: new Set([2222]), name: "box.tail.test", owner: "node-5", peerApi: PEER_API },
+  ]);
+
+  test.each<readonly [string, Partial<IngressLimits>, PublicName, (ingress: Ingress, socket: Socket) => void]>([
+    ["TLS", { visitorOpen: 2 }, publicName("box.tail.test"), (ingress, socket) => ingress.accept(socket, 443)],
+    [
+      "a raw port",
+      { visitorOpen: 2 },
+      publicName("box.tail.test"),
+      (ingress, socket) => ingress.acceptLeased(socket, 2222),
+    ],
+    ["port 80", { visitorPending: 2 }, publicName("box.tail.test"), (ingress, socket) => ingress.acceptPlain(socket)],
+    [
+      "the name's own rules",
+      {},
+      publicName("box.tail.test", { rules }),
+      (ingress, socket) => {
+        ingress.accept(socket, 443);
+        socket.emit("data", hello);
+      },
+    ],
+  ])("%s", async (_, limits, name, enter) => {
+    const node = nodeSide({ answer: () => undefined });
+    const { ingress } = await openIngress([name], node.dial, { limits, leases: () => lease });
+    const isIn = async (address: string): Promise<boolean> => {
+      const socket = from(address);
+      onTestFinished(() => void socket.destroy());
+      enter(ingress, socket as unknown as Socket);
+      await new Promise((resolve) => setImmediate(resolve));
+      return !socket.destroyed && !socket.writableEnded;
+    };
+    const seen: boolean[] = [];
+    for (const last of ["::1", "::2", ":ffff:ffff:ffff:ffff", "::3"]) seen.push(await isIn(`2001:db8:1:2${last}`));
+    expect(seen).toEqual([true, true, false, false]);
+    for (const other of ["2001:db8:1:3::1", "203.0.113.1", "::ffff:203.0.113.1"]) expect(await isIn(other)).toBe(true);
+    expect(await isIn("203.0.113.1")).toBe(false);
+    expect(await isIn("203.0.113.2")).toBe(true);
+  });
 });
 
 test("a rate allows twice its second at once, and then its rate", () => {

@@ -1,6 +1,7 @@
 import { connect } from "node:net";
 import { expect, onTestFinished, test } from "vitest";
 import { nodeSide, openIngress, publicName } from "../../test/suites/ingress-scene.ts";
+import { seededRandom } from "../base/random.ts";
 import { locationOf } from "./redirect.ts";
 
 const isPublic = (name: string): boolean => name === "box.tail.test";
@@ -28,6 +29,81 @@ test.each([
   "PRI * HTTP/2.0",
 ])("FN-15 anything else is not: %j", (head) => {
   expect(locationOf(head, isPublic)).toBeUndefined();
+});
+
+const HEADS = 20_000 * Number(process.env["SALLYPORT_FUZZ"] ?? 1);
+/** What a head is made of: mostly what belongs there, in an order that does not. */
+const PIECES = [
+  ...[
+    "GET",
+    "POST",
+    "OPTIONS",
+    "get",
+    " ",
+    " ",
+    " ",
+    "/",
+    "/",
+    "//",
+    "/\\",
+    "\\",
+    "@",
+    ":",
+    ":80",
+    ":443",
+    "?",
+    "#",
+    "%2f",
+    ".",
+  ],
+  ...[
+    "HTTP/1.1",
+    "HTTP/1.0",
+    "HTTP/2.0",
+    "\r\n",
+    "\r\n",
+    "\n",
+    "\r",
+    "\t",
+    "\0",
+    "Host:",
+    "host: ",
+    "Host : ",
+    "X-Forwarded-Host: ",
+  ],
+  ...[
+    "box.tail.test",
+    "box.tail.test",
+    "BOX.tail.test.",
+    "evil.test",
+    "box.tail.test.evil.test",
+    "evil.test/box.tail.test",
+  ],
+  ...["http://", "https://", "javascript:", "127.0.0.1", "[::1]", "Location: https://evil.test", "\u00e9", ","],
+];
+
+test(`FN-15 of ${HEADS} odd heads none is sent on to anything but a public name`, () => {
+  const draw = seededRandom(HEADS);
+  const piece = (): string => PIECES[draw(1)[0]! % PIECES.length]!;
+  let sentOn = 0;
+  for (let i = 0; i < HEADS; i++) {
+    const odd = Array.from({ length: 1 + (draw(1)[0]! % 12) }, piece).join("");
+    const frames = [
+      odd,
+      `GET /${odd} HTTP/1.1\r\nHost: box.tail.test`,
+      `GET / HTTP/1.1\r\nHost: ${odd}`,
+      `GET / HTTP/1.1\r\nHost: box.tail.test${odd}`,
+      `GET ${odd} HTTP/1.1\r\nHost: box.tail.test`,
+    ];
+    const head = frames[i % frames.length]!;
+    const location = locationOf(head, isPublic);
+    if (location === undefined) continue;
+    sentOn++;
+    const { origin, username, password } = new URL(location);
+    expect([head, origin, username, password]).toEqual([head, "https://box.tail.test", "", ""]);
+    expect(location).toMatch(/^https:\/\/box\.tail\.test\/[!-~]*$/);
+  }
+  expect(sentOn).toBeGreaterThan(HEADS / 1000);
 });
 
 test("FN-15 port 80 answers for exact public names alone, and says nothing to others", async () => {

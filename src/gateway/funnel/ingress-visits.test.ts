@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import http2 from "node:http2";
+import type { TLSSocket } from "node:tls";
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { makeHello } from "../../../test/suites/client-hellos.ts";
 import {
@@ -15,7 +16,7 @@ import {
   SECRET,
   visitorTls,
 } from "../../../test/suites/ingress-door-scene.ts";
-import { parsePrefix } from "../../base/address.ts";
+import { formatAddress, parsePrefix } from "../../base/address.ts";
 import type { VisitorRules } from "../../wire/visitor-rules.ts";
 
 const WAIT = { timeout: 20_000, interval: 2 };
@@ -172,8 +173,9 @@ describe("a visitor's request", () => {
   });
 });
 
+const RAW = 2222;
+
 describe("a raw port", () => {
-  const RAW = 2222;
   const lease = (more: Record<string, boolean> = {}, port: number = RAW): void => {
     scene.config = {
       ...scene.config,
@@ -225,6 +227,83 @@ describe("a raw port", () => {
   });
 });
 
+/** One name, as clients and relays may spell it. */
+const spellings = (name: string): readonly string[] => [
+  name,
+  name.toUpperCase(),
+  name.replace(/^./, (letter) => letter.toUpperCase()),
+  `${name}.`,
+  `${name.toUpperCase()}.`,
+  `${name}..`,
+  `.${name}`,
+  `${name}\u0000`,
+  ` ${name}`,
+  name.replace(".", "\u3002"), // IDEOGRAPHIC FULL STOP, a dot to IDNA
+];
+/** Of the public name those that are the same name (RFC 1034 section 3.1), as a hello and a Host field may say it. */
+const SAME: ReadonlySet<string> = new Set(spellings(NAME).slice(0, 5));
+const ALL: readonly string[] = [...spellings(NAME), ...spellings(SECRET), "localhost", "100.64.0.5", ""];
+
+describe("FN-5 every pair of spellings of a public and a private name", () => {
+  /** What is said first: bytes in hex, or that a backend was called. */
+  async function firstWords(target: string, name: string): Promise<string> {
+    const before = scene.backend.sockets.length;
+    const client = await scene.enter(forTarget(target));
+    client.write(makeHello({ name }));
+    const said: Buffer[] = [];
+    client.on("data", (part: Buffer) => said.push(part));
+    await expect.poll(() => said.length > 0 || scene.backend.sockets.length > before, WAIT).toBe(true);
+    client.destroy();
+    return said[0]?.toString("hex", 0, 7) ?? "called";
+  }
+
+  test.each([443, 8443, 10_000])("the relay's target and the hello, port %i", async (port) => {
+    for (const target of ALL.filter((text) => text !== NAME && text.trim() === text)) {
+      const answer = await answerTo(scene.connect(), forTarget(`${target}:${port}`));
+      expect(`${target} ${answer.slice(0, 12)}`).toMatch(/ HTTP\/1\.1 40[03]$/); // whatever a hello would ask for
+    }
+    for (const name of ALL) {
+      const words = await firstWords(`${NAME}:${port}`, name);
+      // The other alert: what is no name at all.
+      if (!SAME.has(name)) expect(`${name} ${words}`).toMatch(/ 1503030002(?:0270|0232)$/);
+      // Behind the door the gateway's own TLS has no cipher for this hello.
+      else expect([name, words]).toEqual([name, port === 8443 ? "called" : "15030300020228"]);
+    }
+    expect(scene.backend.sockets.length).toBe(port === 8443 ? SAME.size : 0);
+  });
+
+  test.each(["http/1.1", "h2"])("the hello and the authority, by %s", async (protocol) => {
+    for (const servername of SAME) {
+      for (const host of ALL.filter((text) => text.trim() === text)) {
+        const secure = await visitorTls(await scene.enter(request()), servername, [protocol]);
+        const status = protocol === "h2" ? await statusByHttp2(secure, host) : await get(secure, [`Host: ${host}`]);
+        const wanted = SAME.has(host) ? /^(?:HTTP\/1\.1 )?200/ : /^(?:HTTP\/1\.1 )?4(?:00|21)/;
+        expect(status, `${servername} and ${host}`).toMatch(wanted);
+        secure.destroy();
+      }
+    }
+    const hosts = scene.backend.heard.join("").matchAll(/^host: *(.*)$/gim);
+    for (const [, host = ""] of hosts) expect(host.toLowerCase()).toContain(NAME);
+    expect(scene.backend.heard.join("").toLowerCase()).not.toContain("secret");
+  });
+});
+
+/** Of a GET; a request that no client of HTTP/2 would make is refused with its stream. */
+async function statusByHttp2(secure: TLSSocket, authority: string): Promise<string> {
+  const session = http2.connect(`https://${NAME}`, { createConnection: () => secure });
+  session.on("error", () => undefined);
+  try {
+    const stream = session.request({ ":path": "/", ":authority": authority }).resume();
+    const [head] = (await once(stream, "response")) as [http2.IncomingHttpHeaders];
+    return String(head[":status"]);
+  } catch (thrown) {
+    expect(thrown).toMatchObject({ code: "ERR_HTTP2_STREAM_ERROR" });
+    return "400";
+  } finally {
+    session.destroy();
+  }
+}
+
 /** Sources that a relay may name, by what becomes of them. */
 const CLAIMS: readonly (readonly [outcome: 400 | 403 | "told", claims: readonly string[]])[] = [
   [
@@ -270,22 +349,40 @@ describe("FN-7 forwarded TCP", () => {
       .toBe(`PROXY TCP6 2001:db8::9 ::1 7 ${scene.backend.port}\r\ninside`);
   });
 
-  test("63 claims of who calls: malformed ones are 400, those of nobody 403, and the others are told as they are", async () => {
-    const all = CLAIMS.flatMap(([outcome, claims]) => claims.map((claim) => [outcome, claim] as const));
-    expect(all.length).toBe(63);
-    for (const [outcome, claim] of all) {
-      const client = scene.connect();
-      const answer = await answerTo(client, forTarget(`${NAME}:8443`, claim));
-      if (outcome !== "told") {
-        expect(`${claim}: ${answer.slice(0, 12)}`).toBe(`${claim}: HTTP/1.1 ${outcome}`);
-        continue;
+  test.each([
+    ["version 1 behind a name", 8443],
+    ["version 2 on a raw port", RAW],
+  ])(
+    "63 claims of who calls, %s: malformed ones are 400, those of nobody 403, and the others are told as they are",
+    async (_, port) => {
+      const TCP = { ...scene.config.TCP, [RAW]: { TCPForward: `127.0.0.1:${scene.backend.port}`, ProxyProtocol: 2 } };
+      scene.config = { ...scene.config, TCP, AllowFunnel: { ...scene.config.AllowFunnel, [`*:${RAW}`]: true } };
+      const all = CLAIMS.flatMap(([outcome, claims]) => claims.map((claim) => [outcome, claim] as const));
+      expect(all.length).toBe(63);
+      for (const [outcome, claim] of all) {
+        const index = scene.backend.sockets.length;
+        const client = scene.connect();
+        const answer = await answerTo(client, forTarget(`${NAME}:${port}`, claim));
+        if (outcome !== "told") {
+          expect(`${claim}: ${answer.slice(0, 12)}`).toBe(`${claim}: HTTP/1.1 ${outcome}`);
+          continue;
+        }
+        if (port !== RAW) client.write(makeHello({ name: NAME }));
+        await expect.poll(() => sourceIn(scene.backend.heard[index] ?? ""), WAIT).toBe(AS_TOLD[claim] ?? claim);
       }
-      const index = scene.backend.sockets.length;
-      client.write(makeHello({ name: NAME }));
-      await expect.poll(() => scene.backend.heard[index] ?? "", WAIT).toContain("\r\n");
-      const [, family, source, , port] = scene.backend.heard[index]!.split(/[ \r]/);
-      const told = family === "TCP6" ? `[${source}]:${port}` : `${source}:${port}`;
-      expect(told).toBe(AS_TOLD[claim] ?? claim);
-    }
-  });
+      expect(scene.backend.sockets.length).toBe(all.filter(([outcome]) => outcome === "told").length);
+    },
+  );
 });
+
+/** The caller in a PROXY header; one of version 2 must say besides that he came by Funnel. */
+function sourceIn(heard: string): string | undefined {
+  const [, family, source, fromPort] = /^PROXY (TCP[46]) (\S+) \S+ (\d+) \d+\r\n/.exec(heard) ?? [];
+  if (family !== undefined) return `${family === "TCP6" ? `[${source}]` : source}:${fromPort}`;
+  const bytes = Buffer.from(heard, "latin1");
+  if (bytes.length < 16 || bytes.length < 16 + bytes.readUInt16BE(14)) return undefined;
+  expect(bytes.toString("latin1").endsWith("\xe0\x00\x06funnel")).toBe(true);
+  const size = bytes[13] === 0x21 ? 16 : 4;
+  const address = formatAddress(bytes.subarray(16, 16 + size));
+  return `${size === 16 ? `[${address}]` : address}:${bytes.readUInt16BE(16 + 2 * size)}`;
+}

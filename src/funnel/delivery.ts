@@ -13,8 +13,8 @@ const WINDOW_BYTES = 256 * 1024;
 
 export interface Delivery {
   readonly socket: Socket;
-  /** What the visitor sent so far, hello included. */
-  readonly held: Buffer;
+  /** What the visitor sent so far, hello included, is still in the socket. */
+  readonly heldBytes: number;
   readonly visitor: AddressPort;
   /** `name:port`. */
   readonly target: string;
@@ -75,7 +75,7 @@ export function deliver(work: Delivery): void {
   const ask = (dialed: Conn): void => {
     const answer = new IngressAnswerReader();
     const flow = new Flow(dialed, work);
-    const isEarly = work.isEarly && work.held.length > 0;
+    const isEarly = work.isEarly && work.heldBytes > 0;
     let isOpen = false;
     dialed.attach({
       data: (view) => {
@@ -90,7 +90,7 @@ export function deliver(work: Delivery): void {
         cancel();
         socket.off("close", onGone);
         work.opened();
-        flow.start(isEarly ? NOTHING : work.held, heard.rest);
+        flow.start(heard.rest);
       },
       end: () => (isOpen ? flow.nodeEnded() : fail(0)),
       drain: () => flow.nodeDrained(),
@@ -98,7 +98,7 @@ export function deliver(work: Delivery): void {
     });
     dialed.credit(WINDOW_BYTES);
     dialed.write(encodeIngressRequest({ source: work.visitor, target: work.target, peerApi, isEarly }));
-    if (isEarly) flow.toNode(work.held);
+    if (isEarly) flow.toNode((socket.read(work.heldBytes) as Buffer | null) ?? NOTHING);
   };
 }
 
@@ -128,7 +128,7 @@ class Flow {
     this.#outwards = new Pace(bytesPerSecond);
   }
 
-  start(held: Buffer, first: Uint8Array): void {
+  start(first: Uint8Array): void {
     const socket = this.#socket;
     this.#isStarted = true;
     socket.on("data", (chunk: Buffer) => this.toNode(chunk));
@@ -140,7 +140,6 @@ class Flow {
       if (socket.readableEnded && socket.writableFinished) return;
       this.#conn.abort(new Fault("FUNNEL_VISITOR_GONE", "Cannot go on with the visit: the visitor is gone"));
     });
-    if (held.length > 0) this.toNode(held);
     if (socket.readableEnded) this.#conn.end(); // a paused socket still says its end, and only once
     if (first.length > 0) this.toVisitor(first);
     this.#flow();

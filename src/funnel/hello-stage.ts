@@ -9,8 +9,8 @@ const MOST_HELD_BYTES = 128 * 1024;
 export interface HelloStage {
   readonly clock: Clock;
   readonly limitMs: number;
-  /** The socket is paused; `held` is all that came. */
-  readonly done: (hello: ClientHello, held: Buffer) => void;
+  /** The socket is paused, with all that came still in it. */
+  readonly done: (hello: ClientHello, heldBytes: number) => void;
   /** No hello came: something else did, the time is over, or the visitor is gone (`undefined`). */
   readonly failed: (refusal: HelloRefusal | undefined) => void;
 }
@@ -32,7 +32,8 @@ export function readHello(socket: Socket, { clock, limitMs, done, failed }: Hell
     leave();
     if ("alert" in answer) return void failed(answer);
     socket.pause();
-    done(answer, held.bytes);
+    socket.unshift(held.bytes); // counted there: beside it, a paused socket would take another 128 KiB
+    done(answer, held.length);
   };
   const onGone = (): void => {
     leave();

@@ -121,9 +121,9 @@ export class Ingress {
       leave: readHello(socket, {
         clock,
         limitMs: helloMs,
-        done: (hello, held) => {
+        done: (hello, heldBytes) => {
           settled();
-          this.#route(socket, { visitor, gauge, port, hello, held });
+          this.#route(socket, { visitor, gauge, port, hello, heldBytes });
         },
         failed: (refusal) => {
           settled();
@@ -145,7 +145,7 @@ export class Ingress {
     const { name = "" } = lease ?? {};
     const rules = names().named(name)?.rules; // what the node asks for its own name, it asks for its ports
     const refuse = (): void => void socket.resetAndDestroy(); // no alert would be understood
-    const call: Call = { socket, visitor, gauge, port, name, held: Buffer.alloc(0), refuse };
+    const call: Call = { socket, visitor, gauge, port, name, heldBytes: 0, refuse };
     this.#bring(call, lease && { ...lease, ...(rules === undefined ? {} : { rules }) });
   }
 
@@ -222,16 +222,15 @@ export class Ingress {
 
   #route(socket: Socket, visit: Visit): void {
     const { own, names } = this.#options;
-    const { hello, held, port, visitor, gauge } = visit;
+    const { hello, heldBytes, port, visitor, gauge } = visit;
     if (own?.has(hello.serverName) === true) {
       this.counts.own_name++;
       this.#sockets.delete(socket);
-      socket.unshift(held);
       return void own.accept(socket);
     }
     const name = foldName(hello.serverName ?? "") ?? "";
     const refuse = (alert: number): void => this.#refuse(socket, alert);
-    this.#bring({ socket, visitor, gauge, port, name, held, refuse }, names().find(name, port));
+    this.#bring({ socket, visitor, gauge, port, name, heldBytes, refuse }, names().find(name, port));
   }
 
   #bring(call: Call, found: PublicName | undefined): void {
@@ -278,13 +277,13 @@ export class Ingress {
   }
 
   #deliver(
-    { socket, visitor, name, port, held, refuse }: Call,
+    { socket, visitor, name, port, heldBytes, refuse }: Call,
     { site, owner, peerApi, bytesPerSecond }: Destination,
   ): void {
     const { clock, dial, log, names } = this.#options;
     deliver({
       socket,
-      held,
+      heldBytes,
       visitor,
       target: site,
       peerApi,
@@ -349,7 +348,7 @@ interface Call {
   readonly name: string;
   readonly port: number;
   /** What he said so far. */
-  readonly held: Buffer;
+  readonly heldBytes: number;
   /** Tells him that he cannot be brought there. */
   readonly refuse: (alert: number) => void;
 }
@@ -366,5 +365,5 @@ interface Visit {
   readonly gauge: Gauge;
   readonly port: number;
   readonly hello: ClientHello;
-  readonly held: Buffer;
+  readonly heldBytes: number;
 }

@@ -24,7 +24,7 @@ interface Node {
   readonly name: string;
   readonly store: Store;
   /** What a services file says that is there when it begins. */
-  expected?: ServeConfig;
+  declared?: ServeConfig;
 }
 
 const nodeOf = (name: string): Node => ({
@@ -78,7 +78,7 @@ async function begin(who: Node): Promise<void> {
     ...(await mesh.joining("web", who.name.split(".")[0]!)),
     store: who.store,
     allowsLoopbackVisitors: true,
-    ...(who.expected === undefined ? {} : { expected: who.expected }),
+    ...(who.declared === undefined ? {} : { declared: who.declared }),
   });
 }
 
@@ -339,11 +339,11 @@ test.each(["commands", "a services file"])(
     await first.gateway.close();
     if (isFile) {
       await first.store.delete("serve.json");
-      first.expected = config;
+      first.declared = config;
     }
     await begin(first);
     onTestFinished(() => {
-      delete first.expected;
+      delete first.declared;
     });
     await first.gateway.node.ready();
     if (isFile) first.gateway.declare(config);

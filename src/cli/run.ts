@@ -13,14 +13,12 @@ import {
   type Place,
   visitorRules,
 } from "../config/node-serve-config.ts";
-import { serveConfigEtag } from "../config/serve-document.ts";
 import { readServices, type ServicesConfig } from "../config/services.ts";
 import { GatewayAdmin } from "../gateway/admin.ts";
 import { openDoors } from "../gateway/doors/doors.ts";
 import { Gateway } from "../gateway/gateway.ts";
 import { openLocalApi } from "../gateway/localapi/index.ts";
 import type { Door } from "../proxy/doors/door.ts";
-import type { ServeConfig } from "../wire/serve-config.ts";
 import { readAuthKey } from "./auth-key.ts";
 import { exitOnCrash } from "./crash.ts";
 import type { CliIo } from "./io.ts";
@@ -120,7 +118,8 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
           rulesOf: (place: Place) => mountRules(declared, place),
           visitorRulesOf: ({ port }: { readonly port: number }) => visitorRules(declared, port),
           limits: declared.limits,
-          expected: nodeServeConfig(declared, ""),
+          declared: nodeServeConfig(declared, ""),
+          advertised: advertisedServices(declared),
         }),
     certificates,
     ...(state === "mem:" ? {} : { certificateFolder: path.join(state, "certs") }),
@@ -132,8 +131,10 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   const backend = new GatewayAdmin(gateway);
   const localApi = await openLocalApi({ socketPath, backend, log });
   stack.defer(() => localApi.close());
-  if (values.config !== undefined)
-    stack.defer(await declareServices(gateway, values.config, { settingsOf, doorsOf }, log));
+  if (values.config !== undefined && declared !== undefined) {
+    warnOf(declared, values.config, log);
+    stack.defer(followFile(gateway, values.config, { settingsOf, doorsOf }, log));
+  }
   if (values.inspect === true) io.stderr(`\nRequests, in one browser: ${await gateway.inspection.invite()}\n\n`);
   log.info("gateway.started", { controlUrl, socketPath, ...gateway.node.means });
   await ended(io.signal);
@@ -151,62 +152,42 @@ function secretsOf({ certificates, doors }: ServicesConfig, settingsOf: Settings
 
 type DoorsOf = (services: ServicesConfig) => Promise<readonly Door[]>;
 
-/** What the file says is served, and again after SIGHUP; a file that has become bad changes nothing (CF-2). */
-async function declareServices(
+/** After SIGHUP, what the file says is served by then; a file that has become bad changes nothing (CF-2). */
+function followFile(
   gateway: Gateway,
   file: string,
   { settingsOf, doorsOf }: { settingsOf: SettingsOf; doorsOf: DoorsOf },
   log: Log,
-): Promise<() => void> {
-  const read = async (): Promise<ServicesConfig> => {
+): () => void {
+  const read = async (): Promise<readonly [ServicesConfig, readonly Door[]]> => {
     const found = await readServices(file);
     gateway.guarded.add(secretsOf(found, settingsOf));
     gateway.check(nodeServeConfig(found, gateway.name));
-    return found;
-  };
-  let services = await read();
-  const warn = (): void => {
-    for (const warning of services.warnings) log.warn("config.warning", { file, warning });
-  };
-  let declared: { readonly name: string; readonly config: ServeConfig } | undefined;
-  const declare = (): void => {
-    const { name } = gateway;
-    declared = { name, config: nodeServeConfig(services, name) };
-    gateway.declare(declared.config, {
-      rulesOf: (place) => mountRules(services, place),
-      visitorRulesOf: ({ port }) => visitorRules(services, port),
-      limits: services.limits,
-      advertised: advertisedServices(services),
-    });
-  };
-  /** As soon as we have a name, and under another one; but what commands have changed stays until the file is read again. */
-  const follow = (): void => {
-    const isNamed = declared?.name !== gateway.name;
-    const isAsDeclared =
-      declared === undefined || serveConfigEtag(gateway.storedServeConfig) === serveConfigEtag(declared.config);
-    if (isNamed && isAsDeclared) declare();
+    return [found, await doorsOf(found)];
   };
   const reload = (): void => {
-    const opened = read().then(async (next) => [next, await doorsOf(next)] as const);
-    opened.then(
-      ([next, doors]) => {
-        services = next;
+    read().then(
+      ([services, doors]) => {
         gateway.gatekeeper.setDoors(doors); // before the mounts that they guard
-        gateway.certificates.configure(settingsOf(next.certificates));
-        declare();
+        gateway.certificates.configure(settingsOf(services.certificates));
+        gateway.declare(nodeServeConfig(services, gateway.name), {
+          rulesOf: (place) => mountRules(services, place),
+          visitorRulesOf: ({ port }) => visitorRules(services, port),
+          limits: services.limits,
+          advertised: advertisedServices(services),
+        });
         log.info("config.reloaded", { file });
-        warn();
+        warnOf(services, file, log);
       },
       (error: unknown) => log.error("config.refused", { file, error: messageOf(error) }),
     );
   };
-  warn();
-  const stop = gateway.node.onMap(follow);
   process.on("SIGHUP", reload);
-  return () => {
-    stop();
-    process.off("SIGHUP", reload);
-  };
+  return () => process.off("SIGHUP", reload);
+}
+
+function warnOf({ warnings }: ServicesConfig, file: string, log: Log): void {
+  for (const warning of warnings) log.warn("config.warning", { file, warning });
 }
 
 function ended(signal: AbortSignal): Promise<void> {

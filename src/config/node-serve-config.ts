@@ -11,8 +11,13 @@ import type { MountRules } from "./mount-rules.ts";
 import type { Endpoint, Mount, Mounts, ServicesConfig } from "./services.ts";
 
 const HTTPS_PORT = 443;
+/** Whose certificate it is before the node has a name: no name at all would read as if TLS did not end here. */
+export const UNNAMED = "name.invalid";
 
-/** What the node itself serves, as the document that the proxy and the local admin interface know. */
+/**
+ * What the node itself serves, as the document that the proxy and the local admin interface know. `name` is empty before there
+ * is one: `renamedNode` gives it later.
+ */
 export function nodeServeConfig(config: ServicesConfig, name: string): ServeConfig {
   const suffix = name.slice(name.indexOf(".") + 1);
   const services = [...config.services].flatMap(([service, { endpoints }]) => {
@@ -45,7 +50,9 @@ function listeners(endpoints: readonly Endpoint[], name: string): ServeConfig {
       } else {
         ports[port] = {
           TCPForward: forward(one.mounts.get("/")?.target, offset),
-          ...(one.listen === "tls-terminated-tcp" ? { TerminateTLS: one.hosts.keys().next().value ?? name } : {}),
+          ...(one.listen === "tls-terminated-tcp"
+            ? { TerminateTLS: (one.hosts.keys().next().value ?? name) || UNNAMED }
+            : {}),
           ...(one.proxyProtocol > 0 ? { ProxyProtocol: one.proxyProtocol } : {}),
         };
       }

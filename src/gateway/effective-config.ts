@@ -15,6 +15,13 @@ export function effectiveConfig(config: ServeConfig | null): ServeConfig {
   return whole;
 }
 
+/** `now` with nothing public that `next` does not make public. */
+export function concealed(now: ServeConfig, next: ServeConfig | null): ServeConfig {
+  const { AllowFunnel: open = {} } = effectiveConfig(next);
+  const kept = Object.entries(now.AllowFunnel ?? {}).filter(([name]) => Object.hasOwn(open, name) && open[name]);
+  return { ...now, AllowFunnel: Object.fromEntries(kept) };
+}
+
 /** A lease is for what it was said of: a foreground port of the same number is not public by it. */
 function withoutLeases(open: ServeConfig["AllowFunnel"] = {}, ports: readonly string[]): ServeConfig["AllowFunnel"] {
   const keys = new Set(ports.map(leaseKey));

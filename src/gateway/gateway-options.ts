@@ -27,8 +27,10 @@ export interface GatewayOptions extends Omit<MeshNodeOptions, "store"> {
   readonly visitorRulesOf?: VisitorRulesOf;
   /** What a request may have of heads and bodies. */
   readonly limits?: LimitsConfig;
-  /** What will be declared as soon as the node has a name: its claims are made from the first word to the server on. */
-  readonly expected?: ServeConfig;
+  /** What a file declares, in the place of what was stored. The node has no name yet: see `nodeServeConfig`. */
+  readonly declared?: ServeConfig;
+  /** Services of it that are to be hosted. */
+  readonly advertised?: readonly string[];
   /** Tags and node keys of relays that may deliver Funnel visitors, where the server cannot say so (Headscale). */
   readonly trustedIngresses?: readonly string[];
   /** Visitors may come from this machine itself. For demos and tests. @default false */

@@ -1,8 +1,9 @@
 import { type Clock, systemClock } from "../base/clock.ts";
-import { Fault } from "../base/fault.ts";
+import { Fault, messageOf } from "../base/fault.ts";
 import { type Log, silentLog } from "../base/log.ts";
 import type { Store } from "../base/store.ts";
 import type { Place } from "../config/node-serve-config.ts";
+import { renamedNode } from "../config/renamed-node.ts";
 import { serveConfigEtag } from "../config/serve-document.ts";
 import { serveWarnings } from "../config/serve-warnings.ts";
 import { Assertions } from "../identity/assertions.ts";
@@ -20,7 +21,7 @@ import { nodeCertificates } from "./certificates/node-certificates.ts";
 import { markLog } from "./diagnosis.ts";
 import { CommandDoors } from "./doors/command-doors.ts";
 import { demandsDoors } from "./doors/door-demand.ts";
-import { effectiveConfig } from "./effective-config.ts";
+import { concealed, effectiveConfig } from "./effective-config.ts";
 import { FunnelClaims } from "./funnel/funnel-claims.ts";
 import { funnelWish } from "./funnel/funnel-wish.ts";
 import { IngressDoor } from "./funnel/ingress-door.ts";
@@ -31,7 +32,7 @@ import { VisitorRulebook } from "./funnel/visitor-rulebook.ts";
 import type { Declared, GatewayOptions } from "./gateway-options.ts";
 import { hostedServices, serviceAt, waitingServices } from "./hosted-services.ts";
 import { Inspection } from "./inspection.ts";
-import { keepConfig, storedAssertionKey, storedConfig } from "./kept-state.ts";
+import { keepConfig, NOBODY, type Owner, storedAssertionKey, storedConfig } from "./kept-state.ts";
 import { GatewayMetrics } from "./metrics.ts";
 import { openNode } from "./open-node.ts";
 import { PeerApi } from "./peer-api.ts";
@@ -46,6 +47,7 @@ const REVIEW_EVERY_MS = 2000;
 /** What a gateway kept from before. */
 interface Kept {
   readonly stored: StoredServeConfig;
+  readonly owner: Owner;
   readonly assertions: Assertions;
   readonly preferences: Preferences;
   readonly gatekeeper: Gatekeeper;
@@ -77,8 +79,10 @@ export class Gateway {
   readonly guarded: ProtectedPaths;
   readonly #rules: PlaceRules;
   readonly visitorRules: VisitorRulebook;
-  /** What is to be declared as soon as we have a name; what we hold already is asked for until then. */
-  #expected: ServeConfig | undefined;
+  /** Whose what is served is. */
+  #owner: Owner;
+  /** It is as a file declares it: no command has changed it since. */
+  #isDeclared: boolean;
   /** Services that the file advertises. */
   #declaredServices: readonly string[] = [];
   #stopReview: () => void = () => {};
@@ -88,6 +92,8 @@ export class Gateway {
     const clock: Clock = options.clock ?? systemClock;
     const guarded = new ProtectedPaths(options.protectedPaths ?? [], () => this.inspection?.port);
     this.guarded = guarded;
+    const refusal = options.declared && guarded.refusal(options.declared);
+    if (refusal !== undefined) throw new Fault("GATEWAY_TARGET_REFUSED", refusal);
     this.metrics = new GatewayMetrics(
       node,
       () => this.certificates,
@@ -99,7 +105,9 @@ export class Gateway {
     this.commandDoors = kept.commandDoors;
     this.#rules = new PlaceRules(options.rulesOf, kept.commandDoors, () => demandsDoors(node.map));
     this.visitorRules = kept.visitorRules;
-    this.#expected = options.expected;
+    this.#owner = kept.owner;
+    this.#isDeclared = options.declared !== undefined;
+    this.#declaredServices = options.advertised ?? [];
     this.#store = options.store;
     this.#log = options.log ?? silentLog;
     this.#stored = stored;
@@ -112,7 +120,7 @@ export class Gateway {
     );
     this.certificates = nodeCertificates(options, node, {
       name: () => this.name,
-      config: () => this.#serveConfig,
+      config: () => (this.#owner.name === "" ? {} : this.#serveConfig), // which names are the mesh's is not known either
       publicConfig: () => this.#publicConfig,
     });
     node.certificateOf = (domain) => this.certificates.held(domain);
@@ -155,13 +163,14 @@ export class Gateway {
       log: this.#log.with("ingress"),
     });
     this.claims = new FunnelClaims({
-      ownName: () => this.name,
+      ownName: () => this.#owner.name,
       capMap: () => node.map?.self.CapMap,
       tell: (wish) => node.tell(wish),
       log: this.#log,
     });
     this.#expose();
     node.onMap(() => {
+      this.#follow();
       this.#expose(); // its policy may demand doors, and what is a name of our own is known by the first one
       this.certificates.refresh();
       this.claims.review();
@@ -182,7 +191,9 @@ export class Gateway {
   }
 
   static async open(options: GatewayOptions): Promise<Gateway> {
-    const stored = await storedConfig(options.store);
+    const kept = await storedConfig(options.store);
+    const { declared: stored = kept.config } = options;
+    const owner = options.declared === undefined ? kept.owner : NOBODY;
     const key = await storedAssertionKey(options.store);
     const issuer = (): string => `https://${gateway.name}`;
     const assertions = await Assertions.create(issuer, options.clock ?? systemClock, key);
@@ -198,13 +209,13 @@ export class Gateway {
     const commandDoors = await CommandDoors.open(store, isDeclared);
     const visitorRules = await VisitorRulebook.open(store, options.visitorRulesOf);
     const { Hostname: hostname, WantRunning } = preferences.now;
-    const wish = funnelWish(options.expected ?? effectiveConfig(stored), "");
+    const wish = funnelWish(effectiveConfig(stored), owner.name);
     const asked = { ...options, wish, isPaused: !WantRunning, ...(hostname === "" ? {} : { hostname }) };
     const node = await openNode(asked);
     await using failure = new AsyncDisposableStack();
     failure.defer(() => node.close());
-    const kept: Kept = { stored, assertions, preferences, gatekeeper, commandDoors, visitorRules };
-    const gateway: Gateway = new Gateway(options, node, kept);
+    const all: Kept = { stored, owner, assertions, preferences, gatekeeper, commandDoors, visitorRules };
+    const gateway: Gateway = new Gateway(options, node, all);
     failure.move();
     return gateway;
   }
@@ -238,14 +249,17 @@ export class Gateway {
 
   /** `isEdit`: it was made of the one that is stored. @throws {Fault} GATEWAY_TARGET_REFUSED, GATEWAY_DOOR_DEMANDED */
   async setServeConfig(given: StoredServeConfig, isEdit: boolean = false): Promise<void> {
-    const config = given && settledLeases(given, { before: this.#stored, ownName: this.name, isEdit });
-    this.#conceal(config);
+    const owner = this.#owner;
+    const config = given && settledLeases(given, { before: this.#stored, ownName: owner.name, isEdit });
+    this.#serveConfig = concealed(this.#serveConfig, config); // whatever becomes of the rest and of the disk (FN-8)
+    this.#expose();
     this.check(config);
     this.#rules.check(effectiveConfig(config), effectiveConfig(this.#stored));
-    await keepConfig(this.#store, config);
+    await keepConfig(this.#store, config, owner);
     const before = this.#stored;
-    this.#stored = config;
-    this.#serveConfig = effectiveConfig(config);
+    this.#isDeclared = false;
+    this.#take(config);
+    if (owner !== this.#owner) this.#rename(owner); // meanwhile
     this.#expose();
     this.certificates.refresh();
     this.#warn();
@@ -254,22 +268,52 @@ export class Gateway {
 
   /** What a file declares is in force until the next declaration, and is not stored. */
   declare(declared: ServeConfig, { rulesOf, visitorRulesOf, limits, advertised = [] }: Declared = {}): void {
+    if (this.name === "") this.#owner = NOBODY;
     const config = settledLeases(declared, { before: null, ownName: this.name, isEdit: false });
     this.check(config);
-    this.#expected = undefined;
+    this.#isDeclared = true;
     this.#rules.declared = rulesOf;
     this.visitorRules.declared = visitorRulesOf ?? (() => undefined);
     this.proxy.limit(limits);
     this.#declaredServices = advertised;
     const isNews = serveConfigEtag(config) !== serveConfigEtag(this.#stored);
-    if (isNews) {
-      this.#stored = config;
-      this.#serveConfig = effectiveConfig(config);
-    }
+    if (isNews) this.#take(config);
     this.#expose();
     if (!isNews) return;
     this.certificates.refresh();
     this.#warn();
+  }
+
+  #take(config: StoredServeConfig): void {
+    this.#stored = config;
+    this.#serveConfig = effectiveConfig(config);
+  }
+
+  /** To be called with every map: what is served goes with the node when that is renamed. */
+  #follow(): void {
+    const [before, id, { name }] = [this.#owner, this.node.map?.self.StableID ?? "", this];
+    if (name === "" || (before.id === id && before.name === name)) return;
+    this.#owner = { id, name };
+    this.#rename(before);
+  }
+
+  /** Another node, which is what we are after a login elsewhere, is no rename: what was for one network is not for another. */
+  #rename({ id, name }: Owner): void {
+    const [now, config] = [this.#owner, this.#stored];
+    const isSame = this.#isDeclared || name === "" || id === now.id;
+    if (config !== null && isSame && name !== now.name) {
+      const renamed = renamedNode(config, name, now.name);
+      const open = renamedNode(this.#serveConfig, name, now.name); // without what is just being turned off
+      this.#take(settledLeases(renamed, { before: null, ownName: now.name, isEdit: false }));
+      this.#serveConfig = concealed(this.#serveConfig, open);
+      this.#warn();
+      for (const book of [this.commandDoors, this.visitorRules]) this.#keep(book.rename(name, now.name));
+    }
+    if (config !== null && !this.#isDeclared) this.#keep(keepConfig(this.#store, this.#stored, now));
+  }
+
+  #keep(written: Promise<void>): void {
+    written.catch((error: unknown) => this.#log.error("serve.unkept", { error: messageOf(error) }));
   }
 
   /** Does the network's policy demand a door before what is public here? */
@@ -295,24 +339,13 @@ export class Gateway {
       throw new Fault("GATEWAY_TARGET_REFUSED", refusal);
   }
 
-  /** What is public no more ends now, whatever becomes of the rest and of the disk (FN-8). */
-  #conceal(next: StoredServeConfig): void {
-    this.#expected = undefined;
-    const { AllowFunnel: open = {} } = effectiveConfig(next);
-    const kept = Object.entries(this.#serveConfig.AllowFunnel ?? {}).filter(
-      ([name]) => Object.hasOwn(open, name) && open[name],
-    );
-    this.#serveConfig = { ...this.#serveConfig, AllowFunnel: Object.fromEntries(kept) };
-    this.#expose();
-  }
-
   /** Visitors of what is not public, or behind another door by now, are cut, and the server is told what is public. */
   #expose(): void {
     this.#publicConfig = this.#rules.publicPart(this.#serveConfig);
     this.#ingress.review();
     this.proxy.review();
     this.node.tell({ visitorRules: toldRules(this.#publicConfig, (site) => this.visitorRules.at(site), this.name) });
-    this.claims.ask(this.#expected ?? this.#publicConfig);
+    this.claims.ask(this.#publicConfig);
     this.#advertise();
   }
 

@@ -1,6 +1,8 @@
 import { loadJson, type SavedForm, saveJson } from "../base/saved-json.ts";
 import type { Store } from "../base/store.ts";
+import { renamedSites } from "../config/renamed-node.ts";
 import type { StoredServeConfig } from "../wire/ipn.ts";
+import { splitSite } from "../wire/site.ts";
 
 export interface SiteBookForm<Said> extends SavedForm<ReadonlyMap<string, Said>> {
   /** What `read` reads. */
@@ -21,6 +23,7 @@ export class SiteBook<Said> {
   protected bySite: ReadonlyMap<string, Said>;
   readonly #store: Store;
   readonly #form: SiteBookForm<Said>;
+  #lastWrite: Promise<void> = Promise.resolve();
 
   protected constructor(store: Store, form: SiteBookForm<Said>, bySite: ReadonlyMap<string, Said>) {
     this.#store = store;
@@ -40,22 +43,36 @@ export class SiteBook<Said> {
   /** In the place of what was said before; `undefined` takes that back. */
   protected async say(site: string, said: Said | undefined): Promise<void> {
     if (said === undefined && !this.bySite.has(site)) return;
-    const next = new Map(this.bySite);
-    if (said === undefined) next.delete(site);
-    else next.set(site, said);
-    await this.#keep(next);
+    await this.#change((bySite) => {
+      const others = [...bySite].filter(([other]) => other !== site);
+      return new Map(said === undefined ? others : [...others, [site, said]]);
+    });
   }
 
   /** It goes with its site: what is there later by another command is another matter. */
   async settle(before: StoredServeConfig, after: StoredServeConfig): Promise<void> {
     const [had, has] = [this.#form.sitesOf(before), this.#form.sitesOf(after)];
-    const kept = [...this.bySite].filter(([site]) => !had(site) || has(site));
-    if (kept.length < this.bySite.size) await this.#keep(new Map(kept));
+    const isKept = ([site]: readonly [string, Said]): boolean => !had(site) || has(site);
+    if (![...this.bySite].every(isKept)) await this.#change((bySite) => new Map([...bySite].filter(isKept)));
   }
 
-  async #keep(next: ReadonlyMap<string, Said>): Promise<void> {
-    await saveJson(this.#store, this.#form.file, this.#form.write(next));
-    this.bySite = next;
-    this.onChange();
+  /** What is said of a node's own sites goes with its name: at once, and then into the file. */
+  async rename(from: string, to: string): Promise<void> {
+    const before = Object.fromEntries(this.bySite);
+    if (!Object.keys(before).some((site) => splitSite(site).name === from.toLowerCase())) return;
+    this.bySite = new Map(Object.entries(renamedSites(before, from, to.toLowerCase())));
+    await this.#change((bySite) => bySite);
+  }
+
+  /** One after the other: each is made of what the one before it has left. */
+  #change(change: (bySite: ReadonlyMap<string, Said>) => ReadonlyMap<string, Said>): Promise<void> {
+    const write = async (): Promise<void> => {
+      await saveJson(this.#store, this.#form.file, this.#form.write(change(this.bySite)));
+      this.bySite = change(this.bySite); // which a rename may have changed meanwhile
+      this.onChange();
+    };
+    const written = this.#lastWrite.then(write);
+    this.#lastWrite = written.catch(() => undefined);
+    return written;
   }
 }

@@ -67,3 +67,17 @@ test("an end or a cut before somebody attaches is told, and again to whoever doe
   for await (const chunk of stream) text += String(chunk);
   expect(text).toBe("x");
 });
+
+test.each(["write", "end", "sendLead"] as const)("a lead goes before all else, once, by %s", async (how) => {
+  const [client, inner] = connPair(proof);
+  const peeked = new PeekedConn(inner, 8);
+  peeked.lead = Buffer.from("lead ");
+  const heard = asDuplex(client);
+  if (how === "write") peeked.write(Buffer.from("words"));
+  else peeked[how]();
+  peeked.sendLead();
+  peeked.end();
+  let text = "";
+  for await (const chunk of heard) text += String(chunk);
+  expect(text).toBe(how === "write" ? "lead words" : "lead ");
+});

@@ -14,6 +14,8 @@ export class PeekedConn implements Conn {
   gone: () => void = () => {};
   /** Told once, when both directions have ended or the connection was cut. */
   closed: () => void = () => {};
+  /** Goes before what is written first, in one piece with it, or when it is told to. */
+  lead: Uint8Array | undefined;
   readonly #inner: Conn;
   #sink: ConnSink | undefined;
   #kept: Uint8Array[] = [];
@@ -58,7 +60,7 @@ export class PeekedConn implements Conn {
       this.#credit -= view.length;
       return void sink.data(view);
     }
-    this.#kept.push(new Uint8Array(view)); // a copy: the view is dead on return
+    this.#kept.push(Buffer.from(view)); // a copy: the view is dead on return
     if (sink === undefined) this.look(view);
     else this.#hand();
   }
@@ -124,11 +126,20 @@ export class PeekedConn implements Conn {
     this.closed();
   }
 
+  sendLead(): void {
+    const { lead } = this;
+    if (lead === undefined) return;
+    this.lead = undefined;
+    this.#inner.write(lead);
+  }
+
   write(view: Uint8Array): boolean {
+    this.sendLead();
     return this.#inner.write(view);
   }
 
   end(): void {
+    this.sendLead();
     this.#inner.end();
     this.#ended("outwards");
   }

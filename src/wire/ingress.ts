@@ -73,17 +73,24 @@ export interface PeerApiHead {
   readonly fields: ReadonlyMap<string, readonly string[]>;
 }
 
+const REQUEST_LINE = /^([A-Z]{1,16}) ([!-~]+) HTTP\/1\.1(?:\r\n|$)/;
+/** The value with the blanks behind it: a lazy match would try each byte of it. */
+const FIELD_LINE = /([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t -~]*)(?:\r\n|$)/y;
+
 /** Up to the empty line, which is not part of `text`. `undefined`: not HTTP/1.1 to the letter. */
 export function readPeerApiHead(text: string): PeerApiHead | undefined {
-  const [first = "", ...lines] = text.split("\r\n");
-  const [, method, path] = /^([A-Z]{1,16}) ([!-~]+) HTTP\/1\.1$/.exec(first) ?? [];
-  if (method === undefined || path === undefined || lines.length > MOST_FIELDS) return undefined;
+  const [first = "", method, path] = REQUEST_LINE.exec(text) ?? [];
+  if (method === undefined || path === undefined) return undefined;
   const fields = new Map<string, string[]>();
-  for (const line of lines) {
-    const [, name, value] = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~]*?)[ \t]*$/.exec(line) ?? [];
-    if (name === undefined || value === undefined) return undefined;
+  let count = 0;
+  for (let at = first.length; at < text.length; at = FIELD_LINE.lastIndex) {
+    FIELD_LINE.lastIndex = at;
+    const [, name = "", value = ""] = FIELD_LINE.exec(text) ?? [];
+    if (name === "" || ++count > MOST_FIELDS) return undefined;
     const key = name.toLowerCase();
-    fields.set(key, [...(fields.get(key) ?? []), value]);
+    const values = fields.get(key);
+    if (values === undefined) fields.set(key, [value.trim()]);
+    else values.push(value.trim());
   }
   return { method, path, fields };
 }
@@ -94,8 +101,10 @@ export function earlyWord({ fields }: PeerApiHead): string | undefined {
   return more.length === 0 && (word === "?0" || word === "?1") ? word : undefined;
 }
 
+const BARE = Buffer.from("HTTP/1.1 101 Switching Protocols\r\n\r\n");
+const TELLING = Buffer.from(`HTTP/1.1 101 Switching Protocols\r\n${EARLY_FIELD}: ?1\r\n\r\n`);
+
 /** The 101, bare unless the relay asked. */
-export function acceptanceOf(head: PeerApiHead): string {
-  const field = earlyWord(head) === undefined ? "" : `${EARLY_FIELD}: ?1\r\n`;
-  return `HTTP/1.1 101 Switching Protocols\r\n${field}\r\n`;
+export function acceptanceOf(head: PeerApiHead): Uint8Array {
+  return earlyWord(head) === undefined ? BARE : TELLING;
 }

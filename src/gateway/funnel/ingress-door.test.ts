@@ -178,6 +178,26 @@ describe("FN-4 the node checks the relay, with upstream's statuses", () => {
     }
   });
 
+  test("the relay's answer goes with the backend's first words, and does not wait for them for long", async () => {
+    const fields = [...FIELDS.filter((field) => !field.startsWith("Tailscale-Ingress-Target")), EARLY];
+    const text = request([...fields, `Tailscale-Ingress-Target: ${NAME}:8443`]);
+    const heard = ["", ""];
+    for (const visitor of heard.keys()) {
+      const client = scene.connect();
+      client.on("data", (part: Buffer) => {
+        heard[visitor] += part.toString("latin1");
+      });
+      client.write(Buffer.concat([Buffer.from(text), makeHello({ name: NAME })]));
+    }
+    await expect.poll(() => scene.backend.heard.filter((bytes) => bytes !== "").length, WAIT).toBe(2);
+    expect(heard).toEqual(["", ""]);
+    const answer = ACCEPTED.replace(/\r\n$/, `${EARLY}\r\n\r\n`);
+    scene.backend.sockets[0]!.write("first words");
+    await expect.poll(() => heard.toSorted(), WAIT).toEqual(["", `${answer}first words`]);
+    scene.clock.advance(200);
+    await expect.poll(() => heard.toSorted(), WAIT).toEqual([answer, `${answer}first words`]);
+  });
+
   test("FN-5 a hello behind the request that asks for another name reaches nothing", async () => {
     const client = scene.connect();
     const text = Buffer.from(request([...FIELDS, EARLY]));

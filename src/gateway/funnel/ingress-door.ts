@@ -76,6 +76,9 @@ const RELAY_AWAY_MS = 20_000;
 const MOST_GRANTED = 4096;
 /** For the alert to arrive before the connection goes. */
 const LINGER_MS = 1000;
+/** So long the relay's answer waits for the backend's first words, to be one packet with them. */
+const ANSWER_MS = 200;
+const MOST_UNANSWERED = 4096;
 
 const denied: Refusal = { status: 403, reason: "denied" };
 const bad = (reason: string): Refusal => ({ status: 400, reason });
@@ -97,6 +100,8 @@ export class IngressDoor {
   /** What the rules say of a source and a destination. */
   readonly #granted: Map<string, boolean> = new Map();
   #rules: readonly FilterRule[] | undefined;
+  /** Whose relays were not answered yet. */
+  #unanswered: PeekedConn[] = [];
 
   constructor(options: IngressDoorOptions) {
     this.#options = options;
@@ -163,7 +168,9 @@ export class IngressDoor {
       relay.open--;
       if (relay.open === 0) this.#relays.delete(proof.nodeKey);
     };
-    conn.write(Buffer.from(acceptanceOf(head)));
+    conn.lead = acceptanceOf(head);
+    if (isAlone || target.right === "lease") conn.sendLead();
+    else this.#answerSoon(conn);
     const admit = (): void => {
       const destination = { ...proof.destination, port: target.port };
       conn.proof = { kind: "ingress", nodeKey: proof.nodeKey, visitor, destination };
@@ -180,8 +187,16 @@ export class IngressDoor {
       relay.pending--;
       if (isGood) admit();
     });
-    conn.lookAgain();
     return undefined;
+  }
+
+  #answerSoon(conn: PeekedConn): void {
+    if (this.#unanswered.length >= MOST_UNANSWERED) return void conn.sendLead();
+    if (this.#unanswered.push(conn) > 1) return;
+    const { clock } = this.#options;
+    clock.at(clock.now() + ANSWER_MS, () => {
+      for (const one of this.#unanswered.splice(0)) one.sendLead();
+    });
   }
 
   #checked(proof: MeshProof, { method, fields }: PeerApiHead): Refusal | { target: Target; visitor: AddressPort } {
@@ -235,7 +250,10 @@ export class IngressDoor {
   #awaitHello(conn: PeekedConn, name: string, done: (isGood: boolean) => void): void {
     const { clock } = this.#options;
     const reader = new HelloReader();
+    let isSettled = false;
+    let cancel = (): void => {};
     const settle = (isGood: boolean): void => {
+      isSettled = true;
       cancel();
       conn.look = () => {};
       conn.gone = () => {};
@@ -248,9 +266,6 @@ export class IngressDoor {
       const refused = new Fault("FUNNEL_REFUSED", `Cannot take a visitor for "${name}": ${found}`);
       clock.at(clock.now() + LINGER_MS, () => conn.abort(refused));
     };
-    const cancel = clock.at(clock.now() + this.#limits.helloMs, () =>
-      refuse(ALERT.internalError, "no hello came in time"),
-    );
     conn.gone = () => {
       settle(false);
       conn.abort(
@@ -266,6 +281,9 @@ export class IngressDoor {
       }
       settle(true);
     };
+    conn.lookAgain();
+    if (isSettled) return;
+    cancel = clock.at(clock.now() + this.#limits.helloMs, () => refuse(ALERT.internalError, "no hello came in time"));
   }
 
   /**

@@ -274,6 +274,38 @@ test("CF-2 the services file is read again on SIGHUP, and one that has become ba
   }
 });
 
+test("what `serve --bg` had set up was gone after a restart beside a services file that only declares doors", {
+  timeout: 180_000,
+}, async () => {
+  const file = path.join(scratch, "doors.hujson");
+  const write = (more: object): void => writeFileSync(file, JSON.stringify({ version: "0.0.1", ...more }));
+  write({ doors: { friends: { links: true } } });
+  const socket = ["--socket", `${scratch}/lasting.sock`];
+  const args = ["run", "--login-server", url, "--hostname", "lasting", "--state", `${scratch}/lasting`, ...socket];
+  const run = () =>
+    start([...args, "--auth-key", `file:${path.join(scratch, "key")}`, "--config", file], "gateway.started");
+  const ports = async (): Promise<readonly string[]> => {
+    const { stdout } = await sallyport(...socket, "serve", "status", "--json");
+    return Object.keys((JSON.parse(stdout) as ServeConfig).TCP ?? {});
+  };
+  const joined = async (): Promise<string> => (await sallyport(...socket, "status")).stdout;
+  const { child } = await run();
+  expect((await sallyport(...socket, "serve", "--bg", "--http=81", "text:there")).status).toBe(0);
+  const closed = once(child, "close");
+  child.kill("SIGTERM");
+  await closed;
+  const { child: again } = await run();
+  await expect.poll(joined, { timeout: 60_000 }).toContain("lasting");
+  expect(await ports()).toEqual(["81"]);
+  // A file that says what is served has the last word, and takes its own away again.
+  write({ node: { endpoints: { "tcp:82": { listen: "http", target: "text:of the file" } } } });
+  again.kill("SIGHUP");
+  await expect.poll(ports, { timeout: 60_000 }).toEqual(["82"]);
+  write({});
+  again.kill("SIGHUP");
+  await expect.poll(ports, { timeout: 60_000 }).toEqual([]);
+});
+
 test("what `serve off` took from a services file came back when somebody joined, and its rules went with any command", {
   timeout: 180_000,
 }, async () => {

@@ -221,6 +221,27 @@ describe("sallyport funnel", () => {
     expect(await seen(NAME)).toEqual([...OPEN, "backend status 200"]);
   });
 
+  test("`funnel --public --set-path=/open` opened all of the name, where a door stood before it", async () => {
+    const doors = { friends: { pin: "env:PIN" }, staff: { pin: "env:PIN" } } as const;
+    gateway.gatekeeper.setDoors(await openDoors(doors, { PIN: "482913" }));
+    await gateway.setServeConfig({});
+    const add = async (...words: readonly string[]): Promise<void> => {
+      expect((await typed(["--bg", ...words, String(httpPort)])).stderr).toBe("");
+    };
+    await add("--door", "friends");
+    await add("--public", "--set-path=/open");
+    await add("--door", "staff", "--set-path=/open/staff");
+    const { stdout } = await typed(["status"]);
+    expect(stdout).toContain(
+      `# Doors:\n#     - ${NAME}:443/: friends\n#     - ${NAME}:443/open: anyone\n#     - ${NAME}:443/open/staff: staff\n`,
+    );
+    expect(await seen(NAME)).toEqual([...OPEN, "backend status 401"]);
+    await add("--public");
+    expect((await typed(["status"])).stdout).toContain(`${NAME}:443/: anyone\n`);
+    expect(gateway.doorAt({ name: NAME, port: 443, mount: "/open/staff" })).toBe("staff");
+    await gateway.setServeConfig({});
+  });
+
   test.each([
     ["n", {}, undefined],
     ["", {}, undefined],

@@ -139,9 +139,9 @@ export class LocalClient {
     return reply.status === 404 ? undefined : (this.#read(200, reply) as StandingDoor);
   }
 
-  /** Before all of `name:port`; an empty name takes it away. */
-  async setDoor(site: string, door: string): Promise<void> {
-    await this.#expect(200, "POST", `funnel/door?${new URLSearchParams({ site, door })}`);
+  /** Before a mount of `name:port`, and what has none of its own below it; an empty name takes it away. */
+  async setDoor(site: string, mount: string, door: string): Promise<void> {
+    await this.#expect(200, "POST", `funnel/door?${new URLSearchParams({ site, mount, door })}`);
   }
 
   /** Which visitors may come to `name:port`; undefined where the daemon keeps no such thing. */

@@ -118,7 +118,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
           rulesOf: (place: Place) => mountRules(declared, place),
           visitorRulesOf: ({ port }: { readonly port: number }) => visitorRules(declared, port),
           limits: declared.limits,
-          declared: nodeServeConfig(declared, ""),
+          ...(declared.saysWhatIsServed ? { declared: nodeServeConfig(declared, "") } : {}),
           advertised: advertisedServices(declared),
         }),
     certificates,
@@ -133,7 +133,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   stack.defer(() => localApi.close());
   if (values.config !== undefined && declared !== undefined) {
     warnOf(declared, values.config, log);
-    stack.defer(followFile(gateway, values.config, { settingsOf, doorsOf }, log));
+    stack.defer(followFile(gateway, { file: values.config, before: declared }, { settingsOf, doorsOf }, log));
   }
   if (values.inspect === true) io.stderr(`\nRequests, in one browser: ${await gateway.inspection.invite()}\n\n`);
   log.info("gateway.started", { controlUrl, socketPath, ...gateway.node.means });
@@ -155,7 +155,7 @@ type DoorsOf = (services: ServicesConfig) => Promise<readonly Door[]>;
 /** After SIGHUP, what the file says is served by then; a file that has become bad changes nothing (CF-2). */
 function followFile(
   gateway: Gateway,
-  file: string,
+  { file, before }: { file: string; before: ServicesConfig },
   { settingsOf, doorsOf }: { settingsOf: SettingsOf; doorsOf: DoorsOf },
   log: Log,
 ): () => void {
@@ -165,12 +165,16 @@ function followFile(
     gateway.check(nodeServeConfig(found, gateway.name));
     return [found, await doorsOf(found)];
   };
+  let hasSaid = before.saysWhatIsServed;
   const reload = (): void => {
     read().then(
       ([services, doors]) => {
         gateway.gatekeeper.setDoors(doors); // before the mounts that they guard
         gateway.certificates.configure(settingsOf(services.certificates));
-        gateway.declare(nodeServeConfig(services, gateway.name), {
+        // What the file itself has put there goes when it says nothing of that any more.
+        const isSaid = services.saysWhatIsServed || hasSaid;
+        hasSaid = services.saysWhatIsServed;
+        gateway.declare(isSaid ? nodeServeConfig(services, gateway.name) : undefined, {
           rulesOf: (place) => mountRules(services, place),
           visitorRulesOf: ({ port }) => visitorRules(services, port),
           limits: services.limits,

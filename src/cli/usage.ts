@@ -38,7 +38,7 @@ FLAGS
 `;
 
 const FUNNEL_FLAGS = `  --check[=false]            go a visitor's way afterwards and show each hop (on a terminal: always)
-  --door NAME                put a door of the services file before it
+  --door NAME                put a door of the services file before this path and what is below it
   --public                   anyone may come: do not ask
   --allow-ip A,B             visitors from these addresses and blocks alone; all: from everywhere
   --deny-ip A,B              and not from these

@@ -1,5 +1,5 @@
 import type { HttpHandler, ServeConfig, TcpPortHandler, WebServerConfig } from "../wire/serve-config.ts";
-import { splitSite } from "../wire/site.ts";
+import { siteOf, splitSite } from "../wire/site.ts";
 import { UNNAMED } from "./node-serve-config.ts";
 
 /**
@@ -34,7 +34,7 @@ export function renamedSites<T>(
 }
 
 function renamedSite(site: string, from: string, to: string): string {
-  const { name } = splitSite(site);
+  const { name } = splitSite(siteOf(site));
   return name.toLowerCase() === from.toLowerCase() ? `${to}${site.slice(name.length)}` : site;
 }
 

@@ -86,6 +86,8 @@ export interface Endpoint {
 
 /** A checked services file. */
 export interface ServicesConfig {
+  /** It says what is served. One of doors, certificates and limits alone leaves that to commands. */
+  readonly saysWhatIsServed: boolean;
   readonly node: readonly Endpoint[];
   readonly certificates: CertificatesConfig;
   readonly doors: DoorsConfig;
@@ -145,8 +147,10 @@ export function parseServices(text: string, file: string): ServicesConfig {
   const raws = Object.entries(node?.endpoints ?? {}).map(
     ([key, raw], i) => [key, raw, nodeEndpoints[i]!.listen] as const,
   );
-  warnings.push(...checkDoors(doors, raws, fail));
-  return { node: nodeEndpoints, services: found, certificates, doors, limits, warnings };
+  const saysWhatIsServed = node !== undefined || services !== undefined;
+  const doorWarnings = checkDoors(doors, raws, fail);
+  if (saysWhatIsServed) warnings.push(...doorWarnings); // else commands put them somewhere
+  return { saysWhatIsServed, node: nodeEndpoints, services: found, certificates, doors, limits, warnings };
 }
 
 /** `svc:` and one DNS label (upstream `tailcfg.ServiceName.Validate`). */

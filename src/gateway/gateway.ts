@@ -266,12 +266,14 @@ export class Gateway {
     for (const book of [this.commandDoors, this.visitorRules]) await book.settle(before, config);
   }
 
-  /** What a file declares is in force until the next declaration, and is not stored. */
-  declare(declared: ServeConfig, { rulesOf, visitorRulesOf, limits, advertised = [] }: Declared = {}): void {
-    if (this.name === "") this.#owner = NOBODY;
-    const config = settledLeases(declared, { before: null, ownName: this.name, isEdit: false });
+  /** What a file declares is in force until the next declaration, and is not stored; `undefined`: what there is goes on. */
+  declare(declared: ServeConfig | undefined, how: Declared = {}): void {
+    const { rulesOf, visitorRulesOf, limits, advertised = [] } = how;
+    if (declared !== undefined && this.name === "") this.#owner = NOBODY;
+    const given = declared && settledLeases(declared, { before: null, ownName: this.name, isEdit: false });
+    const config = given ?? this.#stored;
     this.check(config);
-    this.#isDeclared = true;
+    this.#isDeclared ||= declared !== undefined;
     this.#rules.declared = rulesOf;
     this.visitorRules.declared = visitorRulesOf ?? (() => undefined);
     this.proxy.limit(limits);

@@ -2,7 +2,7 @@ import { loadJson, type SavedForm, saveJson } from "../base/saved-json.ts";
 import type { Store } from "../base/store.ts";
 import { renamedSites } from "../config/renamed-node.ts";
 import type { StoredServeConfig } from "../wire/ipn.ts";
-import { splitSite } from "../wire/site.ts";
+import { siteOf, splitSite } from "../wire/site.ts";
 
 export interface SiteBookForm<Said> extends SavedForm<ReadonlyMap<string, Said>> {
   /** What `read` reads. */
@@ -14,7 +14,7 @@ export interface SiteBookForm<Said> extends SavedForm<ReadonlyMap<string, Said>>
 }
 
 /**
- * What commands have said of sites (`name:port`) and upstream's configuration has no room for: a stock client that changes
+ * What commands have said of sites (`name:port`, or `name:port/mount`) and upstream's configuration has no room for: a stock client that changes
  * something else would write it back without. So it stands in a file of its own.
  */
 export class SiteBook<Said> {
@@ -59,7 +59,7 @@ export class SiteBook<Said> {
   /** What is said of a node's own sites goes with its name: at once, and then into the file. */
   async rename(from: string, to: string): Promise<void> {
     const before = Object.fromEntries(this.bySite);
-    if (!Object.keys(before).some((site) => splitSite(site).name === from.toLowerCase())) return;
+    if (!Object.keys(before).some((site) => splitSite(siteOf(site)).name === from.toLowerCase())) return;
     this.bySite = new Map(Object.entries(renamedSites(before, from, to.toLowerCase())));
     await this.#change((bySite) => bySite);
   }

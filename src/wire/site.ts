@@ -16,6 +16,11 @@ export function splitSite(site: string): SiteParts {
   return { name: site.slice(0, colon), port: port < 65_536 ? port : NaN };
 }
 
+/** The site of a place, which may be a mount of it: `name:port/mount`. */
+export function siteOf(place: string): string {
+  return place.split("/", 1)[0]!;
+}
+
 /** The form that sites are compared in; `undefined` for text that is no name, or wildcard, and port. */
 export function foldSite(site: string): string | undefined {
   const { name, port } = splitSite(site);

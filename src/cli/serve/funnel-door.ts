@@ -24,22 +24,22 @@ export async function settleDoor(
   const takesDoors = wish.kind === "https"; // a door is a page
   if (door !== undefined) {
     if (!takesDoors) throw new CliExit("error: --door needs HTTPS, and TCP has none: use --https");
-    await client.setDoor(site, door);
+    await client.setDoor(site, mount, door);
     return true;
   }
   const standing = await client.doorAt(site, mount);
   if (standing === undefined) return true; // another daemon, which knows no doors
   if (standing.isDemanded === true && (standing.door === undefined || !takesDoors))
-    return demanded(site, takesDoors, io, client);
+    return demanded(site, mount, takesDoors, io, client);
   if (wish.isPublic && takesDoors && standing.door !== undefined) {
     if (standing.isDemanded === true) throw new CliExit(`error: ${refusal(site)}: --public cannot take it away`);
-    await client.setDoor(site, "");
+    await client.setDoor(site, mount, "");
     const left = (await client.doorAt(site, mount))?.door;
     if (left) io.stderr(`The services file keeps door ${terminalText(left)} before ${terminalText(site)}\n`);
   }
   const isForFew = (wish.visitors?.allow.length ?? 0) > 0;
   if (wish.isPublic || wasPublic || isForFew || (takesDoors && standing.door !== undefined)) return true;
-  const who = `Anyone on the internet may use ${terminalText(site)}`;
+  const who = `Anyone on the internet may use ${terminalText(mount === "/" ? site : site + mount)}`;
   if (!io.isTerminal || wish.yes) {
     const doors = takesDoors ? "--door NAME puts a door before it, " : "";
     io.stderr(`Warning: ${who}: ${doors}--public says that this is meant\n`);
@@ -49,7 +49,7 @@ export async function settleDoor(
   const choice = names.length === 0 ? "" : `, or the name of a door (${names.map(terminalText).join(", ")})`;
   const answer = await ask(`${who}, without login. Continue? [y/N${choice}] `, io);
   if (names.includes(answer)) {
-    await client.setDoor(site, answer);
+    await client.setDoor(site, mount, answer);
     return true;
   }
   if (!isYes(answer)) io.stderr("Nothing has changed.\n");
@@ -66,13 +66,19 @@ export async function standingRules(
   const door = await doorNow();
   const { allow = [], deny = [] } = (visitors === undefined ? undefined : await client.visitorRules(site)) ?? {};
   return async () => {
-    if ((await doorNow()) !== door) await client.setDoor(site, door);
+    if ((await doorNow()) !== door) await client.setDoor(site, mount, door);
     if (visitors !== undefined) await client.setVisitorRules(site, { allow, deny });
   };
 }
 
 /** The network's policy wants a door and there is none: whoever sits at a terminal may name one. */
-async function demanded(site: string, takesDoors: boolean, io: CliIo, client: LocalClient): Promise<boolean> {
+async function demanded(
+  site: string,
+  mount: string,
+  takesDoors: boolean,
+  io: CliIo,
+  client: LocalClient,
+): Promise<boolean> {
   if (!takesDoors) throw new CliExit(`error: ${refusal(site)}: TCP has none, use --https`);
   const names = (await client.doors()).doors.map(({ name }) => name);
   const choice = names.map(terminalText).join(", ");
@@ -83,7 +89,7 @@ async function demanded(site: string, takesDoors: boolean, io: CliIo, client: Lo
     io.stderr("Nothing has changed.\n");
     return false;
   }
-  await client.setDoor(site, answer);
+  await client.setDoor(site, mount, answer);
   return true;
 }
 

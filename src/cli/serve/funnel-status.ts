@@ -38,6 +38,22 @@ export async function visitorsText(config: ServeConfig, ownName: string, client:
   return `# Visitors:\n${lines.map((line) => `#     - ${terminalText(line)}\n`).join("")}\n`;
 }
 
+/** Which door stands before which mount, where there is one at all. */
+export async function doorsText(config: ServeConfig, ownName: string, client: LocalClient): Promise<string> {
+  const lines: string[] = [];
+  const sites = new Set(publicTargets(config, ownName).map(placeOf));
+  for (const part of [config, ...Object.values(config.Foreground ?? {})]) {
+    for (const [site, { Handlers }] of Object.entries(part.Web ?? {})) {
+      for (const mount of sites.has(site) ? Object.keys(Handlers ?? {}) : []) {
+        const standing = await client.doorAt(site, mount).catch(() => undefined); // not for everybody's eyes
+        if (standing !== undefined) lines.push(`${site}${mount}: ${standing.door ?? "anyone"}`);
+      }
+    }
+  }
+  if (lines.every((line) => line.endsWith(": anyone"))) return "";
+  return `# Doors:\n${lines.map((line) => `#     - ${terminalText(line)}\n`).join("")}\n`;
+}
+
 /** `funnel status --json` is upstream's document, `Observed` where something was, and `Claims` where something is claimed. */
 export function observedJson(
   document: string,

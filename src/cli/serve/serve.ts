@@ -12,7 +12,7 @@ import { assertClaimed, claimOf, claimsOf, undo } from "./funnel-claim.ts";
 import { closedWarnings, settleDoor, standingRules } from "./funnel-door.ts";
 import { applyFunnelOff } from "./funnel-off.ts";
 import { policyRefusal, proveOn, publicTargets } from "./funnel-proof.ts";
-import { observedJson, observedText, visitorsText } from "./funnel-status.ts";
+import { doorsText, observedJson, observedText, visitorsText } from "./funnel-status.ts";
 import { wildcardWarning, wildcardWarnings } from "./funnel-wildcard.ts";
 import { parseServeArgs, type ServeChange, tryHelp } from "./serve-args.ts";
 import { applyOff, applySet, type KindOfPath, mountsToRemove, withoutFunnel } from "./serve-change.ts";
@@ -74,6 +74,7 @@ async function printStatus(
   }
   const status = await client.status({ peers: false });
   io.stdout(statusText(config, status));
+  if (command === "funnel") io.stdout(await doorsText(config, nodeName(status), client));
   if (command === "funnel") io.stdout(await visitorsText(config, nodeName(status), client));
   if (observations !== undefined) io.stdout(observedText(config, nodeName(status), observations));
   for (const warning of [...funnelWarnings(config), ...unroutedWarnings(config, status)]) io.stderr(`${warning}\n`);

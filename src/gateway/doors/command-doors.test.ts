@@ -8,9 +8,9 @@ const isDeclared = (door: string): boolean => door === "friends";
 const serving = (...sites: readonly string[]): ServeConfig => ({
   Web: Object.fromEntries(sites.map((site) => [site, { Handlers: {} }])),
 });
-const at = (doors: CommandDoors, site: string): string | undefined => {
+const at = (doors: CommandDoors, site: string, mount = "/"): string | undefined => {
   const [name = "", port = ""] = site.split(":");
-  return doors.at({ name, port: Number(port) });
+  return doors.at({ name, port: Number(port), mount });
 };
 
 test("a door that a command has set stands until it is taken away, over restarts", async () => {
@@ -28,6 +28,57 @@ test("a door that a command has set stands until it is taken away, over restarts
     expect(at(again, site), site).toBe(door);
   await again.set(SITE, undefined);
   expect(at(await CommandDoors.open(store, isDeclared), SITE)).toBeUndefined();
+});
+
+test("a door stands before a mount and what is below it, until something else is said there", async () => {
+  const store = memoryStore();
+  const doors = await CommandDoors.open(store, () => true);
+  await doors.set("*.tail.test:443", "wild");
+  await doors.set("*.tail.test:443", "deep", "/deep");
+  await doors.set(SITE, "friends");
+  await doors.set(SITE, undefined, "/open");
+  await doors.set(SITE, "staff", "/open/staff");
+  await doors.set(SITE, "boss", "/Admin/");
+  const again = await CommandDoors.open(store, () => true);
+  for (const [site, mount, door] of [
+    [SITE, "/", "friends"],
+    [SITE, "/other", "friends"],
+    [SITE, "/opened", "friends"],
+    [SITE, "/open", undefined],
+    [SITE, "/open/", undefined],
+    [SITE, "/open/more", undefined],
+    [SITE, "/open/staff", "staff"],
+    [SITE, "/open/staff/a/", "staff"],
+    [SITE, "/Admin", "friends"],
+    [SITE, "/Admin/", "boss"],
+    [SITE, "/deep", "friends"],
+    ["api.tail.test:443", "/", "wild"],
+    ["api.tail.test:443", "/deep/er", "deep"],
+    ["web.tail.test:8443", "/open/staff", undefined],
+  ] as const)
+    expect(at(again, site, mount), site + mount).toBe(door);
+  await again.set(SITE, undefined);
+  expect([at(again, SITE), at(again, SITE, "/open/staff")], "the wildcard's is taken away, too").toEqual([
+    undefined,
+    "staff",
+  ]);
+});
+
+test("what was said of a mount is renamed with the node", async () => {
+  const doors = await CommandDoors.open(memoryStore(), () => true);
+  await doors.set(SITE, "friends", "/a:1/b");
+  await doors.rename("web.tail.test", "www.tail.test");
+  expect([at(doors, SITE, "/a:1/b"), at(doors, "www.tail.test:443", "/a:1/b")]).toEqual([undefined, "friends"]);
+});
+
+test("what was said of a mount goes with the mount", async () => {
+  const doors = await CommandDoors.open(memoryStore(), () => true);
+  const both: ServeConfig = { Web: { [SITE]: { Handlers: { "/": { Text: "a" }, "/open": { Text: "b" } } } } };
+  const one: ServeConfig = { Web: { [SITE]: { Handlers: { "/": { Text: "a" } } } } };
+  await doors.set(SITE, "friends");
+  await doors.set(SITE, undefined, "/open");
+  await doors.settle(both, one);
+  expect(at(doors, SITE, "/open")).toBe("friends");
 });
 
 test.each<readonly [string, string, string]>([
@@ -52,14 +103,20 @@ test("the door goes with its place, and with no other change", async () => {
   expect(at(doors, SITE)).toBeUndefined();
 });
 
-test.each(["", "{", "null", "[]", '"friends"', '{"web.tail.test:443":null}', '{"web.tail.test":"friends"}'])(
-  "what is damaged opens nothing: %j",
-  async (text) => {
-    const store = memoryStore();
-    await store.set("command-doors.json", Buffer.from(text));
-    await expect(CommandDoors.open(store, isDeclared)).rejects.toMatchObject({ code: "STATE_DAMAGED" });
-  },
-);
+test.each([
+  "",
+  "{",
+  "null",
+  "[]",
+  '"friends"',
+  '{"web.tail.test:443":null}',
+  '{"web.tail.test":"friends"}',
+  '{"web.tail.test:443/":"friends"}',
+])("what is damaged opens nothing: %j", async (text) => {
+  const store = memoryStore();
+  await store.set("command-doors.json", Buffer.from(text));
+  await expect(CommandDoors.open(store, isDeclared)).rejects.toMatchObject({ code: "STATE_DAMAGED" });
+});
 
 test("256 places have a door, and no more", async () => {
   const doors = await CommandDoors.open(memoryStore(), isDeclared);

@@ -83,7 +83,7 @@ export interface LocalApiBackend {
   bugReport?(): unknown;
   /** Doors before what is served. */
   readonly doors?: Pick<DoorAdmin, "document" | "invite" | "certify" | "revoke">;
-  /** Doors that commands put before a name and port. */
+  /** Doors that commands put before a mount of a name and port. */
   readonly commandDoors?: Pick<CommandDoors, "set">;
   readonly visitorRules?: Pick<VisitorRulebook, "at" | "set">;
   /** The door before a mount of the node's own. */

@@ -26,18 +26,19 @@ export function createFunnelRoutes(backend: LocalApiBackend): ReadonlyMap<string
   ]);
 }
 
-/** Which door stands before a mount of `site` (`name:port`), or puts one before all of it. */
+/** Which door stands before a mount of `site` (`name:port`), or puts one there. */
 async function door({ method, query }: Call, backend: LocalApiBackend): Promise<Answer> {
   const site = query.get("site") ?? "";
+  const mount = query.get("mount") ?? "/";
   if (method === "GET") {
-    const place = { ...splitSite(site), mount: query.get("mount") ?? "/" };
+    const place = { ...splitSite(site), mount };
     const found = backend.doorAt?.(place);
     const isDemanded = backend.demandsDoors === true;
     return json({ ...(found === undefined ? {} : { door: found }), ...(isDemanded ? { isDemanded } : {}) });
   }
   if (method !== "POST" || backend.commandDoors === undefined) return refuse(405, "want GET or POST");
   try {
-    await backend.commandDoors.set(site, query.get("door") || undefined);
+    await backend.commandDoors.set(site, query.get("door") || undefined, mount);
     return json({});
   } catch (thrown) {
     if (thrown instanceof Fault && thrown.code.startsWith("DOOR_")) return refuse(400, thrown.message);

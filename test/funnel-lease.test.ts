@@ -307,6 +307,15 @@ describe("FN-14 who may claim what", () => {
     expect(first.gateway.storedServeConfig).toEqual({});
   });
 
+  test("`funnel --domain NAME-OF-ANOTHER-NODE` told to change the policy, which cannot give it", async () => {
+    const words = ["--bg", "--public", "--domain", second.name, String(backend)];
+    const { code, stderr } = await typed(first, words);
+    expect([code, stderr]).toEqual([1, expect.stringContaining(`error: ${second.name} is not this node's: `)]);
+    expect(stderr).toContain("it is a name of the mesh, and public only on the node of that name: run `funnel` there");
+    expect(stderr).not.toContain("nodeAttrs");
+    expect(first.gateway.storedServeConfig).toEqual({});
+  });
+
   test("what a file declares and another node holds is a warning that stays", async () => {
     expect((await typed(first, ["--bg", "--public", ...lease(ports.one)])).code).toBe(0);
     second.gateway.declare({

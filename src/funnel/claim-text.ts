@@ -11,13 +11,26 @@ const WHY: Readonly<Record<Exclude<ClaimState, "held">, (claim: string) => strin
 };
 const DOMAIN_GRANT = (name: string): string => `sallyport.dev/domains": [{"names": ["${name}"]}]`;
 
-/** Why a claim leads to nothing; undefined: it is held. */
-export function claimRefusal({ claim, state }: ClaimAnswer): string | undefined {
+/** Why a claim leads to nothing; undefined: it is held. `ownName`: this node's. */
+export function claimRefusal({ claim, state }: ClaimAnswer, ownName: string): string | undefined {
   if (state === "held") return undefined;
-  return `${isPortClaim(claim) ? "port " : ""}${claim} is not this node's: ${WHY[state](claim)}`;
+  const why = state === "ungranted" && isOfMesh(claim, ownName) ? OF_MESH : WHY[state](claim);
+  return `${isPortClaim(claim) ? "port " : ""}${claim} is not this node's: ${why}`;
 }
 
 /** Of the claims that are made now, those that lead to nothing. */
-export function claimRefusals(claims: readonly string[], answers: readonly ClaimAnswer[]): readonly string[] {
-  return answers.flatMap((answer) => (claims.includes(answer.claim) ? (claimRefusal(answer) ?? []) : []));
+export function claimRefusals(
+  claims: readonly string[],
+  answers: readonly ClaimAnswer[],
+  ownName: string,
+): readonly string[] {
+  return answers.flatMap((answer) => (claims.includes(answer.claim) ? (claimRefusal(answer, ownName) ?? []) : []));
+}
+
+/** No policy gives a name of the mesh: it is that of the node which is called so. */
+const OF_MESH = "it is a name of the mesh, and public only on the node of that name: run `funnel` there";
+
+function isOfMesh(claim: string, ownName: string): boolean {
+  const dot = ownName.indexOf(".");
+  return dot > 0 && `.${claim.replace(/^\*\./, "")}`.toLowerCase().endsWith(ownName.slice(dot).toLowerCase());
 }

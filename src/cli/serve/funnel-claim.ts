@@ -7,6 +7,7 @@ import { CliExit, type CliIo } from "../io.ts";
 import type { LocalClient } from "../local-client.ts";
 import { terminalText } from "../terminal-text.ts";
 import type { ServeChange } from "./serve-args.ts";
+import { nodeName } from "./serve-text.ts";
 
 /** A wish and its answer are two messages; a server that does not answer for so long is away. */
 const PATIENCE_MS = 10_000;
@@ -31,24 +32,30 @@ export async function claimsOf(client: LocalClient): Promise<readonly ClaimAnswe
 export async function assertClaimed(claim: string | undefined, io: CliIo, client: LocalClient): Promise<void> {
   if (claim === undefined) return;
   const said = `${isPortClaim(claim) ? "port " : ""}${terminalText(claim)}`;
-  const answer = await answered(claim, io, client);
+  const { answer, ownName } = await answered(claim, io, client);
   if (answer === "silent") return void warn(io, `this network's server has no word on who holds ${said}`);
   if (answer === undefined)
     return void warn(io, `the server has not said yet who holds ${said}: sallyport funnel status`);
-  const refusal = claimRefusal(answer);
+  const refusal = claimRefusal(answer, ownName);
   if (refusal !== undefined) throw new CliExit(`error: ${terminalText(refusal)}`);
 }
 
 const warn = (io: CliIo, text: string): void => io.stderr(`Warning: ${text}\n`);
 
-async function answered(claim: string, io: CliIo, client: LocalClient): Promise<ClaimAnswer | "silent" | undefined> {
+interface Answered {
+  readonly answer: ClaimAnswer | "silent" | undefined;
+  readonly ownName: string;
+}
+
+async function answered(claim: string, io: CliIo, client: LocalClient): Promise<Answered> {
   const end = performance.now() + PATIENCE_MS;
   for (;;) {
-    const { Self } = await client.status({ peers: false });
-    const answers = claimAnswers(Self.CapMap ?? undefined);
-    if (answers === undefined) return "silent";
+    const status = await client.status({ peers: false });
+    const ownName = nodeName(status);
+    const answers = claimAnswers(status.Self.CapMap ?? undefined);
+    if (answers === undefined) return { answer: "silent", ownName };
     const answer = answers.find((one) => one.claim === claim);
-    if (answer !== undefined || io.signal.aborted || performance.now() >= end) return answer;
+    if (answer !== undefined || io.signal.aborted || performance.now() >= end) return { answer, ownName };
     await sleep(PAUSE_MS, undefined, { signal: io.signal }).catch(() => undefined);
   }
 }

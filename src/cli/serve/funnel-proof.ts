@@ -14,7 +14,7 @@ import { CliExit, type CliIo } from "../io.ts";
 import type { LocalClient } from "../local-client.ts";
 import { qrCode } from "../qr-code.ts";
 import { terminalText } from "../terminal-text.ts";
-import { unroutedNames } from "./serve-text.ts";
+import { nodeName, unroutedNames } from "./serve-text.ts";
 
 /** A public name that can be asked for. */
 export interface Target {
@@ -116,7 +116,7 @@ export async function policyRefusal({ Self }: IpnStatus, client: LocalClient): P
 /** Why the network brings no visitors of it here, as far as it says so. */
 function unrouted(target: Target, status: IpnStatus): string | undefined {
   const answers = claimAnswers(status.Self.CapMap ?? undefined) ?? [];
-  const [refused] = claimRefusals([target.name, String(target.port)], answers);
+  const [refused] = claimRefusals([target.name, String(target.port)], answers, nodeName(status));
   if (refused !== undefined) return refused;
   if (answers.some(({ claim }) => claim === String(target.port))) return undefined; // a raw port that is held
   const wish = { AllowFunnel: { [placeOf(target)]: true } };

@@ -187,7 +187,7 @@ export function unroutedNames(config: ServeConfig, status: IpnStatus): readonly 
 
 export function unroutedWarnings(config: ServeConfig, status: IpnStatus): readonly string[] {
   const answers = claimAnswers(status.Self.CapMap ?? undefined) ?? [];
-  const refused = claimRefusals(claimsIn(config, nodeName(status)), answers);
+  const refused = claimRefusals(claimsIn(config, nodeName(status)), answers, nodeName(status));
   const isAnswered = (key: string): boolean => answers.some(({ claim }) => claim === splitSite(key).name);
   const unrouted = unroutedNames(config, status).filter((key) => !isAnswered(key));
   return [

@@ -52,7 +52,7 @@ export class FunnelClaims {
   /** To be called with every map: what is refused is not passed over in silence (FN-14). */
   review(): void {
     const before = this.#refusals;
-    this.#refusals = claimRefusals(this.#claims, this.answers ?? []);
+    this.#refusals = claimRefusals(this.#claims, this.answers ?? [], this.#options.ownName());
     for (const warning of this.#refusals) {
       if (!before.includes(warning)) this.#options.log.warn("funnel.claim_refused", { warning });
     }

@@ -1,4 +1,5 @@
 import dns from "node:dns";
+import { isIP } from "node:net";
 import { Fault } from "../../src/base/fault.ts";
 import { GatewayAdmin } from "../../src/gateway/admin.ts";
 import type { ServeConfig } from "../../src/wire/serve-config.ts";
@@ -38,7 +39,7 @@ async function setPolicy({ mesh, gateway }: OffScene, attributes: string, isHear
   await until("the policy is heard of", () => isHeard(gateway.node.map?.self.CapMap ?? {}));
 }
 
-let { lookup } = dns;
+const { lookup } = dns;
 
 export const OFF_STATES: Readonly<Record<string, OffState>> = {
   "nothing is broken": {},
@@ -130,11 +131,12 @@ export const OFF_STATES: Readonly<Record<string, OffState>> = {
   "the server is away": { break: ({ mesh }) => mesh.server.close() },
   "the server is away, and no name can be resolved": {
     break: async ({ mesh }) => {
-      ({ lookup } = dns);
-      const fails = (...args: readonly unknown[]) => {
-        (args.at(-1) as (error: Error) => void)(new Error("getaddrinfo EAI_AGAIN"));
+      // An address is one without being asked for: other scenes of this process go on.
+      const numeric = (host: string, ...more: readonly unknown[]): void => {
+        if (isIP(host) !== 0) return void Reflect.apply(lookup, dns, [host, ...more]);
+        (more.at(-1) as (error: Error) => void)(new Error("getaddrinfo EAI_AGAIN"));
       };
-      dns.lookup = fails as unknown as typeof dns.lookup;
+      dns.lookup = numeric as typeof lookup;
       await mesh.server.close();
     },
     repair: () => {

@@ -7,7 +7,7 @@ test("H1-13: limits of the file, for everybody and for visitors", () => {
   expect(parseServices('{ "version": "0.0.1" }', "s.hujson").limits).toEqual({});
   const all = { headBytes: 32_768, headFields: 100, targetBytes: 8192, bodyBytes: 1_048_576 };
   expect(parse(JSON.stringify(all))).toEqual(all);
-  const handshakes = { handshakes: 5000, handshakesPerCaller: 500 };
+  const handshakes = { handshakes: 5000, handshakesPerCaller: 500, connections: 500, connectionsPerCaller: 50 };
   expect(parse(JSON.stringify(handshakes))).toEqual(handshakes);
   expect(parse(JSON.stringify({ targetBytes: 4096, visitors: all }))).toEqual({ targetBytes: 4096, visitors: all });
 });

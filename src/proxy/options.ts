@@ -64,7 +64,7 @@ export interface ProxyOptions {
 /**
  * `header_omitted`: a value over the limit was left out. `cross_site`, `body_too_large`: a request was refused.
  * `handshake_refused`: TLS for a name that is not served, or no TLS. `handshake_crowded`: too many handshakes at a time.
- * `http2_flood`: a connection was closed for what it cost.
+ * `connections_crowded`: too many connections on plain ports. `http2_flood`: a connection was closed for what it cost.
  */
 export type ProxyEvent =
   | "header_omitted"
@@ -72,6 +72,7 @@ export type ProxyEvent =
   | "body_too_large"
   | "handshake_refused"
   | "handshake_crowded"
+  | "connections_crowded"
   | "http2_flood"
   | DoorEvent;
 
@@ -99,12 +100,17 @@ export interface ProxyLimits {
   /** TLS handshakes under way at a time, and of one peer or visitor's address; when there are more, the oldest goes. */
   readonly handshakes: number;
   readonly handshakesPerCaller: number;
+  /** Connections on plain ports, and of one caller; when there are more, the one that is idle for longest goes. */
+  readonly connections: number;
+  readonly connectionsPerCaller: number;
 }
 
 type Sizes = Partial<Pick<ProxyLimits, "headBytes" | "headFields" | "targetBytes" | "bodyBytes">>;
 
-/** What an operator says of sizes and handshakes while the proxy runs; `visitors`: what is other for callers from the Internet. */
-export interface SaidLimits extends Sizes, Partial<Pick<ProxyLimits, "handshakes" | "handshakesPerCaller">> {
+type Crowds = Partial<Pick<ProxyLimits, "handshakes" | "handshakesPerCaller" | "connections" | "connectionsPerCaller">>;
+
+/** What an operator says of sizes and crowds while the proxy runs; `visitors`: what is other for callers from the Internet. */
+export interface SaidLimits extends Sizes, Crowds {
   readonly visitors?: Sizes;
 }
 
@@ -122,6 +128,8 @@ export const DEFAULT_LIMITS: ProxyLimits = {
   certificateMs: 60_000,
   handshakes: 1000,
   handshakesPerCaller: 64,
+  connections: 32_768, // half of what the mesh's stack has
+  connectionsPerCaller: 10_240,
 };
 
 /** What nobody on the Internet needs more of (H1-13); as Envoy's guide for edges has it. */

@@ -8,6 +8,7 @@ import { Fault } from "../base/fault.ts";
 import type { TcpPortHandler } from "../wire/serve-config.ts";
 import { sendError } from "./answers.ts";
 import { BackendPool } from "./backend-pool.ts";
+import { Crowd } from "./http1/crowd.ts";
 import { Http1Front } from "./http1/http1-front.ts";
 import { Http2Front } from "./http2/http2-front.ts";
 import {
@@ -32,6 +33,7 @@ export class ReverseProxy {
   readonly #tcp: TcpForwarder;
   readonly #tls: TlsFront;
   readonly #router: Router;
+  readonly #crowd: Crowd;
   readonly #http1: Http1Front;
   readonly #publicHttp1: Http1Front;
   readonly #http2: Http2Front;
@@ -58,8 +60,9 @@ export class ReverseProxy {
     this.#tcp = new TcpForwarder(dialer, options.log);
     this.#tls = new TlsFront(options, limits);
     this.#router = new Router(options, limitsOf, this.#pool);
-    this.#http1 = new Http1Front(limits, options.clock, this.#handle);
-    this.#publicHttp1 = new Http1Front(publicLimits, options.clock, this.#handle);
+    this.#crowd = new Crowd(limits, options.count);
+    this.#http1 = new Http1Front(limits, options.clock, this.#crowd, this.#handle);
+    this.#publicHttp1 = new Http1Front(publicLimits, options.clock, this.#crowd, this.#handle);
     this.#http2 = new Http2Front(limits, options, this.#handle);
     this.#publicHttp2 = new Http2Front(publicLimits, options, this.#handle);
   }
@@ -76,7 +79,7 @@ export class ReverseProxy {
   }
 
   /**
-   * What the operator says of sizes and handshakes by now, in place of what he said before. Heads are read by it from the next connection
+   * What the operator says of sizes and crowds by now, in place of what he said before. Heads are read by it from the next connection
    * on, all else from the next request.
    */
   limit(said: SaidLimits = NO_LIMITS): void {
@@ -86,7 +89,7 @@ export class ReverseProxy {
     const { limits, publicLimits } = this.#options;
     this.#limits = { ...DEFAULT_LIMITS, ...limits, ...everybody };
     this.#publicLimits = { ...DEFAULT_LIMITS, ...PUBLIC_LIMITS, ...limits, ...publicLimits, ...everybody, ...visitors };
-    for (const front of [this.#tls, this.#http1, this.#http2]) front.limit(this.#limits);
+    for (const front of [this.#tls, this.#crowd, this.#http1, this.#http2]) front.limit(this.#limits);
     for (const front of [this.#publicHttp1, this.#publicHttp2]) front.limit(this.#publicLimits);
   }
 

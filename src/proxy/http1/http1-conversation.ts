@@ -5,6 +5,7 @@ import type { Clock } from "../../base/clock.ts";
 import { BodyScan } from "../body-scan.ts";
 import type { Front, ProxyLimits } from "../options.ts";
 import { WriteStall } from "../write-stall.ts";
+import type { Place } from "./crowd.ts";
 
 /** How long a refused caller may take to read its answer. */
 const LINGER_MS = 1000;
@@ -35,13 +36,23 @@ export class Conversation {
   #body: BodyScan = new BodyScan(0);
   readonly #answers: ServerResponse[] = [];
   readonly #stall: WriteStall;
+  readonly #place: Place | undefined;
   #isRefused = false;
   #isWatched = false;
   #deadline = Number.POSITIVE_INFINITY;
   #timer: { readonly at: number; readonly cancel: () => void } | undefined;
 
   /** `parse` is Node's own listener for the stream's data. */
-  constructor(stream: Duplex, front: Front, limits: ProxyLimits, clock: Clock, parse: (bytes: Buffer) => void) {
+  constructor(
+    stream: Duplex,
+    front: Front,
+    limits: ProxyLimits,
+    clock: Clock,
+    parse: (bytes: Buffer) => void,
+    place?: Place,
+  ) {
+    this.#place = place;
+    place?.idle();
     this.stream = stream;
     this.front = front;
     this.#limits = limits;
@@ -68,13 +79,16 @@ export class Conversation {
     this.#body = new BodyScan(coding === undefined ? Number(length ?? 0) : undefined);
     if (hasContent(request)) this.#waitFor(this.#limits.bodyMs);
     else this.#watchAnswer();
+    this.#place?.busy();
     const before = this.#answers.at(-1);
     this.#answers.push(response);
     response.once("close", () => {
       const at = this.#answers.indexOf(response);
       if (at >= 0) this.#answers.splice(at, 1);
-      if (this.#answers.length === 0 && this.#parse !== undefined && !this.#isRefused)
+      if (this.#answers.length === 0 && this.#parse !== undefined && !this.#isRefused) {
+        this.#place?.idle();
         this.#waitFor(this.#limits.idleMs);
+      }
       this.#readOn();
     });
     if (before === undefined) this.#ready = run;
@@ -87,6 +101,7 @@ export class Conversation {
   /** The connection is no longer HTTP/1's: `run` gets what came early, once everything before is answered. */
   handOver(early: Buffer, run: (early: Buffer) => void): void {
     this.#parse = undefined;
+    this.#place?.busy();
     this.stream.off("data", this.#read);
     this.stream.off("drain", this.#onDrain);
     this.stream.off("close", this.#stopTimer);

@@ -2,9 +2,11 @@ import http, { type IncomingMessage, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import type { Clock } from "../../base/clock.ts";
 import { expectsOther, refuseExpectation, sendError } from "../answers.ts";
+import { callerKey } from "../caller-key.ts";
 import type { Front, ProxyLimits } from "../options.ts";
 import type { Upgrade } from "../router.ts";
 import { isWebSocket, responseOn } from "../upgrade.ts";
+import type { Crowd, Place } from "./crowd.ts";
 import { Conversation, hasContent } from "./http1-conversation.ts";
 
 export type Handle = (front: Front, request: IncomingMessage, response: ServerResponse, upgrade?: Upgrade) => void;
@@ -16,10 +18,13 @@ export class Http1Front {
   readonly #handle: Handle;
   #server: http.Server;
   readonly #conversations: WeakMap<object, Conversation> = new WeakMap();
+  readonly #crowd: Crowd;
+  readonly #places: WeakMap<Duplex, Place> = new WeakMap();
 
-  constructor(limits: ProxyLimits, clock: Clock, handle: Handle) {
+  constructor(limits: ProxyLimits, clock: Clock, crowd: Crowd, handle: Handle) {
     this.#limits = limits;
     this.#clock = clock;
+    this.#crowd = crowd;
     this.#handle = handle;
     this.#server = this.#createServer();
   }
@@ -35,8 +40,22 @@ export class Http1Front {
     this.#server.emit("connection", stream);
     const parse = stream.listeners("data").find((listener) => !before.includes(listener));
     if (parse === undefined) return void stream.destroy();
-    const conversation = new Conversation(stream, front, this.#limits, this.#clock, parse as (bytes: Buffer) => void);
+    const place = this.#places.get(stream) ?? this.#enter(stream, front);
+    const reader = parse as (bytes: Buffer) => void;
+    const conversation = new Conversation(stream, front, this.#limits, this.#clock, reader, place);
     this.#conversations.set(stream, conversation);
+    if (place === undefined && front.serverName === undefined) conversation.refuse("503 Service Unavailable");
+  }
+
+  /** With TLS, that has bounds of its own. */
+  #enter(stream: Duplex, { proof, serverName }: Front): Place | undefined {
+    if (serverName !== undefined) return undefined;
+    const caller = callerKey(proof);
+    const place = this.#crowd.enter(caller, () => this.#conversations.get(stream)?.end());
+    if (place === undefined) return undefined;
+    this.#places.set(stream, place);
+    stream.once("close", () => this.#crowd.leave(caller, place));
+    return place;
   }
 
   close(): void {

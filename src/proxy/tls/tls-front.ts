@@ -4,6 +4,7 @@ import tls, { type SecureContext } from "node:tls";
 import type { Proof } from "../../base/conn.ts";
 import { Fault, messageOf } from "../../base/fault.ts";
 import { ALERT, alertRecord, type ClientHello, HelloReader, type HelloRefusal } from "../../wire/client-hello.ts";
+import { callerKey } from "../caller-key.ts";
 import type { ProxyLimits, ProxyOptions } from "../options.ts";
 
 /** ALPN of a CA that looks for a challenge (RFC 8737 section 3). */
@@ -51,7 +52,7 @@ export class TlsFront {
   }
 
   accept(stream: Duplex, proof: Proof, listener: TlsListener): void {
-    const peer = peerOf(proof);
+    const peer = callerKey(proof);
     const own = this.#pendingOf.get(peer) ?? new Set();
     this.#makeRoom(own, this.#limits.handshakesPerCaller);
     this.#makeRoom(this.#pending, this.#limits.handshakes);
@@ -259,16 +260,5 @@ class Handshake {
   #linger(): void {
     this.#limit(LINGER_MS);
     this.#stream.resume(); // read and thrown away: unread bytes would turn the end into a reset
-  }
-}
-
-function peerOf(proof: Proof): string {
-  switch (proof.kind) {
-    case "mesh":
-      return proof.nodeKey;
-    case "ingress":
-      return `${proof.nodeKey} ${proof.visitor.address}`;
-    case "public":
-      return proof.source.address;
   }
 }

@@ -74,10 +74,13 @@ export class OwnProcess {
   }
 }
 
+/** Node as `sallyport` starts it (src/bin.ts). */
+const NODE_FLAGS = ["--disable-warning=ExperimentalWarning", "--max-semi-space-size=4"];
+
 /** `$SALLYPORT_BENCH_FLAGS` goes to our Node: `--cpu-prof` and the like. */
 function commandLine(file: string, args: readonly string[]): string[] {
   const flags = (process.env["SALLYPORT_BENCH_FLAGS"] ?? "").split(" ").filter((flag) => flag !== "");
-  return ["--disable-warning=ExperimentalWarning", ...flags, path.join(import.meta.dirname, file), ...args];
+  return [...NODE_FLAGS, ...flags, path.join(import.meta.dirname, file), ...args];
 }
 
 export async function endOf(child: ChildProcess): Promise<void> {

@@ -11,6 +11,8 @@ const VISITORS = 40;
 interface Flood {
   /** Connections begun and over. */
   readonly ended: () => number;
+  /** Of them, told by an alert that they cannot come in. */
+  readonly alerted: () => number;
   readonly stop: () => void;
 }
 
@@ -19,6 +21,7 @@ function flood(port: number, first: Uint8Array, atOnce: number, stays = false): 
   const sockets = new Set<Socket>();
   let begun = 0;
   let ended = 0;
+  let alerted = 0;
   let isOver = false;
   const begin = (): void => {
     if (isOver) return;
@@ -32,7 +35,8 @@ function flood(port: number, first: Uint8Array, atOnce: number, stays = false): 
       sockets.delete(socket);
       setImmediate(begin);
     });
-    socket.on("data", () => {
+    socket.on("data", (bytes: Buffer) => {
+      if (bytes[0] === 21) alerted++;
       if (!stays) socket.resetAndDestroy();
     });
     socket.write(first);
@@ -43,7 +47,7 @@ function flood(port: number, first: Uint8Array, atOnce: number, stays = false): 
     for (const socket of sockets) socket.resetAndDestroy();
   };
   onTestFinished(stop);
-  return { ended: () => ended, stop };
+  return { ended: () => ended, alerted: () => alerted, stop };
 }
 
 /** Visitors of the other name, one after another: what each was answered. */
@@ -90,6 +94,8 @@ test("FN-10 a name that is asked for without end gets what it may have, and anot
   expect(at(LOUD)).toBe(500);
   expect(at(QUIET)).toBe(VISITORS);
   expect(ingress.counts.over_limit).toBeGreaterThan(1500);
+  expect(loud.alerted()).toBeGreaterThan(0);
+  expect(loud.alerted()).toBeLessThanOrEqual(200); // the others are reset: it costs least
   loud.stop();
   await expect.poll(() => ingress.open, WAIT).toBe(0);
 });

@@ -16,6 +16,8 @@ import { VisitorPorts } from "./visitor-ports.ts";
 /** Who was refused may still be sending: so long we read on, for the alert not to be lost to a reset. */
 const LINGER_MS = 1000;
 const MOST_NAMES = 65_536;
+/** So many who are over a limit are told so by an alert; of a flood the others are sent away at the least cost (FN-10). */
+const OVER_LIMIT_ALERTS_PER_SECOND = 100;
 
 export interface ListenOptions {
   readonly publicPort?: number;
@@ -47,6 +49,7 @@ export class Ingress {
   readonly #names: Gauges;
   readonly #ruled: RuleGauges = new RuleGauges();
   #redirects = new Rate();
+  #overLimitAlerts = new Rate();
   /** Nodes, by their stable ids, that take a visitor's first bytes behind the question for him. */
   readonly #early: Set<string> = new Set();
   readonly traffic: Traffic = { received: 0, sent: 0 };
@@ -247,6 +250,9 @@ export class Ingress {
     const site = `${name}:${port}`;
     const gauges = this.#roomAt(found, gauge, rules && { site, rules, address: visitor.address });
     if (gauges === undefined) {
+      if (!this.#overLimitAlerts.take(OVER_LIMIT_ALERTS_PER_SECOND, this.#options.clock.now())) {
+        return void this.#tooMany(socket);
+      }
       this.counts.over_limit++;
       return void refuse(ALERT.internalError);
     }

@@ -113,6 +113,16 @@ describe("what is kept", () => {
     ]);
   });
 
+  test("HTTP/2: a short answer was shown, and its bytes counted, twice", async () => {
+    const made = await stage();
+    const session = await http2Client(made);
+    session.request({ ":path": "/text" }).resume();
+    await expect.poll(() => made.recorder.list()[0]?.answer?.body, PATIENT).toMatchObject({
+      text: "hello",
+      totalBytes: 5,
+    });
+  });
+
   test("of a long body the beginning, of many requests the last hundred", async () => {
     const made = await stage(`HTTP/1.1 200 OK\r\nContent-Length: ${LONG.length}\r\n\r\n${LONG}`);
     await send(made, "GET /long HTTP/1.1");

@@ -204,14 +204,16 @@ function tapAnswer(response: ServerResponse, gathering: Gathering): () => { stat
       seen = entriesOf(fields as Readonly<Record<string, unknown>>);
     return writeHead(...all);
   };
+  let isEnding = false; // by HTTP/2 Node's `end` writes its part with `write`
   const write = response.write.bind(response) as (...all: unknown[]) => boolean;
   response.write = (...all: unknown[]): boolean => {
-    gathering.add(all[0], all[1]);
+    if (!isEnding) gathering.add(all[0], all[1]);
     return write(...all);
   };
   const end = response.end.bind(response) as (...all: unknown[]) => ServerResponse;
   response.end = (...all: unknown[]): ServerResponse => {
     gathering.add(all[0], all[1]);
+    isEnding = true;
     return end(...all);
   };
   return () => ({ status: response.statusCode, fields: seen ?? entriesOf(response.getHeaders()) });

@@ -65,6 +65,15 @@ test("FN-9 a way that is open from end to end", async () => {
   expect(heard[0]).toContain(`\r\nHost: ${NAME}:${port}\r\n`);
 });
 
+test("FN-9 of a backend that speaks no TLS behind `funnel --tcp`, OpenSSL's file and line were said", async () => {
+  const port = await portOf(createServer((socket) => void socket.on("error", () => undefined).end("SSH-2.0-here\r\n")));
+  expect((await look({ port })).at(-1)).toMatchObject({
+    hop: "name",
+    isGood: false,
+    found: expect.stringMatching(/^what answers there speaks no TLS: /),
+  });
+});
+
 test("FN-9 one of two ingresses is dead, and a check said that all is well", async () => {
   const port = await serving(OK);
   const resolve = async (): Promise<string[]> => ["127.0.0.1", "127.0.0.2"];

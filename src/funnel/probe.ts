@@ -167,6 +167,8 @@ function settled(stream: Socket, event: "connect" | "secureConnect"): Promise<Er
 function alertText(error: Error): string | undefined {
   const { code } = error as NodeJS.ErrnoException;
   if (code === "ERR_SSL_TLSV1_UNRECOGNIZED_NAME") return "the ingress does not know the name, or not on this port";
+  if (code === "ERR_SSL_WRONG_VERSION_NUMBER")
+    return "what answers there speaks no TLS: `--tls-terminated-tcp` ends it here, `--lease` does without";
   return code === "ERR_SSL_TLSV1_ALERT_INTERNAL_ERROR"
     ? "the ingress does not reach this node, or it has no certificate"
     : undefined;

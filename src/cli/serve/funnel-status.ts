@@ -39,12 +39,11 @@ export async function visitorsText(config: ServeConfig, ownName: string, client:
 }
 
 /** Which door stands before which mount, where there is one at all. */
-export async function doorsText(config: ServeConfig, ownName: string, client: LocalClient): Promise<string> {
+export async function doorsText(config: ServeConfig, client: LocalClient): Promise<string> {
   const lines: string[] = [];
-  const sites = new Set(publicTargets(config, ownName).map(placeOf));
-  for (const part of [config, ...Object.values(config.Foreground ?? {})]) {
-    for (const [site, { Handlers }] of Object.entries(part.Web ?? {})) {
-      for (const mount of sites.has(site) ? Object.keys(Handlers ?? {}) : []) {
+  for (const { AllowFunnel = {}, Web = {} } of [config, ...Object.values(config.Foreground ?? {})]) {
+    for (const [site, { Handlers }] of Object.entries(Web)) {
+      for (const mount of AllowFunnel[site] === true ? Object.keys(Handlers ?? {}) : []) {
         const standing = await client.doorAt(site, mount).catch(() => undefined); // not for everybody's eyes
         if (standing !== undefined) lines.push(`${site}${mount}: ${standing.door ?? "anyone"}`);
       }

@@ -82,7 +82,7 @@ export function successMessage(config: ServeConfig, change: ServeChange, status:
   }
   if (!change.isBackground) return `${text}Press Ctrl+C to exit.\n`;
   const who = change.isFunnel ? "Funnel" : "Serve";
-  return `${text}${who} started and running in the background.\nTo disable the proxy, run: ${PROGRAM} ${command} --${change.isLease === true ? "lease" : change.kind}=${port}${change.domain === undefined ? "" : ` --domain=${change.domain}`} off\n`;
+  return `${text}${who} started and running in the background.\nTo disable the proxy, run: ${PROGRAM} ${command} --${change.isLease === true ? "lease" : change.kind}=${port}${change.domain === undefined ? "" : ` --domain=${quoted(change.domain)}`} off\n`;
 }
 
 /** `serve status` without --json (upstream `serve_legacy.go:printServeStatusTree`, `serve_status.go`). */
@@ -104,7 +104,8 @@ export function statusText(config: ServeConfig, status: IpnStatus): string {
     const isHttp = config.TCP?.[port]?.HTTP === true;
     const reach = config.AllowFunnel?.[key] ? "Funnel on" : "tailnet only";
     const short = host.split(".")[0] ?? host;
-    if (isHttp) text += `${address("http", short, port)} (${reach})\n`;
+    const isOfMesh = host.slice(short.length) === name.slice(name.indexOf(".")); // else nobody finds it by one word
+    if (isHttp && isOfMesh) text += `${address("http", short, port)} (${reach})\n`;
     text += `${address(isHttp ? "http" : "https", host, port)} (${reach})\n${mountLines(config.Web?.[key])}\n`;
   }
   for (const service of Object.keys(config.Services ?? {}).sort(byUtf8)) {
@@ -197,4 +198,9 @@ export function unroutedWarnings(config: ServeConfig, status: IpnStatus): readon
         `Warning: visitors of ${terminalText(key)} are not brought here: the network's policy gives it to nobody or to another node`,
     ),
   ];
+}
+
+/** As a shell takes it: it would look for files of a wildcard's name. */
+function quoted(domain: string): string {
+  return domain.startsWith("*") ? `'${domain}'` : domain;
 }

@@ -74,7 +74,7 @@ async function printStatus(
   }
   const status = await client.status({ peers: false });
   io.stdout(statusText(config, status));
-  if (command === "funnel") io.stdout(await doorsText(config, nodeName(status), client));
+  if (command === "funnel") io.stdout(await doorsText(config, client));
   if (command === "funnel") io.stdout(await visitorsText(config, nodeName(status), client));
   if (observations !== undefined) io.stdout(observedText(config, nodeName(status), observations));
   for (const warning of [...funnelWarnings(config), ...unroutedWarnings(config, status)]) io.stderr(`${warning}\n`);

@@ -1,0 +1,27 @@
+import { expect, test } from "vitest";
+import type { ServeChange } from "./serve-args.ts";
+import { statusText, successMessage } from "./serve-text.ts";
+
+const STATUS = { Self: { DNSName: "web.tail.test." }, CurrentTailnet: { MagicDNSSuffix: "tail.test" } } as Parameters<
+  typeof statusText
+>[1];
+
+test("one word was said to lead to a name of one's own by plain HTTP, as it does to the node", () => {
+  const Handlers = { "/": { Text: "hello" } };
+  const sites = ["web.tail.test:80", "demo.example.org:80", "*.shop.example.org:80"];
+  const Web = Object.fromEntries(sites.map((site) => [site, { Handlers }]));
+  const text = statusText({ TCP: { 80: { HTTP: true } }, Web }, STATUS);
+  expect(text.match(/^http:\S+/gm)).toEqual([
+    "http://*.shop.example.org",
+    "http://demo.example.org",
+    "http://web",
+    "http://web.tail.test",
+  ]);
+});
+
+test("the words that turn a wildcard off were for a shell to look for files", () => {
+  const change = { domain: "*.shop.example.org", port: 443, kind: "https", isFunnel: true, isBackground: true };
+  expect(successMessage({}, change as ServeChange, STATUS)).toContain(
+    "run: sallyport funnel --https=443 --domain='*.shop.example.org' off\n",
+  );
+});

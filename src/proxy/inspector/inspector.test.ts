@@ -117,10 +117,12 @@ describe("what is kept", () => {
     const made = await stage();
     const session = await http2Client(made);
     session.request({ ":path": "/text" }).resume();
-    await expect.poll(() => made.recorder.list()[0]?.answer?.body, PATIENT).toMatchObject({
-      text: "hello",
-      totalBytes: 5,
-    });
+    await expect
+      .poll(() => made.recorder.list()[0]?.answer?.body, PATIENT)
+      .toMatchObject({
+        text: "hello",
+        totalBytes: 5,
+      });
   });
 
   test("of a long body the beginning, of many requests the last hundred", async () => {

@@ -37,6 +37,9 @@ beforeAll(async () => {
   symlinkSync("a.txt", path.join(root, "in.txt"));
   symlinkSync(path.join(outside, "index.html"), path.join(root, "linked-index/index.html"));
   linkSync(path.join(root, "a.txt"), path.join(root, "hard.txt"));
+  // Devices only where the system lets us make one; elsewhere these names are just not there.
+  spawnSync("mknod", [path.join(root, "zero"), "c", "1", "5"]);
+  spawnSync("mknod", [path.join(root, "sub/null.txt"), "c", "1", "3"]);
   spawnSync("mkfifo", [path.join(root, "pipe"), path.join(root, "sub/pipe.txt")]);
   await new Promise<void>((resolve) => socket.listen(path.join(root, "socket"), resolve));
 });
@@ -107,6 +110,8 @@ test.each([
   "/pipe",
   "/sub/pipe.txt",
   "/socket",
+  "/zero",
+  "/sub/null.txt",
   "/.env",
   "/sub/../.env",
   "/%2eenv",

@@ -80,6 +80,14 @@ test.each([
   ],
   ["no token in Connection", offer({ Connection: "keep-alive" })],
   ["a token that only looks like it", offer({ Connection: "upgraded, x-upgrade" })],
+  ["two offers", offer().replace("\r\n\r\n", "\r\nUpgrade: websocket\r\n\r\n")],
+  ["an offer behind another one", offer({ Upgrade: "h2c" }).replace("\r\n\r\n", "\r\nUpgrade: websocket\r\n\r\n")],
+  ["two fields with a key", offer().replace("\r\n\r\n", "\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")],
+  ["two fields with a version", offer().replace("\r\n\r\n", "\r\nSec-WebSocket-Version: 13\r\n\r\n")],
+  ["HEAD", offer({}, "HEAD /ws HTTP/1.1")],
+  ["OPTIONS", offer({}, "OPTIONS /ws HTTP/1.1")],
+  ["CONNECT", offer({}, `CONNECT ${GATE}:80 HTTP/1.1`)],
+  ["a name of WebSocket's extension of HTTP/2", offer({ ":protocol": "websocket", Upgrade: undefined })],
 ])("WS-1: no tunnel for %s; what the backend gets offers nothing", async (_, bytes) => {
   const heads: string[] = [];
   const backend = await switching(heads);

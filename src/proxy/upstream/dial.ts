@@ -47,14 +47,16 @@ export class BackendDialer {
   /** A TLS connection to the backend; certificates are verified unless it says otherwise. */
   openTls(backend: Backend, protocols: readonly string[], allowHalfOpen = false): tls.TLSSocket {
     const { host } = backend;
-    const secure = tls.connect({
+    const options: tls.ConnectionOptions & { highWaterMark: number } = {
       socket: this.open(placeOf(backend), allowHalfOpen),
       host,
       servername: net.isIP(host) === 0 ? host : "",
       rejectUnauthorized: !backend.isInsecure,
       ALPNProtocols: [...protocols],
       secureContext: this.#secureContext(),
-    });
+      highWaterMark: 0, // nothing is read beyond what a paused answer brought with it (H2-10); flowing ones do not ask
+    };
+    const secure = tls.connect(options);
     this.#limit(secure, "secureConnect");
     return secure;
   }

@@ -4,6 +4,7 @@ import https from "node:https";
 import type net from "node:net";
 import type { Duplex } from "node:stream";
 import { setImmediate as turn } from "node:timers/promises";
+import tls from "node:tls";
 import { afterEach, expect, test } from "vitest";
 import { WebSocket, WebSocketServer } from "ws";
 import { listening } from "../../test/suites/listening.ts";
@@ -267,11 +268,31 @@ test("WS-6: a side that does not read stops the other; what waits between them i
   }
 });
 
-test("WS-7: each side may end first; the other direction goes on to its end", async () => {
-  for (const first of ["caller", "backend"]) {
+const FIRST = ["caller", "backend"].flatMap((first) =>
+  [80, 443].flatMap((port) => ["http", "https"].map((scheme) => [first, port, scheme] as const)),
+);
+
+test.each(FIRST)(
+  "WS-7: the %s may end first, port %d, %s backend; the other direction goes on to its end",
+  async (...at) => {
+    const [first, port, scheme] = at;
     const asked = Promise.withResolvers<net.Socket>();
-    const backend = await rawBackend((socket) => onHeads(socket, () => asked.resolve(socket)), { allowHalfOpen: true });
-    const client = before(backend.port).connect(80);
+    const { cert, key } = await certificateOf("127.0.0.1");
+    const backend = await rawBackend((socket) => onHeads(socket, () => asked.resolve(socket)), {
+      allowHalfOpen: true,
+      ...(scheme === "https" ? { cert, key } : {}),
+    });
+    const wire = before(backend.port, scheme, [cert]).connect(port);
+    const client =
+      port === 80
+        ? wire
+        : tls.connect({
+            socket: wire,
+            servername: GATE,
+            rejectUnauthorized: false,
+            allowHalfOpen: true,
+          } as tls.ConnectionOptions);
+    client.on("error", () => void client.destroy());
     client.write(offer());
     const socket = await asked.promise;
     socket.write(SWITCH);
@@ -286,8 +307,8 @@ test("WS-7: each side may end first; the other direction goes on to its end", as
     const { text, isCut } = await answer;
     expect(text === rest).toBe(true);
     expect(isCut).toBe(false);
-  }
-});
+  },
+);
 
 /** What the backend does at the head of an upgrade to that path. */
 const ENDS: Readonly<Record<string, (socket: net.Socket) => unknown>> = {

@@ -209,7 +209,7 @@ class Handshake {
     });
     // node:http calls it after the last answer of a connection, and it resets what the caller has not read yet.
     secure.destroySoon = () => void secure.end();
-    this.#keepAlert();
+    this.#keepOpen(secure);
     // Its own one needs TCP below. Destroyed alone, who has ended already would take it for our end.
     secure.resetAndDestroy = () => {
       this.#stream.destroy(new Fault("PROXY_CUT", "Cannot go on with the connection: it was cut behind TLS"));
@@ -235,18 +235,23 @@ class Handshake {
 
   /**
    * A handshake that OpenSSL refuses ends with an alert, and Node takes the connection away from under it: a reset overtakes
-   * what is on its way. So the connection ends first, and is gone soon after.
+   * what is on its way. So the connection ends first, and is gone soon after. And where both ends are said, it would take
+   * along what came before them and is not read yet: it goes once TLS does (WS-7).
    */
-  #keepAlert(): void {
+  #keepOpen(secure: tls.TLSSocket): void {
     const stream = this.#stream;
     const destroy = stream.destroy.bind(stream);
     this.#isRefusable = true;
     stream.destroy = (error) => {
-      if (!this.#isRefusable || error !== undefined || stream.readableEnded) return destroy(error);
-      this.#isRefusable = false;
-      this.#options.count?.("handshake_refused");
-      this.#linger();
-      return stream.end();
+      if (error !== undefined) return destroy(error);
+      if (this.#isRefusable && !stream.readableEnded) {
+        this.#isRefusable = false;
+        this.#options.count?.("handshake_refused");
+        this.#linger();
+        return stream.end();
+      }
+      const isOver = stream.readableEnded && stream.writableFinished;
+      return isOver && !secure.destroyed && secure.readableLength > 0 ? stream : destroy();
     };
   }
 

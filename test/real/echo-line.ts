@@ -15,6 +15,8 @@ export interface Quirks {
   readonly isDecoded?: boolean;
   /** It takes several slashes at the start for one. */
   readonly isMerging?: boolean;
+  /** It escapes what RFC 3986 does not allow in a URI. */
+  readonly isEscaping?: boolean;
   /** Of a field that comes twice it tells the last. */
   readonly isLastOnly?: boolean;
   /** Fields that it writes itself. */
@@ -34,7 +36,8 @@ export function lineOf({ method, target, values, body }: Reading): string {
 }
 
 /** `GET /a?b |host=... 0:da39...`, without what servers may write in several ways (RFC 9110 section 5.3, blanks at edges). */
-export function tidied(line: string, { isDecoded = false, isMerging = false, own = [] }: Quirks): string {
+export function tidied(line: string, quirks: Quirks): string {
+  const { isDecoded = false, isMerging = false, isEscaping = false, own = [] } = quirks;
   const [start, middle, end] = [line.indexOf(" "), line.indexOf(" |"), line.lastIndexOf(" ")];
   const fields = line
     .slice(middle + 2, end)
@@ -48,9 +51,13 @@ export function tidied(line: string, { isDecoded = false, isMerging = false, own
     .replace(/,(?=\||$)|(?<==),/g, "")
     .replace(/^host=[^|]*/, (host) => host.toLowerCase().replace(/\.?(?::(?:80)?)?$/, ""));
   const spelled = line.slice(start, middle).replace(/\?$/, ""); // a query that is empty is not told by all
-  const target = isMerging ? spelled.replace(/^ \/+/, " /") : spelled;
+  const merged = isMerging ? spelled.replace(/^ \/+/, " /") : spelled;
+  const target = isEscaping ? escaped(merged) : merged;
   return `${line.slice(0, start)}${isDecoded ? unescaped(target) : target} |${text}${line.slice(end)}`;
 }
+
+const escaped = (text: string): string =>
+  text.replace(/["<>\\^`{|}]/g, (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`);
 
 const unescaped = (text: string): string =>
   text.replace(/%([0-9a-f]{2})/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));

@@ -51,6 +51,7 @@ const QUIRKS: Readonly<Record<string, Quirks>> = {
   eventlet: { isMerging: true },
   webrick: { isMerging: true },
   cheroot: { isLastOnly: true },
+  "http-daemon": { isEscaping: true },
   gevent: { isDecoded: true },
   caddy: { own: ["x-forwarded-for"] },
   apache2: { own: ["x-forwarded-for"], isMerging: true },

@@ -17,6 +17,8 @@ interface Asked {
 setPriority(19); // the others, who are measured, come first
 const OPENED_PER_TICK = 10;
 const EVERY_MS = 10_000;
+/** Who reads nothing does not hear that it was closed, and comes again when that is long past. */
+const LEAVES_MS = 90_000;
 let asked: Asked | undefined;
 let open = 0;
 let opened = 0;
@@ -33,13 +35,14 @@ function begin(): void {
   let next = 0;
   const send = (): void => void socket.write(kind === "head" ? (`GET / HTTP/1.1\r\n${head}`[next++] ?? "x") : "x");
   const begun = performance.now();
-  const isSilent = kind === "read" || (kind === "body" && opened % 2 === 0);
-  const timer = isSilent ? undefined : setInterval(send, EVERY_MS);
+  const leave = (): void => void socket.destroy();
+  const isSilent = kind === "body" && opened % 2 === 0;
+  const timer = kind === "read" ? setTimeout(leave, LEAVES_MS) : isSilent ? undefined : setInterval(send, EVERY_MS);
   socket.on("error", () => undefined);
   socket.on("close", () => {
     clearInterval(timer);
     open -= 1;
-    if (asked !== undefined) ages.push((performance.now() - begun) / 1000);
+    if (asked !== undefined && kind !== "read") ages.push((performance.now() - begun) / 1000);
     setImmediate(begin);
   });
   if (kind === "head") send();

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { createSelfSigned } from "../src/certs/self-signed.ts";
-import { createLink } from "./link.ts";
+import { createLink, type Side } from "./link.ts";
 import { cpuSeconds, LOAD_CORE, OwnProcess, residentMb, SUBJECT_CORE } from "./processes.ts";
 import { median } from "./rounds.ts";
 import type { Figure, Group } from "./table.ts";
@@ -37,7 +37,7 @@ interface Seen {
   readonly mb: number;
 }
 
-/** What became of the attackers: how many were closed, and how old they were then, in seconds. */
+/** What became of the attackers, of those that read nothing in the first 90 s: how many were closed, and how old they were then, in seconds. */
 interface Ends {
   readonly closed: number;
   readonly soonest: number;
@@ -80,9 +80,15 @@ async function* run(): AsyncIterable<Figure> {
       const ends: Ends[] = [];
       for (let round = 0; round < ROUNDS; round++) {
         await tell(attack);
+        const begun = performance.now();
         await settled(attacked);
-        seen.push(await look());
-        ends.push((await tell({ each: 0 })) as unknown as Ends);
+        const [now, unread] = await Promise.all([
+          look(),
+          attack.kind === "read" ? endsAt(room, attacked.port, begun) : undefined,
+        ]);
+        seen.push(now);
+        const told = (await tell({ each: 0 })) as unknown as Ends;
+        ends.push(unread ?? told);
       }
       const name = `slow ${attack.kind}, ${attack.peers} × ${attack.each}`;
       const beside = (what: keyof Seen, unit: string, words: string): Figure => ({
@@ -107,6 +113,20 @@ async function* run(): AsyncIterable<Figure> {
   } finally {
     for (const one of all) await one.end();
     rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+/** Who reads nothing does not hear of its end: when those that stand are gone from the proxy's side. */
+async function endsAt(room: Side, port: number, begun: number): Promise<Ends | undefined> {
+  if (SECONDS < 90) return undefined;
+  const standing = () => room.run("ss", "-Htn", "state", "established", `sport = :${port}`).split("\n").length;
+  const all = standing();
+  let soonest = Number.POSITIVE_INFINITY;
+  for (;;) {
+    await new Promise((done) => void setTimeout(done, 500));
+    const [age, left] = [(performance.now() - begun) / 1000, standing()];
+    if (left < all - 10) soonest = Math.min(soonest, age);
+    if (left < 10 || age > 89) return { closed: all - left, soonest, latest: age };
   }
 }
 

@@ -54,6 +54,7 @@ export class BodyScan {
     if (extensions !== undefined && !EXTENSIONS.test(extensions)) return false;
     this.#extensions += extensions?.length ?? 0;
     const size = Number.parseInt(digits, 16);
+    if (!Number.isSafeInteger(size)) return false;
     if (size > 0) this.#data = size + 2;
     else this.#part = "trailer";
     return this.#extensions <= MOST_EXTENSIONS;

@@ -175,6 +175,7 @@ export class Relay implements AnswerSink {
     log.warn("proxy.backend_failed", { host: backend.host, port: backend.port, error: fault.message });
     if (this.#hasHead) {
       this.#isOver = true;
+      work.count?.("answer_cut");
       return void cut(response);
     }
     if (this.#hasBody && !request.complete) response.shouldKeepAlive = false;

@@ -4,6 +4,7 @@ import type { HeaderPair } from "../identity/headers.ts";
 import type { Backend } from "./backend.ts";
 import type { BackendPool } from "./backend-pool.ts";
 import { requestFields } from "./fields.ts";
+import type { ProxyOptions } from "./options.ts";
 import type { Checked } from "./request-checks.ts";
 import type { Asked } from "./upstream/exchange.ts";
 
@@ -21,6 +22,7 @@ export interface Forwarding {
   /** The longest body that may be sent on. */
   readonly bodyBytes?: number;
   readonly log: Log;
+  readonly count: ProxyOptions["count"];
   readonly rewrite: (name: string, value: string) => string;
 }
 

@@ -1,7 +1,15 @@
 import { once } from "node:events";
 import { setImmediate as turn } from "node:timers/promises";
 import { afterEach, expect, test } from "vitest";
-import { closeScenes, GATE, onHeads, proxyScene, rawBackend, webConfig } from "../../test/suites/proxy-scene.ts";
+import {
+  closeScenes,
+  GATE,
+  http2Client,
+  onHeads,
+  proxyScene,
+  rawBackend,
+  webConfig,
+} from "../../test/suites/proxy-scene.ts";
 import type { ConnDuplex } from "../base/duplex.ts";
 
 afterEach(closeScenes);
@@ -143,7 +151,9 @@ async function stage(texts: readonly string[], ends = false) {
       else socket.write(text, "latin1");
     }),
   );
-  const scene = proxyScene(webConfig({ "/": { Proxy: `http://127.0.0.1:${backend.port}` } }));
+  const counted = new Map<string, number>();
+  const count = (event: string): void => void counted.set(event, (counted.get(event) ?? 0) + 1);
+  const scene = proxyScene(webConfig({ "/": { Proxy: `http://127.0.0.1:${backend.port}` } }), { count });
   let client = scene.connect(80);
   const get = async (target: string, method = "GET"): ReturnType<typeof ask> => {
     if (!client.writable || client.destroyed) client = scene.connect(80);
@@ -154,7 +164,7 @@ async function stage(texts: readonly string[], ends = false) {
     }
     return got;
   };
-  return { get, asked, backend };
+  return { get, asked, backend, scene, counted };
 }
 
 test("H1-20 200 senseless answers: 502 or cut, never taken for whole, and their connections are never used again", async () => {
@@ -212,7 +222,8 @@ test("H1-21 an answer that nobody asked for, 1,000 times, closes its connection 
   expect(backend.connections).toHaveLength(1000);
 });
 
-test("H1-22 an answer that is cut anywhere, 1,000 times: none is taken for whole", async () => {
+/** Answers that end early, at each of their bytes. */
+function cutAnswers(): string[] {
   const long = `${"0123456789".repeat(25)}`;
   const whole = [
     answer("Content-Length: 250\r\n", long),
@@ -221,11 +232,42 @@ test("H1-22 an answer that is cut anywhere, 1,000 times: none is taken for whole
   ];
   const cut = whole.flatMap((text) => Array.from({ length: text.length - 1 }, (_, i) => text.slice(0, i + 1)));
   expect(cut.length).toBeGreaterThanOrEqual(900);
-  const { get } = await stage([...cut, ...cut.slice(0, 1000 - cut.length)], true);
-  for (let i = 0; i < Math.max(1000, cut.length); i++) {
+  return [...cut, ...cut.slice(0, Math.max(0, 1000 - cut.length))];
+}
+const hasHead = (text: string): boolean => text.includes("\r\n\r\n");
+
+test("H1-22 an answer that is cut anywhere, 1,000 times: none is taken for whole", async () => {
+  const cut = cutAnswers();
+  const { get, counted } = await stage(cut, true);
+  for (let i = 0; i < cut.length; i++) {
     const { text, isWhole } = await get(`/${i}`);
     if (isWhole) expect(text, JSON.stringify(cut[i])).toMatch(/^HTTP\/1\.1 502 /);
   }
+  expect(counted.get("answer_cut")).toBe(cut.filter(hasHead).length);
+});
+
+test("H1-22 the same over HTTP/2: each is reset, and the connection goes on", async () => {
+  const cut = cutAnswers();
+  const { scene, counted } = await stage(cut, true);
+  let session = await http2Client(scene);
+  const outcomes = { reset: 0, refused: 0 };
+  for (const [i, text] of cut.entries()) {
+    // One connection may bring only so many streams to no end (H2-3).
+    if (i % 50 === 0) session = await http2Client(scene);
+    const stream = session.request({ ":path": `/${i}` });
+    let status: unknown;
+    stream.once("response", (head) => {
+      status = head[":status"];
+    });
+    stream.once("error", () => undefined).resume();
+    await new Promise<void>((closed) => void stream.once("close", closed));
+    expect(stream.rstCode !== 0, JSON.stringify(text)).toBe(hasHead(text));
+    expect(session.destroyed).toBe(false);
+    if (stream.rstCode !== 0) outcomes.reset++;
+    else if (status === 502) outcomes.refused++;
+  }
+  expect(outcomes.reset + outcomes.refused).toBe(cut.length);
+  expect(counted.get("answer_cut")).toBe(outcomes.reset);
 });
 
 test("H1-24 a POST is never sent twice, whenever its connection dies", { timeout: 60_000 }, async () => {

@@ -65,6 +65,7 @@ export interface ProxyOptions {
  * `header_omitted`: a value over the limit was left out. `cross_site`, `body_too_large`: a request was refused.
  * `handshake_refused`: TLS for a name that is not served, or no TLS. `handshake_crowded`: too many handshakes at a time.
  * `connections_crowded`: too many connections on plain ports. `http2_flood`: a connection was closed for what it cost.
+ * `answer_cut`: the backend broke an answer off.
  */
 export type ProxyEvent =
   | "header_omitted"
@@ -74,6 +75,7 @@ export type ProxyEvent =
   | "handshake_crowded"
   | "connections_crowded"
   | "http2_flood"
+  | "answer_cut"
   | DoorEvent;
 
 export type BackendPlace = { readonly host: string; readonly port: number } | { readonly path: string };

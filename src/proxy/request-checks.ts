@@ -69,9 +69,9 @@ export function checkRequest(request: IncomingMessage, limits: ProxyLimits): Che
   if (bytes > limits.headBytes) return refuse(431, "the header fields are too long");
   if (fieldCount > limits.headFields) return refuse(431, "too many header fields");
   if (codings.length > 0) {
+    if (lengthText !== undefined) return refuse(400, "two ways of framing");
     if (codings.length > 1 || codings[0]!.toLowerCase() !== "chunked")
       return refuse(501, "unsupported transfer coding");
-    if (lengthText !== undefined) return refuse(400, "two ways of framing");
     if (httpVersion === "1.0") return refuse(400, "a transfer coding in HTTP/1.0");
   }
   if (lengthText !== undefined && !/^\d{1,15}$/.test(lengthText)) return refuse(400, "malformed length");

@@ -275,6 +275,7 @@ export class Router {
       pool: this.#pool,
       poolKey: poolKeyOf(caller),
       log,
+      count: this.#options.count,
       rewrite: answerRewrite(backend, this.#options.rewritesAnswers === false ? undefined : originOf(front, host)),
     };
     if (upgrade === undefined) forward(work);

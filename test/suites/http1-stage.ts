@@ -20,8 +20,13 @@ export const statusesIn = (text: string): string[] =>
   [...text.matchAll(/HTTP\/1\.1 ([2-5]\d\d) /g)].map((match) => match[1]!);
 
 /** The status of the only answer; the connection was closed after it and no backend was reached. */
-export async function refusalOf({ connect, backend }: Http1Stage, bytes: string): Promise<string> {
-  const client = connect(80);
+export async function refusalOf(
+  stage: Http1Stage,
+  bytes: string,
+  by: "connect" | "visit" = "connect",
+): Promise<string> {
+  const { backend } = stage;
+  const client = stage[by](80);
   const done = read(client);
   client.write(bytes, "latin1");
   const { text } = await done;

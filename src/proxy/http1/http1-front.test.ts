@@ -1,4 +1,6 @@
+import diagnostics from "node:diagnostics_channel";
 import type http2 from "node:http2";
+import type { Socket } from "node:net";
 import tls from "node:tls";
 import fc from "fast-check";
 import { afterEach, expect, test } from "vitest";
@@ -13,7 +15,18 @@ import {
   servedOf,
   statusesIn,
 } from "../../../test/suites/http1-stage.ts";
-import { closeScenes, GATE, http2Client, read } from "../../../test/suites/proxy-scene.ts";
+import {
+  ALICE,
+  closeScenes,
+  GATE,
+  http2Client,
+  onClose,
+  onHeads,
+  proxyScene,
+  rawBackend,
+  read,
+  webConfig,
+} from "../../../test/suites/proxy-scene.ts";
 import { FakeClock } from "../../base/clock.ts";
 import type { ConnDuplex } from "../../base/duplex.ts";
 import type { ProxyOptions } from "../options.ts";
@@ -122,13 +135,51 @@ test.each(["GET", "HEAD", "DELETE", "OPTIONS"])("H1-11: a body on %s travels wit
 test.each([1, 50, 5000])("H1-12: %d requests in one packet are answered in order, few at a time", async (count) => {
   const { connect, backend } = await http1Stage();
   const client = connect(80);
+  const targets = Array.from({ length: count }, (_, i) => `/${i}`);
+  let begun = 0;
+  let most = 0;
+  const onRead = (): void => {
+    most = Math.max(most, ++begun - backend.requests.length);
+  };
+  diagnostics.subscribe("http.server.request.start", onRead);
+  onClose(() => diagnostics.unsubscribe("http.server.request.start", onRead));
   const done = read(client, (text) => backend.requests.length === count && statusesIn(text).length === count);
-  client.write(Array.from({ length: count }, (_, i) => `GET /${i} HTTP/1.1\r\n${H}\r\n`).join(""));
+  const forged = "Tailscale-User-Login: boss@example.com\r\n";
+  client.write(targets.map((target) => head(forged, `GET ${target} HTTP/1.1`)).join(""));
   await done;
-  expect(backend.requests.map((request) => request.split(" ")[1])).toEqual(
-    Array.from({ length: count }, (_, i) => `/${i}`),
-  );
+  expect(backend.requests.map((request) => request.split(" ")[1])).toEqual(targets);
+  for (const request of backend.requests) {
+    expect(request.match(/^Tailscale-User-Login: .*$/gm)).toEqual([`Tailscale-User-Login: ${ALICE.login}`]);
+  }
   expect(backend.connections).toHaveLength(1);
+  expect(begun).toBe(count);
+  expect(most).toBeLessThanOrEqual(33); // the backend may have noted its newest a moment ago
+});
+
+test("H1-12: while a backend thinks, 32 of 5,000 requests are read", async () => {
+  const waiting: Socket[] = [];
+  const backend = await rawBackend((socket) => onHeads(socket, () => void waiting.push(socket)));
+  const scene = proxyScene(webConfig({ "/": { Proxy: `http://127.0.0.1:${backend.port}` } }));
+  let requests = 0;
+  const onRead = (): void => void requests++;
+  diagnostics.subscribe("http.server.request.start", onRead);
+  onClose(() => diagnostics.unsubscribe("http.server.request.start", onRead));
+  const client = scene.connect(80);
+  client.write(head("").repeat(5000));
+  await expect.poll(() => waiting.length, { timeout: 20_000 }).toBe(1);
+  for (let i = 0; i < 50; i++) await new Promise(setImmediate);
+  expect([requests, waiting.length]).toEqual([32, 1]);
+  const done = read(client, (text) => answered === 5000 && statusesIn(text).length === 5000);
+  let answered = 0;
+  while (answered < 5000) {
+    for (const socket of waiting.splice(0)) {
+      socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+      answered++;
+    }
+    await new Promise(setImmediate);
+  }
+  await done;
+  expect(requests).toBe(5000);
 });
 
 test("H1-12: an upgrade behind requests waits for their answers", async () => {

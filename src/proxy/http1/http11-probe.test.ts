@@ -409,3 +409,43 @@ describe.each(["connect", "visit"] as const)("H1-3 the cases of Http11Probe, by 
     expect(found).toEqual([]);
   });
 });
+
+/** What it asks of an origin, and does not score: here it must travel unchanged, both ways. */
+const LEFT_TO_THE_SERVER: readonly (readonly [id: string, field: string])[] = [
+  ["CAP-ETAG-304", 'If-None-Match: "a"'],
+  ["CAP-ETAG-IN-304", 'If-None-Match: "a"'],
+  ["CAP-ETAG-WEAK", 'If-None-Match: W/"a"'],
+  ["CAP-INM-UNQUOTED", "If-None-Match: a"],
+  ["CAP-INM-WILDCARD", "If-None-Match: *"],
+  ["CAP-INM-PRECEDENCE", 'If-None-Match: "a"\r\nIf-Modified-Since: Thu, 01 Jan 1970 00:00:00 GMT'],
+  ["CAP-LAST-MODIFIED-304", "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT"],
+  ["CAP-IMS-FUTURE", "If-Modified-Since: Thu, 01 Jan 2099 00:00:00 GMT"],
+  ["CAP-IMS-INVALID", "If-Modified-Since: not-a-date"],
+  ["COOK-ECHO", "Cookie: foo=bar"],
+  ["COOK-PARSED-BASIC", "Cookie: foo=bar"],
+  ["COOK-PARSED-MULTI", "Cookie: a=1; b=2; c=3"],
+  ["COOK-PARSED-EMPTY-VAL", "Cookie: foo="],
+  ["COOK-PARSED-SPECIAL", "Cookie: a=hello world; b=x=y"],
+  ["COMP-OPTIONS-ALLOW", "Accept: */*"],
+  ["COMP-CONTENT-TYPE", "Accept: */*"],
+  ["COMP-DATE-FORMAT", "Accept: */*"],
+];
+const ANSWERED = [
+  'ETag: "a"',
+  "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT",
+  "Date: Sun, 06 Nov 1994 08:49:38 GMT",
+  "Allow: GET",
+  "Content-Type: text/plain",
+];
+
+test.each(LEFT_TO_THE_SERVER)("H1-3 %s is the server's to answer", async (id, field) => {
+  for (const status of ["200 OK\r\nContent-Length: 0", "304 Not Modified"]) {
+    const backend = await recordingBackend(`HTTP/1.1 ${status}\r\n${ANSWERED.join("\r\n")}\r\n\r\n`);
+    const scene = proxyScene(webConfig({ "/": { Proxy: `http://127.0.0.1:${backend.port}` } }));
+    const method = id === "COMP-OPTIONS-ALLOW" ? "OPTIONS" : "GET";
+    const { answers } = await play(scene.connect(80), [get(`${field}\r\n`, `${method} / HTTP/1.1`)]);
+    expect(backend.requests).toEqual([expect.stringContaining(`\r\n${field}\r\n`)]);
+    expect(answers).toEqual([expect.stringMatching(new RegExp(`^HTTP/1.1 ${status.slice(0, 3)} `))]);
+    for (const line of ANSWERED) expect(answers[0]).toContain(`\r\n${line}\r\n`);
+  }
+});

@@ -19,6 +19,8 @@ import {
   withField,
 } from "../../../test/suites/ingress-door-scene.ts";
 
+import { seededRandom } from "../../base/random.ts";
+
 const WAIT = { timeout: 20_000, interval: 2 };
 
 let scene: IngressDoorScene;
@@ -27,6 +29,79 @@ beforeEach(async () => {
   scene = await openIngressDoor();
 });
 afterEach(() => heardNoIdentity(scene));
+
+const REQUESTS = 500 * Number(process.env["SALLYPORT_FUZZ"] ?? 1);
+const ODD_LINES = [
+  ...[
+    "GET /v0/ingress HTTP/1.1",
+    "post /v0/ingress HTTP/1.1",
+    "POST /v0/ingress HTTP/1.0",
+    "POST /v0/ingress HTTP/2.0",
+  ],
+  ...[
+    "POST  /v0/ingress HTTP/1.1",
+    "POST /v0/ingress/ HTTP/1.1",
+    "POST /v0/ingress?a HTTP/1.1",
+    "POST /V0/INGRESS HTTP/1.1",
+  ],
+  ...[
+    "POST http://peer/v0/ingress HTTP/1.1",
+    "POST //v0/ingress HTTP/1.1",
+    "POST /v0/./ingress HTTP/1.1",
+    "PUT /v0/ingress HTTP/1.1",
+  ],
+];
+/** Of each field, what may be said of it; empty: nothing. The first three are good. */
+const ODD_FIELDS: readonly (readonly string[])[] = [
+  ["Host: peer", "Host: 100.64.0.5:39291", "host:100.64.0.5:1\t", "Host: 100.64.0.5", "Host: evil.test", ""],
+  [
+    ...[
+      "Tailscale-Ingress-Src: 203.0.113.9:51514",
+      "Tailscale-Ingress-Src:  [2001:db8::9]:7 ",
+      "Tailscale-Ingress-Src:1.2.3.4:5",
+    ],
+    ...["Tailscale-Ingress-Src: 100.64.0.2:1", "Tailscale-Ingress-Src: x", "Tailscale_Ingress_Src: 203.0.113.9:5", ""],
+  ],
+  [
+    ...[
+      `Tailscale-Ingress-Target: ${NAME}:443`,
+      `Tailscale-Ingress-Target:${NAME}:8443 `,
+      `Tailscale-Ingress-Target: ${NAME}:10000`,
+    ],
+    ...[
+      `Tailscale-Ingress-Target: ${SECRET}:443`,
+      `Tailscale-Ingress-Target: ${NAME}:22`,
+      `Tailscale-Ingress-Target : ${NAME}:443`,
+      "",
+    ],
+  ],
+  [
+    "",
+    "",
+    "Content-Length: 0",
+    "Content-Length: 0",
+    "Content-Length: 1",
+    "Content-Length: 00",
+    "Transfer-Encoding: chunked",
+  ],
+  ["", "", "", "", "Origin: null", "Referer:", "X-Origin: x", "Connection: upgrade", "Cookie: a=b", " folded"],
+];
+
+/** The same by another way: no field is looked at twice, and what is not known to be good is not. */
+function isGoodDelivery(text: string): boolean {
+  const [first, ...lines] = text.trimEnd().split("\r\n");
+  if (first !== "POST /v0/ingress HTTP/1.1" || lines.some((line) => !/^[\w-]+:/.test(line))) return false;
+  const of = (name: string): string[] =>
+    lines.filter((line) => line.toLowerCase().startsWith(`${name}:`)).map((line) => line.slice(name.length + 1).trim());
+  const isOnce = (name: string, good: RegExp): boolean => of(name).length === 1 && good.test(of(name)[0]!);
+  return (
+    isOnce("host", /^(?:peer|100\.64\.0\.5:\d+)$/) &&
+    isOnce("tailscale-ingress-src", /^(?:203\.0\.113\.9:51514|\[2001:db8::9\]:7|1\.2\.3\.4:5)$/i) &&
+    isOnce("tailscale-ingress-target", /^box\.tail\.test:(?:443|8443|10000)$/) &&
+    [...of("origin"), ...of("referer"), ...of("transfer-encoding")].length === 0 &&
+    of("content-length").every((length) => length === "0")
+  );
+}
 
 describe("FN-4 the node checks the relay, with upstream's statuses", () => {
   test.each<readonly [string, string, number, string]>([
@@ -225,6 +300,36 @@ describe("FN-4 the node checks the relay, with upstream's statuses", () => {
     const answer = await answerTo(client, first + request());
     expect(answer).toMatch(/^HTTP\/1\.1 200 OK.*\r\n\r\nHTTP\/1\.1 404 Not Found/s);
   });
+
+  test(`of ${REQUESTS} odd requests those are taken that say all of it once, and in no other way`, async () => {
+    const draw = seededRandom(REQUESTS);
+    const pick = <T>(list: readonly T[]): T => list[draw(1)[0]! % list.length]!;
+    const counts = { taken: 0, refused: 0 };
+    const line = (lines: readonly string[]): string => pick(draw(1)[0]! < 200 ? lines.slice(0, 3) : lines);
+    for (let i = 0; i < REQUESTS; i++) {
+      const fields = ODD_FIELDS.flatMap((lines) => (draw(1)[0]! < 12 ? [line(lines), line(lines)] : [line(lines)]));
+      const shuffled = fields.toSorted(() => draw(1)[0]! - 128).filter((text) => text !== "");
+      const first = draw(1)[0]! < 25 ? pick(ODD_LINES) : "POST /v0/ingress HTTP/1.1";
+      const text = request(
+        shuffled.map((text) => (draw(1)[0]! < 10 ? text.toUpperCase() : text)),
+        first,
+      );
+      const client = scene.connect();
+      let answer = "";
+      client.on("data", (part: Buffer) => {
+        answer += part.toString("latin1");
+      });
+      client.write(text);
+      await expect.poll(() => answer.includes("\r\n\r\n") || client.destroyed, WAIT).toBe(true);
+      client.destroy();
+      const isGood = isGoodDelivery(text);
+      expect([text, answer.startsWith("HTTP/1.1 101")]).toEqual([text, isGood]);
+      if (!isGood) expect(answer).toMatch(/^HTTP\/1\.1 40[0345] /);
+      counts[isGood ? "taken" : "refused"]++;
+    }
+    expect(counts.taken).toBeGreaterThan(REQUESTS / 20);
+    expect(counts.refused).toBeGreaterThan(REQUESTS / 20);
+  }, 600_000);
 
   test("a head that does not come to its end is waited for 10 s", async () => {
     const client = scene.connect();

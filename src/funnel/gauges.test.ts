@@ -43,7 +43,7 @@ describe("FN-15 who has a whole /64 is one visitor, by whichever door he comes",
       publicName("box.tail.test"),
       (ingress, socket) => ingress.acceptLeased(socket, 2222),
     ],
-    ["port 80", { visitorPending: 2 }, publicName("box.tail.test"), (ingress, socket) => ingress.acceptPlain(socket)],
+    ["port 80", { visitorOpen: 2 }, publicName("box.tail.test"), (ingress, socket) => ingress.acceptPlain(socket)],
     [
       "the name's own rules",
       {},

@@ -108,22 +108,10 @@ export class Ingress {
     const gauge = visitor === undefined ? undefined : this.#counted(socket, visitor);
     if (visitor === undefined || gauge === undefined) return;
     const { clock } = this.#options;
-    const { pending, visitorPending, helloMs } = this.#limits;
-    // A hello is in one's first words: the one that has not come for longest is the least likely to come. Were the newcomer
-    // sent away, who holds all places of one address would shut out everybody behind it.
-    if (gauge.pending >= visitorPending && !this.#dropOldest(gauge)) return void this.#tooMany(socket);
-    if (this.#pending.size >= pending) this.#dropOldest();
-    gauge.pending++;
-    const settled = (): void => {
-      if (this.#pending.delete(waiting)) gauge.pending--;
-    };
-    const waiting: Pending = {
-      socket,
-      gauge,
-      settled,
-      leave: readHello(socket, {
+    this.#wait(socket, gauge, (settled) =>
+      readHello(socket, {
         clock,
-        limitMs: helloMs,
+        limitMs: this.#limits.helloMs,
         done: (hello, heldBytes) => {
           settled();
           this.#route(socket, { visitor, gauge, port, hello, heldBytes });
@@ -133,7 +121,21 @@ export class Ingress {
           this.#noHello(socket, refusal);
         },
       }),
+    );
+  }
+
+  /** He is waited for, one of so many. `begin` gives what leaves him alone. */
+  #wait(socket: Socket, gauge: Gauge, begin: (settled: () => void) => () => void): void {
+    const { pending, visitorPending } = this.#limits;
+    // A hello is in one's first words: the one that has not come for longest is the least likely to come. Were the newcomer
+    // sent away, who holds all places of one address would shut out everybody behind it.
+    if (gauge.pending >= visitorPending && !this.#dropOldest(gauge)) return void this.#tooMany(socket);
+    if (this.#pending.size >= pending) this.#dropOldest();
+    gauge.pending++;
+    const settled = (): void => {
+      if (this.#pending.delete(waiting)) gauge.pending--;
     };
+    const waiting: Pending = { socket, gauge, settled, leave: begin(settled) };
     this.#pending.add(waiting);
     socket.once("close", settled);
   }
@@ -168,25 +170,24 @@ export class Ingress {
   /** A visitor on the port for plain HTTP. */
   acceptPlain(socket: Socket): void {
     const visitor = this.#admit(socket);
-    if (visitor === undefined) return;
+    const gauge = visitor === undefined ? undefined : this.#counted(socket, visitor);
+    if (visitor === undefined || gauge === undefined) return;
     const { clock, names } = this.#options;
-    const { nameConnectionsPerSecond, visitorPending } = this.#limits;
-    const gauge = this.#visitors.of(visitorKey(visitor.address));
-    const isTooMany = gauge.pending >= visitorPending;
-    if (isTooMany || !this.#redirects.take(nameConnectionsPerSecond, clock.now())) return void socket.resetAndDestroy();
-    gauge.pending++;
-    socket.once("close", () => void gauge.pending--);
-    answerPlainHttp(socket, {
-      clock,
-      limitMs: this.#limits.helloMs,
-      isPublic: (name) => {
-        const found = names().find(name, 443);
-        const rules = found?.rules && rulesAt(found.rules, name, 443);
-        const isExact = found?.name === name && isWelcome(rules, visitor.address);
-        if (isExact) this.counts.redirected++;
-        return isExact;
-      },
-    });
+    if (!this.#redirects.take(this.#limits.nameConnectionsPerSecond, clock.now())) return void this.#tooMany(socket);
+    this.#wait(socket, gauge, (settled) =>
+      answerPlainHttp(socket, {
+        clock,
+        limitMs: this.#limits.helloMs,
+        answered: settled,
+        isPublic: (name) => {
+          const found = names().find(name, 443);
+          const rules = found?.rules && rulesAt(found.rules, name, 443);
+          const isExact = found?.name === name && isWelcome(rules, visitor.address);
+          if (isExact) this.counts.redirected++;
+          return isExact;
+        },
+      }),
+    );
   }
 
   /** Undefined: there is no room for him, or he is gone already. */

@@ -1,6 +1,6 @@
 import { connect } from "node:net";
 import { expect, onTestFinished, test } from "vitest";
-import { nodeSide, openIngress, publicName } from "../../test/suites/ingress-scene.ts";
+import { nodeSide, openIngress, publicName, visit } from "../../test/suites/ingress-scene.ts";
 import { seededRandom } from "../base/random.ts";
 import { locationOf } from "./redirect.ts";
 
@@ -127,4 +127,28 @@ test("FN-15 port 80 answers for exact public names alone, and says nothing to ot
     "HTTP/1.1 308 Permanent Redirect\r\nLocation: https://box.tail.test/x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
   );
   for (const host of ["a.example.org", "alt.test", "nobody.test"]) expect(await ask(host)).toBe("");
+});
+
+test("TL-4 on port 80 who says nothing kept his place, and who came later was sent away: the oldest makes room", async () => {
+  const wait = { timeout: 20_000, interval: 2 };
+  const names = [publicName("box.tail.test")];
+  const limits = { pending: 5, visitorPending: 3 };
+  const { ingress, clock } = await openIngress(names, nodeSide().dial, { limits });
+  const port = await ingress.listen(0, "127.0.0.1", { isPlain: true });
+  const silent = [visit(port)];
+  while (silent.length < 5) {
+    await expect.poll(() => ingress.open + ingress.counts.over_limit, wait).toBe(silent.length);
+    silent.push(visit(port, Buffer.from("GET / HTTP/1.1\r\nHo")));
+  }
+  await expect
+    .poll(() => silent.map(({ ending }) => ending()), wait)
+    .toEqual([...["reset", "reset"], ...[undefined, undefined, undefined]]);
+  const asks = visit(port, Buffer.from("GET /x HTTP/1.1\r\nHost: box.tail.test\r\n\r\n"));
+  await expect.poll(() => asks.heard().toString(), wait).toMatch(/^HTTP\/1\.1 308 /);
+  await expect.poll(() => silent[2]!.ending(), wait).toBe("reset");
+  // Who was answered and does not go waits for nothing, and goes when his time is over, like who says nothing.
+  await expect.poll(() => [ingress.pending, asks.ending()], wait).toEqual([2, "end"]);
+  clock.advance(10_001);
+  await expect.poll(() => silent.slice(3).every(({ ending }) => ending() !== undefined), wait).toBe(true);
+  await expect.poll(() => [ingress.open, ingress.pending], wait).toEqual([0, 0]);
 });

@@ -9,10 +9,12 @@ export interface PlainHttp {
   readonly limitMs: number;
   /** Is it, letter for letter, a name with a public HTTPS port? */
   readonly isPublic: (name: string) => boolean;
+  /** He said what he wants, and was answered. */
+  readonly answered: () => void;
 }
 
-/** Sends a request for a public name on to HTTPS, and closes on anything else without a word (FN-15). */
-export function answerPlainHttp(socket: Socket, { clock, limitMs, isPublic }: PlainHttp): void {
+/** Sends a request for a public name on to HTTPS, and closes on anything else without a word (FN-15). The result gives up on him. */
+export function answerPlainHttp(socket: Socket, { clock, limitMs, isPublic, answered }: PlainHttp): () => void {
   let head = "";
   const cancel = clock.at(clock.now() + limitMs, () => void socket.destroy());
   socket.once("close", cancel);
@@ -24,11 +26,13 @@ export function answerPlainHttp(socket: Socket, { clock, limitMs, isPublic }: Pl
     socket.removeAllListeners("data");
     const location = end < 0 ? undefined : locationOf(head.slice(0, end), isPublic);
     if (location === undefined) return void socket.destroy();
+    answered();
     socket.resume();
     socket.end(
       `HTTP/1.1 308 Permanent Redirect\r\nLocation: ${location}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`,
     );
   });
+  return cancel;
 }
 
 /** Of the same path on HTTPS; undefined for what is no plain request for one of these names. */

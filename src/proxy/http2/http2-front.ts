@@ -12,6 +12,10 @@ const { NGHTTP2_CANCEL, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_NO_ERROR } = http2.co
 const LINGER_MS = 1000;
 const CONNECTION_WINDOW_BYTES = 1024 * 1024;
 const STREAM_WINDOW_BYTES = 64 * 1024;
+/** What has come of a body, as fast as it was wanted, before more of it may be under way. */
+const BODY_OF_UPLOAD_BYTES = 128 * 1024;
+/** From then on: on a long path a window is all that comes in a round trip, 64 KiB in 80 ms no more than 6 Mbit/s. */
+const UPLOAD_WINDOW_BYTES = 2 * 1024 * 1024;
 /** What of an answer waits for room; node:http2 has 64 KiB (H2-10). */
 const WAITING_BYTES = 16 * 1024;
 /** Fields of one request: browsers send each cookie as one of its own (RFC 9113 section 8.2.3). */
@@ -111,6 +115,9 @@ class Http2Conversation {
   readonly #budget: Http2Budget;
   /** Under way; what of its answer the peer has not taken, and since when. */
   readonly #requests: Map<Http2ServerRequest, Unsent | undefined> = new Map();
+  /** As the peer has acknowledged it. */
+  #window = STREAM_WINDOW_BYTES;
+  #isWide = false;
   #quietSince: number;
   #isEnding = false;
   #isMeasuring = false;
@@ -135,6 +142,9 @@ class Http2Conversation {
     this.#quietSince = now;
     session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
     session.on("error", (error) => options.log.debug("proxy.http2_failed", { error: error.message }));
+    session.on("localSettings", ({ initialWindowSize = STREAM_WINDOW_BYTES }) => {
+      this.#window = initialWindowSize;
+    });
     session.on("ping", () => this.#budget.answeredFrame(PING_ACK_BYTES));
     session.on("remoteSettings", () => this.#budget.answeredFrame(SETTINGS_ACK_BYTES));
     wire.on("data", this.#measureLater);
@@ -161,23 +171,39 @@ class Http2Conversation {
       return false;
     }
     this.#requests.set(request, undefined);
+    let received = 0;
     const { _writableState: state } = stream as { _writableState?: { highWaterMark: number } };
     if (state !== undefined) state.highWaterMark = WAITING_BYTES; // there is no option for it
     stream.on("drain", () => void this.#requests.set(request, undefined));
     stream.once("close", () => {
       this.#requests.delete(request);
       this.#quietSince = this.#options.clock.now();
-      if (!stream.endAfterHeaders && !request.readableEnded) budget.left(STREAM_WINDOW_BYTES + heldOf(request));
+      if (!stream.endAfterHeaders && !request.readableEnded) {
+        // What was under way is no more than came before, or fits into the first window.
+        budget.left(Math.min(this.#window, STREAM_WINDOW_BYTES + received) + heldOf(request));
+      }
       if (!response.writableEnded || stream.rstCode !== NGHTTP2_NO_ERROR) this.#failed();
     });
     if (stream.endAfterHeaders) return true;
-    const count = (part: string | Buffer): void => budget.received(part.length);
+    const count = (part: string | Buffer): void => {
+      budget.received(part.length);
+      received += part.length;
+      if (!this.#isWide && received >= BODY_OF_UPLOAD_BYTES && heldOf(request) < STREAM_WINDOW_BYTES) this.#widen();
+    };
     // Counts along with whoever reads, and does not make the body flow before.
     request.on("newListener", (event: string | symbol, listener: unknown) => {
       if (event !== "data" || listener === count || request.listeners(event).includes(count)) return;
       request.on("data", count);
     });
     return true;
+  }
+
+  /** An upload that is taken as it comes goes by the path's pace. */
+  #widen(): void {
+    if (this.#isEnding || this.#session.destroyed) return;
+    this.#isWide = true;
+    this.#session.settings({ initialWindowSize: UPLOAD_WINDOW_BYTES });
+    this.#session.setLocalWindowSize(UPLOAD_WINDOW_BYTES + CONNECTION_WINDOW_BYTES); // others have what they had
   }
 
   /** At the end of the turn: requests among these bytes have been told of by then. */
@@ -199,8 +225,8 @@ class Http2Conversation {
   #unreadBytes(): number {
     let bytes = 0;
     for (const request of this.#requests.keys()) {
-      const room = request.stream.state.localWindowSize ?? STREAM_WINDOW_BYTES;
-      bytes += Math.max(0, STREAM_WINDOW_BYTES - room) + heldOf(request);
+      const room = request.stream.state.localWindowSize ?? this.#window;
+      bytes += Math.max(0, this.#window - room) + heldOf(request);
     }
     return bytes;
   }
@@ -235,7 +261,7 @@ class Http2Conversation {
    * peer who never acknowledges would leave all of that behind with each connection (H2-6).
    */
   #letGo(): void {
-    for (const event of ["error", "ping", "remoteSettings"]) this.#session.removeAllListeners(event);
+    for (const event of ["error", "localSettings", "ping", "remoteSettings"]) this.#session.removeAllListeners(event);
     this.#session.on("error", ignore);
   }
 

@@ -73,6 +73,11 @@ export function findTcp(config: ServeConfig, port: number, service?: string): Tc
   return lookupOf(config, service).tcp.get(port);
 }
 
+/** Is something served under this very name, whatever wildcards say? */
+export function hasOwnSite(config: ServeConfig, name: string, port: number): boolean {
+  return lookupOf(config, undefined).sites.has(`${foldHost(name)}:${port}`);
+}
+
 /** An exact name, else the wildcard right above it. */
 export function findSite(config: ServeConfig, name: string, port: number, service?: string): Site | undefined {
   const { sites } = lookupOf(config, service);

@@ -6,7 +6,7 @@ import type { Log } from "../../base/log.ts";
 import type { PeekedConn } from "../../base/peeked-conn.ts";
 import { PacedConn } from "../../funnel/paced-conn.ts";
 import { RuleGauges } from "../../funnel/rule-gauges.ts";
-import { findTcp } from "../../proxy/serve-lookup.ts";
+import { findTcp, hasOwnSite } from "../../proxy/serve-lookup.ts";
 import { capabilitiesOf } from "../../wire/capabilities.ts";
 import { ALERT, alertRecord, HelloReader } from "../../wire/client-hello.ts";
 import { INGRESS_CAPABILITY } from "../../wire/funnel.ts";
@@ -241,7 +241,9 @@ export class IngressDoor {
     const handler = findTcp(config, port);
     const isTcp = (handler?.TCPForward ?? "") !== "";
     if (isTcp && isOn(leaseKey(port)) && text === `${foldName(ownName())}:${port}`) return "lease";
-    if (!isOn(text) && !isOn(`${wildcardOf(name)}:${port}`)) return undefined;
+    // What stands under a name of its own below a public wildcard is public when that name is.
+    const isOwn = (): boolean => Object.hasOwn(AllowFunnel, `${name}:${port}`) || hasOwnSite(config, name, port);
+    if (!isOn(text) && (!isOn(`${wildcardOf(name)}:${port}`) || isOwn())) return undefined;
     // Without TLS there is no name to agree with.
     return isTcp || handler?.HTTPS === true ? "name" : undefined;
   }

@@ -159,6 +159,29 @@ describe("a visitor's request", () => {
     expect(scene.backend.heard.join("")).not.toContain(SECRET);
   });
 
+  test("FN-5 a site served to the mesh alone was open to the world where a wildcard above it was public", async () => {
+    const wild = "*.shop.example.org:443";
+    const [own, other, off] = ["admin.shop.example.org", "a.shop.example.org", "off.shop.example.org"];
+    const web = { Handlers: { "/": { Proxy: `http://127.0.0.1:${scene.backend.port}` } } };
+    const open = { [wild]: true, [`${off}:443`]: false };
+    scene.config = { ...scene.config, Web: { [wild]: web, [`${own}:443`]: web }, AllowFunnel: open };
+    const admin = own.toUpperCase();
+    for (const target of [own, `${own}.`, admin, off])
+      expect(await answerTo(scene.connect(), forTarget(`${target}:443`))).toMatch(/^HTTP\/1\.1 403 /);
+    const secure = await visitorTls(await scene.enter(forTarget(`${other}:443`)), other);
+    expect(await get(secure, [`Host: ${own}`])).toMatch(/^HTTP\/1\.1 421 /);
+    expect(scene.backend.sockets).toEqual([]);
+    secure.destroy();
+
+    // Public by a name of its own, and taken back.
+    scene.config = { ...scene.config, AllowFunnel: { ...open, [`${own}:443`]: true } };
+    const here = await scene.enter(forTarget(`${own}:443`));
+    scene.config = { ...scene.config, AllowFunnel: open };
+    scene.door.review();
+    here.resume();
+    await expect.poll(() => here.destroyed, WAIT).toBe(true);
+  });
+
   test("FN-5 what is no hello, or does not come to its end", async () => {
     const plain = await scene.enter(request());
     plain.write("GET / HTTP/1.1\r\n\r\n");

@@ -113,6 +113,22 @@ export function grantedDomains(attributes: CapMap): readonly string[] {
   );
 }
 
+/** What is wrong with one value of a grant, for who writes it: what is not understood grants nothing. */
+export function grantProblem(attribute: string, value: unknown): string | undefined {
+  const member = attribute === DOMAINS_ATTRIBUTE ? "names" : attribute === PORTS_ATTRIBUTE ? "ports" : undefined;
+  if (member === undefined) return undefined;
+  const example = member === "names" ? '["demo.example.org", "*.demo.example.org"]' : '["2222", "7000-7010"]';
+  const members = Object.entries(Object(value) as object);
+  const list: unknown = members.length === 1 && members[0]![0] === member ? members[0]![1] : undefined;
+  if (!Array.isArray(list)) return `wanted {"${member}": ${example}}`;
+  const isGood = (one: unknown): boolean =>
+    member === "names"
+      ? typeof one === "string" && foldPattern(one) !== undefined
+      : (typeof one === "string" || typeof one === "number") && parsePortRanges(String(one)) !== undefined;
+  const bad: unknown = list.find((one) => !isGood(one));
+  return bad === undefined ? undefined : `found ${JSON.stringify(bad)}, wanted such as ${example}`;
+}
+
 /** The raw ports that these attributes grant. */
 export function grantedPorts(attributes: CapMap): readonly PortRange[] {
   return listed(attributes, PORTS_ATTRIBUTE, "ports").flatMap((range) =>

@@ -1,5 +1,7 @@
 import { parsePrefix } from "../../base/address.ts";
 import { rangeOfPrefix } from "../../wire/address-set.ts";
+import { DOMAINS_ATTRIBUTE, grantProblem, PORTS_ATTRIBUTE } from "../../wire/claims.ts";
+import { DOOR_REQUIRED, RELAY_ATTRIBUTE } from "../../wire/funnel.ts";
 import type { NodeAttribute, PolicyTest } from "./document.ts";
 import { readIpsets } from "./ipsets.ts";
 import { type AttributeValue, type Posture, parseAssertion } from "./posture.ts";
@@ -9,6 +11,8 @@ import type { Place, SelectorReader } from "./selector-reader.ts";
 import type { Path, PolicySource } from "./source.ts";
 
 const NO_TARGETS = new Set(["self", "internet", "danger-all", "nonroot"]);
+/** Of ours, what a policy may give to nodes (docs/funnel.md). */
+const OWN_ATTRIBUTES: readonly string[] = [RELAY_ATTRIBUTE, DOOR_REQUIRED, DOMAINS_ATTRIBUTE, PORTS_ATTRIBUTE];
 const MESH_POOL = rangeOfPrefix(parsePrefix("100.64.0.0/10")!);
 const RESERVED_POOLS = ["100.100.100.0/24", "100.115.92.0/23"].map((text) => rangeOfPrefix(parsePrefix(text)!));
 
@@ -158,13 +162,33 @@ export function readNodeAttributes(reader: SelectorReader, { value, path }: Plac
     for (const [at, text] of pools.entries()) checkPool(reader, text, [...pool!.path, at]);
     const attributes: Record<string, readonly unknown[] | null> = Object.create(null);
     const attr = members.get("attr");
-    for (const name of source.texts(attr?.value, attr?.path ?? where)) attributes[name] = null;
+    for (const [at, name] of source.texts(attr?.value, attr?.path ?? where).entries()) {
+      checkOwnAttribute(reader, name, undefined, [...attr!.path, at]);
+      attributes[name] = null;
+    }
     const app = members.get("app");
     for (const [name, values] of source.entries(app?.value, app?.path ?? where)) {
-      attributes[name] = source.list(values, [...app!.path, name]);
+      const list = source.list(values, [...app!.path, name]);
+      checkOwnAttribute(reader, name, list, [...app!.path, name]);
+      attributes[name] = list;
     }
     return { targets, attributes, pools };
   });
+}
+
+/** Of our own words a slip of the pen is said: a door that is not demanded stays open. */
+function checkOwnAttribute(
+  reader: SelectorReader,
+  name: string,
+  values: readonly unknown[] | undefined,
+  path: Path,
+): void {
+  if (!name.startsWith("sallyport.dev/")) return;
+  if (!OWN_ATTRIBUTES.includes(name))
+    throw reader.fault(path, `"${name}": unknown attribute, wanted one of ${OWN_ATTRIBUTES.join(", ")}`);
+  const problems = (values ?? [undefined]).map((value) => grantProblem(name, value));
+  const problem = problems.find((one) => one !== undefined);
+  if (problem !== undefined) throw reader.fault(path, `"${name}": ${problem}`);
 }
 
 function checkPool(reader: SelectorReader, text: string, path: Path): void {

@@ -145,6 +145,20 @@ describe("CS-9: a policy that is wrong is refused, with its place", () => {
       1,
       54,
     ],
+    ...[
+      ['"attr": ["sallyport.dev/door-require"]', '"sallyport.dev/door-require": unknown attribute, wanted one of', 43],
+      ['"attr": ["sallyport.dev/domains"]', '"sallyport.dev/domains": wanted {"names": ["demo.example.org"', 43],
+      ['"app": {"sallyport.dev/domain": []}', '"sallyport.dev/domain": unknown attribute', 66],
+      ['"app": {"sallyport.dev/domains": ["a.example.org"]}', 'wanted {"names": ["demo.example.org"', 67],
+      ['"app": {"sallyport.dev/domains": [{"names": ["a b"]}]}', 'found "a b", wanted such as', 67],
+      ['"app": {"sallyport.dev/ports": [{"ports": ["7010-7000"]}]}', 'found "7010-7000", wanted such as', 65],
+    ].map(([text, problem, column]): [string, string, string, number, number] => [
+      `{"nodeAttrs": [{"target": ["*"], ${text}}]}`,
+      "POLICY_RULE",
+      String(problem),
+      1,
+      Number(column),
+    ]),
     ['{"acls": [{"action": "accept", "src": ["*"], "dst": ["*:90-80"]}]}', "POLICY_RULE", "port range", 1, 54],
     ['{"acls": [{"action": "accept", "src": ["*"], "dst": ["*"]}]}', "POLICY_RULE", "", 1, 54],
     [

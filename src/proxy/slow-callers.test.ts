@@ -93,6 +93,38 @@ test("H1-14 a body that comes a byte a minute is waited for, one that stops is n
   await expect.poll(() => backend.connections[0]!.destroyed, WAIT).toBe(true);
 });
 
+test("H1-14 an upload is not cut because its backend does not read for ten minutes", async () => {
+  const backend = await rawBackend((socket) => void socket.pause());
+  const { clock, connect } = before(backend);
+  const client = connect(80);
+  const length = 64 * 1024 * 1024;
+  client.write(`POST / HTTP/1.1\r\nHost: ${GATE}\r\nContent-Length: ${length}\r\n\r\n`);
+  let left = length;
+  const part = Buffer.alloc(64 * 1024);
+  const more = (): void => {
+    while (left > 0 && client.write(part)) left -= part.length;
+    if (left > 0) left -= part.length;
+    if (left > 0) client.once("drain", more);
+  };
+  more();
+  await expect.poll(() => backend.connections.length, WAIT).toBe(1);
+  for (let last = -1; last !== left; ) {
+    last = left;
+    for (let i = 0; i < 100; i++) await turn();
+  }
+  expect(left).toBeGreaterThan(0);
+  await pass(clock, 600_000, 30_000);
+  expect(client.destroyed).toBe(false);
+  const done = read(client, (text) => text.endsWith("ok"));
+  let got = 0;
+  backend.connections[0]!.on("data", (bytes: Buffer) => {
+    got += bytes.length;
+    if (got > length) backend.connections[0]!.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+  });
+  backend.connections[0]!.resume();
+  expect((await done).text).toMatch(/^HTTP\/1\.1 200 /);
+});
+
 /** Answers without end, as fast as it is read. */
 function endless(): Promise<RawBackend> {
   return rawBackend((socket) =>

@@ -11,6 +11,8 @@ import type { Place } from "./crowd.ts";
 const LINGER_MS = 1000;
 /** Requests of one connection that were read and not answered (H1-12). */
 const MOST_QUEUED = 32;
+/** In the time for which an answer may wait to be taken. */
+const LOOKS = 12;
 const HEAD_END: Buffer = Buffer.from("\r\n\r\n");
 /** One request line as RFC 9112 section 3 has it: single spaces, a version, nothing before it. */
 const REQUEST_LINE = /^[!-~]+ [^ \t\r\n]+ HTTP\/1\.[01]\r?$/;
@@ -246,9 +248,14 @@ export class Conversation {
     this.#held = undefined;
   }
 
+  /** The backend does not take what there is of the body: nothing is wanted of the caller but that it takes the answer. */
+  #isHeldUp(): boolean {
+    return this.#part === "body" && this.#newest?.complete === false && !this.#isRefused && this.stream.isPaused();
+  }
+
   /** A backend may think for as long as it likes; its answer must be taken. */
   #watchAnswer(): void {
-    this.#waitFor(this.#limits.writeMs / 4);
+    this.#waitFor(this.#limits.writeMs / LOOKS);
     this.#isWatched = true;
   }
 
@@ -267,8 +274,12 @@ export class Conversation {
     const cancel = this.#clock.at(at, () => {
       const now = this.#clock.now();
       if (now < this.#deadline) return this.#arm();
-      if (!this.#isWatched || this.#stall.lasts(now) >= this.#limits.writeMs) return void this.stream.destroy();
-      this.#watchAnswer();
+      const isHeldUp = this.#isHeldUp();
+      const isOurTurn = this.#isWatched || isHeldUp;
+      if (!isOurTurn || this.#stall.lasts(now) >= this.#limits.writeMs) return void this.stream.destroy();
+      // Wanted again since the last look.
+      if (!isHeldUp && this.#newest?.complete === false) this.#waitFor(this.#limits.bodyMs);
+      else this.#watchAnswer();
       this.#arm();
     });
     this.#timer = { at, cancel };

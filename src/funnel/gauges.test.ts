@@ -20,15 +20,30 @@ test.each([
   expect(visitorKey(address)).toBe(key);
 });
 
+/** A visitor's socket, with the address that the kernel says. */
+const from = (remoteAddress: string) =>
+  Object.assign(new Duplex({ read() {}, write: (_bytes, _encoding, done) => done() }), {
+    ...{ remoteAddress, remotePort: 4711 },
+    resetAndDestroy(this: Duplex) {
+      this.destroy();
+    },
+  });
+
+test("FN-10 one visitor who asks port 80 without end keeps nobody else from being sent on", async () => {
+  const limits = { nameConnectionsPerSecond: 50, visitorConnectionsPerSecond: 10, visitorPending: 1000 };
+  const { ingress } = await openIngress([publicName("box.tail.test")], nodeSide().dial, { limits });
+  const ask = (address: string): Duplex => {
+    const socket = from(address);
+    onTestFinished(() => void socket.destroy());
+    ingress.acceptPlain(socket as unknown as Socket);
+    return socket;
+  };
+  const greedy = Array.from({ length: 500 }, () => ask("203.0.113.1"));
+  expect(greedy.filter(({ destroyed }) => !destroyed)).toHaveLength(20);
+  expect(ask("203.0.113.2").destroyed).toBe(false);
+});
+
 describe("FN-15 who has a whole /64 is one visitor, by whichever door he comes", () => {
-  /** From there, as the kernel says it. */
-  const from = (remoteAddress: string) =>
-    Object.assign(new Duplex({ read() {}, write: (_bytes, _encoding, done) => done() }), {
-      ...{ remoteAddress, remotePort: 4711 },
-      resetAndDestroy(this: Duplex) {
-        this.destroy();
-      },
-    });
   const rules = new Map([["box.tail.test:443", { visitorConnections: 2 }]]);
   const hello = makeHello({ name: "box.tail.test" });
   const lease = new LeaseTable([

@@ -1,4 +1,5 @@
-import { leaseKey, type ServeConfig } from "../wire/serve-config.ts";
+import type { ServeConfig } from "../wire/serve-config.ts";
+import { splitSite } from "../wire/site.ts";
 
 /** One configuration of the lasting part and all open foreground sessions; a foreground port wins (upstream `ipn/serve.go`). */
 export function effectiveConfig(config: ServeConfig | null): ServeConfig {
@@ -9,7 +10,7 @@ export function effectiveConfig(config: ServeConfig | null): ServeConfig {
       ...whole,
       TCP: { ...whole.TCP, ...part.TCP },
       Web: { ...whole.Web, ...part.Web },
-      AllowFunnel: { ...withoutLeases(whole.AllowFunnel, Object.keys(part.TCP ?? {})), ...part.AllowFunnel },
+      AllowFunnel: { ...withoutPorts(whole.AllowFunnel, Object.keys(part.TCP ?? {})), ...part.AllowFunnel },
     };
   }
   return whole;
@@ -22,8 +23,8 @@ export function concealed(now: ServeConfig, next: ServeConfig | null): ServeConf
   return { ...now, AllowFunnel: Object.fromEntries(kept) };
 }
 
-/** A lease is for what it was said of: a foreground port of the same number is not public by it. */
-function withoutLeases(open: ServeConfig["AllowFunnel"] = {}, ports: readonly string[]): ServeConfig["AllowFunnel"] {
-  const keys = new Set(ports.map(leaseKey));
-  return Object.fromEntries(Object.entries(open).filter(([key]) => !keys.has(key)));
+/** What is public was said of what stood there then: a foreground port of the same number is not public by it. */
+function withoutPorts(open: ServeConfig["AllowFunnel"] = {}, ports: readonly string[]): ServeConfig["AllowFunnel"] {
+  const taken = new Set(ports.map(Number));
+  return Object.fromEntries(Object.entries(open).filter(([key]) => !taken.has(splitSite(key).port)));
 }

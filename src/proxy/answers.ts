@@ -2,6 +2,12 @@ import { type IncomingMessage, type OutgoingHttpHeaders, type ServerResponse, ST
 import type { ServerHttp2Stream } from "node:http2";
 import type { HeaderPair } from "../identity/headers.ts";
 
+/** Nobody waits for the answer any more; that of node:http2 does not say so itself. */
+export function isGone(response: ServerResponse): boolean {
+  const { stream } = response as { readonly stream?: ServerHttp2Stream };
+  return response.destroyed || stream?.closed === true || stream?.destroyed === true;
+}
+
 /**
  * Writes the head of an answer with exactly these fields, plus `Date` and what the connection's framing needs. A whole
  * answer ends with its head: in HTTP/2 that is one frame, which gRPC calls Trailers-Only and insists on.

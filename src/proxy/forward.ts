@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import http2, { type ServerHttp2Stream } from "node:http2";
 import type { Duplex } from "node:stream";
 import type { Fault } from "../base/fault.ts";
-import { sendContinue, sendError, writeHead } from "./answers.ts";
+import { isGone, sendContinue, sendError, writeHead } from "./answers.ts";
 import { answerFields, trailerFields } from "./fields.ts";
 import { askedOf, type Forwarding, isH2c, isRepeatable } from "./forwarding.ts";
 import type { AnswerHead } from "./upstream/answer-parser.ts";
@@ -47,11 +47,11 @@ export class Relay implements AnswerSink {
 
   started(exchange: Exchange): void {
     this.#exchange = exchange;
+    const { request, response } = this.work;
+    // What has been told already is not told again, and a backend would wait for the rest of a body for ever.
+    this.#isOver ||= isGone(response);
     if (this.#isOver) return void exchange.cancel();
     if (!this.#hasBody) return void exchange.end();
-    const { request, response } = this.work;
-    // Its end has been told already, and a backend would wait for the rest for ever.
-    if (request.destroyed && !request.complete) return void this.#onCallerGone();
     // Only now is the body wanted (RFC 9110 section 10.1.1).
     sendContinue(request, response);
     let room = this.work.bodyBytes ?? Number.POSITIVE_INFINITY;

@@ -6,7 +6,7 @@ import type { Caller } from "../identity/caller.ts";
 import { hopsOf, MOST_HOPS } from "../identity/headers.ts";
 import type { HttpHandler } from "../wire/serve-config.ts";
 import { answerRewrite } from "./answer-rewrite.ts";
-import { sendError, sendText } from "./answers.ts";
+import { isGone, sendError, sendText } from "./answers.ts";
 import { nameOf, originOf } from "./asked-name.ts";
 import { type Backend, backendOf } from "./backend.ts";
 import { type BackendPool, poolKeyOf } from "./backend-pool.ts";
@@ -261,7 +261,7 @@ export class Router {
     const { host } = checked;
     const asked = { host, handler, hops };
     const own = this.#identity.kept(front, caller, asked) ?? (await this.#identity.fields(front, caller, asked));
-    if (response.destroyed) return;
+    if (isGone(response)) return;
     const listed = rules.otherNames === undefined ? [] : takeListed(request.rawHeaders, rules.otherNames);
     const identity = listed.length === 0 ? own : [...own, ...listed];
     const work = {

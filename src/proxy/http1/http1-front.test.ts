@@ -27,6 +27,8 @@ import {
   read,
   webConfig,
 } from "../../../test/suites/proxy-scene.ts";
+import { END_HEADERS, FRAME, frame, opening, requestBlock, uint32 } from "../../../test/suites/raw-http2.ts";
+import { RawPeer } from "../../../test/suites/raw-http2-peer.ts";
 import { FakeClock } from "../../base/clock.ts";
 import type { ConnDuplex } from "../../base/duplex.ts";
 import type { ProxyOptions } from "../options.ts";
@@ -66,24 +68,58 @@ test.each([
   },
 );
 
-test("H1-4: who has left before it is known who asked holds no backend that waits for the rest of the body", async () => {
-  let known: (() => void) | undefined;
-  const wait = new Promise<void>((resolve) => {
-    known = resolve;
-  });
-  // It signs when it is told to; nothing else of it is asked for here.
-  const assertions = { sign: () => wait.then(() => undefined) } as unknown as NonNullable<ProxyOptions["assertions"]>;
+/** Signs when it is told to; nothing else of it is asked for here. */
+function slowSigner() {
+  const [asked, known] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const sign = (): Promise<undefined> => {
+    asked.resolve();
+    return known.promise.then(() => undefined);
+  };
+  return { asked, known, assertions: { sign } as unknown as NonNullable<ProxyOptions["assertions"]> };
+}
+
+test("H2-2: a request that was taken back by HTTP/2 before it was known who asked held a backend for ever", async () => {
+  const { asked, known, assertions } = slowSigner();
   const scene = await http1Stage({ assertions });
-  const client = scene.connect(80);
-  client.write(post(C, "5\r\nhello\r\nZZ\r\n"));
-  expect(statusesIn((await read(client)).text)).toEqual(["400"]);
-  client.destroy();
-  known?.();
+  const peer = RawPeer.overTls(scene.connect(443));
+  peer.send(opening(), frame(FRAME.headers, END_HEADERS, 1, requestBlock("POST", GATE, "/")));
+  peer.send(frame(FRAME.data, 0, 1, Buffer.from("hello")));
+  await asked.promise;
+  peer.send(frame(FRAME.reset, 0, 1, uint32(8)), frame(FRAME.ping, 0, 0, Buffer.alloc(8)));
+  await peer.until((frames) => frames.some(({ type }) => type === FRAME.ping)); // so the gate knows
+  known.resolve();
   const other = scene.connect(80);
   other.write(head(""));
   await read(other, (text) => text.endsWith("ok"));
-  expect(scene.backend.connections).toHaveLength(1);
+  await expect.poll(() => scene.backend.connections.filter(({ destroyed }) => !destroyed).length).toBe(1);
+  expect(scene.backend.requests).toHaveLength(1);
 });
+
+test.each([
+  ["was refused", post(C, "5\r\nhello\r\nZZ\r\n"), ["400"]],
+  ["did not come", post("Content-Length: 10\r\n", "hello"), []],
+  ["did not come, and that is asked for first", post("Content-Length: 10\r\nExpect: 100-continue\r\n", ""), []],
+])(
+  "H1-4: who has left before it is known who asked holds no backend that waits for the rest of the body, which %s",
+  async (_, bytes, statuses) => {
+    const { asked, known, assertions } = slowSigner();
+    const scene = await http1Stage({ assertions });
+    const client = scene.connect(80);
+    const heard = read(client);
+    client.write(bytes);
+    await asked.promise;
+    if (statuses.length === 0) client.destroy();
+    expect(statusesIn((await heard).text)).toEqual(statuses);
+    client.destroy();
+    for (let i = 0; i < 10; i++) await new Promise(setImmediate); // by then we have heard of it
+    known.resolve();
+    const other = scene.connect(80);
+    other.write(head(""));
+    await read(other, (text) => text.endsWith("ok"));
+    await expect.poll(() => scene.backend.connections.filter(({ destroyed }) => !destroyed).length).toBe(1);
+    expect(scene.backend.requests).toHaveLength(1);
+  },
+);
 
 test("H1-10, H1-4: what HTTP/1.0 expects, twice or unknown, is ignored and does not reach the backend", async () => {
   for (const fields of ["Expect: 100-continue\r\n".repeat(2), "expect: x\r\n"]) {

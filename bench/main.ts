@@ -3,7 +3,7 @@ import { machine } from "./machine.ts";
 import { type Group, header, toJsonLine, toRow } from "./table.ts";
 
 // npm run bench [-- [--json] [group …]]: without names, all groups, in this order.
-const names = ["tunnel", "serve", "proxy", "ingress", "funnel", "fairness", "slow", "idle"];
+const names = ["tunnel", "serve", "proxy", "ingress", "funnel", "fairness", "slow", "floods", "idle"];
 const { values, positionals } = parseArgs({
   options: { json: { type: "boolean", default: false } },
   allowPositionals: true,

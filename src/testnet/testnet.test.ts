@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from "node:crypto";
-import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
+import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from "node:http";
+import type { Duplex } from "node:stream";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { assertionVerifier } from "../identity/index.ts";
 import { createTestnet, type Testnet, type TestnetOptions } from "../testnet.ts";
@@ -136,6 +137,46 @@ describe("time and trouble", { timeout: LOADED_MS }, () => {
     await net.advance(5000);
     expect(closedAt - removedAt).toBeLessThan(5000);
     await expect(bob.fetch(app.url)).rejects.toThrow();
+  });
+
+  test.each<[string, (net: Testnet) => Promise<unknown>]>([
+    ["its user is removed", (net) => net.removeUser("bob@example.com")],
+    [
+      "the policy takes the port away",
+      (net) => net.setPolicy({ tagOwners: { "tag:app": [], "tag:ci": [] }, grants: [] }),
+    ],
+  ])("WS-8 a WebSocket is cut on both sides within 5 s when %s", async (_, revoke) => {
+    const net = await open();
+    const backend = createServer();
+    const closedAt: Record<string, number> = {};
+    const noteEnd = (name: string, stream: Duplex): void => {
+      stream
+        .on("error", () => undefined)
+        .once("close", () => {
+          closedAt[name] = net.clock.now();
+        });
+    };
+    backend.on("upgrade", (_request, stream) => {
+      noteEnd("backend", stream);
+      stream.write("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n");
+      stream.pipe(stream);
+    });
+    const app = await net.serve(backend);
+    const bob = await net.node({ user: "bob@example.com" });
+    const stream = await bob.dial({ address: app.name, port: 80 });
+    noteEnd("caller", stream);
+    let heard = "";
+    stream.on("data", (part) => (heard += String(part)));
+    const fields = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
+    stream.write(`GET / HTTP/1.1\r\nHost: ${app.name}\r\n${fields}Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n`);
+    await net.advance(2000);
+    stream.write("ping");
+    await net.advance(2000);
+    expect(heard).toMatch(/^HTTP\/1.1 101 .*\r\n\r\nping$/s);
+    const revokedAt = net.clock.now();
+    await revoke(net);
+    await net.advance(5000);
+    for (const end of ["backend", "caller"]) expect(closedAt[end]! - revokedAt, end).toBeLessThan(5000);
   });
 
   test("the server restarts: nobody notices, nobody gets a second identity", async () => {

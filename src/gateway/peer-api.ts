@@ -33,7 +33,8 @@ export class PeerApi {
   readonly #options: PeerApiOptions;
   readonly #http = createServer({ maxHeaderSize: HEAD_BYTES, headersTimeout: HEAD_MS, requestTimeout: HEAD_MS });
   #open = 0;
-  #heads = 0;
+  /** Heads that are not whole, oldest first: by whom, and how to give up on them. */
+  readonly #heads: Set<{ readonly who: string; readonly giveUp: () => void }> = new Set();
 
   constructor(options: PeerApiOptions) {
     this.#options = options;
@@ -42,16 +43,14 @@ export class PeerApi {
 
   /** The first line says whether it is a visitor's delivery, whose connection is nobody's but the visitor's from then on. */
   accept(conn: Conn): void {
-    if (this.#heads >= MOST_HEADS) {
-      return void conn.abort(new Fault("PEERAPI_BUSY", `Cannot take a request: ${MOST_HEADS} are being read`));
-    }
+    const who = conn.proof.kind === "mesh" ? conn.proof.nodeKey : "";
+    if (this.#heads.size >= MOST_HEADS) this.#dropOldest(who);
     const { clock } = this.#options;
     const peeked = new PeekedConn(conn, PEEK_BYTES);
     let text = "";
-    this.#heads++;
     const settle = (): void => {
       cancel();
-      this.#heads--;
+      this.#heads.delete(waiting);
       peeked.look = () => {};
       peeked.gone = () => {};
     };
@@ -60,6 +59,8 @@ export class PeerApi {
       peeked.abort(new Fault("PEERAPI_NO_REQUEST", "Cannot answer: no request came"));
     };
     const cancel = clock.at(clock.now() + HEAD_MS, giveUp);
+    const waiting = { who, giveUp };
+    this.#heads.add(waiting);
     peeked.gone = giveUp;
     peeked.look = (view) => {
       text += Buffer.from(view).toString("latin1", 0, HEAD_BYTES + 4);
@@ -76,6 +77,12 @@ export class PeerApi {
       const refusal = this.#deliver(peeked, head, text.length === end + 4);
       if (refusal !== undefined) refuse(peeked, refusal, clock);
     };
+  }
+
+  /** Of this caller, if it has one: who says nothing a thousand times keeps no ingress out (FN-10). */
+  #dropOldest(who: string): void {
+    const oldest = this.#heads.values().find((one) => one.who === who) ?? this.#heads.values().next().value;
+    oldest?.giveUp();
   }
 
   #deliver(conn: PeekedConn, head: PeerApiHead | undefined, isAlone: boolean): Refusal | undefined {

@@ -437,6 +437,13 @@ test("FN-13 visitors of a relay that is gone are cut within a minute, those of o
   await expect.poll(() => client.destroyed && scene.backend.sockets[0]!.destroyed, WAIT).toBe(true);
 });
 
+test("FN-10 a peer who said nothing on 1,024 connections kept all visitors out", async () => {
+  const silent = Array.from({ length: 1024 }, () => scene.connect(PEER, "100.64.0.2"));
+  for (const one of silent) one.write("P");
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(await answerTo(scene.connect(), request())).toBe(ACCEPTED);
+});
+
 test("FN-10 one relay has so many visitors and no more", async () => {
   scene = await openIngressDoor({ limits: { relayOpen: 2 } });
   const first = await scene.enter(request());

@@ -7,7 +7,8 @@ import type { Readable } from "node:stream";
 import tls from "node:tls";
 import { constants, deflateRawSync, gunzipSync } from "node:zlib";
 import { afterEach, expect, test } from "vitest";
-import { Gate, inParallel } from "../../test/suites/gate.ts";
+import { Gate } from "../../test/suites/gate.ts";
+import { inParallel } from "../../test/suites/in-parallel.ts";
 import { closeScenes, GATE, onClose } from "../../test/suites/proxy-scene.ts";
 
 afterEach(closeScenes);

@@ -6,7 +6,8 @@ import { queryObjects } from "node:v8";
 import { SocketConn } from "../../bench/socket-conn.ts";
 import type { Proof } from "../../src/base/conn.ts";
 import { ConnDuplex } from "../../src/base/duplex.ts";
-import { certificateOf, GATE, proxyScene, webConfig } from "./proxy-scene.ts";
+import { inParallel } from "./in-parallel.ts";
+import { ALICE, certificateOf, GATE, proxyScene, read, webConfig } from "./proxy-scene.ts";
 
 // Arguments: the backend's URL, and a certificate that may sign the backend's. A gate on kernel sockets in a process of its
 // own, so that its memory is its own too. Says its ports once it listens, and what it uses, after a collection, whenever it
@@ -15,7 +16,9 @@ const [url, root] = process.argv.slice(2);
 const context = tls.createSecureContext(await certificateOf(GATE));
 const handlers = { "/": { Proxy: url! }, "/text": { Text: "hello" } };
 const backendRoots = root === undefined ? [] : [root];
-const { proxy } = proxyScene(webConfig(handlers), { secureContext: () => context, backendRoots });
+const scene = proxyScene(webConfig(handlers), { secureContext: () => context, backendRoots });
+/** Each may have only so many connections. */
+const PEERS = 64;
 let open = 0;
 
 async function listen(port: number): Promise<number> {
@@ -26,8 +29,8 @@ async function listen(port: number): Promise<number> {
     });
     const source = { address: "100.64.0.2", port: socket.remotePort ?? 0 };
     const destination = { address: "100.64.0.1", port };
-    const proof: Proof = { kind: "mesh", nodeKey: `peer ${source.port % 64}`, source, destination };
-    proxy.accept(new SocketConn(socket, proof), port);
+    const proof: Proof = { kind: "mesh", nodeKey: `peer ${source.port % PEERS}`, source, destination };
+    scene.proxy.accept(new SocketConn(socket, proof), port);
   });
   const { promise, resolve } = Promise.withResolvers<void>();
   server.listen(0, "127.0.0.1", 1024, resolve);
@@ -41,7 +44,20 @@ function highestResidentBytes(): number {
   return Number(kib) * 1024;
 }
 
+/** Callers in this process, who cost no descriptor; what they weigh is in the account. */
+const tunnels: ConnDuplex[] = [];
+
+async function openTunnel(offer: string, index: number): Promise<void> {
+  const nodeKey = `peer ${index % PEERS}`;
+  scene.caller = { ...ALICE, nodeKey };
+  const client = scene.connect(80, nodeKey);
+  client.write(offer);
+  await read(client, (text) => text.endsWith("\r\n\r\n"));
+  tunnels.push(client);
+}
+
 process.on("message", async (question: GateQuestion) => {
+  if (typeof question === "object") await inParallel(question.tunnels, 200, (i) => openTunnel(question.offer, i));
   for (let i = 0; i < 3; i++) {
     globalThis.gc?.();
     await turn();
@@ -49,7 +65,7 @@ process.on("message", async (question: GateQuestion) => {
   const usage: GateUsage = {
     rss: process.memoryUsage.rss(),
     peak: highestResidentBytes(),
-    open,
+    open: open + tunnels.length,
     descriptors: readdirSync("/proc/self/fd").length,
     ...(question === "held" ? { held: queryObjects(ConnDuplex, { format: "count" }) } : {}),
   };
@@ -73,4 +89,4 @@ export interface GateUsage {
   readonly held?: number;
 }
 
-export type GateQuestion = "usage" | "held";
+export type GateQuestion = "usage" | "held" | { readonly tunnels: number; readonly offer: string };

@@ -1,8 +1,9 @@
 import { once } from "node:events";
 import tls from "node:tls";
 import { afterEach, expect, test } from "vitest";
-import { Gate, inParallel } from "../../../test/suites/gate.ts";
+import { Gate } from "../../../test/suites/gate.ts";
 import type { GateUsage } from "../../../test/suites/gate-process.ts";
+import { inParallel } from "../../../test/suites/in-parallel.ts";
 import { certificateOf, closeScenes, GATE, onHeads, rawBackend } from "../../../test/suites/proxy-scene.ts";
 import {
   END_HEADERS,

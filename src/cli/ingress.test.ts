@@ -2,8 +2,10 @@ import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { scratchFolder } from "../../test/suites/scratch.ts";
+import { Screen } from "../../test/suites/typed-command.ts";
 import { readSecretFile } from "./given-file.ts";
 import { leasesOf, limitsOf, listenersOf } from "./ingress.ts";
+import { main } from "./main.ts";
 import { portFlag } from "./port-flag.ts";
 import { parseServerArgs } from "./server/server-flags.ts";
 import { derpPortOf, ingressOf } from "./server/server-ingress.ts";
@@ -117,4 +119,18 @@ test.each([
   [["--ingress-ports", "443", "--tls-cert", "/nothing", "--tls-key", "/nothing"]],
 ])("refused: %j", async (args) => {
   await expect(server(...args)).rejects.toThrow(/^Cannot (?:use|read) /);
+});
+
+test.each<readonly [string, ...string[]]>([
+  ["ingress", "--prots", "443"],
+  ["ingress", "more"],
+  ["ingress", "--login-server", "http://127.0.0.1:1", "--ports", "0"],
+  ["ingress", "--login-server", "http://127.0.0.1:1", "--lease-ports", "ssh"],
+  ["run", "--prots"],
+  ["run", "--login-server", "http://127.0.0.1:1", "--trust-ingress", "relay"],
+  ["server", "--prots"],
+])("a wrong flag had the exit status of a refusal: %s %s %s %s %s", async (...words) => {
+  const screen = new Screen();
+  expect(await main(words, screen.io)).toBe(2);
+  expect(screen.stderr).not.toBe("");
 });

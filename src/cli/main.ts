@@ -78,13 +78,19 @@ export async function main(args: readonly string[], io: CliIo): Promise<number> 
       }
       return thrown.status;
     }
-    return fail(io, messageOf(thrown), 1);
+    return fail(io, messageOf(thrown), isOfFlags(thrown) ? 2 : 1);
   }
   if (word.startsWith("-")) {
     io.stderr(`flag provided but not defined: -${terminalLines(word.replace(/^--?/, ""))}\n${ROOT_USAGE}`);
     return 2;
   }
   return fail(io, `sallyport: unknown subcommand: ${word}`, 1);
+}
+
+/** A flag that is unknown (Node's `parseArgs`), or whose value is none. */
+function isOfFlags(thrown: unknown): boolean {
+  const code = String((Object(thrown) as { readonly code?: unknown }).code);
+  return code === "CLI_USAGE" || code.startsWith("ERR_PARSE_ARGS_");
 }
 
 function fail(io: CliIo, text: string, status: number): number {

@@ -156,6 +156,7 @@ test.each([
   [["--allow-ip", "everybody"], '"everybody" is no IP address'],
   [["--allow-ip", ""], "wanted addresses, or all"],
   [["--deny-ip", "203.0.113.7/8"], "without host bits"],
+  [["--deny-ip", "all"], "`off` closes it to everybody"],
 ])("%j is refused, and nothing is public", async (words, why) => {
   gateway.declare({});
   const { code, stderr } = await typed("--bg", ...words, "--tcp=443", String(echoPort));

@@ -71,18 +71,21 @@ const domainFlag: Flag<string> = {
   },
 };
 
-const addressesFlag: Flag<readonly string[]> = {
+/** `all` takes back what was said; who types it to keep people out means nobody, and would let everybody in. */
+const addressesFlag = (all: "all" | undefined): Flag<readonly string[]> => ({
   isBoolean: false,
   initial: [],
   parse: (text) => {
-    if (text === "all") return [];
-    if (text === "") throw new Error("wanted addresses, or all"); // an unset variable of a script opens nothing
+    if (text === all) return [];
+    if (text === "all") throw new Error("wanted addresses; `off` closes it to everybody");
+    // An unset variable of a script opens nothing.
+    if (text === "") throw new Error(all === undefined ? "wanted addresses" : "wanted addresses, or all");
     const given = text.split(",").map((address) => address.trim());
     const bad = given.find((address) => parseVisitorPrefix(address) === undefined);
     if (bad === undefined) return given;
     throw new Error(`"${bad}" is no IP address and no block of them without host bits, such as 203.0.113.0/24`);
   },
-};
+});
 
 const commonFlags = {
   bg: booleanFlag(false),
@@ -100,8 +103,8 @@ const funnelFlags = {
   public: booleanFlag(false),
   domain: domainFlag,
   lease: unsignedFlag(),
-  "allow-ip": addressesFlag,
-  "deny-ip": addressesFlag,
+  "allow-ip": addressesFlag("all"),
+  "deny-ip": addressesFlag(undefined),
 };
 const serveFlags = { ...commonFlags, http: unsignedFlag(), "accept-app-caps": capsFlag, service: textFlag() };
 

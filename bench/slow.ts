@@ -108,7 +108,13 @@ async function* run(): AsyncIterable<Figure> {
         Math.min(...ends.map(({ soonest }) => soonest)),
         Math.max(...ends.map(({ latest }) => latest)),
       ];
-      yield { name: `${name}, closed`, value: closed, unit: "", note: `${from.toFixed(1)} to ${to.toFixed(1)} s old` };
+      if (closed > 0)
+        yield {
+          name: `${name}, closed`,
+          value: closed,
+          unit: "",
+          note: `${from.toFixed(1)} to ${to.toFixed(1)} s old`,
+        };
     }
   } finally {
     for (const one of all) await one.end();

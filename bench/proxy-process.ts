@@ -8,9 +8,9 @@ import type { Caller, Callers } from "../src/identity/caller.ts";
 import { ReverseProxy } from "../src/proxy/proxy.ts";
 import { SocketConn } from "./socket-conn.ts";
 
-// Arguments: the plain port, the port with TLS, the backend's URL, a file with key and certificate.
+// Arguments: the plain port, the port with TLS, the backend's URL, that of its port with TLS, a file with key and certificate.
 // The whole request path with identity headers, no mesh below.
-const [plainPort, securePort, backend, pemFile] = process.argv.slice(2);
+const [plainPort, securePort, backend, secureBackend, pemFile] = process.argv.slice(2);
 const address = "100.64.0.2";
 const caller: Caller = {
   kind: "user",
@@ -27,11 +27,12 @@ const callers: Callers = {
   epoch: 0,
   revoked: () => new AbortController().signal,
 };
+const handlers = { Handlers: { "/": { Proxy: backend! }, "/tls/": { Proxy: `${secureBackend!}/tls/` } } };
 const config = {
   TCP: { 80: { HTTP: true }, 443: { HTTPS: true } },
   Web: {
-    "gw.bench.test:80": { Handlers: { "/": { Proxy: backend! } } },
-    "gw.bench.test:443": { Handlers: { "/": { Proxy: backend! } } },
+    "gw.bench.test:80": handlers,
+    "gw.bench.test:443": handlers,
   },
 };
 const pem = readFileSync(pemFile!);

@@ -44,6 +44,8 @@ interface Seen {
   /** Requests a second. */
   readonly https: number;
   readonly http2: number;
+  readonly post: Load;
+  readonly securePost: Load;
 }
 
 async function* run(): AsyncIterable<Figure> {
@@ -55,21 +57,23 @@ async function* run(): AsyncIterable<Figure> {
   }
   const scratch = mkdtempSync(path.join(tmpdir(), "spb-"));
   const subjects: Subject[] = [];
-  const backendPort = await freePort();
-  writeFileSync(path.join(scratch, "backend"), nginxBackend(backendPort, scratch));
+  const [backendPort, secureBackend] = [await freePort(), await freePort()];
   mkdirSync(path.join(scratch, "www"));
   writeFileSync(path.join(scratch, "www", "64k"), Buffer.alloc(64 * 1024, "x"));
   const pem = path.join(scratch, "pem");
   const { key, certificate } = await createSelfSigned(HOST, Date.now());
   writeFileSync(pem, key + certificate);
+  writeFileSync(path.join(scratch, "backend"), nginxBackend(backendPort, scratch, { port: secureBackend, pem }));
+  const script = path.join(scratch, "post.lua");
+  writeFileSync(script, 'wrk.method = "POST"\nwrk.body = string.rep("x", 100)\n');
   const backend = startPinned(LOAD_CORE, "nginx", ["-c", path.join(scratch, "backend")]);
   try {
     await untilListening(backendPort);
     for (const name of ["ours", ...PEERS] as const) {
       if (name !== "ours" && findPeer(name) === undefined) continue;
-      subjects.push(await start(name, { backend: backendPort, pem, scratch }));
+      subjects.push(await start(name, { backend: backendPort, secureBackend, pem, scratch }));
     }
-    const seen = await interleaved(subjects, ROUNDS, measure);
+    const seen = await interleaved(subjects, ROUNDS, (subject) => measure(subject, script));
     const of = (name: string, what: (seen: Seen) => number): number | undefined => {
       const subject = subjects.find((one) => one.name === name);
       return subject === undefined ? undefined : median(seen.get(subject)!.map(what));
@@ -86,6 +90,14 @@ async function* run(): AsyncIterable<Figure> {
     yield* beside("proxy 64 KiB, CPU a request", "µs", ({ big }) => big.cost);
     yield* beside("proxy HTTPS 1 KiB, 64 connections", "req/s", ({ https }) => https);
     yield* beside("proxy HTTP/2 1 KiB, 16 connections of 4 streams", "req/s", ({ http2 }) => http2);
+    yield* beside("proxy POST of 100 bytes, 64 connections", "req/s", ({ post }) => post.rate);
+    yield* beside("proxy POST of 100 bytes, CPU a request", "µs", ({ post }) => post.cost);
+    yield* beside("proxy POST of 100 bytes, backend with TLS", "req/s", ({ securePost }) => securePost.rate);
+    yield* beside(
+      "proxy POST of 100 bytes, backend with TLS, CPU a request",
+      "µs",
+      ({ securePost }) => securePost.cost,
+    );
     const idle = (name: string) => subjects.find((one) => one.name === name)?.idleMb;
     for (const peer of PEERS) {
       yield { name: "proxy memory, idle", value: idle("ours"), unit: "MB", peer, peerValue: idle(peer) };
@@ -98,14 +110,14 @@ async function* run(): AsyncIterable<Figure> {
   }
 }
 
-type Setting = Pick<ProxySetup, "backend" | "pem" | "scratch">;
+type Setting = Pick<ProxySetup, "backend" | "secureBackend" | "pem" | "scratch">;
 
 async function start(name: "ours" | (typeof PEERS)[number], setting: Setting): Promise<Subject> {
   const setup = { ...setting, port: await freePort(), securePort: await freePort() };
-  const { port, securePort, backend, pem, scratch } = setup;
+  const { port, securePort, backend, secureBackend, pem, scratch } = setup;
   if (name === "ours") {
     const ports = [String(port), String(securePort)];
-    const args = [...ports, `http://127.0.0.1:${backend}`, pem];
+    const args = [...ports, `http://127.0.0.1:${backend}`, `https+insecure://127.0.0.1:${secureBackend}`, pem];
     const own = OwnProcess.start(SUBJECT_CORE, "proxy-process.ts", args);
     await own.next();
     return warmed({ name, port, securePort, pid: own.child.pid!, end: () => own.end() });
@@ -134,7 +146,7 @@ async function warmed(subject: Omit<Subject, "idleMb">): Promise<Subject> {
   return { ...subject, idleMb };
 }
 
-async function measure({ port, securePort, pid }: Subject): Promise<Seen> {
+async function measure({ port, securePort, pid }: Subject, script: string): Promise<Seen> {
   const at = (where: string) => `http://127.0.0.1:${port}${where}`;
   const options = { seconds: SECONDS, host: HOST, pid };
   const small = await load(at("/1k"), { connections: 64, ...options });
@@ -144,7 +156,10 @@ async function measure({ port, securePort, pid }: Subject): Promise<Seen> {
   const secure = { port: securePort, seconds: SECONDS, host: HOST };
   const https = await secureLoad({ ...secure, connections: 64, isHttp2: false });
   const http2 = await secureLoad({ ...secure, connections: 16, isHttp2: true });
-  return { small, many, big, loadedMb, https, http2 };
+  // With a body a request is the last of its backend connection, as it is with nginx where nothing else is said.
+  const post = await load(at("/post/1k"), { connections: 64, script, ...options });
+  const securePost = await load(at("/tls/1k"), { connections: 64, script, ...options });
+  return { small, many, big, loadedMb, https, http2, post, securePost };
 }
 
 export const group: Group = { name: "proxy", run };

@@ -64,7 +64,15 @@ async function* run(): AsyncIterable<Figure> {
   };
   const subject = (port: number): Subject => ({
     port,
-    proxy: start(SUBJECT_CORE, "proxy-process.ts", `${port}`, `${port + 1}`, `http://127.0.0.1:${BACKEND_PORT}`, pem),
+    proxy: start(
+      SUBJECT_CORE,
+      "proxy-process.ts",
+      `${port}`,
+      `${port + 1}`,
+      `http://127.0.0.1:${BACKEND_PORT}`,
+      "",
+      pem,
+    ),
     others: start(LOAD_CORE, "steady-callers-process.ts"),
   });
   try {

@@ -15,6 +15,8 @@ interface LoadOptions {
   readonly connections: number;
   readonly seconds: number;
   readonly host?: string;
+  /** What wrk is to run (Lua). */
+  readonly script?: string;
   /** Where wrk runs; absent: here. */
   readonly side?: Side;
   /** The process under test. */
@@ -24,9 +26,10 @@ interface LoadOptions {
 const UNITS: Readonly<Record<string, number>> = { us: 0.001, ms: 1, s: 1000 };
 
 /** Asks as fast as it can over keep-alive connections. */
-export async function load(url: string, { connections, seconds, host, side, pid }: LoadOptions): Promise<Load> {
+export async function load(url: string, { connections, seconds, host, script, side, pid }: LoadOptions): Promise<Load> {
   const header = host === undefined ? [] : ["-H", `Host: ${host}`];
-  const args = ["-t1", `-c${connections}`, `-d${seconds}s`, "--latency", ...header, url];
+  const scripted = script === undefined ? [] : ["-s", script];
+  const args = ["-t1", `-c${connections}`, `-d${seconds}s`, "--latency", ...header, ...scripted, url];
   const child = side === undefined ? startPinned(LOAD_CORE, "wrk", args) : side.start(LOAD_CORE, "wrk", args);
   const before = pid === undefined ? Number.NaN : cpuSeconds(pid);
   const text = await outputOf(child);

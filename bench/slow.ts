@@ -96,7 +96,7 @@ async function* run(): AsyncIterable<Figure> {
         ]);
         seen.push(now);
         const told = (await tell({ each: 0 })) as unknown as Ends;
-        ends.push(unread ?? told);
+        if ((unread ?? told).closed > 0) ends.push(unread ?? told);
       }
       const name = `slow ${attack.kind}, ${attack.peers} × ${attack.each}`;
       const beside = (what: keyof Seen, unit: string, words: string): Figure => ({

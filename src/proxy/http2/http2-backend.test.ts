@@ -285,6 +285,16 @@ test("an https backend that chooses HTTP/2 is asked by it, on one connection", a
   expect(backend.sessions).toBe(1);
 });
 
+test("H2-10: a backend may be 64 KiB ahead with each answer, which is what is held of one that nobody takes", async () => {
+  const windows: number[] = [];
+  const backend = await http2Backend((stream) => {
+    windows.push(stream.session!.remoteSettings.initialWindowSize!);
+    stream.respond({ ":status": 200 }, { endStream: true });
+  }, true);
+  await get(await http2Client(await secureScene(backend.port)));
+  expect(windows).toEqual([64 * 1024]);
+});
+
 test("a large upload and download pass an HTTP/2 backend unchanged", async () => {
   const backend = await http2Backend((stream) => {
     stream.respond({ ":status": 200 });

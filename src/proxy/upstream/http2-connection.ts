@@ -10,7 +10,9 @@ const { NGHTTP2_CANCEL, NGHTTP2_INTERNAL_ERROR, NGHTTP2_NO_ERROR, NGHTTP2_FLAG_E
 /** As many requests at once as our own HTTP/2 front takes of one connection. */
 const MOST_STREAMS = 100;
 const MOST_INFORMATIONAL = 20;
-const WINDOW_BYTES = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES = 1024 * 1024;
+/** What an answer may be ahead of a caller who takes nothing of it: node:http2 keeps that of each stream (H2-10). */
+const STREAM_WINDOW_BYTES = 64 * 1024;
 
 /** One HTTP/2 connection to a backend, for the requests of one caller. */
 export class Http2Connection {
@@ -29,7 +31,7 @@ export class Http2Connection {
     this.#idleMs = idleMs;
     this.#session = http2.connect(`${scheme}://backend`, {
       createConnection: () => socket,
-      settings: { enablePush: false, initialWindowSize: WINDOW_BYTES, maxHeaderListSize: 64 * 1024 },
+      settings: { enablePush: false, initialWindowSize: STREAM_WINDOW_BYTES, maxHeaderListSize: 64 * 1024 },
     });
     this.#session.on("goaway", () => {
       this.#isLeaving = true;
@@ -40,7 +42,7 @@ export class Http2Connection {
       this.#cancelIdle?.();
       onClosed();
     });
-    this.#session.once("connect", () => this.#session.setLocalWindowSize(WINDOW_BYTES));
+    this.#session.once("connect", () => this.#session.setLocalWindowSize(CONNECTION_WINDOW_BYTES));
   }
 
   get hasRoom(): boolean {

@@ -335,10 +335,9 @@ export class Gateway {
 
   /** @throws {Fault} GATEWAY_TARGET_REFUSED */
   check(config: StoredServeConfig): void {
-    const refusal = this.guarded.refusal(config);
     // What is refused by now, and was there before, must not keep anybody from turning something else off (FN-8).
-    if (refusal !== undefined && refusal !== this.guarded.refusal(this.#stored))
-      throw new Fault("GATEWAY_TARGET_REFUSED", refusal);
+    const refusal = this.guarded.refusal(config, this.#stored);
+    if (refusal !== undefined) throw new Fault("GATEWAY_TARGET_REFUSED", refusal);
   }
 
   /** Visitors of what is not public, or behind another door by now, are cut, and the server is told what is public. */

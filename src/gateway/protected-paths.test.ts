@@ -192,3 +192,12 @@ describe("RT-8 where no backend is, none is configured", () => {
     },
   );
 });
+
+test("RT-7 one refused target that stood there before does not let a second one in", () => {
+  const web = (...places: readonly string[]): ServeConfig => ({
+    Web: { "gw:443": { Handlers: Object.fromEntries(places.map((Path) => [`${Path}/`, { Path }])) } },
+  });
+  expect(guarded.refusal(web(state), web(state))).toBeUndefined();
+  expect(guarded.refusal(web(state, key), web(state))).toMatch(/cannot serve/);
+  expect(guarded.refusal(web(key, state), web(state))).toMatch(/cannot serve/);
+});

@@ -30,20 +30,24 @@ export class ProtectedPaths {
     for (const place of places) this.#places.add(place);
   }
 
-  /** Why this configuration cannot be, or nothing. */
-  refusal(config: ServeConfig | null): string | undefined {
+  /** Why this configuration cannot be, or nothing; what `before` had already is no reason. */
+  refusal(config: ServeConfig | null, before: ServeConfig | null = null): string | undefined {
+    const borne = new Set(this.#refusals(before));
+    return this.#refusals(config).find((refusal) => !borne.has(refusal));
+  }
+
+  *#refusals(config: ServeConfig | null): Generator<string, undefined> {
     for (const target of targetsOf(config)) {
       if ("file" in target && !this.#mayServe(target.file, true))
-        return `cannot serve "${target.file}": it is, holds or lies in a place with this gateway's own secrets or devices`;
+        yield `cannot serve "${target.file}": it is, holds or lies in a place with this gateway's own secrets or devices`;
       if ("socket" in target && !this.mayDial(target.socket))
-        return `cannot forward to "${target.socket}": it is this gateway's own admin socket`;
+        yield `cannot forward to "${target.socket}": it is this gateway's own admin socket`;
       if ("host" in target && this.isOwnListener(target.host, target.port))
-        return `cannot forward to "${target.host}:${target.port}": this gateway listens there itself`;
+        yield `cannot forward to "${target.host}:${target.port}": this gateway listens there itself`;
       const reason = "host" in target ? noBackendAt(target.host) : undefined;
       if ("host" in target && reason !== undefined)
-        return `cannot forward to "${target.host}": no backend is there (${reason})`;
+        yield `cannot forward to "${target.host}": no backend is there (${reason})`;
     }
-    return undefined;
   }
 
   /** Is it a TCP port at which this gateway shows its own pages? Names that only lead here are asked about by address. */

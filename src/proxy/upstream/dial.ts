@@ -8,6 +8,7 @@ import { Fault } from "../../base/fault.ts";
 import type { Backend } from "../backend.ts";
 import type { BackendPlace } from "../options.ts";
 import { connectFrugally } from "./frugal-connect.ts";
+import { TlsSessions } from "./tls-sessions.ts";
 
 export interface BackendDialOptions {
   readonly clock: Clock;
@@ -26,10 +27,12 @@ const KEEPALIVE_MS = 30_000;
 /** Connections to backends, each with a limit on how long it may take to be there. */
 export class BackendDialer {
   readonly #options: BackendDialOptions;
+  readonly #sessions: TlsSessions;
   #secure: tls.SecureContext | undefined;
 
   constructor(options: BackendDialOptions) {
     this.#options = options;
+    this.#sessions = new TlsSessions(options.clock);
   }
 
   /**
@@ -46,17 +49,21 @@ export class BackendDialer {
 
   /** A TLS connection to the backend; certificates are verified unless it says otherwise. */
   openTls(backend: Backend, protocols: readonly string[], allowHalfOpen = false): tls.TLSSocket {
-    const { host } = backend;
+    const { host, port, isInsecure } = backend;
+    const key = JSON.stringify([host, port, isInsecure, protocols]);
+    const session = this.#sessions.of(key);
     const options: tls.ConnectionOptions & { highWaterMark: number } = {
       socket: this.open(placeOf(backend), allowHalfOpen),
       host,
       servername: net.isIP(host) === 0 ? host : "",
-      rejectUnauthorized: !backend.isInsecure,
+      rejectUnauthorized: !isInsecure,
       ALPNProtocols: [...protocols],
       secureContext: this.#secureContext(),
+      ...(session === undefined ? {} : { session }),
       highWaterMark: 0, // nothing is read beyond what a paused answer brought with it (H2-10); flowing ones do not ask
     };
     const secure = tls.connect(options);
+    this.#sessions.follow(secure, key);
     this.#limit(secure, "secureConnect");
     return secure;
   }

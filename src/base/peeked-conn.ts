@@ -145,6 +145,7 @@ export class PeekedConn implements Conn {
   }
 
   abort(fault: Fault): void {
+    this.sendLead(); // a cut behind it is another matter than one in its place
     this.#inner.abort(fault);
     this.#close();
   }

@@ -273,6 +273,22 @@ describe("FN-4 the node checks the relay, with upstream's statuses", () => {
     await expect.poll(() => heard.toSorted(), WAIT).toEqual([answer, `${answer}first words`]);
   });
 
+  test("a backend that resets without a word: the visitor was told that its node is away", async () => {
+    const fields = [...FIELDS.filter((field) => !field.startsWith("Tailscale-Ingress-Target")), EARLY];
+    const text = request([...fields, `Tailscale-Ingress-Target: ${NAME}:8443`]);
+    const client = scene.connect();
+    let heard = "";
+    client.on("data", (part: Buffer) => {
+      heard += part.toString("latin1");
+    });
+    client.write(Buffer.concat([Buffer.from(text), makeHello({ name: NAME })]));
+    await expect.poll(() => scene.backend.sockets.length, WAIT).toBe(1);
+    scene.backend.sockets[0]!.resetAndDestroy();
+    await expect.poll(() => client.destroyed, WAIT).toBe(true);
+    expect(client.readableEnded).toBe(false);
+    expect(heard).toMatch(/^HTTP\/1\.1 101 /);
+  });
+
   test("FN-5 a hello behind the request that asks for another name reaches nothing", async () => {
     const client = scene.connect();
     const text = Buffer.from(request([...FIELDS, EARLY]));

@@ -93,7 +93,11 @@ describe.skipIf(missing !== undefined)(`PostgreSQL ${missing ?? ""}`, () => {
   test("a database that is away when the gateway starts: used as soon as it is there", async () => {
     await empty();
     const url = new URL(`postgresql://house:${encodeURIComponent(POSTGRES_PASSWORD)}@127.0.0.1/postgres`);
-    const door = createServer((caller) => caller.pipe(connect(server.socket)).pipe(caller));
+    const door = createServer((caller) => {
+      const inside = connect(server.socket);
+      for (const end of [caller, inside]) end.on("error", () => end.destroy()); // the server may be the first to end
+      caller.pipe(inside).pipe(caller);
+    });
     const port = await listening(door);
     door.close();
     await once(door, "close");

@@ -124,3 +124,11 @@ describe("the packed tarball, in an empty folder", () => {
     expect(must("publint", ["run", stage, "--strict"])).toContain("All good!");
   });
 });
+
+test("however sallyport is started, from a checkout or as a package, Node has the same flags", () => {
+  const flagsOf = (file: string, line: RegExp): string | undefined =>
+    line.exec(readFileSync(path.join(root, file), "utf8"))?.[1];
+  const packed = flagsOf("src/bin.ts", /^#!\/usr\/bin\/env -S node (.+)$/m);
+  expect(packed).toMatch(/^--/);
+  expect(flagsOf("bin/sallyport", /^exec node (.+) "\$here/m)).toBe(packed);
+});

@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
 import { type AddressPort, formatAddress, parseAddress } from "../base/address.ts";
+import { type Link, LinkedList } from "../base/linked-list.ts";
 import { resetSocket } from "../base/reset.ts";
 import { ALERT, alertRecord, type ClientHello, type HelloRefusal } from "../wire/client-hello.ts";
 import { foldName } from "../wire/host-name.ts";
@@ -25,6 +26,11 @@ export interface ListenOptions {
   readonly isPlain?: boolean;
 }
 
+/** Who he is, and his place among all who are here. */
+interface Visitor extends AddressPort {
+  readonly place: Link<Socket>;
+}
+
 /** A visitor who has not been told apart yet. */
 interface Pending {
   readonly socket: Socket;
@@ -42,8 +48,8 @@ export class Ingress {
   readonly #options: IngressOptions;
   readonly #limits: IngressLimits;
   readonly #ports: VisitorPorts;
-  readonly #sockets: Set<Socket> = new Set();
-  readonly #pending: Set<Pending> = new Set();
+  readonly #sockets: LinkedList<Socket> = new LinkedList();
+  readonly #pending: LinkedList<Pending> = new LinkedList();
   readonly #visitors: Gauges;
   /** By name, and by name and visitor. */
   readonly #names: Gauges;
@@ -133,10 +139,9 @@ export class Ingress {
     if (this.#pending.size >= pending) this.#dropOldest();
     gauge.pending++;
     const settled = (): void => {
-      if (this.#pending.delete(waiting)) gauge.pending--;
+      if (this.#pending.remove(place)) gauge.pending--;
     };
-    const waiting: Pending = { socket, gauge, settled, leave: begin(settled) };
-    this.#pending.add(waiting);
+    const place = this.#pending.add({ socket, gauge, settled, leave: begin(settled) });
     socket.once("close", settled);
   }
 
@@ -191,16 +196,16 @@ export class Ingress {
   }
 
   /** Undefined: there is no room for him, or he is gone already. */
-  #admit(socket: Socket): AddressPort | undefined {
+  #admit(socket: Socket): Visitor | undefined {
     socket.on("error", () => socket.destroy()); // always followed by "close", where everything is taken back
     const bytes = parseAddress(socket.remoteAddress ?? "");
     if (this.isDraining || bytes === undefined || this.#sockets.size >= this.#limits.open) {
       socket.resetAndDestroy();
       return undefined;
     }
-    this.#sockets.add(socket);
-    socket.once("close", () => this.#sockets.delete(socket));
-    return { address: formatAddress(bytes), port: socket.remotePort ?? 0 };
+    const place = this.#sockets.add(socket);
+    socket.once("close", () => this.#sockets.remove(place));
+    return { address: formatAddress(bytes), port: socket.remotePort ?? 0, place };
   }
 
   #tooMany(socket: Socket): void {
@@ -210,7 +215,7 @@ export class Ingress {
 
   /** Of this visitor, where one is named; false: there is none. */
   #dropOldest(gauge?: Gauge): boolean {
-    const oldest = this.#pending.values().find((one) => gauge === undefined || one.gauge === gauge);
+    const oldest = this.#pending.find((one) => gauge === undefined || one.gauge === gauge);
     if (oldest === undefined) return false;
     oldest.settled(); // at once: others may come before the socket is closed
     oldest.leave();
@@ -229,7 +234,7 @@ export class Ingress {
     const { hello, heldBytes, port, visitor, gauge } = visit;
     if (own?.has(hello.serverName) === true) {
       this.counts.own_name++;
-      this.#sockets.delete(socket);
+      this.#sockets.remove(visitor.place);
       return void own.accept(socket);
     }
     const name = foldName(hello.serverName ?? "") ?? "";
@@ -341,7 +346,7 @@ export class Ingress {
 
   close(): void {
     this.#ports.close();
-    for (const socket of this.#sockets) resetSocket(socket);
+    for (const socket of this.#sockets.toArray()) resetSocket(socket);
   }
 }
 
@@ -368,7 +373,7 @@ interface Destination {
 }
 
 interface Visit {
-  readonly visitor: AddressPort;
+  readonly visitor: Visitor;
   readonly gauge: Gauge;
   readonly port: number;
   readonly hello: ClientHello;

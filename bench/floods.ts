@@ -35,7 +35,7 @@ async function* run(): AsyncIterable<Figure> {
   const subject = async () => {
     const [port, securePort] = [await freePort(), await freePort()];
     const backend = `http://127.0.0.1:${backendPort}`;
-    const proxy = start(SUBJECT_CORE, "proxy-process.ts", port, securePort, backend, pem);
+    const proxy = start(SUBJECT_CORE, "proxy-process.ts", port, securePort, backend, "", pem);
     const others = start(LOAD_CORE, "steady-callers-process.ts");
     const look = async (): Promise<Record<"p50" | "p99" | "failed" | "cpu", number>> => {
       const before = cpuSeconds(proxy.child.pid!);

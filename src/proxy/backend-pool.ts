@@ -90,11 +90,11 @@ export class BackendPool {
       writes: this.#writes,
       released: () => this.#idle.add(connection),
       closed: () => {
-        this.#open.delete(connection);
+        leave();
         this.#idle.remove(connection);
       },
     });
-    this.#open.add(connection, callerKey);
+    const leave = this.#open.add(connection, callerKey);
     return connection;
   }
 
@@ -105,12 +105,12 @@ export class BackendPool {
     callerKey: string,
   ): Http2Connection {
     const connection = new Http2Connection(socket, scheme, this.#clock, this.#limits.idleMs, () => {
-      this.#open.delete(connection);
+      leave();
       const others = (this.#http2.get(key) ?? []).filter((other) => other !== connection);
       if (others.length > 0) this.#http2.set(key, others);
       else this.#http2.delete(key);
     });
-    this.#open.add(connection, callerKey);
+    const leave = this.#open.add(connection, callerKey);
     this.#http2.set(key, [...(this.#http2.get(key) ?? []), connection]);
     return connection;
   }
@@ -131,13 +131,13 @@ export class BackendPool {
     }
     const secure = this.#dialer.openTls(backend, ["h2", "http/1.1"]);
     if (options.isFresh !== true && waiting === undefined) this.#waiting.set(key, []);
-    this.#open.add(secure, callerKey);
+    const leave = this.#open.add(secure, callerKey);
     let cause: unknown;
     const onError = (error: Error): void => {
       cause = error;
     };
     const settle = (): void => {
-      this.#open.delete(secure);
+      leave();
       secure.off("error", onError);
       secure.off("close", onClose);
       const others = this.#waiting.get(key);

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { LinkedList } from "../base/linked-list.ts";
 import type { Door } from "./doors/door.ts";
 import type { Front } from "./options.ts";
 
@@ -34,15 +35,15 @@ export function whenOver({ request, response, isUpgrade }: UnderWay, done: () =>
 
 /** All that is under way. A stream may outlive by far the rules that let it in. */
 export class Passages {
-  readonly #open: Set<Passage> = new Set();
+  readonly #open: LinkedList<Passage> = new LinkedList();
 
   enter(passage: Passage, work: UnderWay): void {
-    this.#open.add(passage);
-    whenOver(work, () => this.#open.delete(passage));
+    const place = this.#open.add(passage);
+    whenOver(work, () => this.#open.remove(place));
   }
 
   /** Cuts whatever may not stay. */
   review(mayStay: (passage: Passage) => boolean): void {
-    for (const passage of this.#open) if (!mayStay(passage)) passage.cut();
+    for (const passage of this.#open.toArray()) if (!mayStay(passage)) passage.cut();
   }
 }

@@ -5,6 +5,7 @@ import type { TLSSocket } from "node:tls";
 import type { Conn, Proof } from "../base/conn.ts";
 import { asDuplex } from "../base/duplex.ts";
 import { Fault } from "../base/fault.ts";
+import { LinkedList } from "../base/linked-list.ts";
 import type { TcpPortHandler } from "../wire/serve-config.ts";
 import { sendError } from "./answers.ts";
 import { BackendPool } from "./backend-pool.ts";
@@ -38,9 +39,9 @@ export class ReverseProxy {
   readonly #publicHttp1: Http1Front;
   readonly #http2: Http2Front;
   readonly #publicHttp2: Http2Front;
-  readonly #open: Set<Duplex> = new Set();
+  readonly #open: LinkedList<Duplex> = new LinkedList();
   /** Of requests under way. */
-  readonly #answers: Set<ServerResponse> = new Set();
+  readonly #answers: LinkedList<ServerResponse> = new LinkedList();
   #limits: ProxyLimits;
   #publicLimits: ProxyLimits;
   #said: SaidLimits = NO_LIMITS;
@@ -133,10 +134,10 @@ export class ReverseProxy {
 
   #watch(stream: Duplex, revoked: AbortSignal): void {
     const leave = onRevoked(revoked, () => void stream.destroy(revoked.reason as Error));
-    this.#open.add(stream);
+    const place = this.#open.add(stream);
     stream.once("close", () => {
       leave();
-      this.#open.delete(stream);
+      this.#open.remove(place);
     });
   }
 
@@ -182,10 +183,10 @@ export class ReverseProxy {
     const { answered, clock, recorder } = this.#options;
     const startedAt = clock.now();
     recorder?.watch(front, request, response, upgrade !== undefined);
-    this.#answers.add(response);
+    const place = this.#answers.add(response);
     if (this.#isClosed) response.shouldKeepAlive = false;
     response.once("close", () => {
-      this.#answers.delete(response);
+      this.#answers.remove(place);
       answered?.(response.statusCode, (clock.now() - startedAt) / 1000);
       if (this.#answers.size === 0) this.#onQuiet();
     });
@@ -201,7 +202,7 @@ export class ReverseProxy {
    */
   async drain(limitMs: number): Promise<void> {
     this.#isClosed = true;
-    for (const response of this.#answers) if (!response.headersSent) response.shouldKeepAlive = false;
+    for (const response of this.#answers.toArray()) if (!response.headersSent) response.shouldKeepAlive = false;
     this.#http2.drain();
     this.#publicHttp2.drain();
     if (this.#answers.size === 0) return;
@@ -216,7 +217,7 @@ export class ReverseProxy {
   async close(): Promise<void> {
     this.#isClosed = true;
     const closed = new Fault("PROXY_CLOSED", "Cannot go on with the connection: the proxy is closed");
-    for (const open of this.#open) open.destroy(closed);
+    for (const open of this.#open.toArray()) open.destroy(closed);
     this.#pool.destroy();
     this.#tcp.close();
     this.#http1.close();

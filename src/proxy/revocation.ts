@@ -1,5 +1,7 @@
+import { LinkedList } from "../base/linked-list.ts";
+
 /** Of each caller's signal: what is to be done about his connections. */
-const cutsOf: WeakMap<AbortSignal, Set<() => void>> = new WeakMap();
+const cutsOf: WeakMap<AbortSignal, LinkedList<() => void>> = new WeakMap();
 
 /**
  * Runs `cut` when `revoked` aborts; the result takes that back. All visitors of a relay have one signal, and an
@@ -7,14 +9,14 @@ const cutsOf: WeakMap<AbortSignal, Set<() => void>> = new WeakMap();
  */
 export function onRevoked(revoked: AbortSignal, cut: () => void): () => void {
   const cuts = cutsOf.get(revoked) ?? watched(revoked);
-  cuts.add(cut);
-  return () => void cuts.delete(cut);
+  const place = cuts.add(cut);
+  return () => void cuts.remove(place);
 }
 
-function watched(revoked: AbortSignal): Set<() => void> {
-  const cuts = new Set<() => void>();
+function watched(revoked: AbortSignal): LinkedList<() => void> {
+  const cuts = new LinkedList<() => void>();
   cutsOf.set(revoked, cuts);
-  revoked.addEventListener("abort", () => cutAll([...cuts]), { once: true });
+  revoked.addEventListener("abort", () => cutAll(cuts.toArray()), { once: true });
   return cuts;
 }
 

@@ -2,6 +2,7 @@ import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Conn, Proof } from "../base/conn.ts";
 import { Fault } from "../base/fault.ts";
+import { LinkedList } from "../base/linked-list.ts";
 import type { Log } from "../base/log.ts";
 import { writeView } from "../base/view-write.ts";
 import type { TcpPortHandler } from "../wire/serve-config.ts";
@@ -26,7 +27,7 @@ export function forwardPlace(value: string): BackendPlace | undefined {
 export class TcpForwarder {
   readonly #dialer: BackendDialer;
   readonly #log: Log;
-  readonly #open: Set<Duplex> = new Set();
+  readonly #open: LinkedList<Duplex> = new LinkedList();
 
   constructor(dialer: BackendDialer, log: Log) {
     this.#dialer = dialer;
@@ -53,7 +54,7 @@ export class TcpForwarder {
   }
 
   close(): void {
-    for (const socket of this.#open) reset(socket); // what breaks off here must not look complete there
+    for (const socket of this.#open.toArray()) reset(socket); // what breaks off here must not look complete there
   }
 
   /** The backend's side, with the PROXY header before all else where one is asked for. */
@@ -70,8 +71,8 @@ export class TcpForwarder {
       return new Fault("PROXY_BAD_TARGET", `Cannot forward to "${target}": PROXY protocol ${version} goes to TCP only`);
     }
     const socket = this.#dialer.open(place, true);
-    this.#open.add(socket);
-    socket.once("close", () => this.#open.delete(socket));
+    const link = this.#open.add(socket);
+    socket.once("close", () => this.#open.remove(link));
     socket.on("error", (error) => this.#log.warn("proxy.forward_failed", { target, error: error.message }));
     if (header !== undefined) socket.write(header);
     return socket;

@@ -1,3 +1,5 @@
+import { LinkedList } from "../../base/linked-list.ts";
+
 interface Closable {
   destroy(): void;
 }
@@ -9,7 +11,7 @@ interface Closable {
  */
 export class OpenConnections {
   readonly #most: number;
-  readonly #callers: Map<Closable, string> = new Map();
+  readonly #open: LinkedList<Closable> = new LinkedList();
   readonly #held: Map<string, number> = new Map();
 
   constructor(most: number) {
@@ -17,28 +19,26 @@ export class OpenConnections {
   }
 
   get size(): number {
-    return this.#callers.size;
+    return this.#open.size;
   }
 
   hasRoomFor(caller: string): boolean {
-    return (this.#held.get(caller) ?? 0) < this.#most - this.#callers.size;
+    return (this.#held.get(caller) ?? 0) < this.#most - this.#open.size;
   }
 
-  add(connection: Closable, caller: string): void {
-    this.#callers.set(connection, caller);
+  /** What is to be called when it is closed. */
+  add(connection: Closable, caller: string): () => void {
+    const place = this.#open.add(connection);
     this.#held.set(caller, (this.#held.get(caller) ?? 0) + 1);
-  }
-
-  delete(connection: Closable): void {
-    const caller = this.#callers.get(connection);
-    if (caller === undefined) return;
-    this.#callers.delete(connection);
-    const left = this.#held.get(caller)! - 1;
-    if (left > 0) this.#held.set(caller, left);
-    else this.#held.delete(caller);
+    return () => {
+      if (!this.#open.remove(place)) return;
+      const left = this.#held.get(caller)! - 1;
+      if (left > 0) this.#held.set(caller, left);
+      else this.#held.delete(caller);
+    };
   }
 
   destroy(): void {
-    for (const connection of this.#callers.keys()) connection.destroy();
+    for (const connection of this.#open.toArray()) connection.destroy();
   }
 }

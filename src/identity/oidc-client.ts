@@ -72,10 +72,13 @@ export class OidcClient {
       });
       const proved = tokens.claims()!;
       const { wantedClaim = "email" } = this.#options;
+      const isEnough = proved["email"] !== undefined && proved[wantedClaim] !== undefined;
+      // Whoever has no such place has said all in the token.
+      const hasMore = configuration.serverMetadata().userinfo_endpoint !== undefined;
       const told =
-        proved["email"] === undefined || proved[wantedClaim] === undefined
-          ? { ...proved, ...(await oidc.fetchUserInfo(configuration, tokens.access_token, proved.sub)) }
-          : proved;
+        isEnough || !hasMore
+          ? proved
+          : bothSaid(proved, await oidc.fetchUserInfo(configuration, tokens.access_token, proved.sub));
       return personOf(proved.iss, proved.sub, told);
     } catch (thrown) {
       throw new Fault("OIDC_REFUSED", `Cannot sign in at "${this.#options.issuer}": ${messageOf(thrown)}`, {
@@ -109,6 +112,14 @@ export class OidcClient {
 
 function isLoopback(host: string): boolean {
   return host === "localhost" || host === "[::1]" || (isIP(host) === 4 && host.startsWith("127."));
+}
+
+type Claims = Readonly<Record<string, unknown>>;
+
+/** `email_verified` is of the address that it stands beside: that of the token says nothing of another one in userinfo. */
+export function bothSaid(proved: Claims, more: Claims): Claims {
+  const { email, email_verified: isVerified } = more["email"] === undefined ? proved : more;
+  return { ...proved, ...more, email, email_verified: isVerified };
 }
 
 /** `email_verified` counts only as the boolean: some providers send text, and "false" is a true text (matrix CS-5). */

@@ -151,6 +151,24 @@ export function isAmbiguous(site: Site, { readings }: Target, mount: Mount): boo
   return readings.some((reading) => findMount(site, reading) !== mount);
 }
 
+const small = (text: string): string => text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
+const smallSites: WeakMap<Site, Site> = new WeakMap();
+
+/**
+ * The mounts below which `target` lies for a backend that does not tell capital letters from small ones: Express, Windows and
+ * macOS do not, unless they are told to. Where mounts differ by nothing else somebody means it.
+ */
+export function mountsWhateverCase(site: Site, { decoded, readings }: Target, mount: Mount): readonly Mount[] {
+  if (site.size < 2) return [];
+  let folded = smallSites.get(site);
+  if (folded === undefined) {
+    folded = new Map([...site].map(([point, one]) => [small(point), one]));
+    smallSites.set(site, folded);
+  }
+  const found = [decoded, ...readings].map((reading) => findMount(folded, small(reading)));
+  return found.filter((other) => other !== undefined && small(other.point) !== small(mount.point)) as Mount[];
+}
+
 /** What is left of the path below the mount, or `undefined` when the mount is no literal prefix of it: 404. */
 export function belowMount(target: Target, point: string): string | undefined {
   if (target.path === "/") return "/";

@@ -16,7 +16,7 @@ import { sendPath } from "./files.ts";
 import { cut, forward } from "./forward.ts";
 import type { Front, ProxyLimits, ProxyOptions } from "./options.ts";
 import { Passages } from "./passages.ts";
-import { belowMount, findMount, isAmbiguous, joinPaths, readTarget, type Target } from "./path.ts";
+import { belowMount, findMount, isAmbiguous, joinPaths, mountsWhateverCase, readTarget, type Target } from "./path.ts";
 import { sendRedirect } from "./redirect.ts";
 import { type Checked, checkRequest, type Refusal } from "./request-checks.ts";
 import { RequestIdentity } from "./request-identity.ts";
@@ -76,6 +76,12 @@ export class Router {
     const refusal = this.#refusalBy(rules, front, request, checked, upgrade !== undefined);
     if (refusal !== undefined)
       return sendError(request, response, refusal.status, `${refusal.status} ${refusal.reason}`);
+    // Else the door of `/admin` would be walked around by `/ADMIN`, at a backend that stands behind `/` as well.
+    const near = mountsWhateverCase(site, target, mount).map((other) =>
+      this.#rulesAt(front, checked.host, other.point),
+    );
+    if (near.some(({ door }) => door !== undefined && door !== rules.door))
+      return sendError(request, response, 400, "400 a path with two meanings");
     let guest: Caller | undefined;
     const isUpgrade = upgrade !== undefined;
     const end = upgrade === undefined ? () => cut(response) : () => void upgrade.stream.destroy();

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { openSignInProvider, PROVIDER_CLIENT, type SignInProvider } from "../../test/suites/sign-in-provider.ts";
 import { memoryStore } from "../base/store.ts";
 import { MemoryCoordinationStore } from "../coordination/store/memory-store.ts";
-import { personOf } from "../identity/oidc-client.ts";
+import { bothSaid, personOf } from "../identity/oidc-client.ts";
 import type { RegisterResponse } from "../wire/tailcfg.ts";
 import { Server } from "./server.ts";
 
@@ -204,6 +204,10 @@ describe("CS-5 nobody is taken for another", () => {
     expect(mailOf(true)).toBe("a@b.c");
     for (const wrong of [false, "true", "false", 1, null, undefined, {}]) expect(mailOf(wrong)).toBeUndefined();
     expect(personOf("i", "s", { email: ["a@b.c"], email_verified: true }).mail).toBeUndefined();
+    const two = { email: "mine@a.b", email_verified: true };
+    const mixed = [bothSaid(two, { email: "yours@a.b" }), bothSaid({ email: "yours@a.b" }, { email_verified: true })];
+    for (const claims of mixed) expect(personOf("i", "s", claims).mail, "said of another address").toBeUndefined();
+    expect(personOf("i", "s", bothSaid(two, { groups: ["staff"] })).mail).toBe("mine@a.b");
     expect(personOf("i", "s", { picture: "javascript:alert(1)" })).not.toHaveProperty("profilePicture");
   });
 });

@@ -57,6 +57,8 @@ export interface Wish {
   readonly rules?: RouteRules;
   readonly clock?: Clock;
   readonly store?: Store;
+  /** Mounts without it. @default "/open" alone */
+  readonly open?: readonly string[];
   /** The backend's. */
   readonly answer?: string;
 }
@@ -71,11 +73,12 @@ export async function doorScene(wish: Wish = {}): Promise<DoorScene> {
   keeper.setDoors([await door(wish.door)]);
   const target = { Proxy: `http://127.0.0.1:${backend.port}` };
   const handlers = { "/": target, "/open": target, "/é": target, "/text": { Text: "inside" } };
+  const { open = ["/open"] } = wish;
   const place: DoorScene["place"] = { rules: { door: "friends", ...wish.rules } };
   const scene = proxyScene(webConfig(handlers), {
     gatekeeper: keeper,
     secureContext: () => context,
-    rulesOf: ({ mount }) => (mount === "/open" ? undefined : place.rules),
+    rulesOf: ({ mount = "" }) => (open.includes(mount) ? undefined : place.rules),
   });
   scene.caller = VISITOR;
   const { connect } = scene;

@@ -18,6 +18,8 @@ export interface DoorRoomsOptions {
   readonly limits: GuessLimits;
   readonly passes: GuestPasses;
   readonly sessions: Sessions;
+  /** The door of this name as it is now. */
+  readonly door: (name: string) => Door | undefined;
   readonly count?: ((event: DoorEvent) => void) | undefined;
 }
 
@@ -84,7 +86,7 @@ export class DoorRooms {
     try {
       isRight = await this.#checks.matches(hash, secret);
     } catch (thrown) {
-      limits.right(door.name, way, address); // it was not looked at
+      limits.giveBack(door.name, way, address); // it was not looked at
       throw thrown;
     }
     if (!isRight) {
@@ -120,6 +122,7 @@ export class DoorRooms {
       if (!this.#mustWait(visit, door, "link")) this.#linkIsOver(visit, door);
       return;
     }
+    if (this.#isChanged(visit, door)) return;
     const link = await this.#options.passes.spend(door.name, token);
     if (link === undefined) return this.#linkIsOver(visit, door);
     const subject = `link:${link.name}`;
@@ -135,7 +138,6 @@ export class DoorRooms {
 
   async #begin(visit: Visit, door: Door, to: string): Promise<void> {
     const { origin, caller } = visit;
-    if (this.#signIns.isFull) throw new Fault("DOOR_BUSY", "Cannot begin to sign in: too many are at it");
     const attempt = await door.oidc!.client.begin(new URL(CALLBACK_PATH, origin).href);
     const secret = this.#signIns.begin({ door: door.name, to, attempt }, caller.address);
     sendOn(visit, attempt.url.href, [["Set-Cookie", setCookie(SIGN_IN_COOKIE, secret, SIGN_IN_S)]]);
@@ -161,6 +163,7 @@ export class DoorRooms {
   /** A session of its own for each time; one that the browser had before is over. */
   #letIn(visit: Visit, door: Door, guest: Guest, to: string, life: SessionLife = door.life): void {
     const { sessions, log, count } = this.#options;
+    if (this.#isChanged(visit, door)) return;
     for (const before of cookieValues(visit.request, door.name)) sessions.leave(door.name, before);
     const token = sessions.start(door.name, guest, visit.caller.address, life);
     log.info("door.passed", { door: door.name, issuer: guest.issuer, subject: guest.subject });
@@ -172,6 +175,13 @@ export class DoorRooms {
       to,
       cookies.map((cookie) => ["Set-Cookie", cookie]),
     );
+  }
+
+  /** Forms, hashes and providers take their time: what was right by the secrets of before lets nobody in by now. */
+  #isChanged(visit: Visit, { name, version }: Door): boolean {
+    if (this.#options.door(name)?.version === version) return false;
+    sendPage(visit, 403, notePage("Not let in", DOOR_CHANGED, doorPath(name)));
+    return true;
   }
 
   #leave(visit: Visit, door: Door): void {
@@ -203,4 +213,5 @@ const FAILURES: ReadonlyMap<string, readonly [status: number, text: string]> = n
 const NOT_FROM_HERE = "This form was not sent by a page of this place. Open the door again.";
 const NOT_BEGUN = "This browser has not begun to sign in here, or that was too long ago. Start again.";
 const NOT_A_GUEST = "You are known, but not among those who may enter here.";
+const DOOR_CHANGED = "This door was changed meanwhile. Open it again.";
 const LINK_OVER = "It was used, has run out, or was taken back. Ask for another one.";

@@ -88,7 +88,7 @@ export function tokenNamed(tokens: readonly DoorToken[], presented: string): Doo
 /**
  * Takes a door's tokens out of a request's fields (ID-20), under every spelling that folds into its field. Before its own
  * mounts (`isHere`) the field goes wholly; `Authorization`, and whatever comes to other mounts, may be meant for the backend,
- * and goes only when it holds a token. A link may stand in `Referer`.
+ * and goes only when it holds a token, or might hold one. A link may stand in `Referer`.
  */
 export function dropTokens(raw: string[], { tokenHeader, tokens }: Door, isHere: boolean): void {
   const header = tokens.length === 0 ? undefined : foldName(tokenHeader);
@@ -102,6 +102,10 @@ export function dropTokens(raw: string[], { tokenHeader, tokens }: Door, isHere:
   }
 }
 
+/** Each is hashed: no credentials have more of them, and who sends 30,000 must not have them all looked at. */
+const MOST_WORDS = 64;
+
 function holdsToken(value: string, tokens: readonly DoorToken[]): boolean {
-  return value.split(/[\s,]+/).some((word) => tokenNamed(tokens, word) !== undefined);
+  const words = value.split(/[\s,]+/, MOST_WORDS + 1);
+  return words.length > MOST_WORDS || words.some((word) => tokenNamed(tokens, word) !== undefined);
 }

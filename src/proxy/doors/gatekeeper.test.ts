@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { text } from "node:stream/consumers";
 import type { TLSSocket } from "node:tls";
 import { afterEach, describe, expect, test } from "vitest";
@@ -72,6 +73,17 @@ describe("a stranger", () => {
     for (const path of ["/text", "/%C3%A9", "/x"]) expect((await ask(scene, path)).status, path).toBe(401);
     expect((await ask(scene, "/open")).status).toBe(200);
   });
+
+  test.each(["/TEXT", "/Open/x", "/oPEN;v=1", "/OPEN%2Fx", "/Text/?q"])(
+    "%s, which Express takes for what is behind the door, was a way around it by `/`",
+    async (path) => {
+      const scene = await stage({ open: ["/"] });
+      expect((await ask(scene, path)).status).toBe(400);
+      expect((await ask(scene, "/Opened")).status, "another place").toBe(200);
+      expect((await ask(scene, "/open/X")).status).toBe(401);
+      expect(scene.backend.requests).toHaveLength(1);
+    },
+  );
 
   test("`curl -d secret=pässword` was a wrong guess: a script escapes nothing", async () => {
     const scene = await stage({ door: { password: await hashSecret("pässword", { log2: 4, blocks: 8, lanes: 1 }) } });
@@ -425,6 +437,38 @@ describe("V10 revoked means cut", () => {
     expect((await ask(scene, "/", { headers: { cookie } })).status, "read again unchanged").toBe(200);
     scene.keeper.setDoors([await door({ version: "2" })]);
     expect((await ask(scene, "/", { headers: { cookie } })).status).toBe(401);
+  });
+
+  test("who began to send the old password before it was changed was let in afterwards", async () => {
+    const scene = await stage();
+    const { token } = await scene.keeper.passes.create({
+      door: "friends",
+      name: "Carol",
+      lifeMs: 60_000,
+      isOnce: true,
+    });
+    const rooms = ["enter", `link/${token}`];
+    const bodies = [`way=password&secret=${encodeURIComponent(PASSWORD)}`, "to=/"];
+    const sent = await Promise.all(
+      rooms.map(async (room, i) => {
+        const socket = await secured(scene);
+        const type = "Content-Type: application/x-www-form-urlencoded";
+        const length = `Content-Length: ${bodies[i]!.length}`;
+        const head = `POST /.sallyport/door/friends/${room} HTTP/1.1\r\nHost: ${GATE}\r\nOrigin: ${ORIGIN}`;
+        socket.write(`${head}\r\n${type}\r\n${length}\r\nExpect: 100-continue\r\n\r\n`);
+        const [first] = (await once(socket, "data")) as [Buffer];
+        expect(first.toString()).toMatch(/^HTTP\/1\.1 100 /);
+        return socket;
+      }),
+    );
+    scene.keeper.setDoors([await door({ version: "2" })]);
+    for (const [i, socket] of sent.entries()) {
+      socket.write(bodies[i]!);
+      const [answer] = (await once(socket, "data")) as [Buffer];
+      expect(answer.toString()).toMatch(/^HTTP\/1\.1 403 /);
+    }
+    expect(scene.keeper.sessions.list()).toEqual([]);
+    expect(scene.keeper.passes.list(), "the link is not spent").toHaveLength(1);
   });
 
   test("ID-19 an unsafe request with the cookie that another site's page makes is refused", async () => {

@@ -50,7 +50,8 @@ export class Gatekeeper {
     this.#limits = limits;
     this.passes = passes;
     this.sessions = new Sessions(clock);
-    this.#rooms = new DoorRooms({ clock, log, limits, passes, sessions: this.sessions, count });
+    const door = (name: string): Door | undefined => this.#doors.get(name);
+    this.#rooms = new DoorRooms({ clock, log, limits, passes, sessions: this.sessions, door, count });
   }
 
   static async open(options: GatekeeperOptions): Promise<Gatekeeper> {

@@ -43,6 +43,17 @@ test("guesses side by side count before they are judged; a right one gives back 
   expect(limits.take("friends", "pin", "192.0.2.1")).toBe(0);
 });
 
+test("a guess that was not looked at, because many were, forgave its visitor all wrong ones", async () => {
+  const limits = await GuessLimits.open(new FakeClock());
+  for (let i = 0; i < 2; i++) expect(limits.take("friends", "pin", "192.0.2.1")).toBe(0);
+  for (let i = 0; i < 5; i++) {
+    expect(limits.take("friends", "pin", "192.0.2.1")).toBe(0);
+    limits.giveBack("friends", "pin", "192.0.2.1");
+  }
+  expect(limits.take("friends", "pin", "192.0.2.1")).toBe(0);
+  expect(limits.take("friends", "pin", "192.0.2.1")).toBeGreaterThan(0);
+});
+
 test("the door of another name, another way and another visitor are counted by themselves", async () => {
   const limits = await GuessLimits.open(new FakeClock());
   for (let i = 0; i < 5; i++) limits.take("friends", "pin", "192.0.2.1");

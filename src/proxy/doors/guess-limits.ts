@@ -98,9 +98,23 @@ export class GuessLimits {
     return 0;
   }
 
-  /** The guess that was just taken was none. */
+  /** The guess that was just taken was right: this visitor has no wrong ones any more. */
   right(door: string, way: GuessedWay, address: string): void {
     this.#visitors.delete(`${door} ${way} ${visitorNetwork(address)}`);
+    this.#uncount(door, way);
+  }
+
+  /** The guess that was just taken was not looked at: those before it were. */
+  giveBack(door: string, way: GuessedWay, address: string): void {
+    const visitor = this.#visitors.get(`${door} ${way} ${visitorNetwork(address)}`);
+    if (visitor !== undefined) {
+      visitor.wrong = Math.max(0, visitor.wrong - 1);
+      visitor.until = Math.min(visitor.until, this.#clock.wall());
+    }
+    this.#uncount(door, way);
+  }
+
+  #uncount(door: string, way: GuessedWay): void {
     const crowd = this.#crowds.get(`${door} ${way}`);
     if (crowd !== undefined && crowd.wrong > 0) crowd.wrong--;
     this.#saveSoon();

@@ -29,15 +29,13 @@ export class SignIns {
     this.#clock = clock;
   }
 
-  get isFull(): boolean {
-    this.#prune();
-    return this.#kept.size >= MOST;
-  }
-
   begin(signIn: SignIn, address: string): string {
+    this.#prune();
     const network = visitorNetwork(address);
     const own = [...this.#kept].filter(([, kept]) => kept.network === network);
     if (own.length >= MOST_OF_A_VISITOR) this.#kept.delete(own[0]![0]); // the oldest
+    // Many visitors at once must lock nobody out: who began longest ago makes room.
+    if (this.#kept.size >= MOST) this.#kept.delete(this.#kept.keys().next().value!);
     const secret = randomBytes(32).toString("base64url");
     this.#kept.set(tokenDigest(secret), { ...signIn, network, until: this.#clock.now() + LIFE_MS });
     return secret;

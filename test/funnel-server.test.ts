@@ -84,3 +84,15 @@ test("the zone answers for public names with the ingress's addresses, and for no
   await gateway.setServeConfig({});
   await expect.poll(() => noAddress(NAME), WAIT).toBe("ENODATA");
 });
+
+test("FN-3 a node of which only another name is public was in DNS, and the relay brought its visitors as far as the node", async () => {
+  await gateway.setServeConfig(publicTcp("shop.example.org", 443, await mesh.echo()));
+  const seen = () => {
+    const [node] = server.relay!.node.map?.peers.values() ?? [];
+    return { wants: node?.Hostinfo?.IngressEnabled, names: server.relay!.names.size };
+  };
+  await expect.poll(seen, WAIT).toEqual({ wants: true, names: 0 }); // nobody granted the other
+  const resolver = new Resolver();
+  resolver.setServers([`127.0.0.1:${server.publicZone!.port}`]);
+  await expect(resolver.resolve4(NAME)).rejects.toMatchObject({ code: "ENODATA" });
+});

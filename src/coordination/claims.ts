@@ -84,6 +84,14 @@ export class Claims {
     return this.#held(id).filter(isPortClaim).map(Number);
   }
 
+  /** Names below this wildcard that other nodes hold: away or not, theirs lead to nobody else (FN-14). */
+  heldBelow(wildcard: string, id: number): readonly string[] {
+    if (!wildcard.startsWith("*.")) return [];
+    return [...this.holders].flatMap(([claim, holder]) =>
+      holder !== id && !isPortClaim(claim) && !claim.startsWith("*.") && wildcardOf(claim) === wildcard ? [claim] : [],
+    );
+  }
+
   #held(id: number): readonly string[] {
     return this.answersFor(id).flatMap(({ claim, state }) => (state === "held" ? [claim] : []));
   }

@@ -1,9 +1,11 @@
 import { expect, test } from "vitest";
 import { mkey, nodeKey, peersOf, type Rig, start } from "../../test/suites/coordination-rig.ts";
 import { parseAddress } from "../base/address.ts";
+import { publicNamesOf } from "../funnel/mesh-names.ts";
+import { NameTable } from "../funnel/public-names.ts";
 import { AddressSet, parseRanges } from "../wire/address-set.ts";
 import { capabilitiesOf } from "../wire/capabilities.ts";
-import { claimServices } from "../wire/claims.ts";
+import { claimServices, leasableServices } from "../wire/claims.ts";
 import type { NetworkMap } from "../wire/network-map.ts";
 import type { Hostinfo } from "../wire/tailcfg.ts";
 import { compilePolicy } from "./policy/policy.ts";
@@ -212,6 +214,64 @@ test("FN-14 an own domain that the policy grants to two has one holder, whatever
   await grant({ "ada@example.com": ["demo.example.org"] });
   expect(await own("bob")).toEqual(["bob.tail.test"]);
   expect(await own("web")).toEqual(["web.tail.test", "demo.example.org"]);
+});
+
+test("FN-14 a name whose holder's key ran out went to the holder of the wildcard above it", async () => {
+  const rig = await world();
+  const source = DOMAINS({ "ada@example.com": ["a.example.org"], "bob@example.com": ["*.example.org"] });
+  await rig.coordinator.setPolicy(compilePolicy(source), source, "root");
+  const relay = await rig.follow(RELAY);
+  await rig.lite(WEB, { Hostinfo: online(asking("a.example.org")) });
+  await rig.lite(BOB, { Hostinfo: online({ ...asking("*.example.org"), Hostname: "bob" }) });
+  let table = new NameTable([]);
+  const owners = async (): Promise<unknown> => {
+    table = new NameTable(publicNamesOf(await relay()), table);
+    return ["a.example.org", "b.example.org"].map((name) => table.find(name, 443)?.owner);
+  };
+  const idOf = (wanted: string) => rig.coordinator.nodes().find(({ name }) => name === wanted)!.id;
+  const [web, bob] = (await owners()) as [string, string];
+  expect([web, bob]).toEqual([named(await relay(), "web")?.StableID, named(await relay(), "bob")?.StableID]);
+  await rig.coordinator.expireNode(idOf("web"), "root");
+  expect(await owners()).toEqual([undefined, bob]);
+  await rig.coordinator.deleteNode(idOf("web"), "root");
+  expect(await owners()).toEqual([bob, bob]); // nobody holds it by itself any more
+});
+
+test("FN-3 what a gateway does not say is public has no name at the relays and none in DNS; its raw ports have its own", async () => {
+  const rig = await world();
+  const source = DOMAINS({ "ada@example.com": ["shop.example.org", "*.example.net"] }).replace(
+    `"app": {`,
+    `"app": { "sallyport.dev/ports": [{ "ports": ["2222"] }],`,
+  );
+  await rig.coordinator.setPolicy(compilePolicy(source), source, "root");
+  const relay = await rig.follow(RELAY);
+  const web = await rig.follow(WEB);
+  await rig.lite(RELAY, { Hostinfo: { Hostname: "relay", Services: leasableServices([{ first: 2222, last: 2222 }]) } });
+  const tell = (sites: unknown, ...claims: readonly string[]): Promise<unknown> =>
+    rig.lite(WEB, { Hostinfo: online(asking(...claims)), "sallyport.dev/public-sites": sites } as object);
+  const told = async (): Promise<unknown> =>
+    (named(await relay(), "web")!.CapMap![NAMES] as { name: string; ports: number[] }[]).map(
+      ({ name, ports }) => `${name} ${ports}`,
+    );
+  const inDns = () =>
+    ["web.tail.test", "shop.example.org", "*.example.net"].filter((name) => rig.coordinator.isPublicName(name));
+
+  await tell(["shop.example.org:443"], "shop.example.org");
+  expect(await told()).toEqual(["shop.example.org 443"]);
+  expect(inDns()).toEqual(["shop.example.org"]);
+  expect((await web()).self.CapMap![NAMES]).toHaveLength(2); // what would lead here, if it were public
+  await tell(["*.example.net:8443", "web.tail.test:443"], "*.example.net");
+  expect(await told()).toEqual(["web.tail.test 443", "*.example.net 8443"]);
+  expect(inDns()).toEqual(["web.tail.test", "*.example.net"]);
+  await tell([], "2222");
+  expect(await told()).toEqual(["web.tail.test "]);
+  expect(inDns()).toEqual(["web.tail.test"]); // ssh -p 2222 web.tail.test
+  for (const nonsense of [["web.tail.test"], ["WEB.tail.test:443"], "web.tail.test:443", 5, [5]]) {
+    await tell(nonsense);
+    expect(await told()).toEqual([]);
+  }
+  await tell(undefined, "shop.example.org"); // as a stock client, which says nothing of it
+  expect(await told()).toEqual(["web.tail.test 443,8443,10000", "shop.example.org 443,8443,10000"]);
 });
 
 test("FN-14 no grant makes a name of the mesh somebody else's", async () => {

@@ -120,7 +120,7 @@ export class Ingresses {
     return shown;
   }
 
-  /** The names under which `node` is public now. */
+  /** The names that lead to `node` now. */
   claimsOf(node: NodeRecord): readonly PublicNameClaim[] {
     if (!this.wired.has(node.id) || wishOf(node.hostinfo) !== "on") return [];
     const { baseDomain, ports } = this.#facts;
@@ -128,12 +128,29 @@ export class Ingresses {
     return [{ name: nameOf(node, baseDomain), ports }, ...own];
   }
 
-  /** The same with what the node asks for its visitors: for relays alone. */
+  /**
+   * Of them those that it says are public, so that the others are as unknown as if there were none (FN-3). Its own name leads to
+   * its raw ports as well, whatever else is public.
+   */
+  #openClaimsOf(node: NodeRecord): readonly PublicNameClaim[] {
+    const { publicSites } = node;
+    const claims = this.claimsOf(node);
+    if (publicSites === undefined) return claims;
+    const sites = new Set(publicSites);
+    const [own] = claims;
+    const isLessee = this.claims.portsOf(node.id).length > 0;
+    return claims
+      .map((claim) => ({ ...claim, ports: claim.ports.filter((port) => sites.has(`${claim.name}:${port}`)) }))
+      .filter(({ name, ports }) => ports.length > 0 || (isLessee && name === own?.name));
+  }
+
+  /** The same with what the node asks for its visitors, and what is not its own: for relays alone. */
   #ruledClaimsOf(node: NodeRecord): readonly PublicNameClaim[] {
     const { visitorRules = [] } = node;
-    return this.claimsOf(node).map((claim) => {
+    return this.#openClaimsOf(node).map((claim) => {
       const rules = siteRulesOf(visitorRules, claim.name);
-      return rules.length === 0 ? claim : { ...claim, rules };
+      const except = this.claims.heldBelow(claim.name, node.id);
+      return { ...claim, ...(rules.length === 0 ? {} : { rules }), ...(except.length === 0 ? {} : { except }) };
     });
   }
 
@@ -144,7 +161,9 @@ export class Ingresses {
 
   /** Every public name of the mesh, for its public zone. */
   get publicNames(): ReadonlySet<string> {
-    this.#names ??= new Set([...this.wired.values()].flatMap((node) => this.claimsOf(node).map(({ name }) => name)));
+    this.#names ??= new Set(
+      [...this.wired.values()].flatMap((node) => this.#openClaimsOf(node).map(({ name }) => name)),
+    );
     return this.#names;
   }
 

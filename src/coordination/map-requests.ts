@@ -1,6 +1,6 @@
 import { Fault } from "../base/fault.ts";
 import { claimsText } from "../wire/claims.ts";
-import { DRAINING } from "../wire/funnel.ts";
+import { checkedPublicSites, DRAINING, PUBLIC_SITES } from "../wire/funnel.ts";
 import type { MapRequest } from "../wire/tailcfg.ts";
 import { checkedSiteRules, VISITOR_RULES } from "../wire/visitor-rules.ts";
 import type { MapSink } from "./control-handler.ts";
@@ -76,6 +76,7 @@ function keepUpdate(core: Core, { id, nodeKey }: NodeRecord, request: MapRequest
       String(after.hostinfo.RoutableIPs) !== String(before.hostinfo.RoutableIPs) ||
       wishOf(after.hostinfo) !== wishOf(before.hostinfo) ||
       JSON.stringify(after.visitorRules) !== JSON.stringify(before.visitorRules) ||
+      String(after.publicSites) !== String(before.publicSites) ||
       after.hostinfo.SallyportDoors !== before.hostinfo.SallyportDoors ||
       claimsText(after.hostinfo) !== claimsText(before.hostinfo) ||
       String(after.approvedRoutes) !== String(before.approvedRoutes);
@@ -91,13 +92,15 @@ function updated(core: Core, before: NodeRecord, request: MapRequest): NodeRecor
   const home = hostinfo.NetInfo?.PreferredDERP;
   const discoKey = checkedKey("discokey", request.DiscoKey) ?? before.discoKey;
   const renamed = !before.nameFixed && hostinfo.Hostname !== before.hostinfo.Hostname;
-  const { visitorRules: rulesBefore = [], isDraining: wasDraining = false, ...kept } = before;
-  // Both come with every description, where there is something to say.
+  const { visitorRules: rulesBefore = [], isDraining: wasDraining = false, publicSites: sitesBefore, ...kept } = before;
+  // All of them come with every description, where there is something to say.
   const visitorRules = told === undefined ? rulesBefore : checkedSiteRules(request[VISITOR_RULES]);
   const isDraining = told === undefined ? wasDraining : request[DRAINING] === true;
+  const publicSites = told === undefined ? sitesBefore : checkedPublicSites(request[PUBLIC_SITES]);
   const after: NodeRecord = {
     ...kept,
     hostinfo,
+    ...(publicSites === undefined ? {} : { publicSites }),
     ...(visitorRules.length === 0 ? {} : { visitorRules }),
     ...(isDraining ? { isDraining } : {}),
     ...(discoKey === undefined ? {} : { discoKey }),

@@ -83,6 +83,8 @@ export interface NodeRecord {
   readonly isDraining?: boolean;
   /** What it asks for the visitors of its public names. */
   readonly visitorRules?: readonly SiteRules[];
+  /** What of it is public, as it says; absent: all that leads to it (stock clients say nothing). */
+  readonly publicSites?: readonly string[];
   /** For postures: `custom:tier`, as an administrator said, or the node where the policy lets it. */
   readonly attributes?: NodeAttributes;
   /** Joined while new devices need an approval, and has none: it learns of nobody, and nobody of it. */

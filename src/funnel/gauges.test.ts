@@ -43,6 +43,30 @@ test("FN-10 one visitor who asks port 80 without end keeps nobody else from bein
   expect(ask("203.0.113.2").destroyed).toBe(false);
 });
 
+test("FN-10 the limits of a wildcard's owner were for each name under it, of which there are as many as one likes", async () => {
+  const rules = new Map([["*.shop.example.org:443", { connections: 3, visitorConnections: 2 }]]);
+  const names = [publicName("*.shop.example.org", { rules })];
+  const { ingress } = await openIngress(names, nodeSide({ answer: () => undefined }).dial);
+  const isIn = async (address: string, name: string): Promise<boolean> => {
+    const socket = from(address);
+    onTestFinished(() => void socket.destroy());
+    ingress.accept(socket as unknown as Socket, 443);
+    socket.emit("data", makeHello({ name }));
+    await new Promise((resolve) => setImmediate(resolve));
+    return !socket.destroyed && !socket.writableEnded;
+  };
+  const seen = [];
+  for (const [address, name] of [
+    ["203.0.113.1", "a"],
+    ["203.0.113.1", "b"],
+    ["203.0.113.1", "c"],
+    ["203.0.113.2", "a"],
+    ["203.0.113.3", "d"],
+  ] as const)
+    seen.push(await isIn(address, `${name}.shop.example.org`));
+  expect(seen).toEqual([true, true, false, true, false]);
+});
+
 describe("FN-15 who has a whole /64 is one visitor, by whichever door he comes", () => {
   const rules = new Map([["box.tail.test:443", { visitorConnections: 2 }]]);
   const hello = makeHello({ name: "box.tail.test" });

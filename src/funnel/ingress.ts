@@ -254,7 +254,9 @@ export class Ingress {
       return void refuse(ALERT.internalError);
     }
     const site = `${name}:${port}`;
-    const gauges = this.#roomAt(found, gauge, rules && { site, rules, address: visitor.address });
+    // Under a wildcard there is a name for every visit: its owner's limits are for all of them together.
+    const ruled = rules && { site: `${found.name}:${port}`, rules, address: visitor.address };
+    const gauges = this.#roomAt(found, gauge, ruled);
     if (gauges === undefined) {
       if (!this.#overLimitAlerts.take(OVER_LIMIT_ALERTS_PER_SECOND, this.#options.clock.now())) {
         return void this.#tooMany(socket);

@@ -19,9 +19,10 @@ export function publicNamesOf(map: NetworkMap, hostinfoPorts: readonly number[] 
     const claims = publicNameClaims(node.CapMap);
     const isWilling = hostinfoPorts.length > 0 && node.Hostinfo?.IngressEnabled === true;
     const said: PublicNameClaim[] = isWilling ? [{ name: plainName(node.Name), ports: hostinfoPorts }] : [];
-    return [...claims, ...said].map(({ name, ports, rules }) => ({
+    return [...claims, ...said].map(({ name, ports, rules, except }) => ({
       ...{ name, ports: new Set(ports), owner: node.StableID, peerApi: peerApiOf(node, own) },
       ...(rules === undefined ? {} : { rules: rulesBySite(rules) }),
+      ...(except === undefined ? {} : { except: new Set(except) }),
     }));
   });
 }

@@ -13,6 +13,8 @@ export interface PublicName {
   readonly peerApi: AddressPort | undefined;
   /** What its owner asks of every ingress. */
   readonly rules?: RulesBySite;
+  /** Names below a wildcard that it does not stand for: others hold them. */
+  readonly except?: ReadonlySet<string>;
 }
 
 /** Every public name, each with one owner. */
@@ -55,7 +57,10 @@ export class NameTable {
   named(text: string | undefined): PublicName | undefined {
     const name = text === undefined ? undefined : foldName(text);
     if (name === undefined) return undefined;
-    return this.#exact.get(name) ?? this.#wildcards.get(name.slice(name.indexOf(".") + 1));
+    const exact = this.#exact.get(name);
+    if (exact !== undefined) return exact;
+    const wildcard = this.#wildcards.get(name.slice(name.indexOf(".") + 1));
+    return wildcard?.except?.has(name) === true ? undefined : wildcard;
   }
 
   get size(): number {

@@ -6,6 +6,7 @@ import type { PathTable } from "../base/path-table.ts";
 import type { Random } from "../base/random.ts";
 import type { Store } from "../base/store.ts";
 import type { DerpRegion } from "../wire/tailcfg.ts";
+import type { FunnelWish } from "./control/control-state.ts";
 import type { ForwardDns } from "./dns/magic-dns.ts";
 import type { OwnWish } from "./own-hostinfo.ts";
 import type { Keepalive } from "./tcpip/keepalive.ts";
@@ -44,7 +45,7 @@ export interface MeshNodeOptions {
   readonly localAddresses?: () => readonly string[];
   readonly tags?: readonly string[];
   /** What is asked of the server from the first word on; `tell` changes it. */
-  readonly wish?: Partial<Omit<OwnWish, "hostname">>;
+  readonly wish?: Partial<Omit<OwnWish, "hostname">> & FunnelWish;
   /** Asks elsewhere for what WireGuard-only members want to know beside the mesh's names. @default refused */
   readonly forwardDns?: ForwardDns;
 }

@@ -1,5 +1,6 @@
 import { formatAddress, parseAddress } from "../base/address.ts";
 import { capabilityValues } from "./capabilities.ts";
+import { foldSite } from "./site.ts";
 import type { CapMap } from "./tailcfg.ts";
 import { checkedSiteRules, type SiteRules } from "./visitor-rules.ts";
 
@@ -20,6 +21,17 @@ export const DOOR_REQUIRED: string = "sallyport.dev/door-required";
 
 /** Ours: the member of a map request by which a relay says that it takes no new visitors. */
 export const DRAINING: "sallyport.dev/draining" = "sallyport.dev/draining";
+
+/** Ours: the member of a map request in which a gateway says what of it is public, as sites (`name:port`). Absent: all that leads to it. */
+export const PUBLIC_SITES: "sallyport.dev/public-sites" = "sallyport.dev/public-sites";
+export const MOST_PUBLIC_SITES = 256;
+
+/** Undefined: nothing was said. What cannot be understood makes nothing public. */
+export function checkedPublicSites(value: unknown): readonly string[] | undefined {
+  if (value === undefined || value === null) return undefined;
+  if (!Array.isArray(value) || value.length > MOST_PUBLIC_SITES) return [];
+  return value.filter((site) => typeof site === "string" && foldSite(site) === site);
+}
 
 /** Ours: where visitors come in, as the server's operator says it, in the `CapMap` of a node that may be public. */
 export const INGRESS_ADDRESSES: string = "sallyport.dev/ingress-addresses";
@@ -43,6 +55,8 @@ export interface PublicNameClaim {
   readonly ports: readonly number[];
   /** What its owner asks for its visitors. */
   readonly rules?: readonly SiteRules[];
+  /** Of a wildcard: names below it that other nodes hold, whether these are here or not (FN-14). */
+  readonly except?: readonly string[];
 }
 
 const MOST_CLAIMS = 256;
@@ -56,10 +70,12 @@ export function publicNameClaims(capMap: CapMap | undefined): readonly PublicNam
     const { name, ports } = value;
     if (typeof name !== "string" || !Array.isArray(ports)) return [];
     const rules = "rules" in value ? { rules: checkedSiteRules(value.rules) } : {};
-    return [{ name, ports: ports.slice(0, MOST_PORTS).filter(isPort), ...rules }];
+    const except = "except" in value && Array.isArray(value.except) ? { except: value.except.filter(isText) } : {};
+    return [{ name, ports: ports.slice(0, MOST_PORTS).filter(isPort), ...rules, ...except }];
   });
 }
 
+const isText = (value: unknown): value is string => typeof value === "string";
 const isPort = (value: unknown): value is number =>
   Number.isInteger(value) && Number(value) > 0 && Number(value) < 65536;
 

@@ -2,6 +2,7 @@ import { toHex } from "../../base/bytes.ts";
 import type { Log } from "../../base/log.ts";
 import { systemRandom } from "../../base/random.ts";
 import { claimRefusals } from "../../funnel/claim-text.ts";
+import type { FunnelWish } from "../../mesh/control/control-client.ts";
 import type { OwnWish } from "../../mesh/own-hostinfo.ts";
 import { answeredSerial, type ClaimAnswer, claimAnswers } from "../../wire/claims.ts";
 import type { ServeConfig } from "../../wire/serve-config.ts";
@@ -13,7 +14,7 @@ export interface FunnelClaimsOptions {
   readonly ownName: () => string;
   /** Our own, as the server has it. */
   readonly capMap: () => CapMap | undefined;
-  readonly tell: (wish: Partial<OwnWish>) => void;
+  readonly tell: (wish: Partial<OwnWish> & FunnelWish) => void;
   readonly log: Log;
 }
 

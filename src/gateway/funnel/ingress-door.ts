@@ -152,7 +152,7 @@ export class IngressDoor {
       return { status: 503, reason: "too many visitors" };
     }
     const asked = {
-      site: `${target.name}:${target.port}`,
+      site: this.#openedSite(target),
       rules: this.#rulesAt(target) ?? {},
       address: visitor.address,
     };
@@ -231,6 +231,12 @@ export class IngressDoor {
     if (port === 0 || port > 65_535 || name === undefined) return undefined;
     const right = this.#rightTo({ text, name, port });
     return right === undefined ? undefined : { text, name, port, right };
+  }
+
+  /** As it stands in our configuration: all names under a wildcard are one. */
+  #openedSite({ text, name, port, right }: Target): string {
+    const isExact = right === "lease" || Object.hasOwn(this.#options.config().AllowFunnel ?? {}, text);
+    return isExact ? text : `${wildcardOf(name)}:${port}`;
   }
 
   #rightTo({ text, name, port }: Omit<Target, "right">): Target["right"] | undefined {

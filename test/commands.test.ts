@@ -1,7 +1,8 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { X509Certificate } from "node:crypto";
 import { once } from "node:events";
 import { mkdirSync, statSync, writeFileSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { createServer, request } from "node:http";
 import path from "node:path";
 import { text } from "node:stream/consumers";
@@ -272,6 +273,73 @@ test("CF-2 the services file is read again on SIGHUP, and one that has become ba
   } finally {
     await node.close();
   }
+});
+
+test("a services file of before, whose door took long to read, was in force over the one that came after it", {
+  timeout: 180_000,
+}, async () => {
+  const file = path.join(scratch, "twice.hujson");
+  const fifo = path.join(scratch, "slow-secret");
+  execFileSync("mkfifo", [fifo]);
+  const declare = (text: string, more: object = {}) => {
+    const endpoints = { "tcp:80": { listen: "http", target: `text:${text}` } };
+    writeFileSync(file, JSON.stringify({ version: "0.0.1", node: { endpoints }, ...more }));
+  };
+  declare("first");
+  const socket = ["--socket", `${scratch}/twice.sock`];
+  const keyFile = `file:${path.join(scratch, "key")}`;
+  const run = [
+    ...socket,
+    "run",
+    "--login-server",
+    url,
+    "--auth-key",
+    keyFile,
+    "--hostname",
+    "twice",
+    "--state",
+    "mem:",
+  ];
+  const { child } = await start([...run, "--config", file], "gateway.started");
+  let log = "";
+  child.stderr!.on("data", (chunk) => {
+    log += String(chunk);
+  });
+  const served = async () => (await sallyport(...socket, "serve", "status", "--json")).stdout;
+  await expect.poll(served, { timeout: 60_000 }).toContain("first");
+  declare("older", { doors: { friends: { password: `file:${fifo}` } } });
+  child.kill("SIGHUP");
+  const secret = await open(fifo, "w"); // waits until it is read
+  declare("newer");
+  child.kill("SIGHUP");
+  await expect.poll(served, { timeout: 60_000 }).toContain("newer");
+  await secret.writeFile("correct horse");
+  await secret.close();
+  declare("newest");
+  child.kill("SIGHUP");
+  await expect.poll(served, { timeout: 60_000 }).toContain("newest");
+  expect(await served()).not.toContain("older");
+  expect(log.match(/config\.reloaded/g), log).toHaveLength(2);
+});
+
+test("a wrong auth key was told in a log that goes on, and never to the person who had typed it", {
+  timeout: 180_000,
+}, async () => {
+  const wrong = path.join(scratch, "wrong-key");
+  writeFileSync(wrong, "sp-auth-wrong", { mode: 0o600 });
+  const args = ["run", "--login-server", url, "--auth-key", `file:${wrong}`, "--state", "mem:"];
+  const program = [`${root}/src/bin.ts`, ...args, "--socket", `${scratch}/wrong.sock`];
+  const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", ...program]);
+  children.push(child);
+  let said = "";
+  child.stderr.on("data", (chunk) => {
+    said += String(chunk);
+  });
+  const tries = () => said.split("control.login.failed").length - 1;
+  await expect.poll(tries, { timeout: 60_000 }).toBeGreaterThan(2);
+  expect(said.match(/^Not in the mesh: the server refuses this node: .+$/gm), said).toHaveLength(1);
+  child.kill("SIGTERM");
+  await once(child, "close");
 });
 
 test("what `serve --bg` had set up was gone after a restart beside a services file that only declares doors", {

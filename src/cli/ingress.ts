@@ -11,6 +11,7 @@ import { isInRanges, parsePortRanges } from "../wire/claims.ts";
 import { readAuthKey } from "./auth-key.ts";
 import { exitOnCrash } from "./crash.ts";
 import type { CliIo } from "./io.ts";
+import { loginWords } from "./login-words.ts";
 import { portFlag } from "./port-flag.ts";
 import { programLog } from "./program-log.ts";
 
@@ -95,7 +96,7 @@ export async function ingress(args: readonly string[], io: CliIo): Promise<numbe
     ...(values["trust-hostinfo"] === true ? { hostinfoPorts: ports.split(",").map(Number) } : {}),
     ...(udp === undefined ? {} : { udp }),
     ...(authKey === undefined ? {} : { authKey }),
-    onAuthUrl: (url) => io.stderr(`\nTo authenticate, visit:\n\n\t${url}\n\n`),
+    ...loginWords(io),
   });
   stack.defer(() => relay.close());
   const socketPath = values.socket ?? (state === "mem:" ? undefined : path.join(state, "ingress.sock"));

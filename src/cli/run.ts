@@ -22,6 +22,7 @@ import type { Door } from "../proxy/doors/door.ts";
 import { readAuthKey } from "./auth-key.ts";
 import { exitOnCrash } from "./crash.ts";
 import type { CliIo } from "./io.ts";
+import { loginWords } from "./login-words.ts";
 import { portFlag } from "./port-flag.ts";
 import { programLog } from "./program-log.ts";
 import { defaultSocketPath } from "./socket-path.ts";
@@ -125,7 +126,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     ...(state === "mem:" ? {} : { certificateFolder: path.join(state, "certs") }),
     ...(authKey === undefined ? {} : { authKey }),
     ...(values.hostname === undefined ? {} : { hostname: values.hostname }),
-    onAuthUrl: (url) => io.stderr(`\nTo authenticate, visit:\n\n\t${url}\n\n`),
+    ...loginWords(io),
   });
   stack.defer(() => gateway.close());
   const backend = new GatewayAdmin(gateway);
@@ -166,9 +167,14 @@ function followFile(
     return [found, await doorsOf(found)];
   };
   let hasSaid = before.saysWhatIsServed;
+  let begun = 0;
+  let inForce = 0;
   const reload = (): void => {
+    const turn = ++begun;
     read().then(
       ([services, doors]) => {
+        if (turn < inForce) return; // it took longer to read, and is older than what has come into force meanwhile
+        inForce = turn;
         gateway.gatekeeper.setDoors(doors); // before the mounts that they guard
         gateway.certificates.configure(settingsOf(services.certificates));
         // What the file itself has put there goes when it says nothing of that any more.

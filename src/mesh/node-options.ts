@@ -29,6 +29,8 @@ export interface MeshNodeOptions {
   readonly random?: Random;
   /** A person must open this URL to let the node in. */
   readonly onAuthUrl?: (url: string) => void;
+  /** The server does not take this node, in its own words; it is asked again. */
+  readonly onRefused?: (reason: string) => void;
   /** Opens the stream to the coordination server; the network of the test internet plugs in here. */
   readonly connect?: (url: URL, signal: AbortSignal) => Promise<Duplex>;
   /** The same for a DERP region, up to the end of the HTTP upgrade. */

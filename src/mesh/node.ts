@@ -102,6 +102,7 @@ export class MeshNode {
       onC2n: async (request) => answerC2n(request, this, this.#own.services),
       onPing: (wanted) => pingForServer(plane, this.#clock, this.#map?.derpMap, wanted),
       onAuthUrl: (url) => options.onAuthUrl?.(url),
+      onRefused: (reason) => options.onRefused?.(reason),
       onMap: (map, response) => this.#applyMap(map, response),
       onState: (state) => this.#applyState(state),
     });

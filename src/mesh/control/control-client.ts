@@ -184,7 +184,10 @@ export class ControlClient {
       if (this.#state.kind !== "needs-login" && !this.#isLoggedIn) this.#become({ kind: "connecting" });
       try {
         await this.#registration.login(goal, signal, {
-          onRefused: (reason) => this.#become({ kind: "needs-login", reason }),
+          onRefused: (reason) => {
+            this.#become({ kind: "needs-login", reason });
+            this.#options.onRefused?.(reason);
+          },
           onUrl: (url) => {
             this.#become({ kind: "needs-login", url, reason: "the server wants a login in a browser" });
             this.#options.onAuthUrl(url);

@@ -65,6 +65,8 @@ export interface ControlClientOptions {
   readonly discoKey: Uint8Array;
   readonly endpoints: () => readonly { readonly endpoint: string; readonly type: number }[];
   readonly onAuthUrl: (url: string) => void;
+  /** The server does not take this node, in its own words; it is asked again. */
+  readonly onRefused?: (reason: string) => void;
   readonly onMap: (map: NetworkMap, response: MapResponse) => void;
   readonly onState: (state: ControlState) => void;
   readonly onC2n?: (request: C2nRequest) => Promise<C2nResponse>;

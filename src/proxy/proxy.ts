@@ -6,10 +6,10 @@ import type { Conn, Proof } from "../base/conn.ts";
 import { asDuplex } from "../base/duplex.ts";
 import { Fault } from "../base/fault.ts";
 import { LinkedList } from "../base/linked-list.ts";
+import { type LineBounds, WaitingLine } from "../base/waiting-line.ts";
 import type { TcpPortHandler } from "../wire/serve-config.ts";
 import { sendError } from "./answers.ts";
 import { BackendPool } from "./backend-pool.ts";
-import { Crowd } from "./http1/crowd.ts";
 import { Http1Front } from "./http1/http1-front.ts";
 import { Http2Front } from "./http2/http2-front.ts";
 import {
@@ -34,7 +34,11 @@ export class ReverseProxy {
   readonly #tcp: TcpForwarder;
   readonly #tls: TlsFront;
   readonly #router: Router;
-  readonly #crowd: Crowd;
+  /**
+   * Connections on plain ports: there is no handshake that would bound them, and each takes memory of ours for as long as its
+   * caller keeps to the deadlines.
+   */
+  readonly #crowd: WaitingLine;
   readonly #http1: Http1Front;
   readonly #publicHttp1: Http1Front;
   readonly #http2: Http2Front;
@@ -61,7 +65,7 @@ export class ReverseProxy {
     this.#tcp = new TcpForwarder(dialer, options.log);
     this.#tls = new TlsFront(options, limits);
     this.#router = new Router(options, limitsOf, this.#pool);
-    this.#crowd = new Crowd(limits, options.count);
+    this.#crowd = new WaitingLine(crowdBounds(limits), () => options.count?.("connections_crowded"));
     this.#http1 = new Http1Front(limits, options.clock, this.#crowd, this.#handle);
     this.#publicHttp1 = new Http1Front(publicLimits, options.clock, this.#crowd, this.#handle);
     this.#http2 = new Http2Front(limits, options, this.#handle);
@@ -90,7 +94,8 @@ export class ReverseProxy {
     const { limits, publicLimits } = this.#options;
     this.#limits = { ...DEFAULT_LIMITS, ...limits, ...everybody };
     this.#publicLimits = { ...DEFAULT_LIMITS, ...PUBLIC_LIMITS, ...limits, ...publicLimits, ...everybody, ...visitors };
-    for (const front of [this.#tls, this.#crowd, this.#http1, this.#http2]) front.limit(this.#limits);
+    this.#crowd.bounds = crowdBounds(this.#limits);
+    for (const front of [this.#tls, this.#http1, this.#http2]) front.limit(this.#limits);
     for (const front of [this.#publicHttp1, this.#publicHttp2]) front.limit(this.#publicLimits);
   }
 
@@ -228,6 +233,11 @@ export class ReverseProxy {
 }
 
 const NO_LIMITS: SaidLimits = {};
+
+const crowdBounds = (limits: ProxyLimits): LineBounds => ({
+  inAll: limits.connections,
+  ofOwner: limits.connectionsPerCaller,
+});
 
 const isMesh = ({ proof }: Front): boolean => proof.kind === "mesh";
 

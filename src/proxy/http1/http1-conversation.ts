@@ -2,10 +2,10 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Clock } from "../../base/clock.ts";
+import type { Place } from "../../base/waiting-line.ts";
 import { BodyScan } from "../body-scan.ts";
 import type { Front, ProxyLimits } from "../options.ts";
 import { WriteStall } from "../write-stall.ts";
-import type { Place } from "./crowd.ts";
 
 /** How long a refused caller may take to read its answer. */
 const LINGER_MS = 1000;
@@ -25,6 +25,8 @@ const REQUEST_LINE = /^[!-~]+ [^ \t\r\n]+ HTTP\/1\.[01]\r?$/;
 export class Conversation {
   readonly front: Front;
   readonly stream: Duplex;
+  /** Among the others; it waits while nothing is asked. */
+  readonly place: Place | undefined;
   readonly #limits: ProxyLimits;
   readonly #clock: Clock;
   #parse: ((bytes: Buffer) => void) | undefined;
@@ -38,7 +40,6 @@ export class Conversation {
   #body: BodyScan = new BodyScan(0);
   readonly #answers: ServerResponse[] = [];
   readonly #stall: WriteStall;
-  readonly #place: Place | undefined;
   #isRefused = false;
   #isWatched = false;
   #deadline = Number.POSITIVE_INFINITY;
@@ -53,8 +54,8 @@ export class Conversation {
     parse: (bytes: Buffer) => void,
     place?: Place,
   ) {
-    this.#place = place;
-    place?.idle();
+    this.place = place;
+    place?.wait();
     this.stream = stream;
     this.front = front;
     this.#limits = limits;
@@ -81,14 +82,14 @@ export class Conversation {
     this.#body = new BodyScan(coding === undefined ? Number(length ?? 0) : undefined);
     if (hasContent(request)) this.#waitFor(this.#limits.bodyMs);
     else this.#watchAnswer();
-    this.#place?.busy();
+    this.place?.work();
     const before = this.#answers.at(-1);
     this.#answers.push(response);
     response.once("close", () => {
       const at = this.#answers.indexOf(response);
       if (at >= 0) this.#answers.splice(at, 1);
       if (this.#answers.length === 0 && this.#parse !== undefined && !this.#isRefused) {
-        this.#place?.idle();
+        this.place?.wait();
         this.#waitFor(this.#limits.idleMs);
       }
       this.#readOn();
@@ -103,7 +104,7 @@ export class Conversation {
   /** The connection is no longer HTTP/1's: `run` gets what came early, once everything before is answered. */
   handOver(early: Buffer, run: (early: Buffer) => void): void {
     this.#parse = undefined;
-    this.#place?.busy();
+    this.place?.work();
     this.stream.off("data", this.#read);
     this.stream.off("drain", this.#onDrain);
     this.stream.off("close", this.#stopTimer);

@@ -1,15 +1,22 @@
 import http, { type IncomingMessage, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import type { Clock } from "../../base/clock.ts";
+import type { Place, WaitingLine } from "../../base/waiting-line.ts";
 import { expectsOther, refuseExpectation, sendError } from "../answers.ts";
 import { callerKey } from "../caller-key.ts";
 import type { Front, ProxyLimits } from "../options.ts";
 import type { Upgrade } from "../router.ts";
 import { isWebSocket, responseOn } from "../upgrade.ts";
-import type { Crowd, Place } from "./crowd.ts";
 import { Conversation, hasContent } from "./http1-conversation.ts";
 
 export type Handle = (front: Front, request: IncomingMessage, response: ServerResponse, upgrade?: Upgrade) => void;
+
+const CONVERSATION: unique symbol = Symbol("conversation");
+
+/** What node:http gives back to us with each request. */
+interface Carrier extends Duplex {
+  [CONVERSATION]?: Conversation;
+}
 
 /** HTTP/1 connections with Node's parser; what it lets through and we do not is stopped around it. */
 export class Http1Front {
@@ -17,11 +24,9 @@ export class Http1Front {
   readonly #clock: Clock;
   readonly #handle: Handle;
   #server: http.Server;
-  readonly #conversations: WeakMap<object, Conversation> = new WeakMap();
-  readonly #crowd: Crowd;
-  readonly #places: WeakMap<Duplex, Place> = new WeakMap();
+  readonly #crowd: WaitingLine;
 
-  constructor(limits: ProxyLimits, clock: Clock, crowd: Crowd, handle: Handle) {
+  constructor(limits: ProxyLimits, clock: Clock, crowd: WaitingLine, handle: Handle) {
     this.#limits = limits;
     this.#clock = clock;
     this.#crowd = crowd;
@@ -35,26 +40,24 @@ export class Http1Front {
     this.#server = this.#createServer();
   }
 
-  serve(stream: Duplex, front: Front): void {
+  /** `held`: the place that it has already. */
+  serve(stream: Carrier, front: Front, held?: Place): void {
     const before = stream.listeners("data");
     this.#server.emit("connection", stream);
     const parse = stream.listeners("data").find((listener) => !before.includes(listener));
     if (parse === undefined) return void stream.destroy();
-    const place = this.#places.get(stream) ?? this.#enter(stream, front);
+    const place = held ?? this.#enter(stream, front);
     const reader = parse as (bytes: Buffer) => void;
     const conversation = new Conversation(stream, front, this.#limits, this.#clock, reader, place);
-    this.#conversations.set(stream, conversation);
+    stream[CONVERSATION] = conversation;
     if (place === undefined && front.serverName === undefined) conversation.refuse("503 Service Unavailable");
   }
 
-  /** With TLS, that has bounds of its own. */
-  #enter(stream: Duplex, { proof, serverName }: Front): Place | undefined {
+  /** With TLS, that has bounds of its own. Idle for longest makes room. */
+  #enter(stream: Carrier, { proof, serverName }: Front): Place | undefined {
     if (serverName !== undefined) return undefined;
-    const caller = callerKey(proof);
-    const place = this.#crowd.enter(caller, () => this.#conversations.get(stream)?.end());
-    if (place === undefined) return undefined;
-    this.#places.set(stream, place);
-    stream.once("close", () => this.#crowd.leave(caller, place));
+    const place = this.#crowd.enter(callerKey(proof), { giveUp: () => stream[CONVERSATION]?.end() });
+    if (place !== undefined) stream.once("close", () => place.leave());
     return place;
   }
 
@@ -80,14 +83,14 @@ export class Http1Front {
     server.on("checkExpectation", this.#onRequest);
     server.on("upgrade", (request, stream, early) => this.#onUpgrade(request, stream, early));
     server.on("connect", (request, stream, early) => {
-      this.#conversations.get(stream)?.handOver(early, () => {
+      conversationOf(stream)?.handOver(early, () => {
         const response = responseOn(request, stream, () => void stream.end());
         response.shouldKeepAlive = false;
         sendError(request, response, 405, "405 method not allowed");
       });
     });
     server.on("clientError", (error: NodeJS.ErrnoException, stream) => {
-      const conversation = this.#conversations.get(stream);
+      const conversation = conversationOf(stream);
       if (conversation === undefined || error.code === "ECONNRESET") stream.destroy();
       else if (error.code === "HPE_CLOSED_CONNECTION") conversation.ignoreRest();
       else conversation.refuse(statusOf(error));
@@ -96,7 +99,7 @@ export class Http1Front {
   }
 
   #asked(request: IncomingMessage, response: ServerResponse, run: (front: Front) => void): void {
-    const conversation = this.#conversations.get(request.socket);
+    const conversation = conversationOf(request.socket);
     if (conversation === undefined) return void request.socket.destroy();
     if (conversation.isRefused) return;
     conversation.asked(request, response, () => {
@@ -115,7 +118,7 @@ export class Http1Front {
   };
 
   #onUpgrade(request: IncomingMessage, stream: Duplex, early: Buffer): void {
-    const conversation = this.#conversations.get(stream);
+    const conversation = conversationOf(stream);
     if (conversation === undefined || conversation.isRefused) return void stream.destroy();
     const onError = (): void => void stream.destroy();
     stream.on("error", onError);
@@ -125,7 +128,7 @@ export class Http1Front {
         stream.off("error", onError);
         if (stream.readableEnded) return void stream.end();
         if (rest.length > 0) stream.unshift(rest);
-        this.serve(stream, conversation.front);
+        this.serve(stream, conversation.front, conversation.place);
       });
       if (expectsOther(request)) return refuseExpectation(request, response);
       // What came early with an offer of ours is no request, should the offer be declined (WS-2).
@@ -133,6 +136,10 @@ export class Http1Front {
       this.#handle(conversation.front, request, response, isOffer ? { stream, head: rest } : undefined);
     });
   }
+}
+
+function conversationOf(stream: Carrier): Conversation | undefined {
+  return stream[CONVERSATION];
 }
 
 /** RFC 9112 section 9.3, for an answer that Node has not made itself. */

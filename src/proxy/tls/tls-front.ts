@@ -3,6 +3,7 @@ import type { Duplex } from "node:stream";
 import tls, { type SecureContext } from "node:tls";
 import type { Proof } from "../../base/conn.ts";
 import { Fault, messageOf } from "../../base/fault.ts";
+import { type Awaited, type LineBounds, type Place, WaitingLine } from "../../base/waiting-line.ts";
 import { ALERT, alertRecord, type ClientHello, HelloReader, type HelloRefusal } from "../../wire/client-hello.ts";
 import { callerKey } from "../caller-key.ts";
 import type { ProxyLimits, ProxyOptions } from "../options.ts";
@@ -32,18 +33,22 @@ export interface TlsListener {
 export class TlsFront {
   readonly #options: TlsFrontOptions;
   #limits: ProxyLimits;
-  /** The oldest first. */
-  readonly #pending: Set<Handshake> = new Set();
-  readonly #pendingOf: Map<string, Set<Handshake>> = new Map();
+  /**
+   * A handshake is over within a round trip or two. Behind one address may be a whole company: who holds all of its places must
+   * hold them anew faster than the others shake hands.
+   */
+  readonly #pending: WaitingLine;
 
   constructor(options: TlsFrontOptions, limits: ProxyLimits) {
     this.#options = options;
     this.#limits = limits;
+    this.#pending = new WaitingLine(boundsOf(limits), () => options.count?.("handshake_crowded"));
   }
 
   /** From the next connection on. */
   limit(limits: ProxyLimits): void {
     this.#limits = limits;
+    this.#pending.bounds = boundsOf(limits);
   }
 
   /** Handshakes under way. */
@@ -52,43 +57,25 @@ export class TlsFront {
   }
 
   accept(stream: Duplex, proof: Proof, listener: TlsListener): void {
-    const peer = callerKey(proof);
-    const own = this.#pendingOf.get(peer) ?? new Set();
-    this.#makeRoom(own, this.#limits.handshakesPerCaller);
-    this.#makeRoom(this.#pending, this.#limits.handshakes);
-    const release = (): void => {
-      this.#pending.delete(handshake);
-      own.delete(handshake);
-      if (own.size === 0 && this.#pendingOf.get(peer) === own) this.#pendingOf.delete(peer);
-    };
-    const handshake = new Handshake(this.#options, this.#limits, stream, listener, release);
-    this.#pending.add(handshake);
-    own.add(handshake);
-    this.#pendingOf.set(peer, own);
-    handshake.start();
-  }
-
-  /**
-   * The oldest goes, not the newcomer: a handshake is over within a round trip or two, so the one that is under way for longest
-   * is the least likely to end. Behind one address may be a whole company: who holds all of its places must hold them anew
-   * faster than the others shake hands.
-   */
-  #makeRoom(pending: ReadonlySet<Handshake>, most: number): void {
-    for (const oldest of pending) {
-      if (pending.size < most) return;
-      this.#options.count?.("handshake_crowded");
-      oldest.drop();
-    }
+    const handshake = new Handshake(this.#options, this.#limits, stream, listener);
+    const place = this.#pending.enter(callerKey(proof), handshake);
+    if (place === undefined) stream.destroy();
+    else handshake.start(place);
   }
 }
 
+const boundsOf = (limits: ProxyLimits): LineBounds => ({
+  inAll: limits.handshakes,
+  ofOwner: limits.handshakesPerCaller,
+});
+
 /** One connection from its first byte to the end of the handshake. */
-class Handshake {
+class Handshake implements Awaited {
   readonly #options: TlsFrontOptions;
   readonly #limits: ProxyLimits;
   readonly #stream: Duplex;
   readonly #listener: TlsListener;
-  readonly #release: () => void;
+  #place: Place | undefined;
   readonly #startedAt: number;
   /** Of the time that the client has; what we take to find a certificate is not the client's. */
   #waitedMs = 0;
@@ -97,29 +84,22 @@ class Handshake {
   #isRefusable = false;
   #cancel: () => void = () => {};
 
-  constructor(
-    options: TlsFrontOptions,
-    limits: ProxyLimits,
-    stream: Duplex,
-    listener: TlsListener,
-    release: () => void,
-  ) {
+  constructor(options: TlsFrontOptions, limits: ProxyLimits, stream: Duplex, listener: TlsListener) {
     this.#options = options;
     this.#limits = limits;
     this.#stream = stream;
     this.#listener = listener;
-    this.#release = release;
     this.#startedAt = options.clock.now();
   }
 
-  /** Makes room for another one at once. */
-  drop(): void {
+  giveUp(): void {
     this.#over();
     this.#isRefusable = false;
     this.#stream.destroy();
   }
 
-  start(): void {
+  start(place: Place): void {
+    this.#place = place;
     this.#stream.once("close", this.#over);
     this.#limit(this.#limits.handshakeMs);
     const reader = new HelloReader();
@@ -143,7 +123,7 @@ class Handshake {
 
   readonly #over = (): void => {
     this.#cancel();
-    this.#release();
+    this.#place?.leave();
   };
 
   #limit(ms: number): void {

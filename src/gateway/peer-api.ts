@@ -1,9 +1,11 @@
 import { createServer, type IncomingMessage, type ServerResponse, STATUS_CODES } from "node:http";
 import { parseAddressPort } from "../base/address.ts";
+import { toLatin1 } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Conn } from "../base/conn.ts";
 import { asDuplex } from "../base/duplex.ts";
 import { Fault } from "../base/fault.ts";
+import { LinkedList } from "../base/linked-list.ts";
 import { PeekedConn } from "../base/peeked-conn.ts";
 import { INGRESS_PATH, type PeerApiHead, readPeerApiHead } from "../wire/ingress.ts";
 import type { IngressDoor, MeshProof, Refusal } from "./funnel/ingress-door.ts";
@@ -34,7 +36,7 @@ export class PeerApi {
   readonly #http = createServer({ maxHeaderSize: HEAD_BYTES, headersTimeout: HEAD_MS, requestTimeout: HEAD_MS });
   #open = 0;
   /** Heads that are not whole, oldest first: by whom, and how to give up on them. */
-  readonly #heads: Set<{ readonly who: string; readonly giveUp: () => void }> = new Set();
+  readonly #heads: LinkedList<{ readonly who: string; readonly giveUp: () => void }> = new LinkedList();
 
   constructor(options: PeerApiOptions) {
     this.#options = options;
@@ -50,7 +52,7 @@ export class PeerApi {
     let text = "";
     const settle = (): void => {
       cancel();
-      this.#heads.delete(waiting);
+      this.#heads.remove(place);
       peeked.look = () => {};
       peeked.gone = () => {};
     };
@@ -59,11 +61,10 @@ export class PeerApi {
       peeked.abort(new Fault("PEERAPI_NO_REQUEST", "Cannot answer: no request came"));
     };
     const cancel = clock.at(clock.now() + HEAD_MS, giveUp);
-    const waiting = { who, giveUp };
-    this.#heads.add(waiting);
+    const place = this.#heads.add({ who, giveUp });
     peeked.gone = giveUp;
     peeked.look = (view) => {
-      text += Buffer.from(view).toString("latin1", 0, HEAD_BYTES + 4);
+      text += toLatin1(view.subarray(0, HEAD_BYTES + 4));
       if (!text.includes("\r\n") && text.length < LINE_BYTES) return;
       if (!INGRESS_LINE.test(text)) {
         settle();
@@ -81,7 +82,7 @@ export class PeerApi {
 
   /** Of this caller, if it has one: who says nothing a thousand times keeps no ingress out (FN-10). */
   #dropOldest(who: string): void {
-    const oldest = this.#heads.values().find((one) => one.who === who) ?? this.#heads.values().next().value;
+    const oldest = this.#heads.find((one) => one.who === who) ?? this.#heads.first;
     oldest?.giveUp();
   }
 

@@ -1,3 +1,5 @@
+import { toLatin1 } from "../base/bytes.ts";
+
 /** What a server must know of a TLS client's first message before it can answer (RFC 8446 section 4.1.2). */
 export interface ClientHello {
   /** As it was sent (RFC 6066 section 3); absent = none; empty: text that can be no name. */
@@ -125,25 +127,24 @@ export class HelloReader {
 
 /** Of a hello's body, without the message's header. */
 export function readClientHello(body: Uint8Array): ClientHello | HelloRefusal {
-  const reader = new Lists(body);
-  reader.skip(2 + 32); // version, random
-  const sessionId = reader.list(1);
-  const suites = reader.list(2);
-  const compression = reader.list(1);
-  if (reader.isBroken || sessionId.length > 32 || suites.length === 0 || suites.length % 2 > 0) return MALFORMED;
-  if (compression.length === 0) return MALFORMED;
-  if (reader.isEmpty) return { serverName: undefined, protocols: [] };
-  const extensions = new Lists(reader.list(2));
-  if (reader.isBroken || !reader.isEmpty) return MALFORMED;
-  const seen = new Set<number>();
+  const lists = new Lists(body, 0, body.length);
+  lists.skip(2 + 32); // version, random
+  const sessionId = lists.skipList(1);
+  const suites = lists.skipList(2);
+  const compression = lists.skipList(1);
+  if (lists.isBroken || sessionId > 32 || suites === 0 || suites % 2 > 0 || compression === 0) return MALFORMED;
+  if (lists.isEmpty) return { serverName: undefined, protocols: [] };
+  const extensions = lists.list(2);
+  if (lists.isBroken || !lists.isEmpty) return MALFORMED;
+  beginHello();
   let serverName: string | undefined;
   let protocols: readonly string[] = [];
   while (!extensions.isEmpty) {
     const type = extensions.number(2);
     const content = extensions.list(2);
     if (extensions.isBroken) return MALFORMED;
-    if (seen.has(type)) return refused(ALERT.illegalParameter, "an extension twice");
-    seen.add(type);
+    if (seenIn[type] === hellos) return TWICE;
+    seenIn[type] = hellos;
     if (type === SERVER_NAME) {
       serverName = nameOf(content);
       if (serverName === undefined) return MALFORMED;
@@ -156,68 +157,90 @@ export function readClientHello(body: Uint8Array): ClientHello | HelloRefusal {
   return { serverName, protocols };
 }
 
-/** One host name, as RFC 6066 allows; a list with two leaves open who is meant. */
-function nameOf(content: Uint8Array): string | undefined {
-  const outer = new Lists(content);
-  const list = new Lists(outer.list(2));
-  const type = list.number(1);
-  const name = list.list(2);
-  if (outer.isBroken || !outer.isEmpty || list.isBroken || !list.isEmpty) return undefined;
-  if (type !== HOST_NAME || name.length === 0) return undefined;
-  // Well-formed TLS, and nobody's name: it is answered as such, as OpenSSL does.
-  return name.length > LONGEST_NAME_BYTES || name.includes(0) ? "" : latin1(name);
+/** By extension type, the number of the hello that had it last: a `Set` for each would be most of what a hello allocates. */
+const seenIn = new Uint32Array(0x10000);
+let hellos = 0;
+
+function beginHello(): void {
+  if (hellos === 0xffff_ffff) {
+    seenIn.fill(0);
+    hellos = 0;
+  }
+  hellos++;
 }
 
-function protocolsOf(content: Uint8Array): readonly string[] | undefined {
-  const outer = new Lists(content);
-  const list = new Lists(outer.list(2));
-  if (outer.isBroken || !outer.isEmpty || list.isEmpty) return undefined;
+/** One host name, as RFC 6066 allows; a list with two leaves open who is meant. */
+function nameOf(content: Lists): string | undefined {
+  const list = content.list(2);
+  const type = list.number(1);
+  const from = list.at + 2;
+  const length = list.skipList(2);
+  if (content.isBroken || !content.isEmpty || list.isBroken || !list.isEmpty) return undefined;
+  if (type !== HOST_NAME || length === 0) return undefined;
+  // Well-formed TLS, and nobody's name: it is answered as such, as OpenSSL does.
+  if (length > LONGEST_NAME_BYTES) return "";
+  const name = list.text(from, length);
+  return name.includes("\0") ? "" : name;
+}
+
+function protocolsOf(content: Lists): readonly string[] | undefined {
+  const list = content.list(2);
+  if (content.isBroken || !content.isEmpty || list.isEmpty) return undefined;
   const names: string[] = [];
   while (!list.isEmpty) {
-    const name = list.list(1);
-    if (list.isBroken || name.length === 0) return undefined;
-    names.push(latin1(name));
+    const from = list.at + 1;
+    const length = list.skipList(1);
+    if (list.isBroken || length === 0) return undefined;
+    names.push(list.text(from, length));
   }
   return names;
 }
 
-/** TLS' vectors: a length, then as many bytes. */
+/** TLS' vectors: a length, then as many bytes. Those from `at` up to `end`. */
 class Lists {
   readonly #bytes: Uint8Array;
-  #at = 0;
+  at: number;
+  readonly #end: number;
   /** Something was announced that was not there. */
   isBroken = false;
 
-  constructor(bytes: Uint8Array) {
+  constructor(bytes: Uint8Array, at: number, end: number) {
     this.#bytes = bytes;
+    this.at = at;
+    this.#end = end;
   }
 
   get isEmpty(): boolean {
-    return this.#at >= this.#bytes.length;
+    return this.at >= this.#end;
   }
 
   skip(count: number): void {
-    if (this.#at + count > this.#bytes.length) this.isBroken = true;
-    this.#at += count;
+    if (this.at + count > this.#end) this.isBroken = true;
+    this.at += count;
   }
 
   number(size: number): number {
     let value = 0;
-    for (let i = 0; i < size; i += 1) value = value * 256 + (this.#bytes[this.#at + i] ?? 0);
+    for (let i = this.at; i < this.at + size; i += 1) value = value * 256 + (i < this.#end ? this.#bytes[i]! : 0);
     this.skip(size);
     return value;
   }
 
-  list(sizeOfLength: number): Uint8Array {
+  /** Its length. */
+  skipList(sizeOfLength: number): number {
     const length = this.number(sizeOfLength);
-    const from = this.#at;
     this.skip(length);
-    return this.#bytes.subarray(from, from + length);
+    return length;
   }
-}
 
-function latin1(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1");
+  list(sizeOfLength: number): Lists {
+    const length = this.skipList(sizeOfLength);
+    return new Lists(this.#bytes, this.at - length, Math.min(this.at, this.#end));
+  }
+
+  text(from: number, length: number): string {
+    return toLatin1(this.#bytes.subarray(from, from + length));
+  }
 }
 
 function refused(alert: number, found: string): HelloRefusal {
@@ -225,3 +248,4 @@ function refused(alert: number, found: string): HelloRefusal {
 }
 
 const MALFORMED: HelloRefusal = refused(ALERT.decodeError, "a malformed hello");
+const TWICE: HelloRefusal = refused(ALERT.illegalParameter, "an extension twice");

@@ -1,4 +1,5 @@
 import { type AddressPort, formatAddressPort } from "../base/address.ts";
+import { toLatin1 } from "../base/bytes.ts";
 
 // The words between an ingress and the peerapi of the node behind it (serve-and-funnel sheet 5.4, upstream
 // `ipn/ipnlocal/serve.go:handleServeIngress`): one request without a body, a bare 101, then the visitor's bytes.
@@ -50,7 +51,7 @@ export class IngressAnswerReader {
   /** `undefined`: more bytes are needed. */
   push(view: Uint8Array): IngressAnswer | undefined {
     const before = this.#head.length;
-    this.#head += Buffer.from(view).toString("latin1", 0, LONGEST_ANSWER);
+    this.#head += toLatin1(view.subarray(0, LONGEST_ANSWER));
     const end = this.#head.indexOf("\r\n\r\n", Math.max(0, before - 3));
     if (end < 0) return this.#head.length >= LONGEST_ANSWER ? NO_HTTP : undefined;
     const status = /^HTTP\/1\.[01] ([1-5]\d\d)[ \r]/.exec(this.#head)?.[1];
@@ -73,24 +74,23 @@ export interface PeerApiHead {
   readonly fields: ReadonlyMap<string, readonly string[]>;
 }
 
-const REQUEST_LINE = /^([A-Z]{1,16}) ([!-~]+) HTTP\/1\.1(?:\r\n|$)/;
-/** The value with the blanks behind it: a lazy match would try each byte of it. */
-const FIELD_LINE = /([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t -~]*)(?:\r\n|$)/y;
+const HEAD = /^[A-Z]{1,16} [!-~]+ HTTP\/1\.1(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~]*)*(?:\r\n)?$/;
 
 /** Up to the empty line, which is not part of `text`. `undefined`: not HTTP/1.1 to the letter. */
 export function readPeerApiHead(text: string): PeerApiHead | undefined {
-  const [first = "", method, path] = REQUEST_LINE.exec(text) ?? [];
-  if (method === undefined || path === undefined) return undefined;
+  if (!HEAD.test(text)) return undefined;
+  const [method, path] = text.split(" ", 2) as [string, string];
   const fields = new Map<string, string[]>();
-  let count = 0;
-  for (let at = first.length; at < text.length; at = FIELD_LINE.lastIndex) {
-    FIELD_LINE.lastIndex = at;
-    const [, name = "", value = ""] = FIELD_LINE.exec(text) ?? [];
-    if (name === "" || ++count > MOST_FIELDS) return undefined;
-    const key = name.toLowerCase();
+  const lines = text.split("\r\n").slice(1);
+  if (lines.at(-1) === "") lines.pop();
+  if (lines.length > MOST_FIELDS) return undefined;
+  for (const line of lines) {
+    const colon = line.indexOf(":");
+    const key = line.slice(0, colon).toLowerCase();
+    const value = line.slice(colon + 1).trim();
     const values = fields.get(key);
-    if (values === undefined) fields.set(key, [value.trim()]);
-    else values.push(value.trim());
+    if (values === undefined) fields.set(key, [value]);
+    else values.push(value);
   }
   return { method, path, fields };
 }

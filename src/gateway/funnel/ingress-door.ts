@@ -2,6 +2,7 @@ import { type AddressPort, parseAddressPort } from "../../base/address.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Conn, Proof } from "../../base/conn.ts";
 import { Fault } from "../../base/fault.ts";
+import { LinkedList } from "../../base/linked-list.ts";
 import type { Log } from "../../base/log.ts";
 import type { PeekedConn } from "../../base/peeked-conn.ts";
 import { PacedConn } from "../../funnel/paced-conn.ts";
@@ -91,7 +92,7 @@ const bad = (reason: string): Refusal => ({ status: 400, reason });
 export class IngressDoor {
   readonly #options: IngressDoorOptions;
   readonly #limits: IngressDoorLimits;
-  readonly #visits: Set<Visit> = new Set();
+  readonly #visits: LinkedList<Visit> = new LinkedList();
   readonly #relays: Map<string, { open: number; pending: number }> = new Map();
   /** Relays that are away, by node key, and since when. */
   readonly #away: Map<string, number> = new Map();
@@ -161,9 +162,9 @@ export class IngressDoor {
     this.#relays.set(proof.nodeKey, relay);
     relay.open++;
     const visit: Visit = { proof, target, visitor, conn };
-    this.#visits.add(visit);
+    const place = this.#visits.add(visit);
     conn.closed = () => {
-      this.#visits.delete(visit);
+      this.#visits.remove(place);
       for (const gauge of gauges) gauge.open--;
       relay.open--;
       if (relay.open === 0) this.#relays.delete(proof.nodeKey);
@@ -300,7 +301,7 @@ export class IngressDoor {
    */
   review(): void {
     for (const nodeKey of this.#away.keys()) if (!this.#relays.has(nodeKey)) this.#away.delete(nodeKey);
-    for (const visit of this.#visits) {
+    for (const visit of this.#visits.toArray()) {
       const { target, visitor, proof, conn } = visit;
       const isPublic = this.#rightTo(target) === target.right && isWelcome(this.#rulesAt(target), visitor.address);
       if (isPublic && this.isRelay(proof) && !this.#isLost(proof)) continue;
@@ -311,7 +312,7 @@ export class IngressDoor {
   /** Every visitor is told that it is over, while we can still tell him anything: we leave the mesh. */
   dismiss(): void {
     const left = new Fault("FUNNEL_OFF", "Cannot keep a visitor: this node leaves the mesh");
-    for (const { conn } of this.#visits) conn.cut(left);
+    for (const { conn } of this.#visits.toArray()) conn.cut(left);
   }
 
   #isLost({ nodeKey, source }: MeshProof): boolean {

@@ -3,9 +3,15 @@ import type { Random } from "../../base/random.ts";
 import { read32 } from "../../wire/ip.ts";
 import type { TcpConnection } from "./connection.ts";
 
-/** Connections by their four-tuple. The hash is seeded, so nobody outside can aim for one bucket. */
+const FIRST_BUCKETS = 256;
+
+/**
+ * Connections by their four-tuple. The hash is seeded, so nobody outside can aim for one bucket. Chains of their own, not a
+ * `Map`: where members come and go fast, its old tables keep the gone alive (base/linked-list.ts).
+ */
 export class ConnectionTable {
-  readonly #buckets: Map<number, TcpConnection> = new Map();
+  /** A power of two of them. */
+  #buckets: (TcpConnection | undefined)[] = emptyBuckets(FIRST_BUCKETS);
   readonly #seed: number;
   size: number = 0;
 
@@ -32,7 +38,7 @@ export class ConnectionTable {
     remote: number,
     remotePort: number,
   ): TcpConnection | undefined {
-    for (let c = this.#buckets.get(hash); c !== undefined; c = c.nextInBucket) {
+    for (let c = this.#first(hash); c !== undefined; c = c.nextInBucket) {
       const { key } = c;
       if (key.localPort !== localPort || key.remotePort !== remotePort) continue;
       if (isAt(key.remote, slab, remote) && isAt(key.local, slab, local)) return c;
@@ -42,7 +48,7 @@ export class ConnectionTable {
 
   has(local: Uint8Array, localPort: number, remote: Uint8Array, remotePort: number): boolean {
     const hash = this.#hashOf(local, localPort, remote, remotePort);
-    for (let c = this.#buckets.get(hash); c !== undefined; c = c.nextInBucket) {
+    for (let c = this.#first(hash); c !== undefined; c = c.nextInBucket) {
       const { key } = c;
       if (key.localPort !== localPort || key.remotePort !== remotePort) continue;
       if (equalBytes(key.local, local) && equalBytes(key.remote, remote)) return true;
@@ -59,32 +65,52 @@ export class ConnectionTable {
 
   add(connection: TcpConnection): void {
     const { local, localPort, remote, remotePort } = connection.key;
+    if (this.size === this.#buckets.length) this.#grow();
     connection.hash = this.#hashOf(local, localPort, remote, remotePort);
-    connection.nextInBucket = this.#buckets.get(connection.hash);
-    this.#buckets.set(connection.hash, connection);
+    this.#link(connection);
     this.size++;
+  }
+
+  #first(hash: number): TcpConnection | undefined {
+    return this.#buckets[hash & (this.#buckets.length - 1)];
+  }
+
+  #link(connection: TcpConnection): void {
+    const at = connection.hash & (this.#buckets.length - 1);
+    connection.nextInBucket = this.#buckets[at];
+    this.#buckets[at] = connection;
+  }
+
+  #grow(): void {
+    const all = [...this];
+    this.#buckets = emptyBuckets(2 * this.#buckets.length);
+    for (const connection of all) this.#link(connection);
   }
 
   remove(connection: TcpConnection): void {
     let previous: TcpConnection | undefined;
-    for (let c = this.#buckets.get(connection.hash); c !== undefined; previous = c, c = c.nextInBucket) {
+    for (let c = this.#first(connection.hash); c !== undefined; previous = c, c = c.nextInBucket) {
       if (c !== connection) continue;
       if (previous !== undefined) previous.nextInBucket = c.nextInBucket;
-      else if (c.nextInBucket !== undefined) this.#buckets.set(c.hash, c.nextInBucket);
-      else this.#buckets.delete(c.hash);
+      else this.#buckets[c.hash & (this.#buckets.length - 1)] = c.nextInBucket;
       c.nextInBucket = undefined;
       this.size--;
       return;
     }
   }
 
+  /** Those who are in at the first step; any may be removed on the way. */
   *[Symbol.iterator](): IterableIterator<TcpConnection> {
-    for (const first of [...this.#buckets.values()]) {
-      const chain: TcpConnection[] = [];
-      for (let c: TcpConnection | undefined = first; c !== undefined; c = c.nextInBucket) chain.push(c);
-      yield* chain;
+    const all: TcpConnection[] = [];
+    for (const first of this.#buckets) {
+      for (let c = first; c !== undefined; c = c.nextInBucket) all.push(c);
     }
+    yield* all;
   }
+}
+
+function emptyBuckets(count: number): (TcpConnection | undefined)[] {
+  return new Array<TcpConnection | undefined>(count).fill(undefined);
 }
 
 function isAt(address: Uint8Array, slab: Uint8Array, offset: number): boolean {

@@ -1,7 +1,9 @@
 import type { AddressPort } from "../../base/address.ts";
 import type { Conn, ConnSink, Proof } from "../../base/conn.ts";
 import { Fault, messageOf } from "../../base/fault.ts";
+import type { Link } from "../../base/linked-list.ts";
 import type { Timed } from "./deadline-heap.ts";
+import type { Dial } from "./dials.ts";
 import { TcpEndpoint, type TcpSettings } from "./endpoint.ts";
 import type { Handshake } from "./handshake.ts";
 import type { KeepaliveTimer } from "./keepalive.ts";
@@ -40,6 +42,12 @@ export class TcpConnection extends TcpEndpoint implements Conn, Timed {
   isScheduled: boolean = false;
   heapKey: number = 0;
   heapIndex: number = -1;
+  /** Of one that a peer began and that is not open yet: who gets it then. */
+  accept: TcpAccept | undefined;
+  /** Of one that we began and that is not open yet: who waits for it. */
+  dial: Dial | undefined;
+  /** In TIME-WAIT: its place among the others there. */
+  restingPlace: Link<TcpConnection> | undefined;
 
   readonly #host: ConnectionHost;
   readonly #user: UserEnd = new UserEnd();

@@ -2,52 +2,46 @@ import type { Conn } from "../../base/conn.ts";
 import { Fault } from "../../base/fault.ts";
 import type { TcpConnection } from "./connection.ts";
 
-interface Dial {
+/** Who waits for a connection of ours to open. */
+export interface Dial {
   readonly resolve: (conn: Conn) => void;
   readonly reject: (fault: Fault) => void;
 }
 
-/** Who waits for a connection of ours to open. */
-export class Dials {
-  readonly #byConnection: Map<TcpConnection, Dial> = new Map();
+/** Resolves when `connection` is open. `signal` gives it up; `remote` is for the fault. */
+export function waitForOpen(connection: TcpConnection, remote: string, signal: AbortSignal | undefined): Promise<Conn> {
+  const { promise, resolve, reject } = Promise.withResolvers<Conn>();
+  const giveUp = (): void =>
+    connection.cut(new Fault("TCPIP_ABORTED", `Cannot connect to "${remote}": given up by the caller`));
+  signal?.addEventListener("abort", giveUp, { once: true });
+  const done = (): void => signal?.removeEventListener("abort", giveUp);
+  connection.dial = {
+    resolve: (conn) => {
+      done();
+      resolve(conn);
+    },
+    reject: (fault) => {
+      done();
+      reject(fault);
+    },
+  };
+  return promise;
+}
 
-  /** Resolves when `connection` is open. `signal` gives it up; `remote` is for the fault. */
-  wait(connection: TcpConnection, remote: string, signal: AbortSignal | undefined): Promise<Conn> {
-    const { promise, resolve, reject } = Promise.withResolvers<Conn>();
-    const giveUp = (): void =>
-      connection.cut(new Fault("TCPIP_ABORTED", `Cannot connect to "${remote}": given up by the caller`));
-    signal?.addEventListener("abort", giveUp, { once: true });
-    const done = (): void => signal?.removeEventListener("abort", giveUp);
-    this.#byConnection.set(connection, {
-      resolve: (conn) => {
-        done();
-        resolve(conn);
-      },
-      reject: (fault) => {
-        done();
-        reject(fault);
-      },
-    });
-    return promise;
-  }
+/** False: nobody waits for it; it was not dialed. */
+export function tellOpened(connection: TcpConnection): boolean {
+  const dial = take(connection);
+  dial?.resolve(connection);
+  return dial !== undefined;
+}
 
-  /** False: nobody waits for it; it was not dialed. */
-  opened(connection: TcpConnection): boolean {
-    const dial = this.#take(connection);
-    dial?.resolve(connection);
-    return dial !== undefined;
-  }
+/** It is gone, and perhaps never opened. */
+export function tellGone(connection: TcpConnection, fault: Fault | undefined): void {
+  take(connection)?.reject(fault ?? new Fault("TCPIP_RESET", "Cannot connect: the connection ended while opening"));
+}
 
-  /** It is gone, and perhaps never opened. */
-  gone(connection: TcpConnection, fault: Fault | undefined): void {
-    this.#take(connection)?.reject(
-      fault ?? new Fault("TCPIP_RESET", "Cannot connect: the connection ended while opening"),
-    );
-  }
-
-  #take(connection: TcpConnection): Dial | undefined {
-    const dial = this.#byConnection.get(connection);
-    this.#byConnection.delete(connection);
-    return dial;
-  }
+function take(connection: TcpConnection): Dial | undefined {
+  const { dial } = connection;
+  connection.dial = undefined;
+  return dial;
 }

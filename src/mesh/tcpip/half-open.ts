@@ -6,28 +6,30 @@ const PEER_SHARE = 2 / 3; // of the half-open ones, also upstream's
 
 /** Connections whose SYN was answered and nothing more: bounded for each port and each peer, so that a flood of SYNs leaves room. */
 export class HalfOpen {
-  readonly #accepts: Map<TcpConnection, TcpAccept> = new Map();
+  #size = 0;
   readonly #byPeer: Map<number, number> = new Map();
   readonly #byPort: Map<number, number> = new Map();
 
   isFull(port: number, peer: number): boolean {
-    if (this.#accepts.size >= MOST_HALF_OPEN) return true;
+    if (this.#size >= MOST_HALF_OPEN) return true;
     const ofPort = this.#byPort.get(port) ?? 0;
     const ofPeer = this.#byPeer.get(peer) ?? 0;
     return ofPort >= BACKLOG_PER_LISTENER || ofPeer >= BACKLOG_PER_LISTENER * PEER_SHARE;
   }
 
   add(connection: TcpConnection, accept: TcpAccept): void {
-    this.#accepts.set(connection, accept);
+    connection.accept = accept;
+    this.#size++;
     bump(this.#byPeer, connection.seenPeer, 1);
     bump(this.#byPort, connection.key.localPort, 1);
   }
 
   /** Who asked for it; `undefined`: it was not half open. */
   take(connection: TcpConnection): TcpAccept | undefined {
-    const accept = this.#accepts.get(connection);
+    const { accept } = connection;
     if (accept === undefined) return undefined;
-    this.#accepts.delete(connection);
+    connection.accept = undefined;
+    this.#size--;
     bump(this.#byPeer, connection.seenPeer, -1);
     bump(this.#byPort, connection.key.localPort, -1);
     return accept;

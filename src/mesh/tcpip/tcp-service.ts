@@ -2,13 +2,14 @@ import { type AddressBytes, type AddressPort, formatAddress, formatAddressPort }
 import { equalBytes } from "../../base/bytes.ts";
 import type { Conn, Listener, Proof } from "../../base/conn.ts";
 import { Fault, messageOf } from "../../base/fault.ts";
+import { LinkedList } from "../../base/linked-list.ts";
 import { createIpView, type IpView, PROTOCOL, read16, read32 } from "../../wire/ip.ts";
 import { FLAG, TCP, type TcpSegment } from "../../wire/tcp.ts";
 import type { CongestionControl } from "./congestion.ts";
 import { type ConnectionHost, type TcpAccept, TcpConnection } from "./connection.ts";
 import { ConnectionTable } from "./connection-table.ts";
 import { DeadlineHeap } from "./deadline-heap.ts";
-import { Dials } from "./dials.ts";
+import { tellGone, tellOpened, waitForOpen } from "./dials.ts";
 import { EphemeralPorts } from "./ephemeral-ports.ts";
 import { HalfOpen } from "./half-open.ts";
 import { InitialNumbers } from "./isn.ts";
@@ -52,9 +53,8 @@ export class TcpService implements ConnectionHost {
   readonly #listeners: Map<number, TcpAccept> = new Map();
   readonly #halfOpen: HalfOpen = new HalfOpen();
   readonly #refusal: Refusal;
-  readonly #dials: Dials = new Dials();
   readonly #ports: EphemeralPorts;
-  readonly #timeWait: Set<TcpConnection> = new Set();
+  readonly #timeWait: LinkedList<TcpConnection> = new LinkedList();
   readonly #turns: Turns<TcpConnection> = new Turns();
   readonly #embedded: IpView = createIpView();
 
@@ -176,7 +176,7 @@ export class TcpService implements ConnectionHost {
 
   #hasRoom(): boolean {
     if (this.#table.size < this.#options.maxConnections) return true;
-    const [oldest] = this.#timeWait;
+    const oldest = this.#timeWait.first;
     if (oldest === undefined) return false;
     this.#forget(oldest);
     return true;
@@ -234,7 +234,7 @@ export class TcpService implements ConnectionHost {
     const numbers = this.#numbers.of(local, localPort, remote, remotePort, now);
     const connection = new TcpConnection(this, key, -1, true, proof, numbers, now);
     this.#table.add(connection);
-    const opened = this.#dials.wait(connection, text, signal);
+    const opened = waitForOpen(connection, text, signal);
     connection.connect(now);
     this.#timers.update(connection);
     this.#core.wake();
@@ -251,7 +251,7 @@ export class TcpService implements ConnectionHost {
   }
 
   established(connection: TcpConnection): void {
-    if (this.#dials.opened(connection)) return;
+    if (tellOpened(connection)) return;
     const accept = this.#halfOpen.take(connection);
     if (accept === undefined) return;
     const { source, destination } = connection.proof as Extract<Proof, { kind: "public" }>;
@@ -268,18 +268,18 @@ export class TcpService implements ConnectionHost {
   }
 
   enteredTimeWait(connection: TcpConnection): void {
-    this.#timeWait.add(connection);
+    connection.restingPlace = this.#timeWait.add(connection);
     if (this.#timeWait.size <= MOST_TIME_WAIT) return;
-    const [oldest] = this.#timeWait;
+    const oldest = this.#timeWait.first;
     if (oldest !== undefined) this.#forget(oldest);
   }
 
   removed(connection: TcpConnection, fault: Fault | undefined): void {
     this.#table.remove(connection);
     this.#timers.remove(connection);
-    this.#timeWait.delete(connection);
+    if (connection.restingPlace !== undefined) this.#timeWait.remove(connection.restingPlace);
     this.#halfOpen.take(connection);
-    this.#dials.gone(connection, fault);
+    tellGone(connection, fault);
   }
 
   /** Drops one that is only waiting. */

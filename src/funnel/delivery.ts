@@ -60,7 +60,7 @@ export function deliver(work: Delivery): void {
   };
   const onGone = (): void => fail(0);
   const cancel = clock.at(clock.now() + work.limitMs, () => fail(0));
-  socket.once("close", onGone);
+  socket.on("close", onGone);
   work.dial(peerApi, aborter.signal).then(
     (dialed) => {
       if (isSettled) {

@@ -41,8 +41,8 @@ export function readHello(socket: Socket, { clock, limitMs, done, failed }: Hell
   };
   const cancel = clock.at(clock.now() + limitMs, onGone);
   socket.on("data", onData);
-  socket.once("end", onGone);
-  socket.once("close", onGone);
+  socket.on("end", onGone);
+  socket.on("close", onGone);
   return leave;
 }
 

@@ -142,7 +142,7 @@ export class Ingress {
       if (this.#pending.remove(place)) gauge.pending--;
     };
     const place = this.#pending.add({ socket, gauge, settled, leave: begin(settled) });
-    socket.once("close", settled);
+    socket.on("close", settled);
   }
 
   /** A visitor on a raw port: nothing is read of what he says, and he may be spoken to first. */
@@ -168,7 +168,7 @@ export class Ingress {
       return undefined;
     }
     gauge.open++;
-    socket.once("close", () => void gauge.open--);
+    socket.on("close", () => void gauge.open--);
     return gauge;
   }
 
@@ -204,7 +204,7 @@ export class Ingress {
       return undefined;
     }
     const place = this.#sockets.add(socket);
-    socket.once("close", () => this.#sockets.remove(place));
+    socket.on("close", () => this.#sockets.remove(place));
     return { address: formatAddress(bytes), port: socket.remotePort ?? 0, place };
   }
 
@@ -264,7 +264,7 @@ export class Ingress {
       this.counts.over_limit++;
       return void refuse(ALERT.internalError);
     }
-    socket.once("close", () => {
+    socket.on("close", () => {
       for (const taken of gauges) taken.open--;
     });
     const { owner, peerApi } = found;
@@ -333,7 +333,7 @@ export class Ingress {
     const { clock } = this.#options;
     const cancel = clock.at(clock.now() + LINGER_MS, () => void socket.destroy());
     socket.once("end", () => void socket.destroySoon());
-    socket.once("close", cancel);
+    socket.on("close", cancel);
   }
 
   /** No new visitors; those who are here stay, at most `limitMs`. */

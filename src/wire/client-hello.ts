@@ -55,7 +55,9 @@ export function alertRecord(alert: number): Uint8Array {
  * the bytes were cut into records or segments, with work in proportion to the bytes (CVE-2026-32305).
  */
 export class HelloReader {
-  #header: number[] = [];
+  /** Of a record's header: how many of its bytes are here. */
+  #headerBytes = 0;
+  #high = 0;
   #left = 0;
   /** The message as far as it is here; one buffer, however small the records are. */
   #message: Uint8Array = NOTHING;
@@ -68,9 +70,7 @@ export class HelloReader {
     this.#raw += chunk.length;
     for (let at = 0; at < chunk.length; ) {
       if (this.#left === 0) {
-        this.#header.push(chunk[at]!);
-        at += 1;
-        const refusal = this.#startRecord();
+        const refusal = this.#takeHeader(chunk[at++]!);
         if (refusal !== undefined) return refusal;
         continue;
       }
@@ -83,13 +83,15 @@ export class HelloReader {
     return this.#raw > MOST_RAW_BYTES ? refused(ALERT.decodeError, "too many bytes") : undefined;
   }
 
-  #startRecord(): HelloRefusal | undefined {
-    const [type, major, , high, low] = this.#header;
-    if (type !== HANDSHAKE_RECORD) return refused(ALERT.unexpectedMessage, "no TLS handshake");
-    if (major !== undefined && major !== 3) return refused(ALERT.decodeError, "an unknown record version");
-    if (this.#header.length < RECORD_HEADER_BYTES) return undefined;
-    this.#header = [];
-    this.#left = high! * 256 + low!;
+  /** Type, two bytes of version, two of length. */
+  #takeHeader(byte: number): HelloRefusal | undefined {
+    const at = this.#headerBytes++;
+    if (at === 0 && byte !== HANDSHAKE_RECORD) return refused(ALERT.unexpectedMessage, "no TLS handshake");
+    if (at === 1 && byte !== 3) return refused(ALERT.decodeError, "an unknown record version");
+    if (at === 3) this.#high = byte;
+    if (at < RECORD_HEADER_BYTES - 1) return undefined;
+    this.#headerBytes = 0;
+    this.#left = this.#high * 256 + byte;
     if (this.#left === 0) return refused(ALERT.unexpectedMessage, "an empty record"); // RFC 8446 section 5.1
     return this.#left > MOST_RECORD_BYTES ? refused(ALERT.decodeError, "a record over 16 KiB") : undefined;
   }

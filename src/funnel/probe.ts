@@ -29,8 +29,18 @@ export interface ProbeOptions {
   readonly isHttp: boolean;
   /** A raw port: no TLS, and no name that the ingress could know. */
   readonly isRaw?: boolean;
+  /** Is it the one that the node itself presents? `undefined`: nobody can say. */
+  readonly isOwn?: (leaf: Leaf) => Promise<boolean | undefined>;
   readonly signal: AbortSignal;
   readonly clock?: Clock;
+}
+
+/** By what a certificate is known again. */
+export interface Leaf {
+  /** Hex, lower case. */
+  readonly serial: string;
+  /** Unix ms. */
+  readonly notAfter: number;
 }
 
 const HTTPS_PORT = 443;
@@ -93,8 +103,15 @@ export async function* probe(options: ProbeOptions): AsyncGenerator<Finding, voi
     const refusal = await settled(secure, "secureConnect");
     if (refusal !== undefined) return yield bad("name", alertText(refusal) ?? reasonOf(refusal, signal));
     yield good("name", name);
-    const { valid_to: end, issuer } = secure.getPeerCertificate();
+    const { valid_to: end, issuer, serialNumber } = secure.getPeerCertificate();
     if (!secure.authorized) return yield bad("certificate", String(secure.authorizationError));
+    const leaf = { serial: serialNumber.toLowerCase(), notAfter: Date.parse(end) };
+    if ((await options.isOwn?.(leaf)) === false) {
+      return yield bad(
+        "dns",
+        `${address} is another machine: it has a good certificate for ${name}, and not this node's`,
+      );
+    }
     yield good("certificate", `by ${issuer?.O ?? issuer?.CN ?? "nobody"}, until ${end}`);
     if (options.isHttp) yield await askBackend(secure, port === HTTPS_PORT ? name : `${name}:${port}`, signal);
   } finally {

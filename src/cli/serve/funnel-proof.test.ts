@@ -1,3 +1,4 @@
+import { X509Certificate } from "node:crypto";
 import tls from "node:tls";
 import { expect, onTestFinished, test } from "vitest";
 import { listening } from "../../../test/suites/listening.ts";
@@ -147,6 +148,37 @@ test.each<[what: string, has: readonly CertificateStatus[], isLasting: boolean, 
   expect(round).toBe(isLasting ? 2 : 5);
   expect(out.stderr).toMatch(said);
   expect(out.stderr.includes("docs/certificates.md")).toBe(isLasting);
+});
+
+test("FN-9 a name that still led to the machine that had it before, with a good certificate, was proved to be on", async () => {
+  const { cert: chain, key } = await certificateOf(NAME);
+  const { serialNumber, validTo } = new X509Certificate(chain);
+  const answer = (socket: tls.TLSSocket): unknown =>
+    socket.on("error", () => undefined).once("data", () => socket.end("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
+  const server = tls.createServer({ cert: chain, key }, answer).on("tlsClientError", () => undefined);
+  const target = { ...TARGET, port: await listening(server) };
+  onTestFinished(() => void server.close());
+  const notAfter = Date.parse(validTo);
+  const own = { notAfter, serial: serialNumber.toLowerCase() };
+  const elsewhere: Finding = {
+    ...{ hop: "dns", isGood: false },
+    found: `127.0.0.1 is another machine: it has a good certificate for ${NAME}, and not this node's`,
+  };
+  const through: Finding = { hop: "backend", isGood: true, found: "status 200" };
+  for (const [has, isHttp, last] of [
+    [[cert({ ...own, serial: "2a" })], true, elsewhere],
+    [[cert({ notAfter: notAfter - 1000 })], true, elsewhere],
+    [[cert({ ...own, serial: "2a" }), cert(own)], true, through],
+    [[cert({ notAfter: notAfter + 1 })], true, through], // of a file
+    [[cert({ state: "none" })], true, through], // nobody can say
+    [[cert({ ...own, serial: "2a" })], false, { hop: "certificate", isGood: true }], // the target's own
+  ] as const) {
+    const { client } = await scene({}, has);
+    const way = visitorsWay(client, { resolve: async () => ["127.0.0.1"], ca: chain });
+    const findings: Finding[] = [];
+    for await (const finding of way({ ...target, isHttp }, AbortSignal.timeout(20_000))) findings.push(finding);
+    expect(findings.at(-1), JSON.stringify(has)).toMatchObject(last);
+  }
 });
 
 test("FN-9 a look that breaks off does not end the command", async () => {

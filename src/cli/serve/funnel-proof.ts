@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { messageOf } from "../../base/fault.ts";
 import type { CertificateStatus } from "../../certs/keeper.ts";
 import { claimRefusals } from "../../funnel/claim-text.ts";
-import { type Finding, type Hop, type ProbeOptions, probe } from "../../funnel/probe.ts";
+import { type Finding, type Hop, type Leaf, type ProbeOptions, probe } from "../../funnel/probe.ts";
 import { claimAnswers } from "../../wire/claims.ts";
 import { FUNNEL_ATTRIBUTE, ingressAddresses } from "../../wire/funnel.ts";
 import { wildcardOf } from "../../wire/host-name.ts";
@@ -76,7 +76,10 @@ export function visitorsWay(client: LocalClient, options: WayOptions = {}): Look
     else {
       // An address that a person gave is one that he means.
       const ingresses = options.isGiven === true ? [] : ingressAddresses(status.Self.CapMap ?? undefined);
-      for await (const finding of probe({ ...target, resolve: addressesOf, ingresses, signal, ...options })) {
+      const isOwn = (leaf: Leaf): Promise<boolean | undefined> => isOwnLeaf(leaf, target, client);
+      // Where TLS does not end here, the certificate is the target's.
+      const way = { resolve: addressesOf, ingresses, ...(target.isHttp ? { isOwn } : {}) };
+      for await (const finding of probe({ ...target, ...way, signal, ...options })) {
         const isExplained = !finding.isGood && finding.hop === "certificate";
         yield isExplained ? await ofGateway(finding, target, client) : await ofDoor(finding, target, client);
       }
@@ -92,12 +95,26 @@ async function ofDoor(finding: Finding, target: Target, client: LocalClient): Pr
   return { ...finding, found: `${finding.found}: door ${door}, what is behind it was not asked` };
 }
 
-/** Why visitors refuse a certificate, by what the gateway knows of it; one that it takes for good does not get better. */
-async function ofGateway(finding: Finding, { name }: Target, client: LocalClient): Promise<Finding> {
+async function ownCertificates({ name }: Target, client: LocalClient): Promise<readonly Partial<CertificateStatus>[]> {
   const all = await client.certificates().catch(() => []);
-  const own = (Array.isArray(all) ? (all as readonly Partial<CertificateStatus>[]) : []).filter(({ names = [] }) =>
+  return (Array.isArray(all) ? (all as readonly Partial<CertificateStatus>[]) : []).filter(({ names = [] }) =>
     names.some((one) => one === name || one === wildcardOf(name)),
   );
+}
+
+/** A name may still lead to the machine that had it before, which answers as well as we do. */
+async function isOwnLeaf(leaf: Leaf, target: Target, client: LocalClient): Promise<boolean | undefined> {
+  const own = (await ownCertificates(target, client)).filter(({ notAfter }) => notAfter !== undefined);
+  if (own.length === 0) return undefined;
+  const inSeconds = (ms: number): number => Math.floor(ms / 1000);
+  return own.some(({ serial, notAfter = 0 }) =>
+    serial === undefined ? inSeconds(notAfter) === inSeconds(leaf.notAfter) : serial === leaf.serial,
+  );
+}
+
+/** Why visitors refuse a certificate, by what the gateway knows of it; one that it takes for good does not get better. */
+async function ofGateway(finding: Finding, target: Target, client: LocalClient): Promise<Finding> {
+  const own = await ownCertificates(target, client);
   if (own.length === 0 || own.some(({ state }) => state !== "valid")) return finding;
   const isInternal = own.some(({ authority }) => authority === "internal");
   const found = isInternal

@@ -20,7 +20,6 @@ export class Rate {
 export interface Gauge {
   readonly key: string;
   open: number;
-  pending: number;
   readonly rate: Rate;
 }
 
@@ -39,7 +38,7 @@ export class Gauges {
     let gauge = this.#byKey.get(key);
     if (gauge === undefined) {
       if (this.#byKey.size >= this.#most) this.#forget();
-      gauge = { key, open: 0, pending: 0, rate: new Rate() };
+      gauge = { key, open: 0, rate: new Rate() };
       this.#byKey.set(key, gauge);
     }
     return gauge;
@@ -54,7 +53,7 @@ export class Gauges {
     for (const [key, gauge] of this.#byKey) {
       if (++looked > FORGOTTEN_AT_ONCE) return;
       this.#byKey.delete(key);
-      if (gauge.open + gauge.pending > 0) this.#byKey.set(key, gauge); // in use: to the end of the line
+      if (gauge.open > 0) this.#byKey.set(key, gauge); // in use: to the end of the line
     }
   }
 }

@@ -2,6 +2,7 @@ import type { Socket } from "node:net";
 import { type AddressPort, formatAddress, parseAddress } from "../base/address.ts";
 import { type Link, LinkedList } from "../base/linked-list.ts";
 import { resetSocket } from "../base/reset.ts";
+import { WaitingLine } from "../base/waiting-line.ts";
 import { ALERT, alertRecord, type ClientHello, type HelloRefusal } from "../wire/client-hello.ts";
 import { foldName } from "../wire/host-name.ts";
 import { isWelcome, rulesAt } from "../wire/visitor-rules.ts";
@@ -31,15 +32,6 @@ interface Visitor extends AddressPort {
   readonly place: Link<Socket>;
 }
 
-/** A visitor who has not been told apart yet. */
-interface Pending {
-  readonly socket: Socket;
-  readonly gauge: Gauge;
-  /** He is no longer one. */
-  readonly settled: () => void;
-  readonly leave: () => void;
-}
-
 /**
  * The public end of Funnel: reads whom a visitor's TLS hello asks for, and brings him to that node's peerapi. It ends no
  * TLS and holds no key. Whoever asks for what is not public learns nothing, not even by time (FN-3).
@@ -49,7 +41,8 @@ export class Ingress {
   readonly #limits: IngressLimits;
   readonly #ports: VisitorPorts;
   readonly #sockets: LinkedList<Socket> = new LinkedList();
-  readonly #pending: LinkedList<Pending> = new LinkedList();
+  /** Visitors who have not been told apart yet, by address. */
+  readonly #pending: WaitingLine;
   readonly #visitors: Gauges;
   /** By name, and by name and visitor. */
   readonly #names: Gauges;
@@ -73,6 +66,8 @@ export class Ingress {
     this.#options = options;
     this.#ports = new VisitorPorts(options.log);
     this.#limits = { ...INGRESS_LIMITS, ...options.limits };
+    const { pending, visitorPending } = this.#limits;
+    this.#pending = new WaitingLine({ inAll: pending, ofOwner: visitorPending });
     this.#visitors = new Gauges(2 * this.#limits.open);
     this.#names = new Gauges(MOST_NAMES);
   }
@@ -130,18 +125,16 @@ export class Ingress {
     );
   }
 
-  /** He is waited for, one of so many. `begin` gives what leaves him alone. */
+  /** He is waited for, one of so many: a hello is in one's first words. `begin` gives what leaves him alone. */
   #wait(socket: Socket, gauge: Gauge, begin: (settled: () => void) => () => void): void {
-    const { pending, visitorPending } = this.#limits;
-    // A hello is in one's first words: the one that has not come for longest is the least likely to come. Were the newcomer
-    // sent away, who holds all places of one address would shut out everybody behind it.
-    if (gauge.pending >= visitorPending && !this.#dropOldest(gauge)) return void this.#tooMany(socket);
-    if (this.#pending.size >= pending) this.#dropOldest();
-    gauge.pending++;
-    const settled = (): void => {
-      if (this.#pending.remove(place)) gauge.pending--;
+    const giveUp = (): void => {
+      leave();
+      this.#tooMany(socket);
     };
-    const place = this.#pending.add({ socket, gauge, settled, leave: begin(settled) });
+    const place = this.#pending.enter(gauge.key, { giveUp });
+    if (place === undefined) return void this.#tooMany(socket);
+    const settled = (): void => place.leave();
+    const leave = begin(settled);
     socket.on("close", settled);
   }
 
@@ -211,16 +204,6 @@ export class Ingress {
   #tooMany(socket: Socket): void {
     this.counts.over_limit++;
     socket.resetAndDestroy();
-  }
-
-  /** Of this visitor, where one is named; false: there is none. */
-  #dropOldest(gauge?: Gauge): boolean {
-    const oldest = this.#pending.find((one) => gauge === undefined || one.gauge === gauge);
-    if (oldest === undefined) return false;
-    oldest.settled(); // at once: others may come before the socket is closed
-    oldest.leave();
-    this.#tooMany(oldest.socket);
-    return true;
   }
 
   #noHello(socket: Socket, refusal: HelloRefusal | undefined): void {

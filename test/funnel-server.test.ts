@@ -2,6 +2,7 @@ import { Resolver } from "node:dns/promises";
 import { once } from "node:events";
 import { get } from "node:https";
 import { connect } from "node:net";
+import { text } from "node:stream/consumers";
 import tls from "node:tls";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Gateway } from "../src/gateway/gateway.ts";
@@ -59,6 +60,15 @@ test("the server's own name leads to coordination and DERP, over TLS", async () 
   expect(await ask("/generate_204")).toBe("204 ");
   expect(await ask("/nothing")).toMatch(/^404 /);
 });
+
+test.each([OWN, OWN.toUpperCase(), `${OWN}.`])(
+  "an ingress's port hung under the server's own name where it had a certificate for it: %s",
+  async (name) => {
+    const socket = await secured(name);
+    socket.end("GET /generate_204 HTTP/1.1\r\nHost: control.example\r\nConnection: close\r\n\r\n");
+    expect(await text(socket)).toMatch(/^HTTP\/1\.1 204 /);
+  },
+);
 
 test("every other name leads to the ingress, which is nobody's peer but the node's that wants visitors", async () => {
   expect(gateway.node.map?.peers.size).toBe(0);

@@ -7,6 +7,7 @@ import { asDuplex } from "../base/duplex.ts";
 import { Fault } from "../base/fault.ts";
 import { LinkedList } from "../base/linked-list.ts";
 import { PeekedConn } from "../base/peeked-conn.ts";
+import { mindSlowRequests } from "../base/slow-requests.ts";
 import { INGRESS_PATH, type PeerApiHead, readPeerApiHead } from "../wire/ingress.ts";
 import type { IngressDoor, MeshProof, Refusal } from "./funnel/ingress-door.ts";
 
@@ -40,6 +41,8 @@ export class PeerApi {
 
   constructor(options: PeerApiOptions) {
     this.#options = options;
+    mindSlowRequests(this.#http);
+    this.#http.maxRequestsPerSocket = 1; // one that waits for a next request would be waited for without end
     this.#http.on("request", (request, response) => this.#answer(request, response));
   }
 

@@ -1,5 +1,3 @@
-import type { Server as HttpServer } from "node:http";
-import { createServer } from "node:https";
 import type { Socket } from "node:net";
 import { formatAddressPort } from "../base/address.ts";
 import type { Clock } from "../base/clock.ts";
@@ -7,7 +5,7 @@ import type { Log } from "../base/log.ts";
 import type { Store } from "../base/store.ts";
 import { addressRecord, type RecordSource, type ZoneRecord } from "../certs/zone/records.ts";
 import type { Coordinator } from "../coordination/coordinator.ts";
-import { foldName } from "../wire/host-name.ts";
+import { foldName, plainName } from "../wire/host-name.ts";
 import { Relay, type RelayListener, type RelayOptions } from "./relay.ts";
 
 const TAG = "tag:ingress";
@@ -21,7 +19,7 @@ export interface OwnRelayOptions {
   readonly listeners: readonly RelayListener[];
   readonly leases?: NonNullable<RelayOptions["leases"]>;
   readonly limits?: NonNullable<RelayOptions["limits"]>;
-  /** For TLS under the server's own name, PEM. @default a self-signed one, which only DERP's clients take */
+  /** For TLS under the server's own name, PEM. @default that of `https`, else a self-signed one, which only DERP's clients take */
   readonly certificate?: { readonly key: string; readonly cert: string };
 }
 
@@ -32,11 +30,8 @@ interface Surroundings {
   /** Where the server listens itself. */
   readonly address: string;
   readonly port: number;
-  readonly selfSigned: { readonly key: string; readonly cert: string };
-  /** Puts coordination and DERP on a server. */
-  readonly attach: (server: HttpServer) => void;
-  /** Takes connections for the server's own name, where it has a certificate of its own. */
-  readonly accept?: (socket: Socket) => void;
+  /** Takes connections for the server's own name. */
+  readonly accept: (socket: Socket) => void;
   readonly state: Store;
   readonly clock: Clock;
   readonly log: Log;
@@ -45,9 +40,7 @@ interface Surroundings {
 /** The server's own ingress, a node like another, which joins by a key that nobody sees. It shares its ports with the server. */
 export async function openOwnRelay(options: OwnRelayOptions, around: Surroundings): Promise<Relay> {
   const { coordinator, serverUrl, address, port, state, clock, log } = around;
-  const https = createServer(options.certificate ?? around.selfSigned);
-  around.attach(https);
-  const ownName = new URL(serverUrl).hostname;
+  const ownName = plainName(new URL(serverUrl).hostname);
   const inside = { "0.0.0.0": "127.0.0.1", "::": "::1" }[address] ?? address;
   const isKnown = (await state.get(JOINED)) !== undefined;
   const wanted = { tags: [TAG], expiryMs: KEY_LIFE_MS, preapproved: true };
@@ -60,7 +53,7 @@ export async function openOwnRelay(options: OwnRelayOptions, around: Surrounding
     ...(options.limits === undefined ? {} : { limits: options.limits }),
     own: {
       has: (asked) => asked !== undefined && foldName(asked) === ownName,
-      accept: around.accept ?? ((socket: Socket) => void https.emit("connection", socket)),
+      accept: around.accept,
     },
     ...(isKnown ? {} : { authKey: (await coordinator.createAuthKey(wanted, "start")).key }),
     clock,

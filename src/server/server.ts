@@ -18,10 +18,11 @@ import { ControlEndpoint } from "../coordination/transport/control-endpoint.ts";
 import { generatePrivateKey } from "../crypto/keys.ts";
 import { DerpServer } from "../derp/derp-server.ts";
 import { openStunServer } from "../derp/stun-server.ts";
+import { plainName } from "../wire/host-name.ts";
 import type { DerpMap } from "../wire/tailcfg.ts";
 import { LoginPages } from "./login-page.ts";
 import { type OidcOptions, OidcProvider } from "./oidc-provider.ts";
-import { type OwnHttpsOptions, openOwnHttps } from "./own-https.ts";
+import { givenHttps, type OwnHttpsOptions, openOwnHttps } from "./own-https.ts";
 import { funnelRecords, type OwnRelayOptions, openOwnRelay } from "./own-relay.ts";
 import { openPublicZone, type PublicZone, type PublicZoneOptions } from "./public-zone.ts";
 import type { Relay } from "./relay.ts";
@@ -201,13 +202,14 @@ export class Server {
       pages.attach(server);
       endpoint.attach(server);
     };
-    const name = new URL(url).hostname;
-    const https = options.https && (await openOwnHttps(options.https, { name, attach, clock, log: log.with("https") }));
-    if (options.relay !== undefined) {
+    const name = plainName(new URL(url).hostname);
+    const behindRelay = options.relay && { ...pinned, cert: pinned.certificate, ...options.relay.certificate };
+    const ownHttps = options.https ?? (behindRelay && givenHttps(behindRelay));
+    const https = ownHttps && (await openOwnHttps(ownHttps, { name, attach, clock, log: log.with("https") }));
+    if (options.relay !== undefined && https !== undefined) {
+      const { accept } = https;
       relay = await openOwnRelay(options.relay, {
-        ...{ coordinator, serverUrl: url, address, port, state, clock, log, attach },
-        selfSigned: { key: pinned.key, cert: pinned.certificate },
-        ...(https === undefined ? {} : { accept: https.accept }),
+        ...{ coordinator, serverUrl: url, address, port, state, clock, log, accept },
       });
     }
 

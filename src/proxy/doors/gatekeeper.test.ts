@@ -367,6 +367,20 @@ describe("links", () => {
   });
 });
 
+test("with a full disk a guest whose link was taken back stayed inside", async () => {
+  const disk = { isFull: false };
+  const inner = memoryStore();
+  const set: typeof inner.set = (...entry) => (disk.isFull ? Promise.reject(new Error("ENOSPC")) : inner.set(...entry));
+  const scene = await stage({ store: { ...inner, set } });
+  const made = await scene.keeper.passes.create({ door: "friends", name: "Carol", lifeMs: 60_000, isOnce: false });
+  const path = `/.sallyport/door/friends/link/${made.token}`;
+  const cookie = cookieOf(await ask(scene, path, { form: {} }));
+  disk.isFull = true;
+  await expect(scene.keeper.removePass(made.link.id)).rejects.toThrow("ENOSPC");
+  expect((await ask(scene, "/", { headers: { cookie } })).status).toBe(401);
+  expect((await ask(scene, path, { form: {} })).status).toBe(404);
+});
+
 describe("V10 revoked means cut", () => {
   const UPGRADE = [
     "Connection: Upgrade",

@@ -72,10 +72,11 @@ export class Gatekeeper {
     this.sessions.revoke(({ door }) => names.has(door));
   }
 
-  /** Takes a pass back, and ends what it let in. */
+  /** Takes a pass back, and ends what it let in: at once, and even if it cannot be written to disk. */
   async removePass(id: string): Promise<boolean> {
-    const isRemoved = await this.passes.remove(id);
-    return this.sessions.revoke(({ pass }) => pass === id) > 0 || isRemoved;
+    const removed = this.passes.remove(id);
+    const ended = this.sessions.revoke(({ pass }) => pass === id);
+    return (await removed) || ended > 0;
   }
 
   /** Is one of these doors passed by client certificates? Who need not pass it is not asked for one. */

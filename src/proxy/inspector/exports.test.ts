@@ -43,13 +43,23 @@ test("as curl: what was redacted and what curl writes itself are left out, the r
   expect(repeatable(RECORD.fields).map(([name]) => name)).toEqual(["Content-Type", "X-Name", "X-Empty"]);
 });
 
-test.each([
-  [{ text: "\ufffd\ufffd", isWhole: false, totalBytes: 2 }],
-  [{ text: "a\0b", isWhole: true, totalBytes: 3 }],
-])("a body that no command line can hold was sent as another: %j", (body) => {
-  const command = curlOf({ ...RECORD, body });
-  expect(command).not.toContain("--data-raw");
-  expect(command).toMatch(/ -- '[^']+' # without its body of \d bytes, /);
+test.each([[{ text: "", isWhole: false, totalBytes: 2 }], [{ text: "a\0b", isWhole: true, totalBytes: 3 }]])(
+  "a body that no command line can hold was sent as another: %j",
+  (body) => {
+    const command = curlOf({ ...RECORD, body });
+    expect(command).not.toContain("--data-raw");
+    expect(command).toMatch(/ -- '[^']+' # without its body of \d bytes, /);
+  },
+);
+
+test("a body without a type was sent as a form, and one that is no text is said to be none", () => {
+  const fields = RECORD.fields.filter(([name]) => name !== "Content-Type");
+  expect(curlOf({ ...RECORD, fields })).toMatch(/ --header Content-Type: --data-raw /);
+  const body = { text: "", isWhole: false, totalBytes: 5 };
+  const { log } = harOf([{ ...RECORD, body, answer: { ...RECORD.answer!, body } }]) as { log: { entries: object[] } };
+  const comment = "not kept: it is no text";
+  expect(log.entries[0]).toMatchObject({ request: { postData: { comment } }, response: { content: { comment } } });
+  expect(JSON.stringify(log.entries[0])).toContain('"content":{"size":5,"mimeType":"text/plain","comment"');
 });
 
 test("property: to a shell any text is one word, and nothing else", () => {

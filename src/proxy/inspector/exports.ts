@@ -33,7 +33,7 @@ function harEntry(record: Recorded): object {
       cookies: [],
       headers: nameValues(fields),
       queryString: nameValues([...new URLSearchParams(query)]),
-      ...(body.totalBytes === 0 ? {} : { postData: { mimeType: typeOf(fields), text: body.text } }),
+      ...(body.totalBytes === 0 ? {} : { postData: { mimeType: typeOf(fields), text: body.text, ...lackOf(body) } }),
       headersSize: -1,
       bodySize: body.totalBytes,
     },
@@ -56,7 +56,13 @@ function harEntry(record: Recorded): object {
 const nameValues = (pairs: readonly HeaderPair[]): object[] => pairs.map(([name, value]) => ({ name, value }));
 
 function contentOf(body: RecordedBody | undefined, mimeType: string): object {
-  return { size: body?.totalBytes ?? 0, mimeType, text: body?.text ?? "" };
+  const { totalBytes = 0, text = "" } = body ?? {};
+  return { size: totalBytes, mimeType, ...(text === "" && totalBytes > 0 ? {} : { text }), ...lackOf(body) };
+}
+
+function lackOf(body: RecordedBody | undefined): { readonly comment?: string } {
+  if (body === undefined || body.isWhole) return {};
+  return { comment: body.text === "" ? "not kept: it is no text" : "not whole: too long, or redacted" };
 }
 
 export function typeOf(fields: readonly HeaderPair[]): string {
@@ -92,7 +98,10 @@ export function curlOf(record: Recorded): string {
   for (const [name, value] of repeatable(fields))
     words.push("--header", quoted(value === "" ? `${name};` : `${name}: ${value}`));
   const isSaid = body.isWhole && !body.text.includes("\0");
-  if (body.totalBytes > 0 && isSaid) words.push("--data-raw", quoted(body.text));
+  if (body.totalBytes > 0 && isSaid) {
+    if (typeOf(fields) === "") words.push("--header", "Content-Type:"); // curl would call it a form
+    words.push("--data-raw", quoted(body.text));
+  }
   const lacking = isSaid
     ? ""
     : ` # without its body of ${body.totalBytes} bytes, which was not kept whole or is no text`;

@@ -137,6 +137,21 @@ describe("what is kept", () => {
     expect(made.recorder.list()).toHaveLength(100);
   });
 
+  test("an image was kept, shown and exported as replacement characters", async () => {
+    const made = await stage("HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 6\r\n\r\n\x89PNG\r\n");
+    await send(made, "PUT /a.png HTTP/1.1", "\xff\xd8\xff");
+    const [record] = made.recorder.list();
+    const binary = { text: "", isWhole: false };
+    expect(record).toMatchObject({
+      body: { ...binary, totalBytes: 3 },
+      answer: { body: { ...binary, totalBytes: 6 } },
+    });
+    const long = `${"a".repeat(65_535)}\xc3\xbc`;
+    const text = await stage(`HTTP/1.1 200 OK\r\nContent-Length: 65537\r\n\r\n${long}`);
+    await send(text, "GET /long HTTP/1.1");
+    expect(text.recorder.list()[0]!.answer!.body.text.slice(0, -1), "cut in a character").toBe("a".repeat(65_535));
+  });
+
   test("a body that comes slowly, and an answer that does, go through as they would", async () => {
     const made = await stage();
     const client = made.connect(80);

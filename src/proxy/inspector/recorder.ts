@@ -43,7 +43,7 @@ export interface RecordedPlace {
 }
 
 export interface RecordedBody {
-  /** Its beginning, as text. */
+  /** Its beginning; empty where it is no text. */
   readonly text: string;
   /** `text` is all of it, but for what is redacted. */
   readonly isWhole: boolean;
@@ -179,8 +179,11 @@ class Gathering {
 
   body(type: string): RecordedBody {
     const bytes = Buffer.concat(this.#parts);
-    const text = redactBody(bytes.toString("utf8"), type);
-    const isWhole = this.#kept === this.#total && isUtf8(bytes) && text !== REDACTED;
+    const isAll = this.#kept === this.#total;
+    // Where it was cut, its last character may be, too. Of an image or a packed body replacement characters tell nothing.
+    const isText = [0, 1, 2, 3].slice(0, isAll ? 1 : 4).some((lost) => isUtf8(bytes.subarray(0, bytes.length - lost)));
+    const text = isText ? redactBody(bytes.toString("utf8"), type) : "";
+    const isWhole = isAll && isText && text !== REDACTED;
     return { text, isWhole, totalBytes: this.#total };
   }
 }

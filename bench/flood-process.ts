@@ -11,11 +11,13 @@ import {
   uint32,
 } from "../test/suites/raw-http2.ts";
 
-// Each line begins a flood of HTTP/2 frames or, with no kind, ends it: {"port", "host", "kind", "perSecond"}. Whoever is told to
-// go comes again at once. The answer: how many frames were sent since the line before, and on how many connections.
+// Each line begins a flood of HTTP/2 frames or, with no kind, ends it: {"port", "host", "kind", "perSecond", "peers"}. Whoever is
+// told to go or not let in comes again at once, from so many addresses in turn. The answer: how many frames were sent since the
+// line before, and on how many connections.
 interface Asked {
   readonly port: number;
   readonly host: string;
+  readonly peers?: number;
   readonly kind?: keyof typeof KINDS;
   readonly perSecond: number;
 }
@@ -46,19 +48,26 @@ const TICK_MS = 5;
 let asked: Asked | undefined;
 let sent = 0;
 let connections = 0;
+let tries = 0;
+/** Each line is other peers: what is held against those before is not held against these. */
+let round = 0;
 const flooding: Set<TLSSocket> = new Set();
 const counts: WeakMap<TLSSocket, number> = new WeakMap();
 
-function begin({ port, host }: Asked): void {
-  const options = { port, host: "127.0.0.1", localAddress: "127.1.0.1", servername: host };
+function begin({ port, host, peers = 1 }: Asked): void {
+  const localAddress = `127.1.${round}.${1 + (tries++ % peers)}`;
+  const options = { port, host: "127.0.0.1", localAddress, servername: host };
   const socket = connect({ ...options, rejectUnauthorized: false, ALPNProtocols: ["h2"] }, () => {
     connections += 1;
     socket.write(opening());
     flooding.add(socket);
   });
+  let isOver = false;
   const over = (): void => {
     socket.destroy();
-    if (!flooding.delete(socket)) return;
+    if (isOver) return;
+    isOver = true;
+    flooding.delete(socket);
     if (asked?.kind !== undefined) begin(asked);
   };
   socket.on("error", over);
@@ -88,6 +97,7 @@ for await (const line of createInterface({ input: process.stdin })) {
   const told = { sent, connections };
   sent = 0;
   connections = 0;
+  round += 1;
   asked = JSON.parse(line) as Asked;
   if (asked.kind === undefined) for (const socket of flooding) socket.destroy();
   else for (let i = 0; i < AT_ONCE; i++) begin(asked);

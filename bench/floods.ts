@@ -10,14 +10,21 @@ const HOST = "gw.bench.test";
 const SECONDS = 10;
 const ROUNDS = 3;
 const OTHERS = { seconds: SECONDS, atOnce: 2, everyMs: 10 };
+const TAKEN_BACK = "requests taken back";
 const FLOODS = [
-  ["requests taken back", 10_000],
-  ...["SETTINGS", "PING", "empty DATA", "PRIORITY", "WINDOW_UPDATE", "unknown frames"].map((kind) => [kind, 100_000]),
-] as const;
+  { name: TAKEN_BACK, kind: TAKEN_BACK, perSecond: 10_000, peers: 1 },
+  { name: `${TAKEN_BACK} by forty peers`, kind: TAKEN_BACK, perSecond: 10_000, peers: 40 },
+  ...["SETTINGS", "PING", "empty DATA", "PRIORITY", "WINDOW_UPDATE", "unknown frames"].map((kind) => ({
+    name: kind,
+    kind,
+    perSecond: 100_000,
+    peers: 1,
+  })),
+];
 
 /**
- * Floods of HTTP/2 frames by one peer who comes again whenever he is told to go; how is it for another one (H2-2), and what does
- * it cost (H2-5)? Beside it the same in the same seconds with a second proxy on the same core that nobody floods.
+ * Floods of HTTP/2 frames by one peer who comes again whenever he is told to go, or by so many that most of it is let in; how is
+ * it for another one (H2-2), and what does it cost (H2-5)? Beside it the same in the same seconds with a second proxy on the same core that nobody floods.
  */
 async function* run(): AsyncIterable<Figure> {
   const scratch = mkdtempSync(path.join(tmpdir(), "spb-"));
@@ -52,24 +59,24 @@ async function* run(): AsyncIterable<Figure> {
     const tell = (what: object) => flood.ask(JSON.stringify({ port: flooded.securePort, host: HOST, ...what }));
     const look = () => Promise.all([flooded.look(), spared.look()]);
     await look(); // until V8 has compiled what is hot
-    for (const [kind, perSecond] of FLOODS) {
+    for (const { name, ...flooding } of FLOODS) {
       const seen: Awaited<ReturnType<typeof look>>[] = [];
       const sent: number[] = [];
       for (let round = 0; round < ROUNDS; round++) {
-        await tell({ kind, perSecond });
+        await tell(flooding);
         seen.push(await look());
         const told = (await tell({})) as { sent: number; connections: number };
         sent.push(told.sent / SECONDS);
-        console.error(`${kind}: ${told.sent} sent on ${told.connections} connections`);
+        console.error(`${name}: ${told.sent} sent on ${told.connections} connections`);
       }
       const beside = (what: keyof (typeof seen)[number][number], unit: string, words: string): Figure => ({
-        name: `${kind}, ${words}`,
+        name: `${name}, ${words}`,
         value: median(seen.map(([one]) => one[what])),
         unit,
         peer: "without them",
         peerValue: median(seen.map(([, other]) => other[what])),
       });
-      yield { name: `${kind}, sent`, value: median(sent), unit: "/s" };
+      yield { name: `${name}, sent`, value: median(sent), unit: "/s" };
       yield beside("cpu", "s/s", "CPU");
       yield beside("p99", "ms", "p99 of others");
       yield beside("p50", "ms", "p50 of others");

@@ -15,7 +15,12 @@ export class ConnDuplex extends SocketDuplex {
   readonly remotePort: number;
   readonly localAddress: string;
   readonly localPort: number;
+  /** What is handed on in one turn of the event loop, where that is work for whoever reads; the rest comes in the next turns. */
+  portionBytes: number = Number.POSITIVE_INFINITY;
   readonly #conn: Conn;
+  /** Beyond the portion of this turn; no more than was credited. */
+  #waiting: Buffer[] = [];
+  #handedOn = 0;
   #onDrain: ((error: Error | null) => void) | undefined;
   #owed = 0;
   #isFlowing = true;
@@ -32,13 +37,12 @@ export class ConnDuplex extends SocketDuplex {
     this.localPort = conn.proof.destination.port;
     conn.attach({
       data: (view) => {
-        this.#owed += view.length;
-        this.#isFlowing = this.push(Buffer.from(view)); // a copy: the view dies on return
-        if (this.#isFlowing) this.#repay();
+        this.#waiting.push(Buffer.from(view)); // a copy: the view dies on return
+        this.#handOn();
       },
       end: () => {
         this.#sawEnd = true;
-        this.push(null);
+        if (this.#waiting.length === 0) this.#handOn();
       },
       drain: () => {
         const proceed = this.#onDrain;
@@ -49,6 +53,29 @@ export class ConnDuplex extends SocketDuplex {
     });
     conn.credit(READ_CREDIT_BYTES);
   }
+
+  #handOn(): void {
+    const isPortioned = this.portionBytes !== Number.POSITIVE_INFINITY;
+    for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift()) {
+      const room = this.portionBytes - this.#handedOn;
+      if (next.length > room) this.#waiting.unshift(next.subarray(room));
+      if (room <= 0) return;
+      const part = next.subarray(0, room);
+      if (isPortioned) {
+        if (this.#handedOn === 0) setImmediate(this.#handOnMore);
+        this.#handedOn += part.length;
+      }
+      this.#owed += part.length;
+      this.#isFlowing = this.push(part);
+      if (this.#isFlowing) this.#repay();
+    }
+    if (this.#sawEnd) this.push(null);
+  }
+
+  readonly #handOnMore = (): void => {
+    this.#handedOn = 0;
+    if (!this.destroyed && this.#waiting.length > 0) this.#handOn();
+  };
 
   #repay(): void {
     const bytes = this.#owed;
@@ -74,9 +101,11 @@ export class ConnDuplex extends SocketDuplex {
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
     const pending = this.#onDrain;
     this.#onDrain = undefined;
+    const isRead = this.readableLength === 0 && this.#waiting.length === 0;
+    this.#waiting = [];
     // A stream that was read to its end closes like a socket: our end is said, nothing is torn down.
     if (error instanceof Fault) this.#conn.abort(error);
-    else if (this.#sawEnd && this.readableLength === 0) this.#conn.end();
+    else if (this.#sawEnd && isRead) this.#conn.end();
     else this.#conn.abort(new Fault("CONN_CLOSED", "Connection closed by its user", { cause: error ?? undefined }));
     pending?.(error);
     done(error);

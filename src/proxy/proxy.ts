@@ -3,15 +3,17 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
 import type { Conn, Proof } from "../base/conn.ts";
-import { asDuplex } from "../base/duplex.ts";
+import { asDuplex, type ConnDuplex } from "../base/duplex.ts";
 import { Fault } from "../base/fault.ts";
 import { LinkedList } from "../base/linked-list.ts";
 import { type LineBounds, WaitingLine } from "../base/waiting-line.ts";
 import type { TcpPortHandler } from "../wire/serve-config.ts";
 import { sendError } from "./answers.ts";
 import { BackendPool } from "./backend-pool.ts";
+import { callerKey } from "./caller-key.ts";
 import { Http1Front } from "./http1/http1-front.ts";
-import { Http2Front } from "./http2/http2-front.ts";
+import { Flooders } from "./http2/flooders.ts";
+import { Http2Front, PORTION_BYTES } from "./http2/http2-front.ts";
 import {
   DEFAULT_LIMITS,
   type Front,
@@ -43,6 +45,7 @@ export class ReverseProxy {
   readonly #publicHttp1: Http1Front;
   readonly #http2: Http2Front;
   readonly #publicHttp2: Http2Front;
+  readonly #flooders: Flooders;
   readonly #open: LinkedList<Duplex> = new LinkedList();
   /** Of requests under way. */
   readonly #answers: LinkedList<ServerResponse> = new LinkedList();
@@ -68,8 +71,10 @@ export class ReverseProxy {
     this.#crowd = new WaitingLine(crowdBounds(limits), () => options.count?.("connections_crowded"));
     this.#http1 = new Http1Front(limits, options.clock, this.#crowd, this.#handle);
     this.#publicHttp1 = new Http1Front(publicLimits, options.clock, this.#crowd, this.#handle);
-    this.#http2 = new Http2Front(limits, options, this.#handle);
-    this.#publicHttp2 = new Http2Front(publicLimits, options, this.#handle);
+    this.#flooders = new Flooders(clock);
+    const onFlood = ({ proof }: Front): void => this.#flooders.add(callerKey(proof));
+    this.#http2 = new Http2Front(limits, options, this.#handle, onFlood);
+    this.#publicHttp2 = new Http2Front(publicLimits, options, this.#handle, onFlood);
   }
 
   /** Is this port served? Else the stack must reset the connection. */
@@ -156,27 +161,31 @@ export class ReverseProxy {
     });
   }
 
-  #serveTls(stream: Duplex, front: Front): void {
+  #serveTls(stream: ConnDuplex, front: Front): void {
     const config = this.#options.config();
+    stream.portionBytes = PORTION_BYTES;
     this.#tls.accept(stream, front.proof, {
       known: (asked) => {
         const name = foldHost(front.service?.name ?? asked);
         if (foldHost(asked) !== name) return undefined;
         return findSite(config, name, front.port, front.service?.service) === undefined ? undefined : name;
       },
-      protocols: ["h2", "http/1.1"],
+      protocols: this.#flooders.has(callerKey(front.proof)) ? ["http/1.1"] : ["h2", "http/1.1"],
       wantsCertificate: (name) => this.#router.wantsCertificate({ ...front, serverName: name }, name),
       accept: (secure, serverName) => {
         // As tls.Server does at this point; node:http2 waits for it.
         Object.assign(secure, { secureConnecting: false });
         const secured = { ...front, serverName, clientCertificate: clientCertificateOf(secure) };
         if (secure.alpnProtocol === "h2") this.#serveHttp2(secure, stream, secured);
-        else this.#serveHttp1(secure, secured);
+        else {
+          stream.portionBytes = Number.POSITIVE_INFINITY;
+          this.#serveHttp1(secure, secured);
+        }
       },
     });
   }
 
-  #serveHttp2(secure: TLSSocket, wire: Duplex, front: Front): void {
+  #serveHttp2(secure: TLSSocket, wire: ConnDuplex, front: Front): void {
     (isMesh(front) ? this.#http2 : this.#publicHttp2).serve(secure, wire, front);
   }
 

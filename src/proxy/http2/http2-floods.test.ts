@@ -23,6 +23,7 @@ import {
 import { RawPeer } from "../../../test/suites/raw-http2-peer.ts";
 import { FakeClock } from "../../base/clock.ts";
 import type { ProxyEvent } from "../options.ts";
+import { Flooders } from "./flooders.ts";
 
 const INTERNAL_ERROR = 2;
 const ENHANCE_YOUR_CALM = 11;
@@ -132,6 +133,56 @@ test("H2-2: a caller who leaves a page now and then is no flood, and another one
   await calm.until((frames) => frames.some(({ stream, type }) => stream === id(5000) && type === FRAME.data));
   expect(calm.goAway).toBeUndefined();
   expect(wild.isOver).toBe(true);
+});
+
+test("H2-2: a page of a hundred requests that is reloaded five times in a second and a half is no flood", async () => {
+  const made = stage(Stuck);
+  const peer = made.peer();
+  const text = requestBlock("GET", GATE, "/text");
+  for (let load = 0; load < 5; load++) {
+    const first = load * 100;
+    for (let k = first; k < first + 100; k++) peer.send(ask(k));
+    await peer.until(() => made.dialled.filter(({ destroyed }) => !destroyed).length === 100);
+    for (let k = first; k < first + 100; k++) peer.send(frame(FRAME.reset, 0, id(k), CANCEL));
+    await peer.until(() => made.dialled.every(({ destroyed }) => destroyed));
+    made.clock.advance(300);
+  }
+  peer.send(ask(5000, text));
+  await peer.until((frames) => frames.some(({ stream, type }) => stream === id(5000) && type === FRAME.data));
+  expect(peer.goAway).toBeUndefined();
+  expect(made.events).toEqual([]);
+});
+
+test("H2-2: who floods three times has HTTP/1.1 alone for a minute, and nobody else has", async () => {
+  const made = stage();
+  const protocolOf = async (nodeKey?: string, offered = ["h2", "http/1.1"]): Promise<string | false | null> => {
+    const socket = made.connect(443, nodeKey);
+    const secure = tls.connect({ socket, servername: GATE, rejectUnauthorized: false, ALPNProtocols: offered });
+    const { promise, resolve } = Promise.withResolvers<string | false | null>();
+    secure.once("secureConnect", () => resolve(secure.alpnProtocol));
+    secure.once("error", (error) => resolve((error as NodeJS.ErrnoException).code ?? error.message));
+    const protocol = await promise;
+    secure.destroy();
+    return protocol;
+  };
+  for (let floods = 0; floods < 3; floods++) {
+    expect(await protocolOf()).toBe("h2");
+    const peer = made.peer();
+    await peer.flood(100_000, (i) => both(ask(i), frame(FRAME.reset, 0, id(i), CANCEL)));
+    await peer.over();
+    made.clock.advance(20_000);
+  }
+  expect(await protocolOf()).toBe("http/1.1");
+  expect(await protocolOf("aa", ["h2"])).toBe("ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL");
+  expect(await protocolOf("bb")).toBe("h2");
+  made.clock.advance(60_000);
+  expect(await protocolOf()).toBe("h2");
+});
+
+test("H2-2: of a thousand who flood each is known, and the next one is remembered in place of the first", () => {
+  const flooders = new Flooders(new FakeClock());
+  for (let i = 0; i <= 1000; i++) for (let floods = 0; floods < 3; floods++) flooders.add(`peer ${i}`);
+  expect([0, 1, 1000, 1001].map((i) => flooders.has(`peer ${i}`))).toEqual([false, true, true, false]);
 });
 
 test.each<[string, (index: number) => Buffer]>([

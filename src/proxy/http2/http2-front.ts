@@ -1,7 +1,12 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import http2, { type Http2ServerRequest, type Http2ServerResponse, type ServerHttp2Session } from "node:http2";
-import type { Duplex } from "node:stream";
+import http2, {
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type Http2Stream,
+  type ServerHttp2Session,
+} from "node:http2";
 import type { TLSSocket } from "node:tls";
+import type { ConnDuplex } from "../../base/duplex.ts";
 import { expectsOther, refuseExpectation } from "../answers.ts";
 import type { Front, ProxyLimits, ProxyOptions } from "../options.ts";
 import { Http2Budget } from "./http2-budget.ts";
@@ -23,6 +28,11 @@ const MOST_FIELDS = 512;
 /** What we send in answer to a PING and to SETTINGS (RFC 9113 sections 6.7 and 6.5.3). */
 const PING_ACK_BYTES = 17;
 const SETTINGS_ACK_BYTES = 9;
+/**
+ * Of a connection in one turn of the event loop: a thousand requests stand in 64 KiB, and everybody else waits for them (H2-2).
+ * An upload, where a part costs nothing, comes as it is read.
+ */
+export const PORTION_BYTES: number = 8 * 1024;
 /** How often, within the shortest of the limits, a connection is looked at. */
 const LOOKS = 4;
 
@@ -34,13 +44,15 @@ export class Http2Front {
   #limits: ProxyLimits;
   readonly #options: Http2FrontOptions;
   readonly #handle: Handle;
+  readonly #onFlood: (front: Front) => void;
   #server: http2.Http2Server;
   readonly #conversations: Map<ServerHttp2Session, Http2Conversation> = new Map();
 
-  constructor(limits: ProxyLimits, options: Http2FrontOptions, handle: Handle) {
+  constructor(limits: ProxyLimits, options: Http2FrontOptions, handle: Handle, onFlood: (front: Front) => void) {
     this.#limits = limits;
     this.#options = options;
     this.#handle = handle;
+    this.#onFlood = onFlood;
     this.#server = this.#createServer();
   }
 
@@ -51,9 +63,17 @@ export class Http2Front {
   }
 
   /** `wire` is what carries `secure`. */
-  serve(secure: TLSSocket, wire: Duplex, front: Front): void {
+  serve(secure: TLSSocket, wire: ConnDuplex, front: Front): void {
     const onSession = (session: ServerHttp2Session): void => {
-      const conversation = new Http2Conversation(session, secure, wire, front, this.#limits, this.#options);
+      const conversation = new Http2Conversation(
+        session,
+        secure,
+        wire,
+        front,
+        this.#limits,
+        this.#options,
+        this.#onFlood,
+      );
       this.#conversations.set(session, conversation);
       session.once("close", () => this.#conversations.delete(session));
     };
@@ -90,13 +110,21 @@ export class Http2Front {
       const conversation = this.#conversations.get(request.stream.session as ServerHttp2Session);
       if (conversation === undefined) return void request.stream.close();
       request.on("error", () => void response.stream?.close());
-      if (!conversation.asked(request, response)) return;
+      conversation.asked(request, response);
       // The compatibility objects of node:http2 have the members of node:http's that we use.
       const [asked, answer] = [request as unknown as IncomingMessage, response as unknown as ServerResponse];
       if (expectsOther(asked)) refuseExpectation(asked, answer);
       else this.#handle(conversation.front, asked, answer);
     };
     server.on("request", onRequest);
+    // Of a request that its sender has taken back in the same read nothing is made (CVE-2023-44487).
+    const [toRequest] = server.listeners("stream");
+    server.removeAllListeners("stream");
+    server.on("stream", (stream, ...rest) => {
+      const conversation = this.#conversations.get(stream.session as ServerHttp2Session);
+      if (conversation?.wants(stream) === true) toRequest?.call(server, stream, ...rest);
+      else stream.on("error", ignore);
+    });
     // Without these Node answers by itself, and throws when the request was taken back in the same packet.
     server.on("checkContinue", onRequest);
     server.on("checkExpectation", onRequest);
@@ -109,9 +137,10 @@ class Http2Conversation {
   readonly front: Front;
   readonly #session: ServerHttp2Session;
   readonly #secure: TLSSocket;
-  readonly #wire: Duplex;
+  readonly #wire: ConnDuplex;
   readonly #limits: ProxyLimits;
   readonly #options: Http2FrontOptions;
+  readonly #onFlood: (front: Front) => void;
   readonly #budget: Http2Budget;
   /** Under way; what of its answer the peer has not taken, and since when. */
   readonly #requests: Map<Http2ServerRequest, Unsent | undefined> = new Map();
@@ -126,11 +155,13 @@ class Http2Conversation {
   constructor(
     session: ServerHttp2Session,
     secure: TLSSocket,
-    wire: Duplex,
+    wire: ConnDuplex,
     front: Front,
     limits: ProxyLimits,
     options: Http2FrontOptions,
+    onFlood: (front: Front) => void,
   ) {
+    this.#onFlood = onFlood;
     this.front = front;
     this.#session = session;
     this.#secure = secure;
@@ -159,17 +190,20 @@ class Http2Conversation {
     this.#lookLater();
   }
 
-  /** False for a request that its sender has taken back already: nothing is done for it (CVE-2023-44487). */
-  asked(request: Http2ServerRequest, response: Http2ServerResponse): boolean {
+  /** Not one that its sender has taken back already. */
+  wants(stream: Http2Stream): boolean {
+    if (!this.#isEnding && !stream.destroyed && !stream.closed && !stream.aborted) return true;
+    this.#budget.received(0);
+    this.#failed();
+    return false;
+  }
+
+  asked(request: Http2ServerRequest, response: Http2ServerResponse): void {
     const { stream } = request;
     const budget = this.#budget;
     let bytes = 0;
     for (const text of request.rawHeaders) bytes += text.length;
     budget.received(bytes);
-    if (this.#isEnding || stream.destroyed || stream.closed || stream.aborted) {
-      this.#failed();
-      return false;
-    }
     this.#requests.set(request, undefined);
     let received = 0;
     const { _writableState: state } = stream as { _writableState?: { highWaterMark: number } };
@@ -184,10 +218,11 @@ class Http2Conversation {
       }
       if (!response.writableEnded || stream.rstCode !== NGHTTP2_NO_ERROR) this.#failed();
     });
-    if (stream.endAfterHeaders) return true;
+    if (stream.endAfterHeaders) return;
     const count = (part: string | Buffer): void => {
       budget.received(part.length);
       received += part.length;
+      if (received >= BODY_OF_UPLOAD_BYTES) this.#wire.portionBytes = Number.POSITIVE_INFINITY;
       if (!this.#isWide && received >= BODY_OF_UPLOAD_BYTES && heldOf(request) < STREAM_WINDOW_BYTES) this.#widen();
     };
     // Counts along with whoever reads, and does not make the body flow before.
@@ -195,7 +230,6 @@ class Http2Conversation {
       if (event !== "data" || listener === count || request.listeners(event).includes(count)) return;
       request.on("data", count);
     });
-    return true;
   }
 
   /** An upload that is taken as it comes goes by the path's pace. */
@@ -232,12 +266,14 @@ class Http2Conversation {
   }
 
   #failed(): void {
+    this.#wire.portionBytes = PORTION_BYTES;
     if (!this.#budget.failed(this.#options.clock.now())) this.#calm("streams without an answer");
   }
 
   #calm(found: string): void {
     if (this.#isEnding) return;
     this.#options.count?.("http2_flood");
+    this.#onFlood(this.front);
     this.#options.log.warn("proxy.http2_flood", { found });
     this.#end(NGHTTP2_ENHANCE_YOUR_CALM);
   }

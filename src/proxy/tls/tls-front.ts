@@ -150,6 +150,10 @@ class Handshake implements Awaited {
     }
     if (name === undefined)
       return void this.#refuse({ alert: ALERT.unrecognizedName, found: "a name not served here" });
+    const { protocols } = this.#listener;
+    // As OpenSSL would, with nothing made for it before (RFC 7301 section 3.2).
+    if (protocols.length > 0 && hello.protocols.length > 0 && !hello.protocols.some((one) => protocols.includes(one)))
+      return void this.#refuse({ alert: ALERT.noApplicationProtocol, found: "no protocol of ours" });
     this.#wantsCertificate = this.#listener.wantsCertificate?.(name) ?? false;
     const accept = (secure: tls.TLSSocket): void => this.#listener.accept(secure, name);
     const found = this.#options.secureContext(name);

@@ -89,7 +89,12 @@ export class Coordinator implements ControlHandler {
     const core = this.#core;
     const relays = [...core.views.ingresses().relays.keys()].map((id) => core.ledger.nodes.get(id));
     const here = relays.filter((node) => node !== undefined && node.isDraining !== true && core.streams.has(node.id));
-    const places = here.flatMap((node) => node!.endpoints.map((endpoint) => parseAddressPort(endpoint)?.address));
+    const known = new Set(core.relayAddresses);
+    const places = here.flatMap((node) => {
+      // Of a machine with several addresses each may be another relay's. Behind a translator it says one that nobody knows.
+      const said = node!.visitedAt?.filter((address) => known.has(address)) ?? [];
+      return said.length > 0 ? said : node!.endpoints.map((endpoint) => parseAddressPort(endpoint)?.address);
+    });
     return [...new Set(places.filter((address) => address !== undefined))];
   }
 

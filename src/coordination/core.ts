@@ -69,10 +69,14 @@ export class Core {
   #cancelSweep: () => void = () => undefined;
   #closed = false;
 
+  /** Where Funnel's visitors come in, as the operator said. */
+  readonly relayAddresses: readonly string[];
+
   private constructor(options: CoordinatorOptions, ledger: Ledger) {
     this.options = options;
     this.ledger = ledger;
     const { clock, random, baseDomain, serverUrl, derpMap, policy } = options;
+    this.relayAddresses = options.relayAddresses ?? [];
     this.views = new NetworkViews(policy, {
       ledger,
       baseDomain,

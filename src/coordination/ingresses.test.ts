@@ -344,6 +344,30 @@ test("FN-13 the zone names relays that are here and take visitors, and no other"
   expect(named()).toEqual(["203.0.113.5", "203.0.113.7"]);
 });
 
+test("FN-13 two relays on one machine: the zone went on naming the address of the one that drained, and one where nobody listened", async () => {
+  const rig = await start({ policy: POLICY, relayAddresses: ["203.0.113.5", "203.0.113.6", "2001:db8::5"] });
+  const all = ["203.0.113.5:41641", "203.0.113.6:41641", "[2001:db8::5]:41641"];
+  const place = (seed: number, visitedAt: unknown, more: object = {}): Promise<void> =>
+    rig.lite(seed, {
+      ...{ Hostinfo: { Hostname: "relay" }, Endpoints: all, "sallyport.dev/visited-at": visitedAt },
+      ...more,
+    } as object);
+  const named = (): readonly string[] => rig.coordinator.relayAddresses().toSorted();
+  for (const seed of [RELAY, WEB]) {
+    await rig.join(seed, "ada@example.com", { Hostinfo: { Hostname: "relay", RequestTags: ["tag:relay"] } });
+    await rig.poll(seed);
+  }
+  await place(RELAY, ["203.0.113.5"]);
+  await place(WEB, ["203.0.113.6"]);
+  expect(named()).toEqual(["203.0.113.5", "203.0.113.6"]);
+  await place(RELAY, ["203.0.113.5"], { "sallyport.dev/draining": true });
+  expect(named()).toEqual(["203.0.113.6"]);
+  for (const anywhere of [undefined, ["10.0.0.6"], "nonsense", [5]]) {
+    await place(WEB, anywhere); // behind a translator, or at every address
+    expect(named()).toEqual(["2001:db8::5", "203.0.113.5", "203.0.113.6"]);
+  }
+});
+
 test("FN-13 a relay whose machine lost its power is named no more within 15 s, and offline 10 s later", async () => {
   const rig = await world();
   const relay = await rig.poll(RELAY);

@@ -1,6 +1,6 @@
 import { Fault } from "../base/fault.ts";
 import { claimsText } from "../wire/claims.ts";
-import { checkedPublicSites, DRAINING, PUBLIC_SITES } from "../wire/funnel.ts";
+import { checkedPublicSites, checkedVisitedAt, DRAINING, PUBLIC_SITES, VISITED_AT } from "../wire/funnel.ts";
 import type { MapRequest } from "../wire/tailcfg.ts";
 import { checkedSiteRules, VISITOR_RULES } from "../wire/visitor-rules.ts";
 import type { MapSink } from "./control-handler.ts";
@@ -92,14 +92,22 @@ function updated(core: Core, before: NodeRecord, request: MapRequest): NodeRecor
   const home = hostinfo.NetInfo?.PreferredDERP;
   const discoKey = checkedKey("discokey", request.DiscoKey) ?? before.discoKey;
   const renamed = !before.nameFixed && hostinfo.Hostname !== before.hostinfo.Hostname;
-  const { visitorRules: rulesBefore = [], isDraining: wasDraining = false, publicSites: sitesBefore, ...kept } = before;
+  const {
+    visitorRules: rulesBefore = [],
+    isDraining: wasDraining = false,
+    publicSites: sitesBefore,
+    visitedAt: placesBefore = [],
+    ...kept
+  } = before;
   // All of them come with every description, where there is something to say.
   const visitorRules = told === undefined ? rulesBefore : checkedSiteRules(request[VISITOR_RULES]);
   const isDraining = told === undefined ? wasDraining : request[DRAINING] === true;
   const publicSites = told === undefined ? sitesBefore : checkedPublicSites(request[PUBLIC_SITES]);
+  const visitedAt = told === undefined ? placesBefore : checkedVisitedAt(request[VISITED_AT]);
   const after: NodeRecord = {
     ...kept,
     hostinfo,
+    ...(visitedAt.length === 0 ? {} : { visitedAt }),
     ...(publicSites === undefined ? {} : { publicSites }),
     ...(visitorRules.length === 0 ? {} : { visitorRules }),
     ...(isDraining ? { isDraining } : {}),

@@ -81,6 +81,8 @@ export interface NodeRecord {
   readonly approvedServices?: readonly string[];
   /** A relay that takes no new visitors. */
   readonly isDraining?: boolean;
+  /** A relay that takes visitors at these addresses of its machine; absent: at all of them. */
+  readonly visitedAt?: readonly string[];
   /** What it asks for the visitors of its public names. */
   readonly visitorRules?: readonly SiteRules[];
   /** What of it is public, as it says; absent: all that leads to it (stock clients say nothing). */

@@ -6,6 +6,7 @@ import { LeaseTable } from "../funnel/lease-table.ts";
 import { leasesOf, publicNamesOf } from "../funnel/mesh-names.ts";
 import type { IngressLimits, IngressOptions, OwnNames } from "../funnel/options.ts";
 import { NameTable } from "../funnel/public-names.ts";
+import type { FunnelWish } from "../mesh/control/control-client.ts";
 import { MeshNode, type MeshNodeOptions } from "../mesh/node.ts";
 import { leasableServices, type PortRange } from "../wire/claims.ts";
 import { RELAY_ATTRIBUTE } from "../wire/funnel.ts";
@@ -100,7 +101,8 @@ export class Relay {
     const clock: Clock = options.clock ?? systemClock;
     const log = (options.log ?? silentLog).with("relay");
     const hostServices = leasableServices(options.leases?.ranges ?? []);
-    const node = await MeshNode.open({ keepalive: KEEPALIVE, ...options, wish: { ...options.wish, hostServices } });
+    const wish = { ...options.wish, hostServices, ...visitedAt(options.listeners) };
+    const node = await MeshNode.open({ keepalive: KEEPALIVE, ...options, wish });
     await using failure = new AsyncDisposableStack();
     failure.defer(() => node.close());
     const ports: number[] = [];
@@ -172,6 +174,12 @@ export class Relay {
     this.ingress.close();
     await this.node.close();
   }
+}
+
+/** Nothing where one of them takes visitors at every address. */
+function visitedAt(listeners: readonly RelayListener[]): FunnelWish {
+  const addresses = [...new Set(listeners.filter(({ isPlain }) => isPlain !== true).map(({ address }) => address))];
+  return addresses.some((address) => ["", "0.0.0.0", "::"].includes(address)) ? {} : { visitedAt: addresses };
 }
 
 function tellCounts(ingress: Ingress, clock: Clock, log: Log): () => void {

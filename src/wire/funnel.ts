@@ -33,6 +33,16 @@ export function checkedPublicSites(value: unknown): readonly string[] | undefine
   return value.filter((site) => typeof site === "string" && foldSite(site) === site);
 }
 
+/** Ours: the member of a map request in which a relay says at which addresses of its machine it takes visitors. Absent: at all. */
+export const VISITED_AT: "sallyport.dev/visited-at" = "sallyport.dev/visited-at";
+const MOST_VISITED = 16;
+
+/** In their one form. */
+export function checkedVisitedAt(value: unknown): readonly string[] {
+  if (!Array.isArray(value) || value.length > MOST_VISITED) return [];
+  return value.flatMap((text) => (typeof text === "string" ? (addressOf(text) ?? []) : []));
+}
+
 /** Ours: where visitors come in, as the server's operator says it, in the `CapMap` of a node that may be public. */
 export const INGRESS_ADDRESSES: string = "sallyport.dev/ingress-addresses";
 

@@ -4,7 +4,7 @@
  * Times are RFC 3339 text; keys are their text forms (`nodekey:…`, `discokey:…`, `mkey:…`).
  */
 
-import type { DRAINING, PUBLIC_SITES } from "./funnel.ts";
+import type { DRAINING, PUBLIC_SITES, VISITED_AT } from "./funnel.ts";
 import type { SiteRules, VISITOR_RULES } from "./visitor-rules.ts";
 
 export type CapMap = Readonly<Record<string, readonly unknown[] | null>>;
@@ -239,6 +239,7 @@ export interface MapRequest {
   readonly [VISITOR_RULES]?: readonly SiteRules[];
   readonly [DRAINING]?: boolean;
   readonly [PUBLIC_SITES]?: readonly string[];
+  readonly [VISITED_AT]?: readonly string[];
 }
 
 /** Absent member = unchanged. */

@@ -91,6 +91,7 @@ export interface RigOptions {
   readonly setTxt?: (name: string, value: string) => Promise<void>;
   readonly onKeyRetired?: (nodeKey: string) => void;
   readonly clock?: FakeClock;
+  readonly relayAddresses?: readonly string[];
   /** The store has them already. */
   readonly hasUsers?: boolean;
 }
@@ -124,6 +125,7 @@ export async function start(options: RigOptions = {}): Promise<Rig> {
     derpMap: () => ({ Regions: {} }),
     policy: options.policy ?? open,
     ...(options.onKeyRetired === undefined ? {} : { onKeyRetired: options.onKeyRetired }),
+    ...(options.relayAddresses === undefined ? {} : { relayAddresses: options.relayAddresses }),
     ...(options.setTxt === undefined ? {} : { setTxt: options.setTxt }),
     ...(options.addressPoolSize === undefined ? {} : { addressPoolSize: options.addressPoolSize }),
   });

@@ -1,4 +1,4 @@
-import { parseAddress } from "../../base/address.ts";
+import { formatAddress, parseAddress } from "../../base/address.ts";
 import type { ServerOptions } from "../../server/server.ts";
 import { readGivenFile } from "../given-file.ts";
 import { LIMIT_FLAGS, leasesOf, limitsOf, listenersOf } from "../ingress.ts";
@@ -24,7 +24,9 @@ export async function ingressOf(values: ServerValues): Promise<IngressOptions> {
   const known = addresses?.split(",") ?? [];
   const bad = known.find((text) => parseAddress(text) === undefined);
   if (bad !== undefined) throw new CliExit(`Cannot use --ingress-addresses "${bad}": wanted IP addresses`, 2);
-  const relayAddresses = addresses === undefined ? {} : { relayAddresses: known };
+  // In their one form: they are compared with what ingresses say.
+  const places = known.map((text) => formatAddress(parseAddress(text)!));
+  const relayAddresses = addresses === undefined ? {} : { relayAddresses: places };
   if (ports === undefined) {
     const ours = [...(["ingress-address", "lease-ports", "drain", "tls-cert", "tls-key"] as const), ...LIMIT_FLAGS];
     const given = ours.find((flag) => values[flag] !== undefined);

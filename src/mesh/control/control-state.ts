@@ -41,6 +41,8 @@ export interface FunnelWish {
   readonly visitorRules?: readonly SiteRules[];
   /** A relay that takes no new visitors, before it ends. */
   readonly isDraining?: boolean;
+  /** Of a relay, where it takes visitors; absent: at every address of this machine. */
+  readonly visitedAt?: readonly string[];
   /** What of us is public; absent: it is not known yet. */
   readonly publicSites?: readonly string[] | undefined;
 }

@@ -1,6 +1,6 @@
 import { Fault, messageOf } from "../../base/fault.ts";
 import { formatKey, publicKeyOf } from "../../crypto/keys.ts";
-import { DRAINING, PUBLIC_SITES } from "../../wire/funnel.ts";
+import { DRAINING, PUBLIC_SITES, VISITED_AT } from "../../wire/funnel.ts";
 import { CAPABILITY_VERSION, type MapRequest, type RegisterRequest } from "../../wire/tailcfg.ts";
 import { VISITOR_RULES } from "../../wire/visitor-rules.ts";
 import type { ControlClientOptions } from "./control-state.ts";
@@ -36,7 +36,7 @@ export function registerRequest(options: ControlClientOptions, details: Register
 /** Both shapes carry everything: hosted servers store lite updates only, Headscale also what comes with the poll. */
 export function mapRequest(options: ControlClientOptions, shape: "poll" | "update"): MapRequest {
   const endpoints = options.endpoints();
-  const { visitorRules = [], isDraining = false, publicSites } = options.funnelWish?.() ?? {};
+  const { visitorRules = [], isDraining = false, publicSites, visitedAt } = options.funnelWish?.() ?? {};
   return {
     Version: CAPABILITY_VERSION,
     Compress: "zstd",
@@ -48,6 +48,7 @@ export function mapRequest(options: ControlClientOptions, shape: "poll" | "updat
     Hostinfo: options.hostinfo(),
     ...(visitorRules.length === 0 ? {} : { [VISITOR_RULES]: visitorRules }),
     ...(isDraining ? { [DRAINING]: true } : {}),
+    ...(visitedAt === undefined ? {} : { [VISITED_AT]: visitedAt }),
     ...(publicSites === undefined ? {} : { [PUBLIC_SITES]: publicSites }),
     ...(endpoints.length === 0
       ? {}

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import type { ServeConfig } from "../../wire/serve-config.ts";
 import { CliExit } from "../io.ts";
 import { parseServeArgs, type ServeChange, translateLegacy } from "./serve-args.ts";
-import { applyOff, applySet, type KindOfPath } from "./serve-change.ts";
+import { applyOff, applySet, type KindOfPath, withoutFunnel } from "./serve-change.ts";
 import { cleanMount, expandTarget, expandTcpTarget, WEB_SCHEMES } from "./serve-target.ts";
 
 const NAME = "foo.test.ts.net";
@@ -205,6 +205,13 @@ const caps: readonly [value: string, isFine: boolean][] = [
   ["https://example.com/cap/app", false],
   ["example.com/cap/app,,", false],
 ];
+test("`funnel reset` left public what another terminal had made so in the foreground", () => {
+  const Foreground = { one: { ...web(8443, P3000), ...on(8443) }, two: web(8080, P3000, "HTTP") };
+  const { two } = Foreground;
+  expect(withoutFunnel({ ...both, ...on(443), Foreground })).toEqual({ ...both, Foreground: { two } });
+  expect(withoutFunnel({ ...both, ...on(443) })).toEqual(both);
+});
+
 test("--accept-app-caps takes {domain}/{name}", () => {
   for (const [value, isFine] of caps) {
     expect(parseServeArgs("serve", [`--accept-app-caps=${value}`, "3000"]).action, value).toBe(

@@ -144,10 +144,14 @@ function withoutName(config: ServeConfig, key: string, port: string, names: read
   });
 }
 
-/** `funnel reset` here takes away only what `funnel` gave: the permission, not what the tailnet is served. */
+/**
+ * `funnel reset` here takes away only what `funnel` gave: the permission, not what the tailnet is served. What a command in the
+ * foreground made public ends with that command.
+ */
 export function withoutFunnel(config: ServeConfig): ServeConfig {
-  const { AllowFunnel: _, ...rest } = config;
-  return rest;
+  const { AllowFunnel: _, Foreground = {}, ...rest } = config;
+  const kept = Object.entries(Foreground).filter(([, part]) => !Object.values(part.AllowFunnel ?? {}).includes(true));
+  return kept.length === 0 ? rest : { ...rest, Foreground: Object.fromEntries(kept) };
 }
 
 function tidy(config: ServeConfig): ServeConfig {

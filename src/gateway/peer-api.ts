@@ -5,9 +5,9 @@ import type { Clock } from "../base/clock.ts";
 import type { Conn } from "../base/conn.ts";
 import { asDuplex } from "../base/duplex.ts";
 import { Fault } from "../base/fault.ts";
-import { LinkedList } from "../base/linked-list.ts";
 import { PeekedConn } from "../base/peeked-conn.ts";
 import { mindSlowRequests } from "../base/slow-requests.ts";
+import { WaitingLine } from "../base/waiting-line.ts";
 import { INGRESS_PATH, type PeerApiHead, readPeerApiHead } from "../wire/ingress.ts";
 import type { IngressDoor, MeshProof, Refusal } from "./funnel/ingress-door.ts";
 
@@ -17,6 +17,8 @@ const PEEK_BYTES = 128 * 1024;
 const HEAD_MS = 10_000;
 const MOST_CONNECTIONS = 256;
 const MOST_HEADS = 1024;
+/** Who says nothing a thousand times keeps no ingress out (FN-10). */
+const MOST_HEADS_OF_NODE = 768;
 const INGRESS_LINE = new RegExp(`^[A-Z]+ ${INGRESS_PATH}[ ?]`);
 /** Longer than any first line that asks for the ingress. */
 const LINE_BYTES = 64;
@@ -36,8 +38,8 @@ export class PeerApi {
   readonly #options: PeerApiOptions;
   readonly #http = createServer({ maxHeaderSize: HEAD_BYTES, headersTimeout: HEAD_MS, requestTimeout: HEAD_MS });
   #open = 0;
-  /** Heads that are not whole, oldest first: by whom, and how to give up on them. */
-  readonly #heads: LinkedList<{ readonly who: string; readonly giveUp: () => void }> = new LinkedList();
+  /** Those whose heads are not whole. */
+  readonly #heads: WaitingLine = new WaitingLine({ inAll: MOST_HEADS, ofOwner: MOST_HEADS_OF_NODE });
 
   constructor(options: PeerApiOptions) {
     this.#options = options;
@@ -49,13 +51,12 @@ export class PeerApi {
   /** The first line says whether it is a visitor's delivery, whose connection is nobody's but the visitor's from then on. */
   accept(conn: Conn): void {
     const who = conn.proof.kind === "mesh" ? conn.proof.nodeKey : "";
-    if (this.#heads.size >= MOST_HEADS) this.#dropOldest(who);
     const { clock } = this.#options;
     const peeked = new PeekedConn(conn, PEEK_BYTES);
     let text = "";
     const settle = (): void => {
       cancel();
-      this.#heads.remove(place);
+      place?.leave();
       peeked.look = () => {};
       peeked.gone = () => {};
     };
@@ -64,7 +65,7 @@ export class PeerApi {
       peeked.abort(new Fault("PEERAPI_NO_REQUEST", "Cannot answer: no request came"));
     };
     const cancel = clock.at(clock.now() + HEAD_MS, giveUp);
-    const place = this.#heads.add({ who, giveUp });
+    const place = this.#heads.enter(who, { giveUp });
     peeked.gone = giveUp;
     peeked.look = (view) => {
       text += toLatin1(view.subarray(0, HEAD_BYTES + 4));
@@ -81,12 +82,6 @@ export class PeerApi {
       const refusal = this.#deliver(peeked, head, text.length === end + 4);
       if (refusal !== undefined) refuse(peeked, refusal, clock);
     };
-  }
-
-  /** Of this caller, if it has one: who says nothing a thousand times keeps no ingress out (FN-10). */
-  #dropOldest(who: string): void {
-    const oldest = this.#heads.find((one) => one.who === who) ?? this.#heads.first;
-    oldest?.giveUp();
   }
 
   #deliver(conn: PeekedConn, head: PeerApiHead | undefined, isAlone: boolean): Refusal | undefined {

@@ -75,7 +75,11 @@ export class OwnProcess {
 }
 
 /** Node as `sallyport` starts it (src/bin.ts). */
-const NODE_FLAGS = ["--disable-warning=ExperimentalWarning", "--max-semi-space-size=4", "--no-allocation-site-pretenuring"];
+const NODE_FLAGS = [
+  "--disable-warning=ExperimentalWarning",
+  "--max-semi-space-size=4",
+  "--no-allocation-site-pretenuring",
+];
 
 /** `$SALLYPORT_BENCH_FLAGS` goes to our Node: `--cpu-prof` and the like. */
 function commandLine(file: string, args: readonly string[]): string[] {

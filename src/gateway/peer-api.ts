@@ -44,7 +44,6 @@ export class PeerApi {
   constructor(options: PeerApiOptions) {
     this.#options = options;
     mindSlowRequests(this.#http);
-    this.#http.maxRequestsPerSocket = 1; // one that waits for a next request would be waited for without end
     this.#http.on("request", (request, response) => this.#answer(request, response));
   }
 
@@ -110,6 +109,9 @@ export class PeerApi {
   }
 
   #answer(request: IncomingMessage, response: ServerResponse): void {
+    // One request a connection: a delivery behind another would not have it for itself, and who says nothing more would be
+    // waited for without end. Node's `maxRequestsPerSocket` tells the end, and does not make it.
+    response.shouldKeepAlive = false;
     // No browser has business here, not even by DNS rebinding (upstream `ipn/ipnlocal/peerapi.go`).
     response.setHeader("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'");
     response.setHeader("X-Frame-Options", "DENY");
@@ -120,8 +122,7 @@ export class PeerApi {
       return;
     }
     if (request.url !== "/") {
-      // A delivery behind another request is none: its connection would not be the visitor's alone.
-      response.writeHead(404, { Connection: "close" }).end("not found\n");
+      response.writeHead(404).end("not found\n");
       return;
     }
     if (request.method !== "GET" && request.method !== "HEAD") {

@@ -311,7 +311,7 @@ describe("FN-4 the node checks the relay, with upstream's statuses", () => {
     const client = scene.connect();
     const first = "HEAD / HTTP/1.1\r\nHost: peer\r\n\r\n";
     const answer = await answerTo(client, first + request());
-    expect(answer).toMatch(/^HTTP\/1\.1 200 OK.*\r\n\r\nHTTP\/1\.1 404 Not Found/s);
+    expect(answer).toMatch(/^HTTP\/1\.1 200 OK\r\n(?:[^\r]+\r\n)+\r\n$/);
   });
 
   test(`of ${REQUESTS} odd requests those are taken that say all of it once, and in no other way`, async () => {

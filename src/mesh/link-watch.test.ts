@@ -39,3 +39,21 @@ test("notices that the machine slept: the wall clock went on, timers did not", (
   fake.advance(60_000);
   expect(woken).toBe(1);
 });
+
+test("a process without a free descriptor ended after three seconds: its addresses could not be asked for", () => {
+  const clock = new FakeClock();
+  const told: (readonly string[])[] = [];
+  let isOut = true;
+  const addresses = (): readonly string[] => {
+    if (isOut) throw new Error("uv_interface_addresses returned EMFILE");
+    return ["192.0.2.1"];
+  };
+  watchLink({ clock, addresses, onAddresses: (now) => told.push(now), onWoken: () => undefined });
+  clock.advance(60_000);
+  expect(told).toEqual([]);
+  isOut = false;
+  clock.advance(3000);
+  isOut = true;
+  clock.advance(60_000);
+  expect(told).toEqual([["192.0.2.1"]]);
+});

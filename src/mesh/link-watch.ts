@@ -21,10 +21,10 @@ export function watchLink({ clock, addresses, onAddresses, onWoken }: LinkWatchO
   let cancel = (): void => {};
   let ahead = clock.wall() - clock.now();
   const look = (): void => {
-    const found = addresses();
-    const text = [...found].sort().join(" ");
-    if (text !== known) onAddresses(found);
-    known = text;
+    const found = addressesNow(addresses);
+    const text = found && [...found].sort().join(" ");
+    if (found !== undefined && text !== known) onAddresses(found);
+    known = text ?? known;
     const difference = clock.wall() - clock.now();
     if (difference - ahead > SLEPT_MS) onWoken();
     ahead = difference;
@@ -35,6 +35,15 @@ export function watchLink({ clock, addresses, onAddresses, onWoken }: LinkWatchO
     stopped = true;
     cancel();
   };
+}
+
+/** Undefined: the system does not say it now. It opens a socket to find out, and there may be no descriptor left. */
+function addressesNow(addresses: () => readonly string[]): readonly string[] | undefined {
+  try {
+    return addresses();
+  } catch {
+    return undefined;
+  }
 }
 
 /** This machine's own addresses, without loopback unless that is all there is. */

@@ -177,6 +177,7 @@ const refused: readonly [number: string, before: ServeConfig, line: string, text
   ["34", {}, "serve --accept-app-caps=example.com/cap/fine,NOTFINE 3000", /NOTFINE/],
   ["35", {}, "serve --tcp=8000 --proxy-protocol=3 5432", /invalid PROXY protocol version 3/],
   ["35", {}, "serve --https=443 --proxy-protocol=1 5432", /only supported for TCP/],
+  ["as upstream", {}, "funnel --tcp=443 --set-path=/ --bg 22", /cannot mount a path/],
   ["37", {}, "serve --http=80 --https=443 3000", /multiple types/],
   ["42", web(443, P3000), "serve --tcp=443 off", /serving web, not TCP/],
   ["flags after the target", {}, "serve 3000 --bg", /invalid argument format/],

@@ -74,7 +74,7 @@ function webHandler(
 }
 
 function setTcp(config: ServeConfig, change: ServeChange, name: string): ServeConfig {
-  if (change.mount !== "/") throw new CliExit("cannot mount a path for TCP serve");
+  if (change.isMountGiven) throw new CliExit("cannot mount a path for TCP serve");
   const forward = guarded("tcp", "unable to expand target: ", () => expandTcpTarget(change.target));
   const port = String(change.port);
   const before = ownValue(config.TCP ?? {}, port);

@@ -1,4 +1,4 @@
-import { createServer, type Server } from "node:net";
+import { createServer, type Server, type Socket } from "node:net";
 import tls from "node:tls";
 import { expect, onTestFinished, test } from "vitest";
 import { listening } from "../../test/suites/listening.ts";
@@ -82,6 +82,26 @@ test("FN-9 one of two ingresses is dead, and a check said that all is well", asy
   expect(findings.at(-1)?.found).toMatch(/^127\.0\.0\.2 port \d+: .*ECONNREFUSED.*, while 127\.0\.0\.1 answers/);
   const both = await look({ port, resolve: async () => ["127.0.0.1", "127.0.0.1"] });
   expect(both.at(-1)?.found).toBe("status 200");
+});
+
+test("FN-9 one of two addresses was of the host before, and a check said that all is well", async () => {
+  const port = await serving(OK);
+  const resolve = async (): Promise<string[]> => ["127.0.0.1", "127.0.0.2"];
+  const at = async (server: Server): Promise<void> => {
+    onTestFinished(() => void server.close());
+    await new Promise<void>((listening) => void server.listen(port, "127.0.0.2", listening));
+  };
+  const other = tls.createServer(await certificateOf("old.test"), (socket) => void socket.on("error", () => undefined));
+  await at(other);
+  expect((await look({ port, resolve })).at(-1)).toEqual({
+    ...{ hop: "dns", isGood: false },
+    found: "127.0.0.2 presents another certificate: some visitors are sent there",
+  });
+  await new Promise((closed) => other.close(closed));
+  const alert = (socket: Socket): unknown =>
+    socket.on("error", () => undefined).once("data", () => socket.end(alertRecord(112)));
+  await at(createServer(alert));
+  expect((await look({ port, resolve })).at(-1)?.found).toMatch(/^127\.0\.0\.2: the ingress does not know the name/);
 });
 
 test("FN-9 a raw port that is open, whoever speaks first", async () => {

@@ -112,6 +112,8 @@ export async function* probe(options: ProbeOptions): AsyncGenerator<Finding, voi
         `${address} is another machine: it has a good certificate for ${name}, and not this node's`,
       );
     }
+    const elsewhere = await firstElsewhere(addresses.slice(1, MOST_ADDRESSES), secure, options);
+    if (elsewhere !== undefined) return yield bad("dns", `${elsewhere}: some visitors are sent there`);
     yield good("certificate", `by ${issuer?.O ?? issuer?.CN ?? "nobody"}, until ${end}`);
     if (options.isHttp) yield await askBackend(secure, port === HTTPS_PORT ? name : `${name}:${port}`, signal);
   } finally {
@@ -132,6 +134,31 @@ async function firstDead(addresses: readonly string[], port: number, signal: Abo
     }),
   );
   return refusals.find((refusal) => refusal !== undefined);
+}
+
+/** A name with several addresses may still have one of before: there somebody else answers, or nobody who knows it. */
+async function firstElsewhere(
+  addresses: readonly string[],
+  seen: tls.TLSSocket,
+  { name, port, signal }: ProbeOptions,
+): Promise<string | undefined> {
+  const { fingerprint256 } = seen.getPeerCertificate();
+  const found = await Promise.all(
+    addresses.map(async (host) => {
+      const socket = connect({ host, port, signal });
+      if ((await settled(socket, "connect")) !== undefined) return undefined; // that was looked at before
+      const secure = tls.connect({ socket, servername: name, ALPNProtocols: ["http/1.1"], rejectUnauthorized: false });
+      try {
+        const refusal = await settled(secure, "secureConnect");
+        if (refusal !== undefined) return `${host}: ${alertText(refusal) ?? reasonOf(refusal, signal)}`;
+        const isSame = secure.getPeerCertificate().fingerprint256 === fingerprint256;
+        return isSame ? undefined : `${host} presents another certificate`;
+      } finally {
+        secure.destroy();
+      }
+    }),
+  );
+  return found.find((one) => one !== undefined);
 }
 
 /** Who speaks first is there; who waits for the visitor to speak has at least not hung up. */

@@ -2,9 +2,12 @@ import { Resolver } from "node:dns/promises";
 import { once } from "node:events";
 import net from "node:net";
 import { expect, onTestFinished, test } from "vitest";
+import { memoryStore } from "../src/base/store.ts";
+import { MemoryCoordinationStore } from "../src/coordination/store/memory-store.ts";
 import type { Relay } from "../src/server/relay.ts";
+import { Server } from "../src/server/server.ts";
 import { makeHello } from "./suites/client-hellos.ts";
-import { brings, FunnelMesh, publicTcp } from "./suites/funnel-mesh.ts";
+import { brings, FunnelMesh, funnelPolicy, publicTcp } from "./suites/funnel-mesh.ts";
 
 const WAIT = { timeout: 30_000, interval: 10 };
 const NAME = "web.mesh.example";
@@ -67,4 +70,43 @@ test("FN-13 the zone leads to the ingresses that are here: to all, not to one th
   await expect.poll(named, WAIT).toEqual(["127.0.0.5", "127.0.0.6"]);
   await second.close();
   await expect.poll(named, WAIT).toEqual(["127.0.0.5"]);
+});
+
+test("FN-13 a server that was restarted made public names away until their nodes had come back to it", async () => {
+  const kept = {
+    store: Object.assign(new MemoryCoordinationStore(), { close: async () => undefined }), // as a disk outlives the process
+    state: memoryStore(),
+  };
+  const mesh = await FunnelMesh.open(kept);
+  onTestFinished(() => mesh.close());
+  const { port } = new URL(mesh.server.url);
+  const relay = await mesh.relay();
+  const path = {
+    isOpen: true,
+    async connect({ hostname, port: to }: URL): Promise<net.Socket> {
+      if (!path.isOpen) throw new Error("the way to the server is closed");
+      const socket = net.connect(Number(to), hostname);
+      await once(socket, "connect");
+      return socket;
+    },
+  };
+  const gateway = await mesh.gateway({ connect: path.connect });
+  await gateway.setServeConfig(publicTcp("web.tail.test", 443, await mesh.echo()));
+  await expect.poll(() => brings(relay, "web.tail.test"), WAIT).toBe(true);
+  const hello = makeHello({ name: "web.tail.test" });
+  const visit = async (): Promise<boolean> => {
+    const socket = net.connect(relay.ports[0]!, "127.0.0.1");
+    onTestFinished(() => void socket.destroy());
+    socket.write(hello);
+    const [heard] = (await once(socket, "data")) as [Buffer];
+    return heard.equals(hello);
+  };
+  expect(await visit()).toBe(true);
+  path.isOpen = false;
+  await mesh.server.close();
+  const again = await Server.open({ ...kept, baseDomain: "tail.test", policy: funnelPolicy(), port: Number(port) });
+  onTestFinished(() => again.close());
+  const online = () => [...(relay.node.map?.peers.values() ?? [])].map(({ Online }) => Online);
+  await expect.poll(online, WAIT).toEqual([false]);
+  await expect.poll(visit, WAIT).toBe(true); // their way past the server's relay may not be found yet
 });

@@ -13,14 +13,23 @@ import type { PublicName } from "./public-names.ts";
  * it (Headscale), a node that says of itself that it wants visitors is public under its name, on these ports; it decides
  * itself what it takes.
  */
-export function publicNamesOf(map: NetworkMap, hostinfoPorts: readonly number[] = []): readonly PublicName[] {
+export function publicNamesOf(
+  map: NetworkMap,
+  hostinfoPorts: readonly number[] = [],
+  isHere: IsHere = isOnline,
+): readonly PublicName[] {
   const own = map.self.Addresses.map(addressOf);
   return [...map.peers.values()].flatMap((node) => {
     const claims = publicNameClaims(node.CapMap);
     const isWilling = hostinfoPorts.length > 0 && node.Hostinfo?.IngressEnabled === true;
     const said: PublicNameClaim[] = isWilling ? [{ name: plainName(node.Name), ports: hostinfoPorts }] : [];
     return [...claims, ...said].map(({ name, ports, rules, except }) => ({
-      ...{ name, ports: new Set(ports), owner: node.StableID, peerApi: peerApiOf(node, own) },
+      ...{
+        name,
+        ports: new Set(ports),
+        owner: node.StableID,
+        peerApi: isHere(node) ? peerApiOf(node, own) : undefined,
+      },
       ...(rules === undefined ? {} : { rules: rulesBySite(rules) }),
       ...(except === undefined ? {} : { except: new Set(except) }),
     }));
@@ -28,21 +37,30 @@ export function publicNamesOf(map: NetworkMap, hostinfoPorts: readonly number[] 
 }
 
 /** Every raw port that is let, likewise; where the server has no word for it, the nodes' own claims count. */
-export function leasesOf(map: NetworkMap, isHostinfoTrusted: boolean): readonly Lease[] {
+export function leasesOf(map: NetworkMap, isHostinfoTrusted: boolean, isHere: IsHere = isOnline): readonly Lease[] {
   const own = map.self.Addresses.map(addressOf);
   return [...map.peers.values()].flatMap((node) => {
     const name = plainName(node.Name);
     const isWilling = isHostinfoTrusted && node.Hostinfo?.IngressEnabled === true;
     const said = isWilling ? claimsOf(node.Hostinfo).filter(isPortClaim).map(Number) : [];
     return [...new Set([...leasedPorts(node.CapMap), ...said])].map((port) => ({
-      ...{ name, port, ports: new Set([port]), owner: node.StableID, peerApi: peerApiOf(node, own) },
+      ...{
+        name,
+        port,
+        ports: new Set([port]),
+        owner: node.StableID,
+        peerApi: isHere(node) ? peerApiOf(node, own) : undefined,
+      },
     }));
   });
 }
 
-/** Where the node takes deliveries, over a family that both of us have; none while it is known to be away. */
+type IsHere = (node: Node) => boolean;
+const isOnline: IsHere = ({ Online }) => Online !== false;
+
+/** Where the node takes deliveries, over a family that both of us have. */
 function peerApiOf(node: Node, own: readonly string[]): AddressPort | undefined {
-  if (node.Online === false || node.Expired === true) return undefined;
+  if (node.Expired === true) return undefined;
   for (const [proto, bytes] of [
     ["peerapi4", 4],
     ["peerapi6", 16],

@@ -5,11 +5,13 @@ import { LeaseListeners } from "../funnel/lease-listeners.ts";
 import { LeaseTable } from "../funnel/lease-table.ts";
 import { leasesOf, publicNamesOf } from "../funnel/mesh-names.ts";
 import type { IngressLimits, IngressOptions, OwnNames } from "../funnel/options.ts";
+import { Presence } from "../funnel/presence.ts";
 import { NameTable } from "../funnel/public-names.ts";
 import type { FunnelWish } from "../mesh/control/control-client.ts";
 import { MeshNode, type MeshNodeOptions } from "../mesh/node.ts";
 import { leasableServices, type PortRange } from "../wire/claims.ts";
 import { RELAY_ATTRIBUTE } from "../wire/funnel.ts";
+import type { NetworkMap } from "../wire/network-map.ts";
 
 /** What the log says of visitors, where there were some. */
 const TELL_EVERY_MS = 60_000;
@@ -53,6 +55,7 @@ export class Relay {
   readonly #clock: Clock;
   /** Monotonic: when the map stream was last open. */
   #currentAt: number;
+  readonly #presence: Presence = new Presence();
   #names: NameTable = new NameTable([]);
   #leases: LeaseTable = new LeaseTable([]);
   readonly #leaseListeners: LeaseListeners;
@@ -74,7 +77,10 @@ export class Relay {
     let { state } = node;
     node.onState((next) => {
       if (state.kind === "running") this.#currentAt = clock.now();
+      if (state.kind === "running" && next.kind !== "running") this.#presence.broke();
       state = next;
+      const lookAt = next.kind === "running" ? this.#presence.back(clock.now()) : undefined;
+      if (lookAt !== undefined) clock.at(lookAt, () => node.map && this.#learn(node.map, options));
     });
     const { ranges = [], address = "" } = leases ?? {};
     this.#leaseListeners = new LeaseListeners({
@@ -83,17 +89,20 @@ export class Relay {
       clock,
       log,
     });
-    node.onMap((map) => {
-      const before = this.#names;
-      this.#names = new NameTable(publicNamesOf(map, hostinfoPorts), before);
-      this.#leases = new LeaseTable(leasesOf(map, hostinfoPorts !== undefined), this.#leases);
-      if (!this.ingress.isDraining) this.#leaseListeners.set(this.#leases.ports);
-      for (const { port, owner } of this.#leases.conflicts) log.warn("relay.lease_taken", { port, refused: owner });
-      const { size, conflicts } = this.#names;
-      if (size !== before.size) log.info("relay.names", { count: size });
-      for (const { name, owner } of conflicts) log.warn("relay.name_taken", { name, refused: owner });
-      if (!this.isAppointed) log.debug("relay.not_appointed", {});
-    });
+    node.onMap((map) => this.#learn(map, options));
+  }
+
+  #learn(map: NetworkMap, { hostinfoPorts, log }: RelayOptions & { readonly log: Log }): void {
+    const isHere = this.#presence.read(map.peers.values(), this.#clock.now());
+    const before = this.#names;
+    this.#names = new NameTable(publicNamesOf(map, hostinfoPorts, isHere), before);
+    this.#leases = new LeaseTable(leasesOf(map, hostinfoPorts !== undefined, isHere), this.#leases);
+    if (!this.ingress.isDraining) this.#leaseListeners.set(this.#leases.ports);
+    for (const { port, owner } of this.#leases.conflicts) log.warn("relay.lease_taken", { port, refused: owner });
+    const { size, conflicts } = this.#names;
+    if (size !== before.size) log.info("relay.names", { count: size });
+    for (const { name, owner } of conflicts) log.warn("relay.name_taken", { name, refused: owner });
+    if (!this.isAppointed) log.debug("relay.not_appointed", {});
   }
 
   /** @throws {Fault} INGRESS_LISTEN */

@@ -22,13 +22,6 @@ test("nobody leaves twice", () => {
   expect(list.first).toBeUndefined();
 });
 
-test("the oldest that is meant is found", () => {
-  const list = new LinkedList<number>();
-  for (const value of [1, 2, 3, 4]) list.add(value);
-  expect(list.find((value) => value % 2 === 0)).toBe(2);
-  expect(list.find((value) => value > 4)).toBeUndefined();
-});
-
 test("it is as a set is, in any order of coming and going", () => {
   const list = new LinkedList<number>();
   const set = new Set<number>();

@@ -54,12 +54,6 @@ export class LinkedList<T> {
     return true;
   }
 
-  /** The oldest that is meant. */
-  find(isMeant: (value: T) => boolean): T | undefined {
-    for (let node = this.#first; node !== undefined; node = node.next) if (isMeant(node.value)) return node.value;
-    return undefined;
-  }
-
   /** Those who are in now, oldest first; whoever goes through them may remove any. */
   toArray(): T[] {
     const values: T[] = [];

@@ -64,9 +64,8 @@ export class Router {
     const site = this.#siteOf(front, checked.host);
     if (site !== undefined && target.decoded.startsWith(DOOR_PATHS)) {
       if (await this.#doorRoom(front, request, response, checked, target, site)) return;
-      const isLink = this.#options.gatekeeper?.isLink(target.decoded) === true;
-      if (isLink) return sendError(request, response, 404, "404 page not found");
     }
+    if (this.#isLink(target)) return sendError(request, response, 404, "404 page not found");
     const mount = site === undefined ? undefined : findMount(site, target.decoded);
     if (site === undefined || mount === undefined) return sendError(request, response, 404, "404 page not found");
     if (isAmbiguous(site, target, mount)) return sendError(request, response, 400, "400 a path with two meanings");
@@ -152,6 +151,12 @@ export class Router {
       const caller = this.#identity.callerOf(front);
       return !(caller instanceof Fault) && this.#options.gatekeeper?.mayStay(door, passed, caller) === true;
     });
+  }
+
+  /** Also one that was put together with a slash too many, or below a path, or that a backend may read so. */
+  #isLink({ decoded, readings }: Target): boolean {
+    const { gatekeeper } = this.#options;
+    return gatekeeper !== undefined && (gatekeeper.isLink(decoded) || readings.some((path) => gatekeeper.isLink(path)));
   }
 
   #doorsOf(front: Front, host: string, site: Site): ReadonlySet<string> {

@@ -201,6 +201,30 @@ test("ID-20 a link that is opened where its door does not stand is not told to w
   expect((await ask(made, "/.sallyport/other", { headers: { cookie } })).status).toBe(200); // the backend's own
 });
 
+test("ID-20 a link with a slash too many was told to the backend, unspent", async () => {
+  const { scene: made, secrets } = await scene("Authorization");
+  const { cookie, link } = secrets;
+  const spelled = [
+    "//.sallyport/door/friends/link/",
+    "/.sallyport//door/friends/link/",
+    "/.sallyport/door/friends//link/",
+  ];
+  spelled.push(
+    "/open/.sallyport/door/friends/link/",
+    "/.Sallyport/Door/Friends/Link/",
+    "/.sallyport%2Fdoor/friends/link/",
+  );
+  spelled.push("/%252Esallyport/door/friends/link/");
+  for (const path of spelled) {
+    expect((await ask(made, path + link, { headers: { cookie } })).status, path).toBe(404);
+    // The page that says so is asked for an icon, and the browser says where it comes from.
+    const referer = `${ORIGIN}${path.replace("%2F", "/").replace("%25", "%")}${link}`;
+    await ask(made, "/favicon.ico", { headers: { cookie, referer } });
+  }
+  expect(made.backend.requests).toHaveLength(spelled.length);
+  expect(made.backend.requests.join("")).not.toContain(link);
+});
+
 test("a field that backends use, too, passes where no door's token is in it", async () => {
   const { scene: made, secrets } = await scene("Authorization");
   const headers = { cookie: secrets.cookie, authorization: "Bearer mine", "x-staff-key": "mine" };

@@ -1,6 +1,7 @@
 import { timingSafeEqual } from "node:crypto";
 import { isInDomains, type OidcClient, type OidcPerson } from "../../identity/oidc-client.ts";
 import { foldName } from "../../identity/reserved.ts";
+import { unescaped } from "../path.ts";
 import { DOOR_PATHS } from "./local-path.ts";
 import { type SecretHash, tokenDigest } from "./secret-hash.ts";
 import type { SessionLife } from "./sessions.ts";
@@ -96,7 +97,7 @@ export function dropTokens(raw: string[], { tokenHeader, tokens }: Door, isHere:
   for (let i = 0; i < raw.length; ) {
     const [name, value] = [foldName(raw[i]!), raw[i + 1]!];
     const isTokens = name === header && (goesWholly || holdsToken(value, tokens));
-    const isOurs = isTokens || (name === "referer" && value.includes(DOOR_PATHS));
+    const isOurs = isTokens || (name === "referer" && unescaped(value).toLowerCase().includes(DOOR_PATHS));
     if (isOurs && !raw[i]!.startsWith(":")) raw.splice(i, 2);
     else i += 2;
   }

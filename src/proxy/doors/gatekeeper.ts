@@ -23,7 +23,7 @@ export interface GatekeeperOptions {
   readonly count?: (event: DoorEvent) => void;
 }
 
-const LINK = /^\/\.sallyport\/door\/([a-z0-9-]{1,32})\/link(?:\/|$)/;
+const LINK = /\/\.sallyport\/+door\/+([a-z0-9-]{1,32})\/+link(?:\/|$)/i;
 
 /** What the route asks of its door. */
 export interface DoorRules {
@@ -88,7 +88,7 @@ export class Gatekeeper {
 
   /** Is it a link's, of a door of this gateway, wherever that stands? It holds a token: no backend is asked for it. */
   isLink(path: string): boolean {
-    return this.#doors.has(LINK.exec(path)?.[1] ?? "");
+    return this.#doors.has(LINK.exec(path)?.[1]?.toLowerCase() ?? "");
   }
 
   /** A machine may send its token to mounts behind other doors, or none. */

@@ -11,7 +11,7 @@ interface Floods {
 }
 
 /**
- * Whose HTTP/2 connections were closed for what they cost. Whoever comes again at once and goes on is given no more of them for a
+ * Whose HTTP/2 connections were closed for what they cost, or broke its rules. Whoever comes again at once and goes on is given no more of them for a
  * while: by HTTP/1.1 a browser behind the same address still gets its pages, and a flood costs its sender as much as us (H2-2).
  */
 export class Flooders {

@@ -242,6 +242,7 @@ test.each<[string, (index: number) => Buffer]>([
   expect(sent).toBeLessThan(10_000);
   made.clock.advance(1000);
   await peer.closed();
+  await expect.poll(() => made.events, { timeout: 10_000 }).toEqual(["http2_flood"]);
 });
 
 test("H2-5: a peer that pings and never reads costs a bounded heap, and is gone", async () => {

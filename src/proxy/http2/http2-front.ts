@@ -33,6 +33,8 @@ const SETTINGS_ACK_BYTES = 9;
  * An upload, where a part costs nothing, comes as it is read.
  */
 export const PORTION_BYTES: number = 8 * 1024;
+/** A flood, or a frame against the rules, for which node:http2 ends a session itself. */
+const BREACHES: ReadonlySet<string> = new Set(["ERR_HTTP2_ERROR", "ERR_HTTP2_TOO_MANY_INVALID_FRAMES"]);
 /** How often, within the shortest of the limits, a connection is looked at. */
 const LOOKS = 4;
 
@@ -172,7 +174,10 @@ class Http2Conversation {
     this.#budget = new Http2Budget(now);
     this.#quietSince = now;
     session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
-    session.on("error", (error) => options.log.debug("proxy.http2_failed", { error: error.message }));
+    session.on("error", (error: NodeJS.ErrnoException) => {
+      options.log.debug("proxy.http2_failed", { error: error.message });
+      if (BREACHES.has(error.code ?? "")) this.#flooded(error.message);
+    });
     session.on("localSettings", ({ initialWindowSize = STREAM_WINDOW_BYTES }) => {
       this.#window = initialWindowSize;
     });
@@ -272,10 +277,14 @@ class Http2Conversation {
 
   #calm(found: string): void {
     if (this.#isEnding) return;
+    this.#flooded(found);
+    this.#end(NGHTTP2_ENHANCE_YOUR_CALM);
+  }
+
+  #flooded(found: string): void {
     this.#options.count?.("http2_flood");
     this.#onFlood(this.front);
     this.#options.log.warn("proxy.http2_flood", { found });
-    this.#end(NGHTTP2_ENHANCE_YOUR_CALM);
   }
 
   /** Nothing more is heard, and what is under way is given up; the code has a moment to arrive. */

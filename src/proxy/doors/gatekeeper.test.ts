@@ -1,4 +1,5 @@
 import { once } from "node:events";
+import type { IncomingHttpHeaders } from "node:http2";
 import { text } from "node:stream/consumers";
 import type { TLSSocket } from "node:tls";
 import { afterEach, describe, expect, test } from "vitest";
@@ -16,6 +17,7 @@ import {
 } from "../../../test/suites/door-scene.ts";
 import { ALICE, closeScenes, GATE, http2Client, type ProxyScene } from "../../../test/suites/proxy-scene.ts";
 import { fieldLines } from "../../../test/suites/recording-backend.ts";
+import { FakeClock } from "../../base/clock.ts";
 import { Fault } from "../../base/fault.ts";
 import { memoryStore } from "../../base/store.ts";
 import type { RouteRules } from "../route-rules.ts";
@@ -365,6 +367,31 @@ describe("links", () => {
     for (const cookie of cookies) expect((await ask(scene, "/", { headers: { cookie } })).status).toBe(401);
     expect((await ask(scene, "/", { headers: { cookie: other } })).status).toBe(200);
   });
+});
+
+test("H2-5 a form that never ended was a failure of the gateway's own, and its stream stayed open", async () => {
+  const clock = new FakeClock();
+  const scene = await stage({ clock });
+  const session = await http2Client(scene);
+  const forms = [
+    ["way=", () => clock.advance(15_000)],
+    [`way=${"x".repeat(9000)}`, () => undefined],
+  ] as const;
+  for (const [begun, wait] of forms) {
+    const stream = session.request({
+      ...{ ":method": "POST", ":path": "/.sallyport/door/friends/enter", origin: ORIGIN },
+      "content-type": "application/x-www-form-urlencoded",
+    });
+    stream.write(begun);
+    const closed = once(stream, "close");
+    const answered = once(stream, "response") as Promise<[IncomingHttpHeaders]>;
+    if (begun.length < 9000) await expect.poll(() => clock.next, { timeout: 30_000, interval: 5 }).toBe(15_000);
+    wait();
+    expect((await answered)[0][":status"]).toBe(400);
+    stream.resume();
+    await closed;
+    expect(stream.rstCode).toBe(0);
+  }
 });
 
 test("with a full disk a guest whose link was taken back stayed inside", async () => {

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
+import http2, { type ServerHttp2Stream } from "node:http2";
 import { readAtMost } from "../../base/bounded-read.ts";
 import type { Clock } from "../../base/clock.ts";
 import { Fault } from "../../base/fault.ts";
@@ -93,7 +94,13 @@ export function sendOn(visit: Visit, to: string, extra: readonly HeaderPair[] = 
 
 /** Who is not let in need not send a whole body first. */
 function endConnectionUnread({ request, response }: Visit): void {
-  if (!request.complete && request.httpVersionMajor === 1) response.shouldKeepAlive = false;
+  if (request.complete) return;
+  if (request.httpVersionMajor === 1) response.shouldKeepAlive = false;
+  const { stream } = response as { readonly stream?: ServerHttp2Stream };
+  // Behind the whole answer (RFC 9113 section 8.1): the sender would wait for room for ever.
+  stream?.once("finish", () => {
+    if (stream.state.remoteClose === 0) stream.close(http2.constants.NGHTTP2_NO_ERROR);
+  });
 }
 
 /** @throws {Fault} DOOR_FORM */
@@ -105,7 +112,9 @@ export async function readForm({ request, response }: Visit, clock: Clock): Prom
   sendContinue(request, response);
   const late = clock.at(clock.now() + FORM_MS, () => void request.destroy());
   try {
-    const read = await readAtMost(request, LARGEST_FORM_BYTES);
+    const read = await readAtMost(request, LARGEST_FORM_BYTES).catch((cause: unknown) => {
+      throw new Fault("DOOR_FORM", "Cannot read the form: it did not come to its end in time", { cause });
+    });
     if (read === undefined) throw tooLong();
     return new URLSearchParams(read.toString("utf8")); // browsers escape all of it, scripts do not
   } finally {

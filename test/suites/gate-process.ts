@@ -9,16 +9,16 @@ import { ConnDuplex } from "../../src/base/duplex.ts";
 import { inParallel } from "./in-parallel.ts";
 import { ALICE, certificateOf, GATE, proxyScene, read, webConfig } from "./proxy-scene.ts";
 
-// Arguments: the backend's URL, and a certificate that may sign the backend's. A gate on kernel sockets in a process of its
-// own, so that its memory is its own too. Says its ports once it listens, and what it uses, after a collection, whenever it
-// is asked.
-const [url, root] = process.argv.slice(2);
+// Arguments: the backend's URL, a certificate that may sign the backend's, and how many peers the callers are. A gate on kernel
+// sockets in a process of its own, so that its memory is its own too. Says its ports once it listens, and what it uses, after a
+// collection, whenever it is asked.
+const [url, root = "", peers = "64"] = process.argv.slice(2);
 const context = tls.createSecureContext(await certificateOf(GATE));
 const handlers = { "/": { Proxy: url! }, "/text": { Text: "hello" } };
-const backendRoots = root === undefined ? [] : [root];
+const backendRoots = root === "" ? [] : [root];
 const scene = proxyScene(webConfig(handlers), { secureContext: () => context, backendRoots });
-/** Each may have only so many connections. */
-const PEERS = 64;
+/** Each may have only so many connections, and break HTTP/2's rules only so often. */
+const PEERS = Number(peers);
 let open = 0;
 
 async function listen(port: number): Promise<number> {

@@ -23,6 +23,7 @@ const HOPS: readonly Hop[] = ["dns", "ingress", "name", "certificate", "backend"
 async function scene(
   status: Partial<IpnStatus["Self"]> = {},
   certificates: readonly CertificateStatus[] = [],
+  refusal?: string,
 ): Promise<{
   readonly socket: string;
   readonly io: CliIo;
@@ -44,6 +45,7 @@ async function scene(
       config = next ?? {};
     },
     certificates: () => certificates,
+    ...(refusal === undefined ? {} : { queryFeature: async () => ({ Text: refusal }) }),
     observations: new Observations(
       (target) => (config.AllowFunnel?.[target] === true ? "served" : undefined),
       () => 0,
@@ -178,6 +180,18 @@ test("FN-9 a name that still led to the machine that had it before, with a good 
     const findings: Finding[] = [];
     for await (const finding of way({ ...target, isHttp }, AbortSignal.timeout(20_000))) findings.push(finding);
     expect(findings.at(-1), JSON.stringify(has)).toMatchObject(last);
+  }
+});
+
+test("FN-9 `funnel --bg --check && …` went on where the network allows no funnel at all", async () => {
+  const { io, out, socket } = await scene({ CapMap: {} }, [], "an administrator must add it");
+  for (const [flags, status] of [
+    [["--bg", "--check"], 1],
+    [["--bg"], 0], // as upstream
+  ] as const) {
+    out.stdout = "";
+    expect(await main(["--socket", socket, "funnel", ...flags, "3000"], io)).toBe(status);
+    expect(out.stdout).toBe("an administrator must add it\n");
   }
 });
 

@@ -25,3 +25,10 @@ test("the words that turn a wildcard off were for a shell to look for files", ()
     "run: sallyport funnel --https=443 --domain='*.shop.example.org' off\n",
   );
 });
+
+test("what another program had made public under a port alone was shown as https://443:NaN", () => {
+  const text = statusText({ AllowFunnel: { "443": true, "web.tail.test:8443": true } }, STATUS);
+  expect(text).toContain(
+    "# Funnel on:\n#     - 443 (nobody comes: no name and port)\n#     - https://web.tail.test:8443\n",
+  );
+});

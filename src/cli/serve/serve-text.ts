@@ -162,6 +162,7 @@ export function funnelBlock(config: ServeConfig | null, ownName: string): string
   if (open.length === 0) return "";
   const lines = open.map(([key]) => {
     const { name: host, port } = splitSite(key);
+    if (Number.isNaN(port)) return `#     - ${terminalText(key)} (nobody comes: no name and port)\n`;
     if (leasedPort(key) !== undefined) return `#     - ${terminalText(`tcp://${ownName}:${port}`)} (raw port)\n`;
     const isTcp = Boolean(config?.TCP?.[port]?.TCPForward);
     return `#     - ${isTcp ? terminalText(`tcp://${host}:${port}`) : address("https", host, port)}\n`;

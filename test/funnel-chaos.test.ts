@@ -67,7 +67,7 @@ test(
     await Promise.all(Array.from({ length: AT_ONCE }, visitor));
     await storm;
     expect({ seed: SEED, struck, lies }).toEqual({ seed: SEED, struck, lies: [] });
-    expect(brought).toBeGreaterThan(0); // mostly 8 to 29 of 160: on a busy machine most come while something is down
+    expect(brought).toBeGreaterThan(VISITS / 80); // 8 to 29 of 160: on a busy machine most come while something is down
     await expect
       .poll(async () => Object.entries(await world.left()).filter(([, count]) => count !== 0), WAIT)
       .toEqual([]);

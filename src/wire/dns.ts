@@ -1,4 +1,4 @@
-import { concatBytes } from "../base/bytes.ts";
+import { concatBytes, toLatin1 } from "../base/bytes.ts";
 
 /** DNS messages whole (RFC 1035 section 4), as clients, the public zone and dynamic updates need them. */
 
@@ -105,7 +105,7 @@ export function decodeName(message: Uint8Array, start: number): { name: string; 
 
 /** A dot inside a label is written as its number, so that it never passes for the end of one (RFC 1035 section 5.1). */
 function labelText(bytes: Uint8Array): string {
-  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1").toLowerCase();
+  const text = toLatin1(bytes).toLowerCase();
   return /[.\\]/.test(text) ? text.replaceAll("\\", "\\092").replaceAll(".", "\\046") : text;
 }
 

@@ -1,3 +1,4 @@
+import { toLatin1 } from "../../base/bytes.ts";
 import { foldPattern, wildcardOf } from "../../wire/host-name.ts";
 
 /** Names whose certificates are our business, and a quick look at whether one could be. */
@@ -16,9 +17,7 @@ export class WatchedNames {
 
   /** Does the text of one of our names stand anywhere in it? Parsing every certificate of the world would take a machine of its own. */
   mayBeIn(certificate: Uint8Array): boolean {
-    return this.#needles.test(
-      Buffer.from(certificate.buffer, certificate.byteOffset, certificate.length).toString("latin1"),
-    );
+    return this.#needles.test(toLatin1(certificate));
   }
 
   /** Those of a certificate's names under which it could stand in for us. */

@@ -1,3 +1,4 @@
+import { toLatin1 } from "../../base/bytes.ts";
 import { CLASS, encodeName, RECORD } from "../../wire/dns.ts";
 
 /** DNS messages, as far as a resolver of names and addresses needs them (RFC 1035 §4). */
@@ -56,7 +57,7 @@ export function decodeQuestion(message: Uint8Array): Question | Refusal {
 
 /** A dot inside a label is written as its number, so that it never passes for the end of one. */
 function label(bytes: Uint8Array): string {
-  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1").toLowerCase();
+  const text = toLatin1(bytes).toLowerCase();
   return text.includes(".") ? text.replaceAll(".", "\\046") : text;
 }
 

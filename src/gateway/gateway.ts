@@ -156,6 +156,7 @@ export class Gateway {
       ownName: () => this.name,
       packetFilter: () => node.map?.packetFilter ?? [],
       peerByAddress: (address) => node.peerByAddress(address),
+      askForLife: (address) => node.ping(address, { kind: "TSMP" }),
       trusted: options.trustedIngresses ?? [],
       allowsLoopback: options.allowsLoopbackVisitors ?? false,
       accept: (conn, port) => this.proxy.accept(conn, port),

@@ -450,6 +450,31 @@ test("FN-13 visitors of a relay that is gone are cut within a minute, those of o
   await expect.poll(() => client.destroyed && scene.backend.sockets[0]!.destroyed, WAIT).toBe(true);
 });
 
+test("FN-13 visitors were cut whose relay had lost nothing but its way to the server", async () => {
+  let isAlive = true;
+  const askForLife = (): Promise<void> => (isAlive ? Promise.resolve() : Promise.reject(new Error("no answer in time")));
+  scene = await openIngressDoor({ askForLife });
+  const client = await scene.enter(forTarget(`${NAME}:8443`));
+  client.resume();
+  client.write(makeHello({ name: NAME }));
+  await expect.poll(() => scene.backend.sockets.length, WAIT).toBe(1);
+  scene.relay.Online = false;
+  const look = async (ms: number): Promise<void> => {
+    for (let i = 0; i < ms; i += 2000) {
+      scene.door.review();
+      await new Promise((resolve) => setImmediate(resolve));
+      scene.clock.advance(2000);
+    }
+  };
+  await look(300_000);
+  expect(scene.door.open).toBe(1);
+  isAlive = false; // as its process is killed
+  await look(16_000);
+  expect(scene.door.open).toBe(1);
+  await look(10_000);
+  await expect.poll(() => client.destroyed && scene.backend.sockets[0]!.destroyed, WAIT).toBe(true);
+});
+
 test("FN-10 a peer who said nothing on 1,024 connections kept all visitors out", async () => {
   const silent = Array.from({ length: 1024 }, () => scene.connect(PEER, "100.64.0.2"));
   for (const one of silent) one.write("P");

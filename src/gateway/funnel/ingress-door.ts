@@ -34,6 +34,8 @@ export interface IngressDoorOptions {
   readonly trusted?: readonly string[];
   /** A visitor on this machine itself; for demos and tests. @default false */
   readonly allowsLoopback?: boolean;
+  /** Settles when the peer of this address has given a sign of life by the tunnel, fails when it gives none. @default it gives none */
+  readonly askForLife?: (address: string) => Promise<unknown>;
   readonly accept: (conn: Conn, port: number) => void;
   readonly clock: Clock;
   readonly log: Log;
@@ -72,7 +74,7 @@ interface Target {
   readonly right: "lease" | "name";
 }
 
-/** A relay that the server has not heard of for so long is gone, and so are its visitors; a restart of the server is shorter. */
+/** A relay of which neither the server nor we have heard for so long is gone, and so are its visitors. */
 const RELAY_AWAY_MS = 20_000;
 const MOST_GRANTED = 4096;
 /** For the alert to arrive before the connection goes. */
@@ -94,8 +96,10 @@ export class IngressDoor {
   readonly #limits: IngressDoorLimits;
   readonly #visits: LinkedList<Visit> = new LinkedList();
   readonly #relays: Map<string, { open: number; pending: number }> = new Map();
-  /** Relays that are away, by node key, and since when. */
+  /** Relays that are away for the server, by node key, and since when for us. */
   readonly #away: Map<string, number> = new Map();
+  /** Of them those that we have asked for a sign of life. */
+  readonly #asked: Set<string> = new Set();
   /** Over all relays: each of them counts its own. */
   readonly #ruled: RuleGauges = new RuleGauges();
   /** What the rules say of a source and a destination. */
@@ -323,6 +327,20 @@ export class IngressDoor {
     }
     const since = this.#away.get(nodeKey) ?? now;
     this.#away.set(nodeKey, since);
+    this.#ask(nodeKey, source.address);
     return now - since >= RELAY_AWAY_MS;
+  }
+
+  /** It may be the server alone that does not hear of it, or has not yet since a restart: its visitors are well. */
+  #ask(nodeKey: string, address: string): void {
+    const { askForLife, clock } = this.#options;
+    if (askForLife === undefined || this.#asked.has(nodeKey)) return;
+    this.#asked.add(nodeKey);
+    askForLife(address)
+      .then(
+        () => void (this.#away.has(nodeKey) && this.#away.set(nodeKey, clock.now())),
+        () => undefined,
+      )
+      .finally(() => this.#asked.delete(nodeKey));
   }
 }

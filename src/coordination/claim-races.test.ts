@@ -116,6 +116,37 @@ test("FN-14 who holds keeps it over a restart of the server, of the ingress and 
   expect(routes(await (await restarted.follow(RELAY))())).toEqual(held);
 });
 
+test("FN-14 a claim of a node that is away for good went to nobody else until that was deleted; now it can be released", async () => {
+  const store = new MemoryCoordinationStore();
+  const rig = await world(store);
+  await rig.lite(NODES[0], asking(NODES[0], CLAIMS));
+  const shown = () =>
+    rig.coordinator.claims().map(({ claim, node, state, isReleased }) => `${claim} ${node} ${state} ${isReleased}`);
+  await expect(rig.coordinator.releaseClaim("3333", "root")).rejects.toThrow(
+    'Cannot release "3333": no node holds it, wanted a domain or port that `claims list` shows',
+  );
+  await rig.coordinator.releaseClaim("2222", "root");
+  await rig.coordinator.releaseClaim("Demo.Example.org.", "root");
+  expect(shown()).toEqual(["2222 host-2 held true", "demo.example.org host-2 held true"]);
+  const state = await store.load();
+  expect([state.settings.get("funnelReleased"), (await rig.coordinator.adminLog())[0]]).toMatchObject([
+    '["2222","demo.example.org"]',
+    { by: "root", action: "claim.release", detail: "demo.example.org" },
+  ]);
+  await rig.lite(NODES[1], asking(NODES[1], CLAIMS));
+  const relay = await rig.follow(RELAY);
+  expect(routes(await relay())).toEqual({ "2222": ["host-3"], "demo.example.org": ["host-3"] });
+  await rig.lite(NODES[0], asking(NODES[0], CLAIMS)); // back, and told so
+  expect(shown()).toEqual([
+    "2222 host-3 held false",
+    "2222 host-2 taken false",
+    "demo.example.org host-3 held false",
+    "demo.example.org host-2 taken false",
+  ]);
+  const released = await rig.coordinator.releaseClaim("2222", "root"); // to who waits for it
+  expect(released).toMatchObject({ claim: "2222", node: "host-2", state: "held", isReleased: false });
+});
+
 test("FN-14 a key that has run out keeps what its node holds; a node that is removed gives it up", async () => {
   const rig = await world(new MemoryCoordinationStore());
   const [, holder] = await Promise.all(

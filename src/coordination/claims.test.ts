@@ -1,7 +1,15 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { parsePortRanges } from "../wire/claims.ts";
-import { type Claimant, Claims, decodeHolders, encodeHolders, type Holders } from "./claims.ts";
+import {
+  type Claimant,
+  Claims,
+  decodeHolders,
+  decodeReleased,
+  encodeHolders,
+  encodeReleased,
+  type Holders,
+} from "./claims.ts";
 
 const ranges = (text: string) => parsePortRanges(text)!;
 const claimant = (id: number, claims: readonly string[], names: readonly string[] = [], ports = "2222"): Claimant => ({
@@ -51,11 +59,38 @@ test("a node holds 64 ports and no more", () => {
   expect(states(later, 1)).toEqual(["1999 crowded", ...states(claims, 1)]);
 });
 
+test("FN-14 what is released goes to the next node that asks, and stays with its holder until then", () => {
+  const names = ["*.example.org"];
+  const settled = (before: Claims, others: readonly Claimant[], released = before.released): Claims =>
+    new Claims({
+      claimants: [claimant(1, ["2222", "*.example.org"], names), ...others],
+      leasable: ranges("2222"),
+      baseDomain: "tail.test",
+      before: decodeHolders(encodeHolders(before.holders)),
+      released: decodeReleased(encodeReleased(released)),
+    });
+  const first = settle([claimant(1, ["2222", "*.example.org"], names)]);
+  const alone = settled(first, [], new Set(["2222", "*.example.org", "3333"]));
+  expect([states(alone, 1), [...alone.released]]).toEqual([
+    ["2222 held", "*.example.org held"],
+    ["*.example.org", "2222"],
+  ]);
+  const asked = settled(alone, [claimant(2, ["2222", "a.example.org"], ["a.example.org"])]);
+  expect([states(asked, 1), states(asked, 2)]).toEqual([
+    ["2222 taken", "*.example.org held"],
+    ["2222 held", "a.example.org held"],
+  ]);
+  const both = settled(asked, [claimant(2, ["2222", "a.example.org"], ["a.example.org"])]);
+  expect([states(both, 1), states(both, 2)]).toEqual([states(asked, 1), states(asked, 2)]);
+  expect([...both.released]).toEqual(["*.example.org"]);
+});
+
 test("who holds what outlives the process; damage is nobody's hold", () => {
   const { holders } = settle([claimant(1, ["2222", "a.example.org"], ["a.example.org"])]);
   expect(decodeHolders(encodeHolders(holders))).toEqual(holders);
   for (const text of [undefined, "", "{", "5", '{"a":1}', '[["a","b"],[1,2],"x"]']) {
     expect(decodeHolders(text)).toEqual(new Map());
+    expect(decodeReleased(text)).toEqual(new Set(text?.startsWith("[") === true ? ["x"] : []));
   }
 });
 

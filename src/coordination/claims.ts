@@ -26,14 +26,18 @@ export interface ClaimFacts {
   readonly baseDomain: string;
   /** Who held what until now: he keeps it. */
   readonly before: Holders;
+  /** But these only until another node asks: the administrator says so. @default none */
+  readonly released?: ReadonlySet<string>;
 }
 
 /** Who holds which own domain and which raw port: one node each, the first that asked (FN-14). Pure. */
 export class Claims {
   readonly holders: Holders;
+  /** Of those that were released, the ones that nobody else has asked for since. */
+  readonly released: ReadonlySet<string>;
   readonly #answers: ReadonlyMap<number, readonly ClaimAnswer[]>;
 
-  constructor({ claimants, leasable, baseDomain, before }: ClaimFacts) {
+  constructor({ claimants, leasable, baseDomain, before, released = new Set() }: ClaimFacts) {
     const granted = claimants.map((one) => {
       // Many may claim much, and this is worked out after every operation: nothing here is looked for in a list.
       const isHeld = (claim: string): boolean => before.get(claim) === one.id;
@@ -49,15 +53,27 @@ export class Claims {
       return { one, given, claims: new Set([...given].filter(isPossible)) };
     });
     const holders = new Map<string, number>();
-    for (const { one, claims } of granted) {
-      for (const claim of claims) if (before.get(claim) === one.id) holders.set(claim, one.id);
-    }
+    const keep = (mayKeep: (claim: string) => boolean): void => {
+      for (const { one, claims } of granted) {
+        for (const claim of claims) {
+          if (before.get(claim) === one.id && !holders.has(claim) && mayKeep(claim)) holders.set(claim, one.id);
+        }
+      }
+    };
+    keep((claim) => !released.has(claim));
     for (const { one, claims } of granted) {
       // A name under another's wildcard leads to that one already: who asks for it later must not take it away.
       const isFree = (claim: string): boolean => (holders.get(wildcardOf(claim)) ?? one.id) === one.id;
-      for (const claim of claims) if (!holders.has(claim) && isFree(claim)) holders.set(claim, one.id);
+      const isGivenUp = (claim: string): boolean => before.get(claim) === one.id && released.has(claim);
+      for (const claim of claims) {
+        if (!holders.has(claim) && isFree(claim) && !isGivenUp(claim)) holders.set(claim, one.id);
+      }
     }
+    keep((claim) => released.has(claim));
     this.holders = holders;
+    this.released = new Set(
+      [...released].filter((claim) => holders.has(claim) && holders.get(claim) === before.get(claim)),
+    );
     this.#answers = new Map(
       granted.map(({ one, given, claims }) => {
         const stateOf = (claim: string): ClaimState => {
@@ -68,6 +84,11 @@ export class Claims {
         return [one.id, one.claims.map((claim) => ({ claim, state: stateOf(claim) }))] as const;
       }),
     );
+  }
+
+  /** What each node asks for, and what became of it. */
+  get all(): Iterable<readonly [id: number, answers: readonly ClaimAnswer[]]> {
+    return this.#answers;
   }
 
   answersFor(id: number): readonly ClaimAnswer[] {
@@ -115,6 +136,19 @@ export function decodeHolders(text: string | undefined): Holders {
     if (Array.isArray(entries)) return new Map(entries.filter(isEntry));
   } catch {} // as said
   return new Map();
+}
+
+export function encodeReleased(released: ReadonlySet<string>): string {
+  return JSON.stringify([...released].toSorted());
+}
+
+/** What cannot be read was not released: whoever has it keeps it. */
+export function decodeReleased(text: string | undefined): ReadonlySet<string> {
+  try {
+    const claims: unknown = JSON.parse(text ?? "[]");
+    if (Array.isArray(claims)) return new Set(claims.filter((claim) => typeof claim === "string"));
+  } catch {} // as said
+  return new Set();
 }
 
 const isEntry = (value: unknown): value is [string, number] =>

@@ -4,6 +4,7 @@ import type { NewAuthKey, NewUser } from "./administration.ts";
 import * as administration from "./administration.ts";
 import { type AttributeUpdate, setAttributes } from "./attributes.ts";
 import { isCertificateName, releaseName } from "./certificate-names.ts";
+import { type ClaimView, listClaims, releaseClaim } from "./claim-administration.ts";
 import type { ControlHandler, MapSink } from "./control-handler.ts";
 import { type CoordinatorOptions, Core } from "./core.ts";
 import { approveNode, needsApproval, setDeviceApproval } from "./device-approval.ts";
@@ -230,6 +231,16 @@ export class Coordinator implements ControlHandler {
   /** May the node host it? Also before it says that it does. */
   async approveHost(name: string, node: number | string, isApproved: boolean, by: string): Promise<NodeView> {
     return this.#view(await approveHost(this.#core, name, node, isApproved, by));
+  }
+
+  /** Own domains and raw ports that nodes ask for. */
+  claims(): readonly ClaimView[] {
+    return listClaims(this.#core);
+  }
+
+  /** @throws {Fault} COORDINATION_CLAIM */
+  async releaseClaim(claim: string, by: string): Promise<ClaimView> {
+    return releaseClaim(this.#core, claim, by);
   }
 
   dnsSettings(): DnsSettings {

@@ -41,6 +41,8 @@ export interface IngressFacts {
   readonly wall: number;
   /** Who held which domain and raw port until now: he keeps it. */
   readonly before: Holders;
+  /** What he keeps only until another node asks. */
+  readonly released?: ReadonlySet<string>;
 }
 
 /**
@@ -89,7 +91,8 @@ export class Ingresses {
         claimants.push({ id: node.id, claims: claimsToldIn(node.hostinfo), ...granted });
       }
     }
-    this.claims = new Claims({ claimants, leasable, baseDomain: facts.baseDomain, before: facts.before });
+    const { baseDomain, before, released = new Set() } = facts;
+    this.claims = new Claims({ claimants, leasable, baseDomain, before, released });
     this.relays = relays;
     this.wired = wired;
     this.#addresses = [...relays.values()].flatMap(({ ipv4, ipv6 }) => [ipv4, ipv6]);

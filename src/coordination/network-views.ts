@@ -1,6 +1,6 @@
 import { claimsOf } from "../wire/claims.ts";
 import type { CapMap, DerpMap, FilterRule, Node, SshRule, UserProfile } from "../wire/tailcfg.ts";
-import { decodeHolders, encodeHolders, type Holders } from "./claims.ts";
+import { decodeHolders, decodeReleased, encodeHolders, encodeReleased, type Holders } from "./claims.ts";
 import { DnsViews, type DnsViewsOptions } from "./dns-views.ts";
 import { FUNNEL_PORTS, Ingresses } from "./ingresses.ts";
 import type { NetworkView } from "./map-delta.ts";
@@ -54,6 +54,7 @@ interface CachedSubject {
 const NO_ROUTES: readonly string[] = [];
 /** The setting in which it is kept who holds what. */
 const HOLDERS = "funnelHolders";
+const RELEASED = "funnelReleased";
 
 /** What each node should know, from the ledger and the policy. Pure but for its caches. */
 export class NetworkViews {
@@ -64,6 +65,7 @@ export class NetworkViews {
   #ingresses!: Ingresses; // from the first look at the nodes on
   /** As the last settled state has it. */
   #holders: Holders;
+  #released: ReadonlySet<string>;
   /** The node key of the server's own relay. */
   appointedRelay: string | undefined;
   #round = 0;
@@ -81,6 +83,7 @@ export class NetworkViews {
     this.#options = options;
     this.#dns = new DnsViews(options);
     this.#holders = decodeHolders(options.ledger.settings.get(HOLDERS));
+    this.#released = decodeReleased(options.ledger.settings.get(RELEASED));
     this.topologyChanged();
   }
 
@@ -140,6 +143,7 @@ export class NetworkViews {
       isAppointed: ({ nodeKey }) => nodeKey === this.appointedRelay,
       wall: wall(),
       before: this.#holders,
+      released: this.#released,
     });
   }
 
@@ -154,9 +158,21 @@ export class NetworkViews {
     const before = settings.get(HOLDERS);
     // Mostly nobody claims anything, and a thousand nodes that come back at once need not be looked at a thousand times.
     if (before === undefined && ![...nodes.values()].some(({ hostinfo }) => claimsOf(hostinfo).length > 0)) return [];
-    this.#holders = this.ingresses().claims.holders;
-    const after = encodeHolders(this.#holders);
-    return after === before ? [] : [{ put: "setting", name: HOLDERS, value: after }];
+    const { holders, released } = this.ingresses().claims;
+    [this.#holders, this.#released] = [holders, released];
+    const after: readonly (readonly [name: string, value: string, none: string | undefined])[] = [
+      [HOLDERS, encodeHolders(holders), undefined],
+      [RELEASED, encodeReleased(released), "[]"],
+    ];
+    return after.flatMap(([name, value, none]): Change[] =>
+      value === (settings.get(name) ?? none) ? [] : [{ put: "setting", name, value }],
+    );
+  }
+
+  /** From here on its holder has it only until another node asks. */
+  release(claim: string): void {
+    this.#released = new Set([...this.#released, claim]);
+    this.topologyChanged();
   }
 
   /** Funnel's part: who relays, who may be visited. */

@@ -85,6 +85,8 @@ export const ADMIN_VERBS: Readonly<Record<string, AdminVerb>> = {
   "services.delete": async ({ coordinator }, args, by) => coordinator.deleteService(word(args, "name"), by),
   "services.approve": async ({ coordinator }, args, by) =>
     coordinator.approveHost(word(args, "name"), which(args), args["isApproved"] !== false, by),
+  "claims.list": async ({ coordinator }) => coordinator.claims(),
+  "claims.release": async ({ coordinator }, args, by) => coordinator.releaseClaim(word(args, "claim"), by),
   "dns.get": async ({ coordinator }) => coordinator.dnsSettings(),
   "dns.set": async ({ coordinator }, args, by) => coordinator.changeDns(dnsChange(args), by),
   "policy.get": async ({ coordinator }) => ({ source: coordinator.policySource() ?? "" }),

@@ -93,6 +93,20 @@ describe("sallyport server", () => {
     expect((await run("log", [entry], true)).stdout).toContain("1970-01-01 00:00  root  node.delete  node:3  web");
   });
 
+  test("of claims it is shown who holds them, who waits, and what was released", async () => {
+    const held = { claim: "2222", node: "web", state: "held", isOnline: false, isReleased: true };
+    const waits = { claim: "a.example.org", node: "db", state: "taken", isOnline: true, isReleased: false };
+    expect((await run("claims list", [held, waits], true)).stdout).toBe(`CLAIM          NODE  STATE
+2222           web   holds it, until another asks, offline
+a.example.org  db    waits: another node holds it
+`);
+    const { stdout, asked } = await run("claims release 2222", held, true);
+    expect(asked).toEqual([["claims.release", { claim: "2222" }]]);
+    expect(stdout).toBe("2222 goes to the next node that asks; web has it until then.\n");
+    const now = await run("claims release 2222", { ...held, node: "db", isReleased: false }, true);
+    expect(now.stdout).toBe("db holds 2222 now.\n");
+  });
+
   test.each([
     ["users create", "Wanted: sallyport server users create LOGIN"],
     ["users delete a b", "Wanted: sallyport server users delete LOGIN"],

@@ -1,3 +1,4 @@
+import type { ClaimView } from "../../coordination/claim-administration.ts";
 import type { NodeView } from "../../coordination/coordinator.ts";
 import type { LogEntry, User } from "../../coordination/records.ts";
 import type { ServiceView } from "../../coordination/services.ts";
@@ -7,11 +8,13 @@ import { terminalLines, terminalText } from "../terminal-text.ts";
 import type { ServerClient } from "./server-client.ts";
 import type { ServerValues } from "./server-flags.ts";
 import {
+  claimTable,
   keyTable,
   logTable,
   nodeLine,
   nodeTable,
   type OwnedKey,
+  releasedLine,
   serviceTable,
   userLine,
   userTable,
@@ -192,6 +195,20 @@ const COMMANDS: Readonly<Record<string, AdminCommand>> = {
     usage: "svc:NAME NODE",
     words: [2, 2],
     call: (_, [name, node]) => aboutNode("services.approve", { name, node, isApproved: false }),
+  },
+  "claims list": {
+    usage: "",
+    words: [0, 0],
+    call: () => ({ verb: "claims.list", shown: (claims: readonly ClaimView[]) => claimTable(claims) }),
+  },
+  "claims release": {
+    usage: "DOMAIN|PORT",
+    words: [1, 1],
+    call: (_, [claim]) => ({
+      verb: "claims.release",
+      args: { claim },
+      shown: (view: ClaimView) => releasedLine(view),
+    }),
   },
   "policy get": {
     usage: "",

@@ -1,3 +1,4 @@
+import type { ClaimView } from "../../coordination/claim-administration.ts";
 import type { AuthKeyView, NodeView } from "../../coordination/coordinator.ts";
 import type { LogEntry, User } from "../../coordination/records.ts";
 import type { ServiceView } from "../../coordination/services.ts";
@@ -115,6 +116,32 @@ export function serviceTable(services: readonly ServiceView[]): string {
       hosts.map(({ node, isApproved, isActive }) => `${node}${word(isApproved, isActive)}`).join(", ") || "-",
     ]),
   );
+}
+
+const CLAIM_WORDS: Readonly<Record<ClaimView["state"], string>> = {
+  held: "holds it",
+  taken: "waits: another node holds it",
+  ungranted: "may not: the policy does not give it",
+  closed: "holds it; no ingress has it to let",
+  crowded: "may not: it claims too many ports",
+};
+
+export function claimTable(claims: readonly ClaimView[]): string {
+  return table(
+    ["CLAIM", "NODE", "STATE"],
+    claims.map(({ claim, node, state, isOnline, isReleased }) => [
+      claim,
+      node,
+      [CLAIM_WORDS[state], ...(isReleased ? ["until another asks"] : []), ...(isOnline ? [] : ["offline"])].join(", "),
+    ]),
+  );
+}
+
+export function releasedLine({ claim, node, isReleased }: ClaimView): string {
+  const [what, who] = [terminalText(claim), terminalText(node)];
+  return isReleased
+    ? `${what} goes to the next node that asks; ${who} has it until then.\n`
+    : `${who} holds ${what} now.\n`;
 }
 
 export function logTable(entries: readonly LogEntry[]): string {

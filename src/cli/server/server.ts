@@ -37,6 +37,7 @@ const USAGE = `sallyport server: coordination, DERP and STUN in one process
   sallyport server wireguard list | remove NODE
                              | add NAME --user LOGIN --gateway NODE [--gateway NODE] [--public-key KEY]
                                    [--endpoint NODE=HOST:PORT] [--expiry 180d]
+  sallyport server claims list | release DOMAIN|PORT
   sallyport server services list | create svc:NAME | delete svc:NAME | approve svc:NAME NODE | revoke svc:NAME NODE
   sallyport server dns show | nameservers 1.1.1.1,9.9.9.9|none | override on|off | search a.example,b.example|none
                        | split DOMAIN 10.0.0.53|none|off | record add NAME ADDRESS | record remove NAME [ADDRESS]

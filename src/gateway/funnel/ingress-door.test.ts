@@ -452,7 +452,8 @@ test("FN-13 visitors of a relay that is gone are cut within a minute, those of o
 
 test("FN-13 visitors were cut whose relay had lost nothing but its way to the server", async () => {
   let isAlive = true;
-  const askForLife = (): Promise<void> => (isAlive ? Promise.resolve() : Promise.reject(new Error("no answer in time")));
+  const askForLife = (): Promise<void> =>
+    isAlive ? Promise.resolve() : Promise.reject(new Error("no answer in time"));
   scene = await openIngressDoor({ askForLife });
   const client = await scene.enter(forTarget(`${NAME}:8443`));
   client.resume();

@@ -1,11 +1,12 @@
 import { STATUS_CODES } from "node:http";
 import type { HeaderPair } from "../../identity/headers.ts";
 import type { Recorded, RecordedBody } from "./recorder.ts";
-import { REDACTED } from "./redaction.ts";
+import { REDACTED } from "./secret-shapes.ts";
 
 /** As whoever asked named it. */
 export function addressOf({ place, target }: Pick<Recorded, "place" | "target">): string {
-  return `${place.serverName === undefined ? "http" : "https"}://${place.host}${target}`;
+  const path = target.startsWith("/") ? target : `/${/^https?:\/\/[^/?#]*\/?(.*)$/is.exec(target)?.[1] ?? ""}`;
+  return `${place.serverName === undefined ? "http" : "https"}://${place.host}${path}`;
 }
 
 /** HTTP Archive 1.2. What was redacted is said to be. */
@@ -97,14 +98,16 @@ export function curlOf(record: Recorded): string {
   else if (method !== "GET" || body.totalBytes > 0) words.push("--request", quoted(method));
   for (const [name, value] of repeatable(fields))
     words.push("--header", quoted(value === "" ? `${name};` : `${name}: ${value}`));
-  const isSaid = body.isWhole && !body.text.includes("\0");
+  if (!record.target.startsWith("/")) words.push("--request-target", quoted(record.target)); // `*`, or a whole address
+  const isSaid = method !== "HEAD" && body.isWhole && !body.text.includes("\0");
   if (body.totalBytes > 0 && isSaid) {
     if (typeOf(fields) === "") words.push("--header", "Content-Type:"); // curl would call it a form
     words.push("--data-raw", quoted(body.text));
   }
-  const lacking = isSaid
-    ? ""
-    : ` # without its body of ${body.totalBytes} bytes, which was not kept whole or is no text`;
+  const lacking =
+    isSaid || body.totalBytes === 0
+      ? ""
+      : ` # without its body of ${body.totalBytes} bytes, which was not kept whole or is no text`;
   return `${[...words, "--", quoted(addressOf(record))].join(" ")}${lacking}`;
 }
 

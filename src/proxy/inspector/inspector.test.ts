@@ -1,4 +1,5 @@
-import { request as httpRequest, type IncomingHttpHeaders } from "node:http";
+import { request as httpRequest, type IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
+import { Socket } from "node:net";
 import { text } from "node:stream/consumers";
 import { afterEach, describe, expect, test } from "vitest";
 import {
@@ -15,6 +16,8 @@ import { fieldLines, type RecordingBackend, recordingBackend } from "../../../te
 import { FakeClock, systemClock } from "../../base/clock.ts";
 import type { Caller, Callers } from "../../identity/caller.ts";
 import { MapCallers } from "../../identity/map-callers.ts";
+import type { Front } from "../options.ts";
+import { addressOf, curlOf } from "./exports.ts";
 import { Inspector } from "./inspector.ts";
 import { Recorder } from "./recorder.ts";
 
@@ -135,6 +138,50 @@ describe("what is kept", () => {
     for (let i = 0; i < 110; i++) client.write(`GET /text?${i} HTTP/1.1\r\nHost: ${GATE}\r\n\r\n`);
     await expect.poll(() => made.recorder.list()[0]?.target, PATIENT).toBe("/text?109");
     expect(made.recorder.list()).toHaveLength(100);
+  });
+
+  test("RT-4 a thousand streams under way each held the beginning of what they had sent, listed or not, also after `off`", () => {
+    const recorder = new Recorder(systemClock);
+    const proof = { kind: "public", source: { address: "192.0.2.7", port: 1 } } as const;
+    const front: Front = {
+      proof: { ...proof, destination: { address: "192.0.2.1", port: 80 } },
+      port: 80,
+      serverName: undefined,
+      service: undefined,
+      unsent: () => 0,
+    };
+    const stream = (): ServerResponse => {
+      const request = new IncomingMessage(new Socket());
+      const response = new ServerResponse(request);
+      recorder.watch(front, request, response, false);
+      for (let part = 0; part < 3; part++) {
+        request.emit("data", Buffer.alloc(32_768));
+        response.write(Buffer.alloc(32_768));
+      }
+      return response;
+    };
+    const streams = Array.from({ length: 300 }, stream);
+    expect([recorder.list().length, recorder.heldBytes]).toEqual([100, 100 * 2 * 65_536]);
+    streams.at(-1)!.emit("close");
+    expect(recorder.list()[0]!.answer!.body.totalBytes).toBe(3 * 32_768);
+    recorder.clear();
+    for (const response of streams) {
+      response.write(Buffer.alloc(32_768));
+      response.emit("close");
+    }
+    expect([recorder.list().length, recorder.heldBytes]).toEqual([0, 0]);
+  });
+
+  test("a request for a whole address was shown, and its `curl` command was, as `http://gw.tail.testhttp://…`", async () => {
+    const made = await stage();
+    await send(made, `GET http://${GATE}/text?a=1 HTTP/1.1`);
+    await send(made, "OPTIONS * HTTP/1.1");
+    const [all, one] = made.recorder.list();
+    expect([addressOf(one!), addressOf(all!)]).toEqual([`http://${GATE}/text?a=1`, `http://${GATE}/`]);
+    expect(curlOf(one!)).toMatch(
+      / --request-target 'http:\/\/gw\.tail\.test\/text\?a=1' -- 'http:\/\/gw\.tail\.test\/text\?a=1'$/,
+    );
+    expect(curlOf(all!)).toMatch(/ --request-target '\*' -- http:\/\/gw\.tail\.test\/$/);
   });
 
   test("an image was kept, shown and exported as replacement characters", async () => {
@@ -302,6 +349,32 @@ describe("V1 sending again", () => {
     expect(again.status).toBe(303);
     expect(made.backend.requests[1]!.endsWith('{"password":"REDACTED","n":1}')).toBe(true);
   });
+
+  test.each(["after 30 s", "as the inspector is switched off"])(
+    "a repetition of a request for events never ended: it does %s",
+    async (when) => {
+      const made = await stage("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n");
+      const client = made.connect(80);
+      const begun = read(client, (all) => all.includes("data: 1"));
+      client.write(`GET /events HTTP/1.1\r\nHost: ${GATE}\r\n\r\n`);
+      await begun;
+      client.destroy();
+      const { cookie, origin } = await browser(made);
+      const again = open(`${origin}/requests/1/replay`, { method: "POST", headers: { cookie, origin } });
+      again.catch(() => undefined);
+      await expect.poll(() => made.backend.requests.length, PATIENT).toBe(2);
+      const isOver = (): boolean => made.recorder.find(2)?.answer !== undefined;
+      if (when === "after 30 s") {
+        await expect.poll(() => made.recorder.heldBytes, PATIENT).toBeGreaterThan("data: 1\n\n".length);
+        made.clock.advance(30_000);
+        await expect.poll(isOver, PATIENT).toBe(true);
+        expect([303, 502], "502 where not even the head had come back").toContain((await again).status);
+      } else {
+        await made.inspector.close();
+        await expect.poll(isOver, PATIENT).toBe(true);
+      }
+    },
+  );
 
   test("what was not kept whole, or is served no more, is not sent", async () => {
     const made = await stage();

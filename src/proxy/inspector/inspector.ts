@@ -40,6 +40,7 @@ export class Inspector {
   /** Until when, by digest. */
   readonly #tokens: Map<string, number> = new Map();
   readonly #browsers: Set<string> = new Set();
+  readonly #closing: AbortController = new AbortController();
   #port = 0;
 
   private constructor(options: InspectorOptions) {
@@ -77,6 +78,7 @@ export class Inspector {
   }
 
   async close(): Promise<void> {
+    this.#closing.abort();
     this.#server.closeAllConnections();
     await new Promise<void>((resolve) => this.#server.close(() => resolve()));
   }
@@ -104,7 +106,7 @@ export class Inspector {
   async #route(request: IncomingMessage): Promise<Shown> {
     const { method, headers } = request;
     // By its own name only: a name of somebody else's that resolves to us is not it (DNS rebinding).
-    if (headers.host !== `127.0.0.1:${this.#port}` && headers.host !== `localhost:${this.#port}`) {
+    if (!this.#isOwnName(headers.host)) {
       return { status: 403, body: refusedPage("This is not the name of this place.") };
     }
     const url = new URL(request.url ?? "/", "http://unused");
@@ -129,6 +131,12 @@ export class Inspector {
     if (part === "har") return har([record]);
     if (part === "curl") return { status: 200, type: "text/plain; charset=utf-8", body: `${curlOf(record)}\n` };
     return { status: 200, body: requestPage(record) };
+  }
+
+  /** Browsers leave port 80 out. */
+  #isOwnName(host: string | undefined): boolean {
+    const port = this.#port;
+    return ["127.0.0.1", "localhost"].some((name) => host === `${name}:${port}` || (port === 80 && host === name));
   }
 
   #enter(token: string): Shown {
@@ -156,11 +164,11 @@ export class Inspector {
   }
 
   async #replay(id: number): Promise<Shown> {
-    const { recorder, target } = this.#options;
+    const { recorder, target, clock } = this.#options;
     const record = recorder.find(id);
     if (record === undefined) return NOT_FOUND;
     try {
-      await replay(record, target, recorder);
+      await replay(record, target, recorder, { clock, signal: this.#closing.signal });
       const [newest] = recorder.list().filter(({ replayOf }) => replayOf === id);
       return { status: 303, headers: { Location: newest === undefined ? "/" : `/requests/${newest.id}` } };
     } catch (thrown) {

@@ -6,7 +6,9 @@ import type { HeaderPair } from "../../identity/headers.ts";
 import { DOOR_PATHS } from "../doors/local-path.ts";
 import type { Front } from "../options.ts";
 import { unescaped } from "../path.ts";
-import { REDACTED, redactBody, redactFields, redactTarget } from "./redaction.ts";
+import { redactBody } from "./body-redaction.ts";
+import { redactFields, redactTarget } from "./redaction.ts";
+import { REDACTED } from "./secret-shapes.ts";
 
 const MOST_REQUESTS = 100;
 const LARGEST_BODY_BYTES = 64 * 1024;
@@ -61,11 +63,19 @@ export interface RecordedAnswer {
 
 type Growing = { -readonly [K in keyof Recorded]: Recorded[K] };
 
+interface Kept {
+  readonly record: Growing;
+  /** What is coming still. */
+  readonly gathered: readonly Gathering[];
+  /** Of bodies. */
+  bytes: number;
+}
+
 /** The last requests, in the order in which they came: so many of them, so many bytes, and nothing secret. */
 export class Recorder {
   readonly #clock: Clock;
   readonly #secretFields: () => readonly string[];
-  readonly #kept: Map<number, Growing> = new Map();
+  readonly #kept: Map<number, Kept> = new Map();
   readonly #replays: WeakMap<Proof, number> = new WeakMap();
   /** Off it keeps nothing and costs nothing. */
   isOn: boolean = true;
@@ -80,16 +90,21 @@ export class Recorder {
 
   /** The newest first. */
   list(): readonly Recorded[] {
-    return [...this.#kept.values()].reverse();
+    return [...this.#kept.values()].map(({ record }) => record).reverse();
+  }
+
+  /** Of bodies, also of those that are still coming. */
+  get heldBytes(): number {
+    return this.#bytes;
   }
 
   find(id: number): Recorded | undefined {
-    return this.#kept.get(id);
+    return this.#kept.get(id)?.record;
   }
 
+  /** Also what is under way: nothing more of it is kept. */
   clear(): void {
-    this.#kept.clear();
-    this.#bytes = 0;
+    for (const id of [...this.#kept.keys()]) this.#forget(id);
   }
 
   /** What comes in on a connection with this very proof repeats that request. */
@@ -106,7 +121,7 @@ export class Recorder {
   ): void {
     const target = request.url ?? "/";
     if (!this.isOn) return;
-    if (unescaped(target).includes(DOOR_PATHS)) return;
+    if (unescaped(unescaped(target)).toLowerCase().includes(DOOR_PATHS)) return;
     const startedAt = this.#clock.now();
     const secrets = this.#secretFields();
     const raw = request.rawHeaders.slice(); // the router takes some out
@@ -124,12 +139,18 @@ export class Recorder {
       body: { text: "", isWhole: true, totalBytes: 0 },
       answer: undefined,
     };
-    this.#kept.set(record.id, record);
-    const sent = new Gathering();
-    const received = new Gathering();
+    const hold = (bytes: number): void => {
+      kept.bytes += bytes;
+      this.#bytes += bytes;
+      this.#makeRoom();
+    };
+    const [sent, received] = [new Gathering(hold), new Gathering(hold)];
+    const kept: Kept = { record, gathered: [sent, received], bytes: 0 };
+    this.#kept.set(record.id, kept);
     tapRequest(request, received);
     const head = tapAnswer(response, sent);
     response.once("close", () => {
+      if (!this.#kept.has(record.id)) return;
       const type = (fields: readonly HeaderPair[]): string =>
         fields.find(([name]) => name.toLowerCase() === "content-type")?.[1] ?? "";
       const { status, fields } = head();
@@ -142,31 +163,44 @@ export class Recorder {
         tookMs: this.#clock.now() - startedAt,
         isCut: !response.writableFinished,
       };
-      if (this.#kept.has(record.id)) this.#bytes += sizeOf(record);
-      this.#makeRoom();
+      for (const gathering of kept.gathered) gathering.drop();
+      hold(record.body.text.length + record.answer.body.text.length - kept.bytes);
     });
     this.#makeRoom();
   }
 
+  /** The oldest first, also one that is under way: a thousand streams must not hold a thousand bodies. */
   #makeRoom(): void {
-    for (const [id, record] of this.#kept) {
+    for (const id of this.#kept.keys()) {
       if (this.#kept.size <= MOST_REQUESTS && this.#bytes <= MOST_BYTES) break;
-      this.#kept.delete(id);
-      if (record.answer !== undefined) this.#bytes -= sizeOf(record);
+      this.#forget(id);
     }
+  }
+
+  #forget(id: number): void {
+    const kept = this.#kept.get(id);
+    if (kept === undefined) return;
+    this.#kept.delete(id);
+    this.#bytes -= kept.bytes;
+    for (const gathering of kept.gathered) gathering.drop();
   }
 }
 
-const sizeOf = ({ body, answer }: Recorded): number => body.text.length + (answer?.body.text.length ?? 0);
-
 /** The beginning of a body. */
 class Gathering {
-  readonly #parts: Buffer[] = [];
+  readonly #onKept: (bytes: number) => void;
+  #parts: Buffer[] = [];
   #kept = 0;
   #total = 0;
+  #isOver = false;
+
+  /** Called with how much more is kept. */
+  constructor(onKept: (bytes: number) => void) {
+    this.#onKept = onKept;
+  }
 
   add(part: unknown, encoding?: unknown): void {
-    if (typeof part !== "string" && !(part instanceof Uint8Array)) return;
+    if (this.#isOver || (typeof part !== "string" && !(part instanceof Uint8Array))) return;
     const known = typeof encoding === "string" && Buffer.isEncoding(encoding) ? encoding : "utf8";
     const bytes = typeof part === "string" ? Buffer.from(part, known) : part;
     this.#total += bytes.length;
@@ -175,6 +209,13 @@ class Gathering {
     const kept = Buffer.from(bytes.subarray(0, room)); // a copy: the rest of the slab is not ours to hold
     this.#kept += kept.length;
     this.#parts.push(kept);
+    this.#onKept(kept.length);
+  }
+
+  /** Nobody will ask for it any more. */
+  drop(): void {
+    this.#isOver = true;
+    this.#parts = [];
   }
 
   body(type: string): RecordedBody {

@@ -1,5 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { isSecretName, redactBody, redactFields, redactTarget } from "./redaction.ts";
+import { redactBody } from "./body-redaction.ts";
+import { redactFields, redactTarget } from "./redaction.ts";
+import { isSecretName } from "./secret-names.ts";
 
 const JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJjYXJvbCJ9.c2lnbmF0dXJl-_";
 
@@ -135,13 +137,13 @@ describe("SE-1 what is shown has no secret in it", () => {
     ],
     ["multipart/form-data; boundary=x", '--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1', undefined],
     ["text/plain", "password=hunter2 is what a text may say", undefined],
-    ["application/json", '{"a":1,"tokens":["x","y"]}', "REDACTED"],
+    ["application/json", '{"a":1,"tokens":["x",{"y":"]"}],"b":[2]}', '{"a":1,"tokens":"REDACTED","b":[2]}'],
     ["application/json", '{"user":{"password":"x","n":1}}', '{"user":{"password":"REDACTED","n":1}}'],
     ["application/json", '{"a":[{"b":[{"pin":1}]}]}', '{"a":[{"b":[{"pin":"REDACTED"}]}]}'],
     ["application/json", '{"a": [ "x" , {"sid" : "y"}]}', '{"a": [ "x" , {"sid" : "REDACTED"}]}'],
-    ["application/json", '{"a":{"b":{"secret":{"c":1}}}}', "REDACTED"],
+    ["application/json", '{"a":{"b":{"secret":{"c":1}}}}', '{"a":{"b":{"secret":"REDACTED"}}}'],
     ["application/json", '{"pass\\u0077ord":"x"}', '{"pass\\u0077ord":"REDACTED"}'],
-    ["application/json", '{"secret" : {"a":"x"}}', "REDACTED"],
+    ["application/json", '{"secret" : {"a":"x"', '{"secret" : "REDACTED"'],
     ["application/json", `{"a":"${JWT}"}`, '{"a":"REDACTED"}'],
     [
       "application/json",
@@ -164,6 +166,51 @@ describe("SE-1 what is shown has no secret in it", () => {
   });
 });
 
+/** What the type of a body says of it, and what it is, are two things: `fetch` and `curl -d` send JSON so. */
+test.each([
+  ["text/plain;charset=UTF-8", '{"user":"carol","password":"hunter2"}', '{"user":"carol","password":"REDACTED"}'],
+  ["application/x-www-form-urlencoded", '{"password":"hunter2"}', '{"password":"REDACTED"}'],
+  ["application/octet-stream", '[{"pin":1234}]', '[{"pin":"REDACTED"}]'],
+  ["text/event-stream", 'event: a\ndata: {"token":"hunter2"}\n\n', 'event: a\ndata: {"token":"REDACTED"}\n\n'],
+  ["text/html", '<script>S={"accessToken":"hunter2"}</script>', '<script>S={"accessToken":"REDACTED"}</script>'],
+  ["text/html", "<script>var token = 'hunter2'</script>", '<script>var token = "REDACTED"</script>'],
+  ["text/javascript", 'f({"access_token":"hunter2"})', 'f({"access_token":"REDACTED"})'],
+  ["text/plain", "user=a&password=hunter2", "user=a&password=REDACTED"],
+  ["", "a=1\r\npassword=hunter2\r\n", "a=1\r\npassword=REDACTED\r\n"],
+  ["application/yaml", "db:\n  password: hunter2\n", "db:\n  password: REDACTED\n"],
+  ["application/json", '{"a":"{\\"password\\":\\"hunter2\\"}"}', '{"a":"{\\"password\\":\\"REDACTED\\"}"}'],
+  ["application/json", '{"a":"{\\"password\\":\\"hunt', '{"a":"{\\"password\\":\\"REDACTED\\""'],
+  [
+    "application/json",
+    '{"query":"{login(password:\\"hunter2\\"){id}}"}',
+    '{"query":"{login(password:\\"REDACTED\\"){id}}"}',
+  ],
+  [
+    "application/x-www-form-urlencoded",
+    "payload=%7B%22token%22%3A+%22hunter2%22%7D",
+    "payload=%7B%22token%22%3A%20%22REDACTED%22%7D",
+  ],
+  ["text/xml", '<user password="hunter2"/>', '<user password="REDACTED"/>'],
+  ["", "<a><pin><![CDATA[hunter2]]></pin></a>", "<a><pin>REDACTED</pin></a>"],
+  ["text/plain", '--x\r\nContent-Disposition: form-data; name="pin"\r\n\r\nhunter2', "REDACTED"],
+])("SE-1 a password was kept, as the body was not what its type said (%s, %#)", (type, given, shown) => {
+  expect(redactBody(given, type)).toBe(shown);
+});
+
+test("SE-1 a link of a door in `Referer`, and a document in a field or parameter, were kept", () => {
+  const link = `https://gw.tail.test/.sallyport/door/friends/link/${"a".repeat(43)}`;
+  expect(
+    redactFields([
+      ["Referer", link],
+      ["X-Data", '{"pin":1}'],
+    ]),
+  ).toEqual([
+    ["Referer", "https://gw.tail.test/.sallyport/door/friends/link/REDACTED"],
+    ["X-Data", '{"pin":"REDACTED"}'],
+  ]);
+  expect(redactTarget("/a?q=%7B%22pin%22%3A1%7D")).toBe("/a?q=%7B%22pin%22%3A%22REDACTED%22%7D");
+});
+
 /** Where the expressions for forms of secrets could begin. */
 const SHAPED = [
   "eyJ-",
@@ -179,12 +226,26 @@ const SHAPED = [
   "&a",
   ";",
   "%3b",
+  "a='",
+  'a:"',
+  'a="\\',
+  '{"a":"\\"',
+  '"key":[',
+  "<a><![CDATA[",
+  "a: b\n",
+  "--a",
   "/",
 ];
 
 test("RT-4 a long body costs no more than its length", () => {
   for (const unit of ["a", "=", "&", '"', '"a"', '"a" ', "\\", "name=", "{", '"token":', ...SHAPED]) {
-    for (const type of ["application/json", "application/x-www-form-urlencoded", "multipart/form-data", "text/xml"]) {
+    for (const type of [
+      "application/json",
+      "application/x-www-form-urlencoded",
+      "multipart/form-data",
+      "text/xml",
+      "text/plain",
+    ]) {
       const started = performance.now();
       redactBody(unit.repeat(65_536 / unit.length), type);
       expect(performance.now() - started, `${unit} as ${type}`).toBeLessThan(5000);

@@ -1,5 +1,6 @@
 import { request } from "node:http";
 import tls from "node:tls";
+import type { Clock } from "../../base/clock.ts";
 import type { Conn, Proof } from "../../base/conn.ts";
 import { connPair } from "../../base/conn-pair.ts";
 import { asDuplex } from "../../base/duplex.ts";
@@ -12,6 +13,12 @@ import type { Recorded, Recorder } from "./recorder.ts";
 const NOBODY = "192.0.2.1";
 const LONGEST_MS = 30_000;
 
+/** When to stop. */
+export interface ReplayBounds {
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+}
+
 /** What a repetition goes through: all that any connection does. */
 export interface ReplayTarget {
   serves(port: number, destination?: string): boolean;
@@ -20,11 +27,16 @@ export interface ReplayTarget {
 
 /**
  * Sends a recorded request again, through the proxy's own front door, as a stranger: whoever sent it first, a repetition has
- * no identity, no cookie and no token, and meets the doors that strangers meet. The status of its answer.
+ * no identity, no cookie and no token, and meets the doors that strangers meet. The status of its answer, which is cut where it has no end.
  *
  * @throws {Fault} INSPECTOR_REPLAY
  */
-export async function replay(record: Recorded, target: ReplayTarget, recorder: Recorder): Promise<number> {
+export async function replay(
+  record: Recorded,
+  target: ReplayTarget,
+  recorder: Recorder,
+  { clock, signal }: ReplayBounds,
+): Promise<number> {
   const { place, body, method, id } = record;
   if (record.isUpgrade) throw refused("it switched to another protocol, wanted an ordinary one");
   if (!body.isWhole) throw refused("its body was not kept whole: it is too long, no text, or redacted altogether");
@@ -49,22 +61,29 @@ export async function replay(record: Recorded, target: ReplayTarget, recorder: R
   const fields = repeatable(record.fields).filter(([name]) => !isReserved(name));
   const headers = [["Host", place.host], ["Connection", "close"], ...fields].flat();
   if (body.totalBytes > 0) headers.push("Content-Length", String(Buffer.byteLength(body.text)));
+  let [stop, cancel] = [(): void => undefined, (): void => undefined];
   try {
     return await new Promise<number>((resolve, reject) => {
+      let status: number | undefined;
+      stop = () => (status === undefined ? reject(refused("no answer came")) : resolve(status));
+      signal.addEventListener("abort", stop);
+      cancel = clock.at(clock.now() + LONGEST_MS, stop);
       plain.once("error", reject);
       const asked = request({ createConnection: () => stream, method, path: record.target, headers });
       asked.once("error", reject);
       asked.once("response", (response) => {
+        status = response.statusCode ?? 0;
         response.once("error", reject);
-        response.once("end", () => resolve(response.statusCode ?? 0));
+        response.once("end", stop);
         response.resume();
       });
-      asked.setTimeout(LONGEST_MS, () => asked.destroy(refused("no answer came")));
       asked.end(body.text);
     });
   } catch (thrown) {
     throw thrown instanceof Fault ? thrown : refused("the connection was cut", thrown);
   } finally {
+    cancel();
+    signal.removeEventListener("abort", stop);
     stream.destroy();
     plain.destroy();
   }

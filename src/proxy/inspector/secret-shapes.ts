@@ -41,10 +41,14 @@ const LONG = /^(?=.*\d)[\w.~:=-]{16,}$/;
 /** Nobody reads such names: digits, capitals and small letters, and no ending of a file. */
 const OPAQUE = /^(?=.*\d)(?=.*[A-Z])(?=.*[a-z])[\w~:=-]{20,}$/;
 
+/** 256 bits in base64url. */
+const DOOR_TOKEN = /^[\w-]{43}$/;
+
 /** Is this segment of a path a secret, by its form and by the one before it? */
 export function isSecretSegment(segment: string, before: string): boolean {
   if (segment.length > 4096) return true;
   if (segment === "") return false;
   if (SECRET_PLACES.test(before.slice(-64))) return !VERBS.test(segment);
+  if (before === "link" && DOOR_TOKEN.test(segment)) return true; // in a `Referer`
   return OPAQUE.test(segment) || (LINK_PLACES.test(before.slice(-64)) && LONG.test(segment));
 }

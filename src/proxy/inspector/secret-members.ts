@@ -1,0 +1,69 @@
+import { isSecretName } from "./secret-names.ts";
+import { REDACTED } from "./secret-shapes.ts";
+
+/** Of an object or a list only the bracket: what is in it is looked at by itself, or goes as a whole. */
+const MEMBER = /"((?:[^"\\]|\\.){1,100})"(\s*:\s*)("(?:[^"\\]|\\.)*"?|[[{]|[^\s,}\][{"]+)/g;
+/** What brackets can be counted by. */
+const TREE_PART = /"(?:[^"\\]|\\.)*"?|[[\]{}]/g;
+/** Of documents in strings of documents. */
+const DEEPEST = 3;
+
+/** JSON, or JSON somewhere in a text, without the values of members whose name speaks of a secret. */
+export function redactMembers(text: string, depth: number = 0): string {
+  const member = new RegExp(MEMBER);
+  let shown = "";
+  let at = 0;
+  for (let found = member.exec(text); found !== null; found = member.exec(text)) {
+    const [, name = "", colon = "", value = ""] = found;
+    let instead: string | undefined;
+    if (isSecretName(unescaped(name))) {
+      if (/^[[{]/.test(value)) member.lastIndex = endOfTree(text, member.lastIndex); // secret to its last leaf
+      instead = `"${REDACTED}"`;
+    } else if (depth < DEEPEST && /\\["']/.test(value)) instead = redactInner(value, depth);
+    if (instead === undefined) continue;
+    shown += `${text.slice(at, found.index)}"${name}"${colon}${instead}`;
+    at = member.lastIndex;
+  }
+  return shown + text.slice(at);
+}
+
+/** `password="…"` and its like, as languages, GraphQL and markup write it. */
+const ASSIGNED =
+  /(?<![\w$-])([A-Za-z_$][\w$-]{0,63})(["']?\s{0,8}[:=]\s{0,8})(?:"(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?)/g;
+
+export function redactAssigned(text: string): string {
+  return text.replace(ASSIGNED, (whole, name: string, sign: string) =>
+    isSecretName(name) ? `${name}${sign}"${REDACTED}"` : whole,
+  );
+}
+
+/** `pass\u0077ord` is a password, too. */
+function unescaped(name: string): string {
+  return name.replace(/\\u([0-9a-f]{4})/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
+}
+
+/** A string that holds a document of its own, perhaps without its end; `undefined` where nothing in it is secret. */
+function redactInner(value: string, depth: number): string | undefined {
+  const isCut = !/[^\\](?:\\\\)*"$/.test(value);
+  let inner: unknown;
+  try {
+    inner = JSON.parse(isCut ? `${value.replace(/\\(?:u[\da-f]{0,3})?$/i, "")}"` : value);
+  } catch {
+    return `"${REDACTED}"`; // nobody can say what it holds
+  }
+  if (typeof inner !== "string") return undefined;
+  const shown = redactAssigned(redactMembers(inner, depth + 1));
+  return shown === inner ? undefined : JSON.stringify(shown);
+}
+
+function endOfTree(text: string, from: number): number {
+  const part = new RegExp(TREE_PART);
+  part.lastIndex = from;
+  let open = 1;
+  for (let found = part.exec(text); found !== null; found = part.exec(text)) {
+    if (/^[[{]/.test(found[0])) open++;
+    else if (/^[\]}]/.test(found[0])) open--;
+    if (open === 0) return part.lastIndex;
+  }
+  return text.length;
+}

@@ -4,6 +4,7 @@ import tls from "node:tls";
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { memoryStore, type Store } from "../src/base/store.ts";
 import { LocalClient } from "../src/cli/local-client.ts";
+import { serveConfigEtag } from "../src/config/serve-document.ts";
 import { leasesOf } from "../src/funnel/mesh-names.ts";
 import { probe } from "../src/funnel/probe.ts";
 import { GatewayAdmin } from "../src/gateway/admin.ts";
@@ -180,10 +181,12 @@ describe("a raw port", () => {
     await isOpen(ports.one);
     const part: ServeConfig = { TCP: { [ports.one]: { TCPForward: "127.0.0.1:9" } } };
     const { gateway } = first;
-    await gateway.setServeConfig({ ...gateway.storedServeConfig, Foreground: { session: part } }, true);
+    const before = gateway.storedServeConfig;
+    await gateway.setServeConfig({ ...before, Foreground: { session: part } }, serveConfigEtag(before));
     await expect.poll(() => relay.leasedPorts, WAIT).toEqual([]);
-    const { Foreground: _, ...background } = gateway.storedServeConfig ?? {};
-    await gateway.setServeConfig(background, true);
+    const now = gateway.storedServeConfig;
+    const { Foreground: _, ...background } = now ?? {};
+    await gateway.setServeConfig(background, serveConfigEtag(now));
     await isOpen(ports.one);
   });
 

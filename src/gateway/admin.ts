@@ -1,6 +1,6 @@
 import { parseAddressPort } from "../base/address.ts";
 import { toHex } from "../base/bytes.ts";
-import { Fault, messageOf } from "../base/fault.ts";
+import { messageOf } from "../base/fault.ts";
 import { systemRandom } from "../base/random.ts";
 import type { BudgetLine } from "../certs/budget.ts";
 import type { CertificateStatus } from "../certs/keeper.ts";
@@ -110,17 +110,7 @@ export class GatewayAdmin implements LocalApiBackend {
   }
 
   async setServeConfig(config: StoredServeConfig, ifMatch?: string): Promise<void> {
-    const { etag } = this.serveConfig();
-    if (ifMatch !== undefined && ifMatch !== etag) {
-      throw new Fault(
-        "GATEWAY_ETAG_MISMATCH",
-        `Cannot set the serve configuration: found tag ${etag}, wanted ${ifMatch}`,
-        {
-          hint: "Somebody changed it meanwhile: read it again.",
-        },
-      );
-    }
-    await this.#gateway.setServeConfig(config, ifMatch !== undefined);
+    await this.#gateway.setServeConfig(config, ifMatch);
   }
 
   get demandsDoors(): boolean {

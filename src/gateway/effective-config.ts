@@ -1,3 +1,4 @@
+import { serveConfigEtag } from "../config/serve-document.ts";
 import type { ServeConfig } from "../wire/serve-config.ts";
 import { splitSite } from "../wire/site.ts";
 
@@ -21,6 +22,13 @@ export function concealed(now: ServeConfig, next: ServeConfig | null): ServeConf
   const { AllowFunnel: open = {} } = effectiveConfig(next);
   const kept = Object.entries(now.AllowFunnel ?? {}).filter(([name]) => Object.hasOwn(open, name) && open[name]);
   return { ...now, AllowFunnel: Object.fromEntries(kept) };
+}
+
+/** Is nothing else changed than what hangs on commands in the foreground? It ends with them, and is never on disk. */
+export function isOfForeground(before: ServeConfig | null, after: ServeConfig | null): boolean {
+  const [{ Foreground: was, ...kept }, { Foreground: is, ...lasting }] = [before ?? {}, after ?? {}];
+  const isSame = (one: ServeConfig, other: ServeConfig): boolean => serveConfigEtag(one) === serveConfigEtag(other);
+  return isSame(kept, lasting) && !isSame({ Foreground: was ?? {} }, { Foreground: is ?? {} });
 }
 
 /** What is public was said of what stood there then: a foreground port of the same number is not public by it. */

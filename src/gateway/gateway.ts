@@ -21,7 +21,7 @@ import { nodeCertificates } from "./certificates/node-certificates.ts";
 import { markLog } from "./diagnosis.ts";
 import { CommandDoors } from "./doors/command-doors.ts";
 import { demandsDoors } from "./doors/door-demand.ts";
-import { concealed, effectiveConfig } from "./effective-config.ts";
+import { concealed, effectiveConfig, isOfForeground } from "./effective-config.ts";
 import { FunnelClaims } from "./funnel/funnel-claims.ts";
 import { funnelWish } from "./funnel/funnel-wish.ts";
 import { IngressDoor } from "./funnel/ingress-door.ts";
@@ -86,6 +86,8 @@ export class Gateway {
   /** Services that the file advertises. */
   #declaredServices: readonly string[] = [];
   #stopReview: () => void = () => {};
+  /** Settled as soon as the last write of what is served is over. */
+  #written: Promise<void> = Promise.resolve();
 
   private constructor(options: GatewayOptions, node: MeshNode, kept: Kept) {
     const { stored, assertions, preferences, gatekeeper } = kept;
@@ -248,17 +250,45 @@ export class Gateway {
     return this.#stored;
   }
 
-  /** `isEdit`: it was made of the one that is stored. @throws {Fault} GATEWAY_TARGET_REFUSED, GATEWAY_DOOR_DEMANDED */
-  async setServeConfig(given: StoredServeConfig, isEdit: boolean = false): Promise<void> {
-    const owner = this.#owner;
-    const config = given && settledLeases(given, { before: this.#stored, ownName: owner.name, isEdit });
-    this.#serveConfig = concealed(this.#serveConfig, config); // whatever becomes of the rest and of the disk (FN-8)
+  /**
+   * Writes are one after the other. `ifMatch`: it was made of the version with this tag, which has to be the last one still.
+   *
+   * @throws {Fault} GATEWAY_ETAG_MISMATCH, GATEWAY_TARGET_REFUSED, GATEWAY_DOOR_DEMANDED
+   */
+  async setServeConfig(given: StoredServeConfig, ifMatch?: string): Promise<void> {
+    this.#settled(given, ifMatch); // whatever becomes of the rest, of other writes and of the disk (FN-8)
+    const written = this.#written.then(() => this.#write(given, ifMatch));
+    this.#written = written.catch(() => undefined);
+    await written;
+  }
+
+  /** What is not to be public any more is not from here on. */
+  #settled(given: StoredServeConfig, ifMatch: string | undefined): StoredServeConfig {
+    const found = serveConfigEtag(this.#stored);
+    if (ifMatch !== undefined && ifMatch !== found) {
+      throw new Fault(
+        "GATEWAY_ETAG_MISMATCH",
+        `Cannot set the serve configuration: found tag ${found}, wanted ${ifMatch}`,
+        { hint: "Somebody changed it meanwhile: read it again." },
+      );
+    }
+    const [before, ownName, isEdit] = [this.#stored, this.#owner.name, ifMatch !== undefined];
+    const config = given && settledLeases(given, { before, ownName, isEdit });
+    this.#serveConfig = concealed(this.#serveConfig, config);
     this.#expose();
+    return config;
+  }
+
+  async #write(given: StoredServeConfig, ifMatch: string | undefined): Promise<void> {
+    const owner = this.#owner;
+    const config = this.#settled(given, ifMatch);
     this.check(config);
     this.#rules.check(effectiveConfig(config), effectiveConfig(this.#stored));
-    await keepConfig(this.#store, config, owner);
     const before = this.#stored;
-    this.#isDeclared = false;
+    if (!isOfForeground(before, config)) {
+      await keepConfig(this.#store, config, owner);
+      this.#isDeclared = false;
+    }
     this.#take(config);
     if (owner !== this.#owner) this.#rename(owner); // meanwhile
     this.#expose();

@@ -8,6 +8,8 @@ import type { LocalApiBackend } from "./backend.ts";
 /** Upstream closes a watcher that is further behind (`ipnlocal/bus.go`). */
 const MAX_BEHIND = 128;
 const MAX_WATCHERS = 256;
+/** Each one that fails is a write of somebody else's. */
+const MAX_ATTEMPTS = 64;
 const FELL_BEHIND = "IPN bus consumer fell behind; closing watch";
 
 /** Members that every message carries, empty where they say nothing. */
@@ -80,14 +82,15 @@ export class Watchers {
     return true;
   }
 
-  /** Ends the streams whose foreground part a write took away. */
+  /** Ends the streams whose foreground part a write took away, and the parts whose stream has ended before they were written. */
   settle(before: StoredServeConfig, after: StoredServeConfig): void {
     for (const session of endedSessions(before, after)) this.#streams.get(session)?.end();
+    for (const session of endedSessions(after, before)) if (!this.#streams.has(session)) void this.#forget(session);
   }
 
   async #forget(session: string): Promise<void> {
     // Somebody else may write in between: then their version is read again.
-    for (let attempt = 0; attempt < 8; attempt += 1) {
+    for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt += 1) {
       const { config, etag } = this.#backend.serveConfig();
       if (config?.Foreground?.[session] === undefined) return;
       try {

@@ -72,6 +72,50 @@ test("FN-13 the zone leads to the ingresses that are here: to all, not to one th
   await expect.poll(named, WAIT).toEqual(["127.0.0.5"]);
 });
 
+test("a name below a public wildcard was not in the zone, and the names above public ones were denied", async () => {
+  const app =
+    '"app": { "sallyport.dev/domains": [{ "names": ["*.shop.example.org", "a.deep.example.org", "*.example.org"] }] }';
+  const mesh = await FunnelMesh.open({
+    policy: funnelPolicy(`"attr": ["funnel"], ${app}`),
+    baseDomain: "mesh.example.org",
+    publicZone: {
+      ...{ zone: "example.org", address: "127.0.0.1", port: 0 },
+      ...{ nameServer: "ns1.example.org", nameServerAddresses: ["192.0.2.53"] },
+    },
+    relayAddresses: ["127.0.0.1"],
+  });
+  onTestFinished(() => mesh.close());
+  const relay = await mesh.relay();
+  const gateway = await mesh.gateway();
+  const { TCP = {} } = publicTcp("", 443, await mesh.echo());
+  const names = ["*.shop.example.org", "a.deep.example.org", "*.example.org"];
+  await gateway.setServeConfig({ TCP, AllowFunnel: Object.fromEntries(names.map((name) => [`${name}:443`, true])) });
+  for (const name of ["x.shop.example.org", "a.deep.example.org"])
+    await expect.poll(() => brings(relay, name), WAIT).toBe(true);
+  expect(brings(relay, "ns1.example.org")).toBe(false);
+
+  const resolver = new Resolver();
+  resolver.setServers([`127.0.0.1:${mesh.server.publicZone!.port}`]);
+  const asked = (name: string) =>
+    resolver.resolve4(name).then(
+      ([address]) => address,
+      ({ code }: NodeJS.ErrnoException) => code,
+    );
+  const wanted = {
+    "x.shop.example.org": "127.0.0.1",
+    "X.Shop.Example.ORG": "127.0.0.1",
+    "y.x.shop.example.org": "ENOTFOUND",
+    "shop.example.org": "ENODATA", // there are names below it (RFC 8020)
+    "deep.example.org": "ENODATA",
+    "a.deep.example.org": "127.0.0.1",
+    "b.deep.example.org": "ENOTFOUND",
+    "else.example.org": "127.0.0.1",
+    "ns1.example.org": "192.0.2.53", // what is there by itself is no name of a wildcard (RFC 4592)
+    "mesh.example.org": "ENODATA",
+  };
+  for (const [name, answer] of Object.entries(wanted)) expect([name, await asked(name)]).toEqual([name, answer]);
+});
+
 test("FN-13 a server that was restarted made public names away until their nodes had come back to it", async () => {
   const kept = {
     store: Object.assign(new MemoryCoordinationStore(), { close: async () => undefined }), // as a disk outlives the process

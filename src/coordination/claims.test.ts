@@ -50,6 +50,18 @@ test("FN-14 a name under another's wildcard is taken, whoever is granted it by n
   expect(states(own, 1)).toEqual(["*.example.org held", "a.example.org held"]);
 });
 
+test("a node with a wildcard of the operator's zone could take the server's own name", () => {
+  const wide = claimant(
+    1,
+    ["*.example.org", "mesh.example.org", "a.example.org"],
+    ["*.example.org", "mesh.example.org"],
+  );
+  const facts = { claimants: [wide], leasable: [], baseDomain: "tail.test", before: new Map() };
+  const claims = new Claims({ ...facts, reserved: ["mesh.example.org", "ns1.b.example.org"] });
+  expect(states(claims, 1)).toEqual(["*.example.org held", "mesh.example.org ungranted", "a.example.org held"]);
+  expect(claims.heldBelow("*.example.org", 1)).toEqual(["mesh.example.org"]);
+});
+
 test("a node holds 64 ports and no more", () => {
   const many = Array.from({ length: 70 }, (_, i) => String(2000 + i));
   const claims = settle([claimant(1, many, [], "2000-2999")]);

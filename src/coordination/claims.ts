@@ -28,6 +28,8 @@ export interface ClaimFacts {
   readonly before: Holders;
   /** But these only until another node asks: the administrator says so. @default none */
   readonly released?: ReadonlySet<string>;
+  /** Names of the server itself, which nobody gets. @default none */
+  readonly reserved?: readonly string[];
 }
 
 /** Who holds which own domain and which raw port: one node each, the first that asked (FN-14). Pure. */
@@ -36,8 +38,11 @@ export class Claims {
   /** Of those that were released, the ones that nobody else has asked for since. */
   readonly released: ReadonlySet<string>;
   readonly #answers: ReadonlyMap<number, readonly ClaimAnswer[]>;
+  readonly #reserved: readonly string[];
 
-  constructor({ claimants, leasable, baseDomain, before, released = new Set() }: ClaimFacts) {
+  constructor(facts: ClaimFacts) {
+    const { claimants, leasable, baseDomain, before, released = new Set(), reserved = [] } = facts;
+    this.#reserved = reserved;
     const granted = claimants.map((one) => {
       // Many may claim much, and this is worked out after every operation: nothing here is looked for in a list.
       const isHeld = (claim: string): boolean => before.get(claim) === one.id;
@@ -48,7 +53,9 @@ export class Claims {
       const isPossible = (claim: string): boolean => !isPortClaim(claim) || ports.has(claim);
       const names = new Set(one.names);
       const isGiven = (claim: string): boolean =>
-        isPortClaim(claim) ? isInRanges(one.ports, Number(claim)) : isGranted(names, claim, baseDomain);
+        isPortClaim(claim)
+          ? isInRanges(one.ports, Number(claim))
+          : isGranted(names, claim, baseDomain) && !reserved.includes(claim);
       const given = new Set(one.claims.filter(isGiven));
       return { one, given, claims: new Set([...given].filter(isPossible)) };
     });
@@ -105,12 +112,13 @@ export class Claims {
     return this.#held(id).filter(isPortClaim).map(Number);
   }
 
-  /** Names below this wildcard that other nodes hold: away or not, theirs lead to nobody else (FN-14). */
+  /** Names below this wildcard that other nodes hold, or the server: away or not, theirs lead to nobody else (FN-14). */
   heldBelow(wildcard: string, id: number): readonly string[] {
     if (!wildcard.startsWith("*.")) return [];
-    return [...this.holders].flatMap(([claim, holder]) =>
-      holder !== id && !isPortClaim(claim) && !claim.startsWith("*.") && wildcardOf(claim) === wildcard ? [claim] : [],
+    const others = [...this.holders].flatMap(([claim, holder]) =>
+      holder !== id && !isPortClaim(claim) && !claim.startsWith("*.") ? [claim] : [],
     );
+    return [...others, ...this.#reserved].filter((name) => wildcardOf(name) === wildcard);
   }
 
   #held(id: number): readonly string[] {

@@ -14,6 +14,7 @@ import { nameOf, servedRoutes } from "./node-view.ts";
 import { answerOther } from "./other-requests.ts";
 import type { PendingLogin } from "./pending-logins.ts";
 import type { PolicyEngine, PolicyNode } from "./policy-engine.ts";
+import type { NamePlace } from "./public-name-set.ts";
 import type { AuthKey, NodeRecord, User } from "./records.ts";
 import { Registration } from "./registration.ts";
 import { approveHost, createService, deleteService, listServices, type Service, type ServiceView } from "./services.ts";
@@ -80,9 +81,9 @@ export class Coordinator implements ControlHandler {
     this.#core.streams.touchAll();
   }
 
-  /** May visitors from the Internet ask for this name? */
-  isPublicName(name: string): boolean {
-    return this.#core.views.ingresses().publicNames.has(name);
+  /** Where is this name among those that visitors from the Internet may ask for? */
+  publicPlace(name: string): NamePlace | undefined {
+    return this.#core.views.ingresses().publicNames.at(name);
   }
 
   /** Addresses of Funnel's relays that are here and take visitors, as far as they know them themselves. */
@@ -90,7 +91,7 @@ export class Coordinator implements ControlHandler {
     const core = this.#core;
     const relays = [...core.views.ingresses().relays.keys()].map((id) => core.ledger.nodes.get(id));
     const here = relays.filter((node) => node !== undefined && node.isDraining !== true && core.streams.has(node.id));
-    const known = new Set(core.relayAddresses);
+    const known = new Set(core.options.relayAddresses);
     const places = here.flatMap((node) => {
       // Of a machine with several addresses each may be another relay's. Behind a translator it says one that nobody knows.
       const said = node!.visitedAt?.filter((address) => known.has(address)) ?? [];

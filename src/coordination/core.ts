@@ -35,6 +35,8 @@ export interface CoordinatorOptions {
   readonly funnelPorts?: readonly number[];
   /** Where their visitors come in. @default not known */
   readonly relayAddresses?: readonly string[];
+  /** Names of the server itself, lower case, which no node gets as a domain of its own. @default none */
+  readonly ownNames?: readonly string[];
   readonly randomizeAddresses?: boolean;
   readonly nodeKeyExpiryMs?: number;
   /** Publishes a TXT record, settled once it is served; without it `set-dns` is not implemented. */
@@ -69,14 +71,10 @@ export class Core {
   #cancelSweep: () => void = () => undefined;
   #closed = false;
 
-  /** Where Funnel's visitors come in, as the operator said. */
-  readonly relayAddresses: readonly string[];
-
   private constructor(options: CoordinatorOptions, ledger: Ledger) {
     this.options = options;
     this.ledger = ledger;
-    const { clock, random, baseDomain, serverUrl, derpMap, policy } = options;
-    this.relayAddresses = options.relayAddresses ?? [];
+    const { clock, random, baseDomain, serverUrl, derpMap, policy, relayAddresses = [], ownNames = [] } = options;
     this.views = new NetworkViews(policy, {
       ledger,
       baseDomain,
@@ -86,7 +84,7 @@ export class Core {
       isOnline: (id) => this.#online.has(id),
       certificates: options.setTxt !== undefined,
       ...(options.funnelPorts === undefined ? {} : { funnelPorts: options.funnelPorts }),
-      ...(options.relayAddresses === undefined ? {} : { relayAddresses: options.relayAddresses }),
+      ...{ relayAddresses, ownNames },
     });
     this.streams = new MapStreams({
       clock,

@@ -254,7 +254,9 @@ test("FN-3 what a gateway does not say is public has no name at the relays and n
       ({ name, ports }) => `${name} ${ports}`,
     );
   const inDns = () =>
-    ["web.tail.test", "shop.example.org", "*.example.net"].filter((name) => rig.coordinator.isPublicName(name));
+    ["web.tail.test", "shop.example.org", "*.example.net"].filter(
+      (name) => rig.coordinator.publicPlace(name) === "name",
+    );
 
   await tell(["shop.example.org:443"], "shop.example.org");
   expect(await told()).toEqual(["shop.example.org 443"]);

@@ -23,6 +23,7 @@ import type { CapMap, FilterRule, Hostinfo, Node } from "../wire/tailcfg.ts";
 import { siteRulesOf, VISITOR_RULES } from "../wire/visitor-rules.ts";
 import { type Claimant, Claims, type Holders } from "./claims.ts";
 import { isExpired, nameOf } from "./node-view.ts";
+import { PublicNameSet } from "./public-name-set.ts";
 import type { NodeRecord } from "./records.ts";
 
 /** What relays listen on where nobody says otherwise, as hosted. */
@@ -43,6 +44,8 @@ export interface IngressFacts {
   readonly before: Holders;
   /** What he keeps only until another node asks. */
   readonly released?: ReadonlySet<string>;
+  /** Names of the server itself, which no policy gives to a node. @default none */
+  readonly reserved?: readonly string[];
 }
 
 /**
@@ -63,7 +66,7 @@ export class Ingresses {
   readonly claims: Claims;
   /** Nodes that may not be public: the policy demands doors of them, and they know none (stock clients). */
   readonly #doorless: Set<number> = new Set();
-  #names: ReadonlySet<string> | undefined;
+  #names: PublicNameSet | undefined;
 
   constructor(facts: IngressFacts) {
     this.#facts = facts;
@@ -91,8 +94,8 @@ export class Ingresses {
         claimants.push({ id: node.id, claims: claimsToldIn(node.hostinfo), ...granted });
       }
     }
-    const { baseDomain, before, released = new Set() } = facts;
-    this.claims = new Claims({ claimants, leasable, baseDomain, before, released });
+    const { baseDomain, before, released = new Set(), reserved = [] } = facts;
+    this.claims = new Claims({ claimants, leasable, baseDomain, before, released, reserved });
     this.relays = relays;
     this.wired = wired;
     this.#addresses = [...relays.values()].flatMap(({ ipv4, ipv6 }) => [ipv4, ipv6]);
@@ -163,9 +166,11 @@ export class Ingresses {
   }
 
   /** Every public name of the mesh, for its public zone. */
-  get publicNames(): ReadonlySet<string> {
-    this.#names ??= new Set(
-      [...this.wired.values()].flatMap((node) => this.#openClaimsOf(node).map(({ name }) => name)),
+  get publicNames(): PublicNameSet {
+    this.#names ??= new PublicNameSet(
+      [...this.wired.values()].flatMap((node) =>
+        this.#openClaimsOf(node).map(({ name }) => ({ name, except: this.claims.heldBelow(name, node.id) })),
+      ),
     );
     return this.#names;
   }

@@ -30,6 +30,8 @@ export interface ViewsOptions extends DnsViewsOptions {
   readonly funnelPorts?: readonly number[];
   /** Where their visitors come in. */
   readonly relayAddresses?: readonly string[];
+  /** Names of the server itself. */
+  readonly ownNames?: readonly string[];
 }
 
 interface CachedPeer {
@@ -133,7 +135,7 @@ export class NetworkViews {
   }
 
   #findIngresses(subjects: ReadonlyMap<number, PolicyNode>): Ingresses {
-    const { ledger, baseDomain, wall, funnelPorts = FUNNEL_PORTS, relayAddresses = [] } = this.#options;
+    const { ledger, baseDomain, wall, funnelPorts = FUNNEL_PORTS, relayAddresses = [], ownNames = [] } = this.#options;
     return new Ingresses({
       nodes: ledger.nodes.values(),
       attributesOf: ({ id }) => this.#policy.attributesFor(subjects.get(id)!, []),
@@ -144,6 +146,7 @@ export class NetworkViews {
       wall: wall(),
       before: this.#holders,
       released: this.#released,
+      reserved: ownNames,
     });
   }
 

@@ -77,20 +77,31 @@ function below(state: Store, prefix: string): Store {
   };
 }
 
-/** Public names lead to the ingresses that are here; to all of them where the server knows none of their addresses. */
+/**
+ * Public names lead to the ingresses that are here; to all of them where the server knows none of their addresses. What is public
+ * by a wildcard alone is there only where nothing else is at the name (RFC 4592 section 2.2.1).
+ */
 export function funnelRecords(
-  coordinator: () => Pick<Coordinator, "isPublicName" | "relayAddresses">,
+  coordinator: () => Pick<Coordinator, "publicPlace" | "relayAddresses">,
   addresses: readonly string[],
-): RecordSource {
+): { readonly named: RecordSource; readonly byWildcard: RecordSource } {
   const records = new Map<string, ZoneRecord>();
   for (const address of addresses) {
     const record = addressRecord(address, ADDRESS_TTL_S);
     if (record !== undefined) records.set(address, record);
   }
-  return (name) => {
-    const known = coordinator();
-    if (!known.isPublicName(name)) return undefined;
-    const here = known.relayAddresses().filter((address) => records.has(address));
+  const ingresses = (): readonly ZoneRecord[] => {
+    const here = coordinator()
+      .relayAddresses()
+      .filter((address) => records.has(address));
     return (here.length > 0 ? here : [...records.keys()]).map((address) => records.get(address)!);
+  };
+  return {
+    named: (name) => {
+      const place = coordinator().publicPlace(name);
+      if (place === "above") return [];
+      return place === "name" ? ingresses() : undefined;
+    },
+    byWildcard: (name) => (coordinator().publicPlace(name) === "below" ? ingresses() : undefined),
   };
 }

@@ -36,6 +36,8 @@ export interface PublicZoneOptions {
   readonly caa?: readonly string[];
   /** What else is in the zone, such as the addresses of an ingress. */
   readonly records?: RecordSource;
+  /** What is at names where nothing else is. */
+  readonly wildcards?: RecordSource;
 }
 
 export interface PublicZone {
@@ -54,7 +56,7 @@ interface Surroundings {
 
 /** @throws {Fault} ZONE_… */
 export async function openPublicZone(options: PublicZoneOptions, around: Surroundings): Promise<PublicZone> {
-  const { address, port = 53, records = () => undefined } = options;
+  const { address, port = 53, records = () => undefined, wildcards = () => undefined } = options;
   const zone = nameOr(options.zone, "zone");
   const nameServer = nameOr(options.nameServer, "name server");
   const baseDomain = around.baseDomain.toLowerCase();
@@ -69,16 +71,17 @@ export async function openPublicZone(options: PublicZoneOptions, around: Surroun
   }
   const caa = (options.caa ?? []).map((value) => caaRecord({ isCritical: false, tag: "issue", value }, CAA_TTL_S));
   const challenges = new ChallengeRecords(around.clock);
+  const written = allRecords(
+    nodeRecords({ zone, baseDomain, isPublic: around.isPublic, challenges }),
+    fixedRecords(new Map([[zone, caa]])),
+    fixedRecords(nameServerRecords(zone, nameServer, options)),
+    records,
+  );
   const served = new Zone({
     zone,
     nameServers: [nameServer],
     serial: () => Math.floor(around.clock.wall() / 1000) >>> 0,
-    records: allRecords(
-      nodeRecords({ zone, baseDomain, isPublic: around.isPublic, challenges }),
-      fixedRecords(new Map([[zone, caa]])),
-      fixedRecords(nameServerRecords(zone, nameServer, options)),
-      records,
-    ),
+    records: (name) => written(name) ?? wildcards(name),
   });
   const { clock, log } = around;
   const listeners = await openZoneListeners({ zone: served, address, port, clock, log });

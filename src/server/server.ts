@@ -1,6 +1,6 @@
 import { createServer as createHttpServer, type Server as HttpServer } from "node:http";
 import { createServer as createHttpsServer, type Server as HttpsServer } from "node:https";
-import type { AddressInfo, Socket } from "node:net";
+import { type AddressInfo, isIP, type Socket } from "node:net";
 import { formatAddressPort } from "../base/address.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { Fault, messageOf } from "../base/fault.ts";
@@ -154,6 +154,7 @@ export class Server {
       baseDomain: options.baseDomain,
       derpMap: () => derpMap,
       policy: compilePolicy(""),
+      ownNames: ownNamesOf(url, options.publicZone),
       ...(options.funnelPorts === undefined ? {} : { funnelPorts: options.funnelPorts }),
       ...(options.relayAddresses === undefined ? {} : { relayAddresses: options.relayAddresses }),
       onKeyRetired: (nodeKey) => derp.disconnect(nodeKey.slice("nodekey:".length)),
@@ -166,12 +167,9 @@ export class Server {
     if (source !== undefined) await coordinator.setPolicy(compilePolicy(source), source, "start");
     if (options.publicZone !== undefined) {
       const { records = () => undefined } = options.publicZone;
-      const all = allRecords(
-        funnelRecords(() => coordinator, options.relayAddresses ?? []),
-        records,
-      );
+      const { named, byWildcard } = funnelRecords(() => coordinator, options.relayAddresses ?? []);
       publicZone = await openPublicZone(
-        { ...options.publicZone, records: all },
+        { ...options.publicZone, records: allRecords(named, records), wildcards: byWildcard },
         {
           baseDomain: options.baseDomain,
           isPublic: (name) => coordinator.mayHaveCertificate(name),
@@ -284,6 +282,12 @@ export class Server {
   async close(): Promise<void> {
     for (const close of this.#closers.splice(0)) await close();
   }
+}
+
+/** What a node that was granted a wildcard must not take. */
+function ownNamesOf(url: string, zone: PublicZoneOptions | undefined): readonly string[] {
+  const names = [new URL(url).hostname, ...(zone === undefined ? [] : [zone.nameServer])];
+  return names.map(plainName).filter((name) => isIP(name) === 0);
 }
 
 async function savedKey(state: Store, name: string, random: Random): Promise<Uint8Array> {

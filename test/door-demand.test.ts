@@ -5,7 +5,7 @@ import type { ServeConfig } from "../src/wire/serve-config.ts";
 import { type DoorMesh, PUBLIC_NAME as NAME, openDoorMesh, PUBLIC_PASSWORD } from "./suites/door-mesh.ts";
 import { brings } from "./suites/funnel-mesh.ts";
 import { listening } from "./suites/listening.ts";
-import { type Typed, typedFunnel } from "./suites/typed-command.ts";
+import { type Typed, typed, typedFunnel } from "./suites/typed-command.ts";
 
 const WAIT = { timeout: 30_000, interval: 10 };
 const CUT_MS = 5000;
@@ -260,6 +260,28 @@ describe("the policy demands a door before what is public", { timeout: 120_000 }
     expect((await typed(["--door", "friends", port()])).code).toBe(0);
     await isRelayed(true);
     expect(await status()).toBe(401);
+  });
+
+  test("visitors got 503, and nothing said why: a command had put a door there that the file declares no more", async () => {
+    await mesh.gateway.setServeConfig({});
+    await demand(false);
+    expect((await typedFunnel(mesh.gateway, ["--bg", "--check=false", "--door", "friends", port()])).code).toBe(0);
+    await isRelayed(true);
+    const { doors } = mesh.gateway.gatekeeper;
+    onTestFinished(() => mesh.gateway.gatekeeper.setDoors(doors));
+    mesh.gateway.gatekeeper.setDoors([]);
+    expect(await status()).toBe(503);
+    const { stdout } = await typedFunnel(mesh.gateway, ["status"]);
+    expect(stdout).toContain(`${SITE}/: friends ✗ declared nowhere: visitors get 503`);
+    const lack = `strangers get 503 at https://${NAME}/: door "friends" stands there, and the services file does not declare it`;
+    expect(mesh.gateway.warnings).toContain(lack);
+    expect(mesh.admin.document()).toMatchObject({
+      doors: [],
+      missing: [{ name: "friends", at: [`https://${NAME}/`] }],
+    });
+    expect((await typed(mesh.gateway, ["doors"])).stdout).toMatch(
+      new RegExp(`^friends +- +declared nowhere: 503 +https://${NAME}/$`, "m"),
+    );
   });
 
   test("a mount without a door is closed beside one that has one; off works whatever is refused", async () => {

@@ -64,10 +64,11 @@ function inviteText({ name, url, expiresAt, isOnce }: Invitation): string {
   return `${url}\n\nFor ${terminalText(name)}, ${isOnce ? "once, " : ""}until ${until}Z. It is not shown again.\n`;
 }
 
-function documentText({ doors: all, passes, sessions }: DoorsDocument): string {
-  if (all.length === 0) return "No doors. The services file declares them.\n";
+function documentText({ doors: all, missing = [], passes, sessions }: DoorsDocument): string {
+  if (all.length === 0 && missing.length === 0) return "No doors. The services file declares them.\n";
   const time = (ms: number): string => new Date(ms).toISOString().slice(0, 16);
   const rows = all.map(({ name, stops, ways, at }) => [name, stops, ways.join(", "), at.join(" ")]);
+  for (const { name, at } of missing) rows.push([name, "-", "declared nowhere: 503", at.join(" ")]);
   const parts = [table(["DOOR", "STOPS", "WAYS", "AT"], rows)];
   if (passes.length > 0) {
     const of = passes.map(({ id, kind, door, name, isOnce, expiresAt }) => [

@@ -20,6 +20,8 @@ import { CliExit } from "./io.ts";
 
 export interface StandingDoor {
   readonly door?: string;
+  /** It is declared nowhere: whom it stops gets 503. */
+  readonly isMissing?: boolean;
   /** The network's policy wants one before what is public. */
   readonly isDemanded?: boolean;
 }

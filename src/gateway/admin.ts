@@ -63,7 +63,7 @@ export class GatewayAdmin implements LocalApiBackend {
   constructor(gateway: Gateway) {
     this.#gateway = gateway;
     this.inspection = gateway.inspection;
-    this.doors = new DoorAdmin(gateway.gatekeeper, (door) => gateway.placesBehind(door));
+    this.doors = new DoorAdmin(gateway.gatekeeper, () => gateway.standingDoors);
     this.commandDoors = gateway.commandDoors;
     this.visitorRules = gateway.visitorRules;
     this.observations = new Observations(

@@ -105,7 +105,12 @@ export class Gateway {
     this.preferences = preferences;
     this.gatekeeper = gatekeeper;
     this.commandDoors = kept.commandDoors;
-    this.#rules = new PlaceRules(options.rulesOf, kept.commandDoors, () => demandsDoors(node.map));
+    this.#rules = new PlaceRules(
+      options.rulesOf,
+      kept.commandDoors,
+      () => demandsDoors(node.map),
+      (door) => gatekeeper.door(door) !== undefined,
+    );
     this.visitorRules = kept.visitorRules;
     this.#owner = kept.owner;
     this.#isDeclared = options.declared !== undefined;
@@ -312,6 +317,7 @@ export class Gateway {
     const isNews = serveConfigEtag(config) !== serveConfigEtag(this.#stored);
     if (isNews) this.#take(config);
     this.#expose();
+    for (const warning of this.#rules.missing(this.#serveConfig)) this.#log.warn("serve.warning", { warning });
     if (!isNews) return;
     this.certificates.refresh();
     this.#warn();
@@ -359,9 +365,9 @@ export class Gateway {
     return this.#rules.at(place)?.door;
   }
 
-  /** Addresses of the mounts that this door stands before. */
-  placesBehind(door: string): readonly string[] {
-    return this.#rules.addressesBehind(door, this.#serveConfig);
+  /** Each door that stands somewhere, also one that is declared nowhere, with the addresses of what is behind it. */
+  get standingDoors(): ReadonlyMap<string, readonly string[]> {
+    return this.#rules.doorsIn(this.#serveConfig);
   }
 
   /** @throws {Fault} GATEWAY_TARGET_REFUSED */

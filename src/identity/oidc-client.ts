@@ -122,13 +122,16 @@ export function bothSaid(proved: Claims, more: Claims): Claims {
   return { ...proved, ...more, email, email_verified: isVerified };
 }
 
+/** One plain address: what programs read in two ways (quotes, comments, blanks, two `@`) names nobody. */
+const MAIL = /^[^\s\p{C}@"(),:;<>[\]\\]{1,64}@[^\s\p{C}@"(),:;<>[\]\\]{1,255}$/u;
+
 /** `email_verified` counts only as the boolean: some providers send text, and "false" is a true text (matrix CS-5). */
 export function personOf(issuer: string, subject: string, claims: Readonly<Record<string, unknown>>): OidcPerson {
   const { email, email_verified: isVerified, name, picture } = claims;
   return {
     issuer,
     subject,
-    mail: typeof email === "string" && isVerified === true ? email : undefined,
+    mail: typeof email === "string" && isVerified === true && MAIL.test(email) ? email : undefined,
     ...(typeof name === "string" && name !== "" ? { displayName: name } : {}),
     ...(typeof picture === "string" && /^https:\/\/[^\s"'<>]{1,1000}$/.test(picture)
       ? { profilePicture: picture }
@@ -140,6 +143,11 @@ export function personOf(issuer: string, subject: string, claims: Readonly<Recor
 /** Is this mail address in one of these domains? Compared whole: `example.com` is not in `com`. */
 export function isInDomains(mail: string, domains: readonly string[]): boolean {
   const at = mail.lastIndexOf("@");
-  const domain = mail.slice(at + 1).toLowerCase();
-  return at > 0 && domains.some((allowed) => allowed.toLowerCase() === domain);
+  const domain = foldMail(mail.slice(at + 1));
+  return at > 0 && domains.some((allowed) => foldMail(allowed) === domain);
+}
+
+/** For comparing. ASCII letters alone have two cases here: the small letter of U+212A, Kelvin's sign, is `k`. */
+export function foldMail(mail: string): string {
+  return mail.replace(/[A-Z]/g, (letter) => letter.toLowerCase());
 }

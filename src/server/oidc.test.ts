@@ -204,6 +204,23 @@ describe("CS-5 nobody is taken for another", () => {
     expect(mailOf(true)).toBe("a@b.c");
     for (const wrong of [false, "true", "false", 1, null, undefined, {}]) expect(mailOf(wrong)).toBeUndefined();
     expect(personOf("i", "s", { email: ["a@b.c"], email_verified: true }).mail).toBeUndefined();
+    // An empty one made a guest a user without a name; the others are of one domain to us and of another to who reads them.
+    const odd = [
+      "",
+      "@b.c",
+      "a@",
+      "a",
+      "a b@b.c",
+      "a@b.c\n",
+      "a@b.c@d.e",
+      '"a@b.c"@d.e',
+      "a@b.c,x@d.e",
+      "<a@b.c>",
+      "a@b.c\u200b",
+    ];
+    for (const email of odd) expect(personOf("i", "s", { email, email_verified: true }).mail, email).toBeUndefined();
+    for (const email of ["a+b@b.c", "A.B@B.C", "ä@bücher.example", "o'neil@b.c"])
+      expect(personOf("i", "s", { email, email_verified: true }).mail).toBe(email);
     const two = { email: "mine@a.b", email_verified: true };
     const mixed = [bothSaid(two, { email: "yours@a.b" }), bothSaid({ email: "yours@a.b" }, { email_verified: true })];
     for (const claims of mixed) expect(personOf("i", "s", claims).mail, "said of another address").toBeUndefined();

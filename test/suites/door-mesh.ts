@@ -53,7 +53,7 @@ export async function openDoorMesh(
   });
   const isPublic = (): void => expect(brings(server.relay!, PUBLIC_NAME)).toBe(true);
   await vi.waitFor(isPublic, { timeout: 60_000, interval: 20 });
-  const admin = new DoorAdmin(gateway.gatekeeper, (door) => gateway.placesBehind(door));
+  const admin = new DoorAdmin(gateway.gatekeeper, () => gateway.standingDoors);
   const opened = stack.move();
   const close = (): Promise<void> => opened.disposeAsync();
   return { server, gateway, admin, port: server.relay!.ports[0]!, heard, [Symbol.asyncDispose]: close };

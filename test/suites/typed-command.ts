@@ -56,7 +56,12 @@ export async function typedAt(socketPath: string, words: readonly string[], how:
 }
 
 /** `sallyport funnel …` at this gateway, by a socket of its own that remembers nothing of before. */
-export async function typedFunnel(gateway: Gateway, words: readonly string[], how?: Typing): Promise<Typed> {
+export function typedFunnel(gateway: Gateway, words: readonly string[], how?: Typing): Promise<Typed> {
+  return typed(gateway, ["funnel", ...words], how);
+}
+
+/** The same of any command. */
+export async function typed(gateway: Gateway, words: readonly string[], how?: Typing): Promise<Typed> {
   await using socket = await openLocalSocket(new GatewayAdmin(gateway));
-  return await typedAt(socket.path, ["funnel", ...words], how);
+  return await typedAt(socket.path, words, how);
 }

@@ -89,9 +89,10 @@ export function visitorsWay(client: LocalClient, options: WayOptions = {}): Look
 
 /** Who has not passed a door does not get to what is behind it, and nor do we. */
 async function ofDoor(finding: Finding, target: Target, client: LocalClient): Promise<Finding> {
-  if (finding.found !== "status 401") return finding;
-  const { door } = (await client.doorAt(placeOf(target), "/").catch(() => undefined)) ?? {};
-  if (door === undefined) return finding;
+  if (!/^status (?:401|503)$/.test(finding.found)) return finding;
+  const { door, isMissing } = (await client.doorAt(placeOf(target), "/").catch(() => undefined)) ?? {};
+  if (isMissing === true) return { ...finding, found: `${finding.found}: door ${door} is declared nowhere` };
+  if (door === undefined || finding.found === "status 503") return finding;
   return { ...finding, found: `${finding.found}: door ${door}, what is behind it was not asked` };
 }
 

@@ -45,7 +45,8 @@ export async function doorsText(config: ServeConfig, client: LocalClient): Promi
     for (const [site, { Handlers }] of Object.entries(Web)) {
       for (const mount of AllowFunnel[site] === true ? Object.keys(Handlers ?? {}) : []) {
         const standing = await client.doorAt(site, mount).catch(() => undefined); // not for everybody's eyes
-        if (standing !== undefined) lines.push(`${site}${mount}: ${standing.door ?? "anyone"}`);
+        const lack = standing?.isMissing === true ? " ✗ declared nowhere: visitors get 503" : "";
+        if (standing !== undefined) lines.push(`${site}${mount}: ${standing.door ?? "anyone"}${lack}`);
       }
     }
   }

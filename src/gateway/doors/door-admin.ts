@@ -13,6 +13,8 @@ export interface DoorsDocument {
     /** Where it stands, as visitors open it. */
     readonly at: readonly string[];
   }[];
+  /** They stand before something, and are declared nowhere: whom they stop gets 503. */
+  readonly missing: readonly { readonly name: string; readonly at: readonly string[] }[];
   readonly passes: readonly GuestPass[];
   readonly sessions: readonly SessionRecord[];
 }
@@ -32,23 +34,30 @@ export interface ClientCertificate extends GuestPass {
 /** The doors as the local admin interface knows them. */
 export class DoorAdmin {
   readonly #gatekeeper: Gatekeeper;
-  readonly #placesOf: (door: string) => readonly string[];
+  readonly #standing: () => ReadonlyMap<string, readonly string[]>;
   readonly #wall: () => number;
 
-  /** `placesOf`: addresses of the mounts behind a door, such as `https://gw.example.ts.net/app`. */
-  constructor(gatekeeper: Gatekeeper, placesOf: (door: string) => readonly string[], wall: () => number = Date.now) {
+  /** `standing`: addresses of the mounts behind each door, such as `https://gw.example.ts.net/app`. */
+  constructor(
+    gatekeeper: Gatekeeper,
+    standing: () => ReadonlyMap<string, readonly string[]>,
+    wall: () => number = Date.now,
+  ) {
     this.#gatekeeper = gatekeeper;
     this.#wall = wall;
-    this.#placesOf = placesOf;
+    this.#standing = standing;
   }
 
   document(): DoorsDocument {
     const { doors, passes, sessions } = this.#gatekeeper;
+    const standing = this.#standing();
+    const missing = [...standing].filter(([name]) => !doors.some((door) => door.name === name));
     return {
       doors: doors.map((door) => {
         const { name, stops } = door;
-        return { name, stops, ways: waysOf(door), at: this.#placesOf(name) };
+        return { name, stops, ways: waysOf(door), at: standing.get(name) ?? [] };
       }),
+      missing: missing.map(([name, at]) => ({ name, at })),
       passes: passes.list(),
       sessions: sessions.list(),
     };
@@ -57,7 +66,9 @@ export class DoorAdmin {
   /** @throws {Fault} DOOR_PASS */
   async invite(wish: PassWish): Promise<Invitation> {
     const door = this.#doorWith("links", wish.door);
-    const place = this.#placesOf(door.name)[0];
+    const place = this.#standing()
+      .get(door.name)
+      ?.find((address) => address.startsWith("https://")); // of a pattern there is none
     if (place === undefined) {
       throw new Fault("DOOR_PASS", `Cannot make a link for door "${door.name}": it stands before nothing now`);
     }

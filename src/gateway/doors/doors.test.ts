@@ -80,7 +80,7 @@ test("an operator invites by a link that is shown once, sees who is inside, and 
   const gatekeeper = await Gatekeeper.open({ clock: new FakeClock(), log: silentLog, store: memoryStore() });
   gatekeeper.setDoors(await openDoors(declared, { PIN: "482913" }));
   const places: Record<string, string[]> = { friends: ["https://gw.tail.test/app/"] };
-  const admin = new DoorAdmin(gatekeeper, (door) => places[door] ?? []);
+  const admin = new DoorAdmin(gatekeeper, () => new Map(Object.entries(places)));
   const wish = { door: "friends", name: "Carol", lifeMs: 60_000, isOnce: false };
   const { url, id } = await admin.invite(wish);
   expect(url).toMatch(/^https:\/\/gw\.tail\.test\/\.sallyport\/door\/friends\/link\/[\w-]{43}\?to=%2Fapp%2F$/);

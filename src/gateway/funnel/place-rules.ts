@@ -10,10 +10,18 @@ import type { RulesOf } from "../gateway-options.ts";
 export class PlaceRules {
   readonly #commandDoors: CommandDoors;
   readonly #demandsDoors: () => boolean;
+  readonly #isThere: (door: string) => boolean;
   /** By the file. */
   declared: RulesOf | undefined;
 
-  constructor(declared: RulesOf | undefined, commandDoors: CommandDoors, demandsDoors: () => boolean) {
+  /** `isThere`: is there a door of this name? */
+  constructor(
+    declared: RulesOf | undefined,
+    commandDoors: CommandDoors,
+    demandsDoors: () => boolean,
+    isThere: (door: string) => boolean,
+  ) {
+    this.#isThere = isThere;
     this.declared = declared;
     this.#commandDoors = commandDoors;
     this.#demandsDoors = demandsDoors;
@@ -46,23 +54,43 @@ export class PlaceRules {
     if (place !== undefined) throw doorDemanded(place);
   }
 
-  /** What is to be public, and must not be, in words. */
+  /** What is to be public, and must not be, or has a door that nobody can open, in words. */
   warnings(config: ServeConfig): readonly string[] {
     const why = "the network's policy demands a door before it";
-    return this.#keptClosed(config).map((place) => `${place} is not open to the internet: ${why}`);
+    const closed = this.#keptClosed(config).map((place) => `${place} is not open to the internet: ${why}`);
+    return [...closed, ...this.missing(config)];
+  }
+
+  /** Where a door stands that a command has put there and the file has not any more (or a file names and did not bring). */
+  missing(config: ServeConfig): readonly string[] {
+    const lost = [...this.doorsIn(config)].filter(([door]) => !this.#isThere(door));
+    return lost.flatMap(([door, places]) =>
+      places.map(
+        (place) =>
+          `strangers get 503 at ${place}: door "${door}" stands there, and the services file does not declare it`,
+      ),
+    );
   }
 
   #keptClosed(config: ServeConfig): readonly string[] {
     return this.demandsDoors ? openPlaces(config, this.hasDoor) : [];
   }
 
-  /** Addresses of the mounts that this door stands before. */
-  addressesBehind(door: string, config: ServeConfig): readonly string[] {
-    return Object.entries(config.Web ?? {}).flatMap(([key, { Handlers }]) => {
-      if (key.startsWith("*")) return []; // nobody can open that
+  /** Each door that stands somewhere, with the addresses of the mounts behind it. */
+  doorsIn(config: ServeConfig): ReadonlyMap<string, readonly string[]> {
+    const doors = new Map<string, string[]>();
+    for (const [key, { Handlers }] of Object.entries(config.Web ?? {})) {
       const { name, port } = splitSite(key);
-      const mounts = Object.keys(Handlers ?? {}).filter((mount) => this.at({ name, port, mount })?.door === door);
-      return mounts.map((mount) => new URL(mount, `https://${name}:${port}`).href);
-    });
+      for (const mount of Object.keys(Handlers ?? {})) {
+        const door = this.at({ name, port, mount })?.door;
+        if (door === undefined) continue;
+        // A pattern is no address: nobody can open it.
+        const address = name.startsWith("*") ? `${key}${mount}` : new URL(mount, `https://${name}:${port}`).href;
+        const known = doors.get(door);
+        if (known === undefined) doors.set(door, [address]);
+        else known.push(address);
+      }
+    }
+    return doors;
   }
 }

@@ -34,7 +34,12 @@ async function door({ method, query }: Call, backend: LocalApiBackend): Promise<
     const place = { ...splitSite(site), mount };
     const found = backend.doorAt?.(place);
     const isDemanded = backend.demandsDoors === true;
-    return json({ ...(found === undefined ? {} : { door: found }), ...(isDemanded ? { isDemanded } : {}) });
+    const isMissing = backend.doors?.document().missing.some(({ name }) => name === found) === true;
+    return json({
+      ...(found === undefined ? {} : { door: found }),
+      ...(isMissing ? { isMissing } : {}),
+      ...(isDemanded ? { isDemanded } : {}),
+    });
   }
   if (method !== "POST" || backend.commandDoors === undefined) return refuse(405, "want GET or POST");
   try {

@@ -1,5 +1,5 @@
 import { timingSafeEqual } from "node:crypto";
-import { isInDomains, type OidcClient, type OidcPerson } from "../../identity/oidc-client.ts";
+import { foldMail, isInDomains, type OidcClient, type OidcPerson } from "../../identity/oidc-client.ts";
 import { foldName } from "../../identity/reserved.ts";
 import { unescaped } from "../path.ts";
 import { DOOR_PATHS } from "./local-path.ts";
@@ -59,7 +59,7 @@ export function issuerOf(door: string): string {
 
 export function mayEnter(who: OidcGuests, { mail, claims }: OidcPerson): boolean {
   if (mail !== undefined) {
-    if (who.addresses.some((address) => address.toLowerCase() === mail.toLowerCase())) return true;
+    if (who.addresses.some((address) => foldMail(address) === foldMail(mail))) return true;
     if (isInDomains(mail, who.domains)) return true;
   }
   const groups = claims[who.groupsClaim];

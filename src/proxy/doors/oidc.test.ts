@@ -12,6 +12,9 @@ afterEach(closeScenes);
 const ACCOUNTS: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   carol: { email: "Carol@Example.com", email_verified: true, name: "Carol", groups: ["family"] },
   dave: { email: "dave@else.where", email_verified: true, groups: ["staff", "family"] },
+  kelvin: { email: "\u212acarol@example.com", email_verified: true },
+  kelvins: { email: "carol@\u212aexample.com", email_verified: true },
+  plus: { email: "carol+shop@example.com", email_verified: true },
   unverified: { email: "carol@example.com", email_verified: false },
   worded: { email: "carol@example.com", email_verified: "true" },
   lookalike: { email: "eve@example.com.else.where", email_verified: true },
@@ -119,6 +122,9 @@ describe("CS-5 nobody is taken for another", () => {
   test.each<[Partial<OidcGuests>, string, boolean]>([
     [{ addresses: ["CAROL@example.com"] }, "carol", true],
     [{ addresses: ["carol@example.com"] }, "unverified", false],
+    [{ addresses: ["kcarol@example.com"] }, "kelvin", false],
+    [{ domains: ["kexample.com"] }, "kelvins", false],
+    [{ addresses: ["carol@example.com"] }, "plus", false],
     [{ domains: ["EXAMPLE.com"] }, "carol", true],
     [{ domains: ["com"] }, "carol", false],
     [{ groups: ["family"] }, "carol", true],

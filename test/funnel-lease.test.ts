@@ -42,18 +42,18 @@ let relay: Relay;
 let backend: number;
 /** Two that the policy grants and the ingress lets, one that only the ingress lets, one that only the policy grants. */
 let ports: { one: number; other: number; ungranted: number; closed: number };
+const policy = (granted: readonly number[], names: readonly string[] = ["demo.example.org"]): string =>
+  funnelPolicy(`"attr": ["funnel", "https"], "app": {
+    "sallyport.dev/domains": [{ "names": ${JSON.stringify(names)} }],
+    "sallyport.dev/ports": [{ "ports": ${JSON.stringify(granted.map((port) => `${port}-${port}`))} }],
+  }`);
 /** What the backend heard, of all its callers. */
 let heard = Buffer.alloc(0);
 
 beforeAll(async () => {
   const [one, other, ungranted, closed] = (await freePorts(4)) as [number, number, number, number];
   ports = { one, other, ungranted, closed };
-  mesh = await FunnelMesh.open({
-    policy: funnelPolicy(`"attr": ["funnel", "https"], "app": {
-      "sallyport.dev/domains": [{ "names": ["demo.example.org"] }],
-      "sallyport.dev/ports": [{ "ports": ["${one}", "${other}", "${closed}-${closed}"] }],
-    }`),
-  });
+  mesh = await FunnelMesh.open({ policy: policy([one, other, closed]) });
   backend = await mesh.listen(
     net.createServer((socket) => {
       socket.on("error", () => undefined);
@@ -174,6 +174,28 @@ describe("a raw port", () => {
     expect(gateway.storedServeConfig).toEqual({ TCP });
     await expect.poll(visitor.isOver, WAIT).toBe(true);
     await expect.poll(() => relay.leasedPorts, WAIT).toEqual([]);
+  });
+
+  test("FN-14 visitors stayed on a port and a domain that the policy had taken back", async () => {
+    const { one, other, closed } = ports;
+    onTestFinished(() => mesh.server.setPolicy(policy([one, other, closed]), "test"));
+    const { TCP = {} } = publicTcp("", 443, backend);
+    await first.gateway.setServeConfig({
+      TCP: { ...TCP, [one]: { TCPForward: `127.0.0.1:${backend}` }, [other]: { TCPForward: `127.0.0.1:${backend}` } },
+      AllowFunnel: { [`*:${one}`]: true, [`*:${other}`]: true, "demo.example.org:443": true },
+    });
+    for (const port of [one, other]) await isOpen(port);
+    await expect.poll(() => brings(relay, "demo.example.org"), WAIT).toBe(true);
+    const [stays, goes, named] = [call(other), call(one), call(relay.ports[0]!)];
+    named.socket.write(makeHello({ name: "demo.example.org" }));
+    for (const { heard: text } of [stays, goes, named]) await expect.poll(text, WAIT).toContain(BANNER);
+    await mesh.server.setPolicy(policy([other], []), "test");
+    await expect.poll(() => [goes, named].map(({ isOver }) => isOver()), WAIT).toEqual([true, true]);
+    stays.socket.write("still here");
+    await expect.poll(stays.heard, WAIT).toBe(`${BANNER}still here`);
+    await mesh.server.setPolicy(policy([one, other]), "test");
+    await isOpen(one); // and it is as if nothing had been
+    await expect.poll(() => brings(relay, "demo.example.org"), WAIT).toBe(true);
   });
 
   test("a port that is served in the foreground is not public by a lease of the background", async () => {

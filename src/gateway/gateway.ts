@@ -74,6 +74,8 @@ export class Gateway {
   #serveConfig: ServeConfig;
   /** The same with nothing public that must not be. */
   #publicConfig: ServeConfig;
+  /** Of that, what the network gives: visitors come in there. */
+  #openConfig: ServeConfig = {};
   readonly #ingress: IngressDoor;
   readonly #peerApi: PeerApi;
   readonly guarded: ProtectedPaths;
@@ -158,7 +160,7 @@ export class Gateway {
     this.inspection = new Inspection(recorder, this.proxy, clock, this.#log.with("inspector"));
     node.onMap((map) => this.callers.setMap(map));
     this.#ingress = new IngressDoor({
-      config: () => this.#publicConfig,
+      config: () => this.#openConfig,
       rulesOf: (site) => this.visitorRules.at(site),
       ownName: () => this.name,
       packetFilter: () => node.map?.packetFilter ?? [],
@@ -380,6 +382,7 @@ export class Gateway {
   /** Visitors of what is not public, or behind another door by now, are cut, and the server is told what is public. */
   #expose(): void {
     this.#publicConfig = this.#rules.publicPart(this.#serveConfig);
+    this.#openConfig = this.claims.granted(this.#publicConfig);
     this.#ingress.review();
     this.proxy.review();
     this.node.tell({ visitorRules: toldRules(this.#publicConfig, (site) => this.visitorRules.at(site), this.name) });

@@ -4,10 +4,10 @@ import { systemRandom } from "../../base/random.ts";
 import { claimRefusals } from "../../funnel/claim-text.ts";
 import type { FunnelWish } from "../../mesh/control/control-client.ts";
 import type { OwnWish } from "../../mesh/own-hostinfo.ts";
-import { answeredSerial, type ClaimAnswer, claimAnswers } from "../../wire/claims.ts";
+import { answeredSerial, type ClaimAnswer, type ClaimState, claimAnswers } from "../../wire/claims.ts";
 import type { ServeConfig } from "../../wire/serve-config.ts";
 import type { CapMap } from "../../wire/tailcfg.ts";
-import { claimsIn, funnelWish } from "./funnel-wish.ts";
+import { claimOf, claimsIn, funnelWish } from "./funnel-wish.ts";
 
 export interface FunnelClaimsOptions {
   /** This node's full name. */
@@ -45,6 +45,17 @@ export class FunnelClaims {
     return answers !== undefined && answeredSerial(capMap) !== this.#serial ? [] : answers;
   }
 
+  /** `config` without what the network has not given us, or has taken back: who is visiting that must go (FN-14). */
+  granted(config: ServeConfig): ServeConfig {
+    const refused = new Set((this.answers ?? []).flatMap(({ claim, state }) => (LOST.has(state) ? [claim] : [])));
+    if (refused.size === 0) return config;
+    const allowed = Object.entries(config.AllowFunnel ?? {}).map(([key, isOn]) => {
+      const isLost = refused.has(claimOf(key, this.#options.ownName()) ?? "");
+      return [key, isOn && !isLost] as const; // not without a word: a wildcard above it would stand for it
+    });
+    return { ...config, AllowFunnel: Object.fromEntries(allowed) };
+  }
+
   /** Claims that lead to nothing. */
   get refusals(): readonly string[] {
     return this.#refusals;
@@ -59,5 +70,8 @@ export class FunnelClaims {
     }
   }
 }
+
+/** Not `closed`: an ingress that is being started anew has nothing to let. */
+const LOST: ReadonlySet<ClaimState> = new Set(["ungranted", "taken", "crowded"]);
 
 const newSerial = (): string => toHex(systemRandom(8));

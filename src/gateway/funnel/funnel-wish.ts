@@ -1,6 +1,6 @@
 import type { FunnelWish } from "../../mesh/control/control-client.ts";
 import type { OwnWish } from "../../mesh/own-hostinfo.ts";
-import { claimServices } from "../../wire/claims.ts";
+import { claimServices, isPortClaim } from "../../wire/claims.ts";
 import { MOST_PUBLIC_SITES } from "../../wire/funnel.ts";
 import { foldPattern } from "../../wire/host-name.ts";
 import { leasedPort, type ServeConfig } from "../../wire/serve-config.ts";
@@ -34,11 +34,17 @@ function sitesIn({ AllowFunnel = {} }: ServeConfig): readonly string[] | undefin
 /** Domains of the operator's own, and raw ports that something is served on. */
 export function claimsIn({ AllowFunnel = {}, TCP = {} }: ServeConfig, ownName: string): readonly string[] {
   const claims = Object.entries(AllowFunnel).flatMap(([key, isOn]) => {
-    if (!isOn) return [];
-    const port = leasedPort(key);
-    if (port !== undefined) return (TCP[port]?.TCPForward ?? "") === "" ? [] : [String(port)];
-    const name = foldPattern(splitSite(key).name);
-    return name === undefined || name === ownName.toLowerCase() ? [] : [name];
+    const claim = isOn ? claimOf(key, ownName) : undefined;
+    const isServed = claim === undefined || !isPortClaim(claim) || (TCP[Number(claim)]?.TCPForward ?? "") !== "";
+    return claim === undefined || !isServed ? [] : [claim];
   });
   return [...new Set(claims)].toSorted();
+}
+
+/** What an entry of `AllowFunnel` wants of the network. Undefined: nothing, it is under the node's own name. */
+export function claimOf(key: string, ownName: string): string | undefined {
+  const port = leasedPort(key);
+  if (port !== undefined) return String(port);
+  const name = foldPattern(splitSite(key).name);
+  return name === ownName.toLowerCase() ? undefined : name;
 }

@@ -42,7 +42,7 @@ export async function selfSigned(
 ): Promise<PinnedCertificate> {
   const keys = await webcrypto.subtle.generateKey(ECDSA, true, ["sign", "verify"]);
   const certificate = await x509.X509CertificateGenerator.createSelfSigned({
-    name: [{ CN: [commonName] }],
+    name: new x509.Name([{ CN: [{ utf8String: commonName }] }]), // as it stands: `#` and quotes mean nothing
     notBefore: new Date(wall - DAY_MS),
     notAfter: new Date(notAfter),
     ...{ signingAlgorithm: ECDSA, keys, extensions },

@@ -141,7 +141,7 @@ export class Gateway {
       selfAddresses: () => node.addresses,
       serviceOf: (address) => serviceAt(node.map, address),
       callers: this.callers,
-      secureContext: (name) => this.certificates.secureContext(name),
+      secureContext: (name, asksClients) => this.certificates.secureContext(name, asksClients),
       challengeContext: (name) => this.certificates.challengeContext(name),
       challengeAnswer: (host, path) => this.certificates.challengeAnswer(host, path),
       assertions: this.assertions,

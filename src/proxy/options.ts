@@ -20,7 +20,10 @@ export interface ProxyOptions {
   readonly selfAddresses?: () => readonly string[];
   readonly callers: Callers;
   /** Of a name that is served; as a promise where it has to be obtained first. */
-  readonly secureContext: (serverName: string) => SecureContext | Fault | Promise<SecureContext | Fault>;
+  readonly secureContext: (
+    serverName: string,
+    asksClients: boolean,
+  ) => SecureContext | Fault | Promise<SecureContext | Fault>;
   /** For `acme-tls/1`, while a CA is expected to ask for that name. */
   readonly challengeContext?: (serverName: string) => SecureContext | undefined;
   /** For a CA that asks by plain HTTP on port 80 (RFC 8555 section 8.3): what is at this path of that host. */

@@ -170,7 +170,7 @@ export class Router {
     if (gatekeeper === undefined || !gatekeeper.doors.some(({ hasCertificates }) => hasCertificates)) return false;
     const site = this.#siteOf(front, name);
     if (site === undefined) return false;
-    return gatekeeper.wantsCertificate(this.#doorsOf(front, name, site), front.proof.kind === "mesh");
+    return gatekeeper.wantsCertificate(this.#doorsOf(front, name, site), this.#identity.callerOf(front));
   }
 
   /** The pages of the doors that stand on this site; false when the path is none of theirs. */

@@ -63,8 +63,10 @@ export interface Wish {
   readonly answer?: string;
 }
 
-/** The one that all connections share, as on a gateway: sessions can be taken up again. */
-const context = certificateOf(GATE).then(({ cert, key }) => serverContext({ chain: cert, key }));
+/** Those that all connections share, as on a gateway: sessions can be taken up again. */
+const contexts = certificateOf(GATE).then(({ cert, key }) =>
+  [false, true].map((asksClients) => serverContext({ chain: cert, key, asksClients })),
+);
 
 export async function doorScene(wish: Wish = {}): Promise<DoorScene> {
   const backend = await recordingBackend(wish.answer);
@@ -77,7 +79,7 @@ export async function doorScene(wish: Wish = {}): Promise<DoorScene> {
   const place: DoorScene["place"] = { rules: { door: "friends", ...wish.rules } };
   const scene = proxyScene(webConfig(handlers), {
     gatekeeper: keeper,
-    secureContext: () => context,
+    secureContext: async (_, asksClients) => (await contexts)[Number(asksClients)]!,
     rulesOf: ({ mount = "" }) => (open.includes(mount) ? undefined : place.rules),
   });
   scene.caller = VISITOR;

@@ -25,13 +25,14 @@ export class CertificateContexts {
     this.#clock = clock;
   }
 
-  of(name: string, certificate: Certificate): SecureContext {
-    const known = this.#made.get(name);
+  of(name: string, certificate: Certificate, asksClients: boolean = false): SecureContext {
+    const key = asksClients ? `${name} asks` : name; // no name has a blank
+    const known = this.#made.get(key);
     if (known?.certificate === certificate && this.#clock.now() - known.at < CONTEXT_LIFE_MS) return known.context;
-    this.#made.delete(name);
+    this.#made.delete(key);
     if (this.#made.size >= MOST_CONTEXTS) this.#made.delete(this.#made.keys().next().value ?? "");
-    const context = serverContext(certificate);
-    this.#made.set(name, { certificate, context, at: this.#clock.now() });
+    const context = serverContext({ ...certificate, asksClients });
+    this.#made.set(key, { certificate, context, at: this.#clock.now() });
     return context;
   }
 }

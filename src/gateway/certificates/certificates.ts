@@ -149,11 +149,11 @@ export class Certificates {
   }
 
   /** What to present for a name that the configuration serves. */
-  secureContext(name: string): SecureContext | Fault | Promise<SecureContext | Fault> {
+  secureContext(name: string, asksClients?: boolean): SecureContext | Fault | Promise<SecureContext | Fault> {
     const ready = this.#ready(name);
-    if (ready !== undefined) return this.#contexts.of(name, ready);
+    if (ready !== undefined) return this.#contexts.of(name, ready, asksClients);
     return this.certificate(name).then(
-      (certificate) => this.#contexts.of(name, certificate),
+      (certificate) => this.#contexts.of(name, certificate, asksClients),
       (error: unknown) => (error instanceof Fault ? error : new Fault("CERT_UNAVAILABLE", messageOf(error))),
     );
   }

@@ -1,10 +1,12 @@
+import { X509Certificate } from "node:crypto";
 import { once } from "node:events";
 import http2 from "node:http2";
 import tls, { type TLSSocket } from "node:tls";
 import { afterEach, expect, test } from "vitest";
-import { ask, type DoorScene, doorScene, ORIGIN } from "../../../test/suites/door-scene.ts";
+import { ask, type DoorScene, doorScene, ORIGIN, VISITOR } from "../../../test/suites/door-scene.ts";
 import { certificateOf, closeScenes, GATE, onClose } from "../../../test/suites/proxy-scene.ts";
 import { certificateDigest, createClientCertificate, type PinnedCertificate } from "../../certs/self-signed.ts";
+import type { Caller } from "../../identity/caller.ts";
 
 afterEach(closeScenes);
 
@@ -74,19 +76,52 @@ test.each(["none", "another of the same name", "one for another door", "one that
   },
 );
 
-test.each(["TLSv1.3", "TLSv1.2"])("a session that is taken up again is still the guest's (%s)", async (version) => {
+const MEMBER: Caller = { kind: "tagged", nodeKey: "aa", nodeName: "n", tags: ["tag:x"], address: "100.64.0.9" };
+
+test.each([
+  ["without it", "TLSv1.3"],
+  ["without it", "TLSv1.2"],
+  ["with it", "TLSv1.3"],
+  ["through the mesh", "TLSv1.3"],
+  ["through the mesh", "TLSv1.2"],
+])(
+  "whoever was here before %s was not asked for the certificate again (%s): 401 for twelve hours",
+  async (how, version) => {
+    const { scene } = await withCarol();
+    const shown = await CAROL;
+    const tlsOf = version === "TLSv1.2" ? ({ maxVersion: "TLSv1.2" } as const) : {};
+    const isMember = how === "through the mesh";
+    scene.caller = isMember ? MEMBER : VISITOR;
+    const before = isMember ? { ...scene, connect: scene.connectMember } : scene;
+    const first = await secured(before, how === "with it" ? { shown, ...tlsOf } : tlsOf);
+    expect((await ask(before, "/", { over: first })).status).toBe(how === "without it" ? 401 : 200);
+    if (isMember) await expect.poll(() => tickets.get(first), { timeout: 20_000 }).toBeDefined();
+    const session = tickets.get(first);
+    scene.caller = VISITOR;
+    const second = await secured(scene, { shown, ...(session === undefined ? {} : { session }), ...tlsOf });
+    expect(second.isSessionReused()).toBe(false);
+    expect((await ask(scene, "/", { over: second })).status).toBe(200);
+    expect(scene.keeper.sessions.list()).toHaveLength(1);
+  },
+);
+
+test("whoever is only routed here by a node of the mesh was not asked for the certificate that would let him in", async () => {
   const { scene } = await withCarol();
-  const shown = await CAROL;
-  const tlsOf = version === "TLSv1.2" ? ({ maxVersion: "TLSv1.2" } as const) : {};
-  const first = await secured(scene, { shown, ...tlsOf });
-  expect((await ask(scene, "/", { over: first })).status).toBe(200);
-  await expect.poll(() => tickets.get(first), { timeout: 20_000 }).toBeDefined();
-  const session = tickets.get(first)!;
-  const second = await secured(scene, { shown, session, ...tlsOf });
-  expect(second.isSessionReused()).toBe(true);
-  expect((await ask(scene, "/", { over: second })).status).toBe(200);
-  expect(scene.keeper.sessions.list()).toHaveLength(1);
+  scene.caller = { kind: "routed", via: "aa", address: "10.0.0.7" };
+  const routed = { ...scene, connect: scene.connectMember };
+  const answer = await ask(routed, "/", { over: await secured(routed, { shown: await CAROL }) });
+  expect(answer.status).toBe(200);
+  expect(scene.backend.requests[0]).toContain('"sub":"certificate:Carol"');
 });
+
+test.each(["#1", '"q"', "a\\b", "a,b=c+d", "CN=root,O=x", "日本語"])(
+  "a certificate for the guest %s was for another name, or for none",
+  async (name) => {
+    const { certificate } = await made(name);
+    const own = new X509Certificate(certificate).toLegacyObject().subject as unknown as { readonly CN: string };
+    expect(own.CN).toBe(name);
+  },
+);
 
 test("V10 taking the pass back ends what is open with it, over HTTP/2, and the next request", async () => {
   const { scene, pass } = await withCarol({ answer: "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegin" });
@@ -122,6 +157,7 @@ test("only where a door wants one is a client asked for a certificate, and membe
   const { scene: member } = await withCarol();
   expect(await isAsked(member)).toBe(true);
   const { scene: other } = await withCarol();
+  other.caller = MEMBER;
   const own = { ...other, connect: other.connectMember };
   await ask(other, "/", { over: await secured(own, { shown: await CAROL }) });
   expect(other.keeper.sessions.list(), "whoever comes through the mesh").toEqual([]);

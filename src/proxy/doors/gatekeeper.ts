@@ -1,4 +1,5 @@
 import type { Clock } from "../../base/clock.ts";
+import { Fault } from "../../base/fault.ts";
 import type { Log } from "../../base/log.ts";
 import type { Store } from "../../base/store.ts";
 import type { Caller } from "../../identity/caller.ts";
@@ -80,9 +81,10 @@ export class Gatekeeper {
   }
 
   /** Is one of these doors passed by client certificates? Who need not pass it is not asked for one. */
-  wantsCertificate(names: ReadonlySet<string>, isMember: boolean): boolean {
+  wantsCertificate(names: ReadonlySet<string>, caller: Caller | Fault): boolean {
+    const needsNone = !(caller instanceof Fault) && isMember(caller);
     return this.doors.some(
-      ({ name, hasCertificates, stops }) => hasCertificates && names.has(name) && (stops === "everyone" || !isMember),
+      ({ name, hasCertificates, stops }) => hasCertificates && names.has(name) && (stops === "everyone" || !needsNone),
     );
   }
 

@@ -20,15 +20,25 @@ const SUITES = [
  */
 export const CONTEXT_LIFE_MS: number = 12 * 3_600_000;
 
-/** For one name. A ticket that another name's context gave cannot be opened by this one. Takes about half a millisecond. */
-export function serverContext({ key, chain }: { readonly key: string; readonly chain: string }): SecureContext {
+interface ContextWish {
+  readonly key: string;
+  readonly chain: string;
+  /** Clients are asked for a certificate. */
+  readonly asksClients?: boolean;
+}
+
+/**
+ * For one name. A ticket that another name's context gave cannot be opened by this one. Takes about half a millisecond.
+ * Where clients are asked, there are no tickets: whoever takes up a session from before he had his certificate is not asked again.
+ */
+export function serverContext({ key, chain, asksClients = false }: ContextWish): SecureContext {
   return tls.createSecureContext({
     key,
     cert: chain,
     minVersion: "TLSv1.2",
     maxVersion: "TLSv1.3",
     ciphers: SUITES,
-    secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
+    secureOptions: constants.SSL_OP_NO_RENEGOTIATION | (asksClients ? constants.SSL_OP_NO_TICKET : 0),
     // OpenSSL refuses to resume a session that might hold a client's certificate without it.
     sessionIdContext: "sallyport",
     sessionTimeout: CONTEXT_LIFE_MS / 1000,

@@ -156,7 +156,7 @@ class Handshake implements Awaited {
       return void this.#refuse({ alert: ALERT.noApplicationProtocol, found: "no protocol of ours" });
     this.#wantsCertificate = this.#listener.wantsCertificate?.(name) ?? false;
     const accept = (secure: tls.TLSSocket): void => this.#listener.accept(secure, name);
-    const found = this.#options.secureContext(name);
+    const found = this.#options.secureContext(name, this.#wantsCertificate);
     if (!(found instanceof Promise)) return void this.#answer(found, asked!, accept);
     const { clock } = this.#options;
     const askedAt = clock.now();

@@ -1,4 +1,4 @@
-import { isIP } from "node:net";
+import { isIP, isIPv4 } from "node:net";
 
 /** An IP address as its 4 or 16 bytes in network order. IPv4-mapped IPv6 is written as IPv4. */
 export type AddressBytes = Uint8Array;
@@ -68,6 +68,17 @@ export function formatAddress(bytes: AddressBytes): string {
   return `${hex(words.slice(0, best.start))}::${hex(words.slice(best.start + best.length))}`;
 }
 
+/** The one spelling of an address that there is for each; IPv4 has no other (inet_pton takes no leading zeros). */
+export function canonicalAddress(text: string): string | undefined {
+  if (isIPv4(text)) return text;
+  if (text.startsWith(MAPPED) && isIPv4(text.slice(MAPPED.length))) return text.slice(MAPPED.length);
+  const bytes = parseAddress(text);
+  return bytes === undefined ? undefined : formatAddress(bytes);
+}
+
+/** As the kernel writes IPv4 on a socket of IPv6. */
+const MAPPED = "::ffff:";
+
 /** A block of addresses: `bits` leading bits of `address` count. */
 export interface Prefix {
   readonly address: AddressBytes;
@@ -128,9 +139,11 @@ export function formatAddressPort({ address, port }: AddressPort): string {
 }
 
 export function parseAddressPort(text: string): AddressPort | undefined {
-  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):(\d{1,5})$/.exec(text);
-  if (match === null) return undefined;
-  const bytes = parseAddress(match[1] ?? match[2] ?? "");
-  const port = Number(match[3]);
-  return bytes === undefined || port > 65535 ? undefined : { address: formatAddress(bytes), port };
+  if (!ADDRESS_PORT.test(text)) return undefined;
+  const colon = text.lastIndexOf(":");
+  const address = canonicalAddress(text.startsWith("[") ? text.slice(1, colon - 1) : text.slice(0, colon));
+  const port = Number(text.slice(colon + 1));
+  return address === undefined || port > 65535 ? undefined : { address, port };
 }
+
+const ADDRESS_PORT = /^(?:\[[0-9a-fA-F:.]+\]|[0-9.]+):\d{1,5}$/;

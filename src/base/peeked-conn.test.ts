@@ -3,13 +3,16 @@ import { connSuite } from "../../test/suites/conn.ts";
 import type { Conn, Proof } from "./conn.ts";
 import { connPair } from "./conn-pair.ts";
 import { asDuplex } from "./duplex.ts";
-import { PeekedConn } from "./peeked-conn.ts";
+import { PeekedConn, type PeekWatcher } from "./peeked-conn.ts";
 
 const proof: Proof = {
   kind: "public",
   source: { address: "100.64.0.1", port: 40_000 },
   destination: { address: "100.64.0.2", port: 80 },
 };
+
+const NOTHING: PeekWatcher = { look: () => {}, gone: () => {}, leadSent: () => {}, closed: () => {} };
+const watcher = (part: Partial<PeekWatcher>): PeekWatcher => ({ ...NOTHING, ...part });
 
 connSuite("a connection that was looked at", async () => {
   const [a, b] = connPair(proof);
@@ -22,7 +25,7 @@ test("whoever attaches gets what was seen, except what was forgotten", async () 
   const [client, inner] = connPair(proof);
   const peeked = new PeekedConn(inner, 8);
   const seen: string[] = [];
-  peeked.look = (view) => void seen.push(Buffer.from(view).toString());
+  peeked.watcher = watcher({ look: (part) => void seen.push(part.toString()) });
   client.write(Buffer.from("head"));
   await turn();
   peeked.forget();
@@ -44,7 +47,7 @@ test("a part is forgotten, and whoever looks next sees the rest as if it came on
   }
   peeked.forget(3);
   const seen: string[] = [];
-  peeked.look = (view) => void seen.push(Buffer.from(view).toString());
+  peeked.watcher = watcher({ look: (part) => void seen.push(part.toString()) });
   peeked.lookAgain();
   expect(seen.join("")).toBe("dbody");
   client.end();
@@ -57,7 +60,7 @@ test("an end or a cut before somebody attaches is told, and again to whoever doe
   const [client, inner] = connPair(proof);
   const peeked = new PeekedConn(inner, 8);
   let gone = 0;
-  peeked.gone = () => void gone++;
+  peeked.watcher = watcher({ gone: () => void gone++ });
   client.write(Buffer.from("x"));
   client.end();
   await turn();
@@ -72,6 +75,8 @@ test.each(["write", "end", "sendLead"] as const)("a lead goes before all else, o
   const [client, inner] = connPair(proof);
   const peeked = new PeekedConn(inner, 8);
   peeked.lead = Buffer.from("lead ");
+  let sent = 0;
+  peeked.watcher = watcher({ leadSent: () => void sent++ });
   const heard = asDuplex(client);
   if (how === "write") peeked.write(Buffer.from("words"));
   else peeked[how]();
@@ -80,4 +85,5 @@ test.each(["write", "end", "sendLead"] as const)("a lead goes before all else, o
   let text = "";
   for await (const chunk of heard) text += String(chunk);
   expect(text).toBe(how === "write" ? "lead words" : "lead ");
+  expect(sent).toBe(1);
 });

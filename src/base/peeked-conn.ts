@@ -1,6 +1,18 @@
 import type { Conn, ConnSink, Proof } from "./conn.ts";
 import type { Fault } from "./fault.ts";
 
+/** Who decides about a connection by its first bytes. */
+export interface PeekWatcher {
+  /** A part came before somebody attached; it is a copy, and stays as it is. */
+  look(part: Buffer): void;
+  /** Nothing will come any more, and nobody has attached. */
+  gone(): void;
+  /** What had to go before all else has gone. */
+  leadSent(): void;
+  /** Told once, when both directions have ended or the connection was cut. */
+  closed(): void;
+}
+
 /**
  * A connection whose first bytes are looked at before it is decided who gets it. Whoever attaches then gets all that was
  * not forgotten, as if nothing had happened.
@@ -8,17 +20,12 @@ import type { Fault } from "./fault.ts";
 export class PeekedConn implements Conn {
   /** What is known of the other end may become more while its first bytes are read, but never from them alone. */
   proof: Proof;
-  /** Told of each part that comes before somebody attaches. */
-  look: (view: Uint8Array) => void = () => {};
-  /** Told when nothing will come any more, before somebody attaches. */
-  gone: () => void = () => {};
-  /** Told once, when both directions have ended or the connection was cut. */
-  closed: () => void = () => {};
+  watcher: PeekWatcher | undefined;
   /** Goes before what is written first, in one piece with it, or when it is told to. */
   lead: Uint8Array | undefined;
   readonly #inner: Conn;
   #sink: ConnSink | undefined;
-  #kept: Uint8Array[] = [];
+  #kept: Buffer[] = [];
   /** Given by the sink and not used. */
   #credit = 0;
   /** What the inner connection was allowed beyond that. */
@@ -38,7 +45,7 @@ export class PeekedConn implements Conn {
       data: (view) => this.#take(view),
       end: () => {
         this.#isEndOwed = true;
-        if (this.#sink === undefined) this.gone();
+        if (this.#sink === undefined) this.watcher?.gone();
         else this.#hand();
         this.#ended("inwards");
       },
@@ -46,7 +53,7 @@ export class PeekedConn implements Conn {
       abort: (fault) => {
         this.#fault = fault;
         this.#kept = [];
-        if (this.#sink === undefined) this.gone();
+        if (this.#sink === undefined) this.watcher?.gone();
         else this.#sink.abort(fault);
         this.#close();
       },
@@ -60,8 +67,9 @@ export class PeekedConn implements Conn {
       this.#credit -= view.length;
       return void sink.data(view);
     }
-    this.#kept.push(Buffer.from(view)); // a copy: the view is dead on return
-    if (sink === undefined) this.look(view);
+    const part = Buffer.from(view); // a copy: the view is dead on return
+    this.#kept.push(part);
+    if (sink === undefined) this.watcher?.look(part);
     else this.#hand();
   }
 
@@ -79,7 +87,7 @@ export class PeekedConn implements Conn {
 
   /** Shows what is kept to whoever looks now, as if it came only now. */
   lookAgain(): void {
-    for (const part of this.#kept.slice()) this.look(part);
+    for (const part of this.#kept.slice()) this.watcher?.look(part);
   }
 
   attach(sink: ConnSink): void {
@@ -123,7 +131,7 @@ export class PeekedConn implements Conn {
   #close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.closed();
+    this.watcher?.closed();
   }
 
   sendLead(): void {
@@ -131,6 +139,7 @@ export class PeekedConn implements Conn {
     if (lead === undefined) return;
     this.lead = undefined;
     this.#inner.write(lead);
+    this.watcher?.leadSent();
   }
 
   write(view: Uint8Array): boolean {

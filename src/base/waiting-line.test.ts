@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { FakeClock } from "./clock.ts";
 import { type Place, WaitingLine } from "./waiting-line.ts";
 
 const BOUNDS = { inAll: 4, ofOwner: 2 };
@@ -25,7 +26,7 @@ const CASES: readonly [what: string, steps: string, goneOrRefused: string, isIn:
 test.each(CASES)("%s", (_, steps, goneOrRefused, isIn) => {
   const gone: string[] = [];
   let crowded = 0;
-  const line = new WaitingLine(BOUNDS, () => void crowded++);
+  const line = new WaitingLine(BOUNDS, { crowded: () => void crowded++ });
   const places = new Map<string, Place>();
   const remaining = new Set<string>();
   for (const step of steps.split(" ")) {
@@ -62,4 +63,30 @@ test("smaller bounds are kept from the next newcomer on", () => {
   line.bounds = { inAll: 2, ofOwner: 3 };
   line.enter("b", { giveUp: () => undefined });
   expect([line.size, gone]).toEqual([2, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]]);
+});
+
+test("whoever is waited for too long goes, each at his own time, by one alarm; who works has none", () => {
+  const clock = new FakeClock();
+  const line = new WaitingLine({ inAll: 100, ofOwner: 100 }, { patience: { clock, limitMs: 1000 } });
+  const gone: string[] = [];
+  const enter = (name: string) =>
+    line.enter(name, { giveUp: (why) => void gone.push(`${name} ${why} ${clock.now()}`) });
+  const first = enter("a")!;
+  clock.advance(100);
+  enter("b");
+  clock.advance(100);
+  const third = enter("c")!;
+  third.work();
+  enter("d");
+  first.leave();
+  clock.advance(700);
+  expect(gone).toEqual([]);
+  third.wait();
+  clock.advance(10_000);
+  expect(gone).toEqual(["b late 1100", "d late 1200", "c late 1900"]);
+  expect(line.size).toBe(0);
+  expect(clock.next).toBe(Infinity);
+  enter("e");
+  clock.advance(1000);
+  expect(gone.at(-1)).toBe("e late 11900");
 });

@@ -1,9 +1,17 @@
+import type { Clock } from "./clock.ts";
 import { type Link, LinkedList } from "./linked-list.ts";
 
 /** Somebody who is waited for. */
 export interface Awaited {
-  /** The place is somebody else's now. */
-  giveUp(): void;
+  /** The place is somebody else's now, or the time is over. */
+  giveUp(why: "crowded" | "late"): void;
+}
+
+export interface WaitingLineOptions {
+  /** Hears of each who has to go to make room, or cannot come. */
+  readonly crowded?: () => void;
+  /** How long somebody is waited for. @default without end */
+  readonly patience?: { readonly clock: Clock; readonly limitMs: number };
 }
 
 export interface LineBounds {
@@ -29,14 +37,14 @@ const group = (owner: string): Group => ({ owner, size: 0, waiting: new LinkedLi
 export class WaitingLine {
   /** From the next newcomer on. */
   bounds: LineBounds;
-  readonly #crowded: () => void;
+  readonly #options: WaitingLineOptions;
   readonly #all: Group = group("");
   readonly #byOwner: Map<string, Group> = new Map();
+  #isAlarmSet = false;
 
-  /** `crowded` hears of each who has to go, or cannot come. */
-  constructor(bounds: LineBounds, crowded: () => void = () => {}) {
+  constructor(bounds: LineBounds, options: WaitingLineOptions = {}) {
     this.bounds = bounds;
-    this.#crowded = crowded;
+    this.#options = options;
   }
 
   get size(): number {
@@ -49,15 +57,55 @@ export class WaitingLine {
     const { inAll, ofOwner } = this.bounds;
     if (!this.#hasRoom(own, ofOwner) || !this.#hasRoom(this.#all, inAll)) return undefined;
     this.#byOwner.set(owner, own);
-    return new Place(who, this.#all, own, this.#byOwner);
+    return new Place(who, this, own);
+  }
+
+  /** For its places alone. */
+  add(place: Place): Link<Place> {
+    const { patience } = this.#options;
+    if (patience !== undefined) place.since = patience.clock.now();
+    const link = this.#all.waiting.add(place);
+    this.#setAlarm();
+    return link;
+  }
+
+  remove(link: Link<Place>): void {
+    this.#all.waiting.remove(link);
+  }
+
+  count(own: Group, step: 1 | -1): void {
+    this.#all.size += step;
+    own.size += step;
+    if (own.size === 0) this.#byOwner.delete(own.owner);
+  }
+
+  /** One alarm for all, as the first who came is the first whose time is over. */
+  #setAlarm(): void {
+    const first = this.#all.waiting.first;
+    const { patience } = this.#options;
+    if (patience === undefined || this.#isAlarmSet || first === undefined) return;
+    const { clock, limitMs } = patience;
+    this.#isAlarmSet = true;
+    clock.at(first.since + limitMs, () => {
+      this.#isAlarmSet = false;
+      this.#dismissLate(clock.now() - limitMs);
+      this.#setAlarm();
+    });
+  }
+
+  #dismissLate(since: number): void {
+    const { waiting } = this.#all;
+    for (let first = waiting.first; first !== undefined && first.since <= since; first = waiting.first) {
+      first.dismiss("late");
+    }
   }
 
   #hasRoom(group: Group, most: number): boolean {
     while (group.size >= most) {
-      this.#crowded();
+      this.#options.crowded?.();
       const oldest = group.waiting.first;
       if (oldest === undefined) return false;
-      oldest.makeRoom();
+      oldest.dismiss("crowded");
     }
     return true;
   }
@@ -66,34 +114,33 @@ export class WaitingLine {
 /** One's place in the line. */
 export class Place {
   readonly #who: Awaited;
-  readonly #all: Group;
+  readonly #line: WaitingLine;
   readonly #own: Group;
-  readonly #byOwner: Map<string, Group>;
   #inAll: Link<Place> | undefined;
   #inOwn: Link<Place> | undefined;
   #hasLeft = false;
+  /** Monotonic ms, where there is a limit. */
+  since = 0;
 
-  constructor(who: Awaited, all: Group, own: Group, byOwner: Map<string, Group>) {
+  constructor(who: Awaited, line: WaitingLine, own: Group) {
     this.#who = who;
-    this.#all = all;
+    this.#line = line;
     this.#own = own;
-    this.#byOwner = byOwner;
-    all.size++;
-    own.size++;
+    line.count(own, 1);
     this.wait();
   }
 
   /** Behind all others who wait; it may have to make room. So it is from the beginning. */
   wait(): void {
     if (this.#hasLeft || this.#inAll !== undefined) return;
-    this.#inAll = this.#all.waiting.add(this);
+    this.#inAll = this.#line.add(this);
     this.#inOwn = this.#own.waiting.add(this);
   }
 
   /** It does not wait for now, and keeps its place. */
   work(): void {
     if (this.#inAll === undefined || this.#inOwn === undefined) return;
-    this.#all.waiting.remove(this.#inAll);
+    this.#line.remove(this.#inAll);
     this.#own.waiting.remove(this.#inOwn);
     this.#inAll = undefined;
     this.#inOwn = undefined;
@@ -103,12 +150,11 @@ export class Place {
     if (this.#hasLeft) return;
     this.work();
     this.#hasLeft = true;
-    this.#all.size--;
-    if (--this.#own.size === 0) this.#byOwner.delete(this.#own.owner);
+    this.#line.count(this.#own, -1);
   }
 
-  makeRoom(): void {
+  dismiss(why: "crowded" | "late"): void {
     this.leave();
-    this.#who.giveUp();
+    this.#who.giveUp(why);
   }
 }

@@ -1,15 +1,14 @@
 import { createServer, type IncomingMessage, type ServerResponse, STATUS_CODES } from "node:http";
 import { parseAddressPort } from "../base/address.ts";
-import { toLatin1 } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Conn } from "../base/conn.ts";
 import { asDuplex } from "../base/duplex.ts";
 import { Fault } from "../base/fault.ts";
-import { PeekedConn } from "../base/peeked-conn.ts";
+import { PeekedConn, type PeekWatcher } from "../base/peeked-conn.ts";
 import { mindSlowRequests } from "../base/slow-requests.ts";
-import { WaitingLine } from "../base/waiting-line.ts";
+import { type Awaited, type Place, WaitingLine } from "../base/waiting-line.ts";
 import { INGRESS_PATH, type PeerApiHead, readPeerApiHead } from "../wire/ingress.ts";
-import type { IngressDoor, MeshProof, Refusal } from "./funnel/ingress-door.ts";
+import type { IngressDoor, Refusal } from "./funnel/ingress-door.ts";
 
 const HEAD_BYTES = 16 * 1024;
 /** A head, or a visitor's hello: both are at most half of it. */
@@ -39,59 +38,35 @@ export class PeerApi {
   readonly #http = createServer({ maxHeaderSize: HEAD_BYTES, headersTimeout: HEAD_MS, requestTimeout: HEAD_MS });
   #open = 0;
   /** Those whose heads are not whole. */
-  readonly #heads: WaitingLine = new WaitingLine({ inAll: MOST_HEADS, ofOwner: MOST_HEADS_OF_NODE });
+  readonly #heads: WaitingLine;
+  readonly #hearer: Hearer = {
+    isOther: (conn) => this.#serve(conn),
+    isDelivery: (conn, head, isAlone) => {
+      const refusal = this.#deliver(conn, head, isAlone);
+      if (refusal !== undefined) refuse(conn, refusal, this.#options.clock);
+    },
+  };
 
   constructor(options: PeerApiOptions) {
     this.#options = options;
+    const bounds = { inAll: MOST_HEADS, ofOwner: MOST_HEADS_OF_NODE };
+    this.#heads = new WaitingLine(bounds, { patience: { clock: options.clock, limitMs: HEAD_MS } });
     mindSlowRequests(this.#http);
     this.#http.on("request", (request, response) => this.#answer(request, response));
   }
 
   /** The first line says whether it is a visitor's delivery, whose connection is nobody's but the visitor's from then on. */
   accept(conn: Conn): void {
-    const who = conn.proof.kind === "mesh" ? conn.proof.nodeKey : "";
-    const { clock } = this.#options;
-    const peeked = new PeekedConn(conn, PEEK_BYTES);
-    let text = "";
-    const settle = (): void => {
-      cancel();
-      place?.leave();
-      peeked.look = () => {};
-      peeked.gone = () => {};
-    };
-    const giveUp = (): void => {
-      settle();
-      peeked.abort(new Fault("PEERAPI_NO_REQUEST", "Cannot answer: no request came"));
-    };
-    const cancel = clock.at(clock.now() + HEAD_MS, giveUp);
-    const place = this.#heads.enter(who, { giveUp });
-    peeked.gone = giveUp;
-    peeked.look = (view) => {
-      text += toLatin1(view.subarray(0, HEAD_BYTES + 4));
-      if (!text.includes("\r\n") && text.length < LINE_BYTES) return;
-      if (!INGRESS_LINE.test(text)) {
-        settle();
-        return this.#serve(peeked);
-      }
-      const end = text.indexOf("\r\n\r\n");
-      if (end < 0 && text.length <= HEAD_BYTES) return;
-      settle();
-      peeked.forget(end < 0 ? Infinity : end + 4);
-      const head = end < 0 || end > HEAD_BYTES ? undefined : readPeerApiHead(text.slice(0, end));
-      const refusal = this.#deliver(peeked, head, text.length === end + 4);
-      if (refusal !== undefined) refuse(peeked, refusal, clock);
-    };
+    const arrival = new Arrival(new PeekedConn(conn, PEEK_BYTES), this.#hearer);
+    arrival.wait(this.#heads, conn.proof.kind === "mesh" ? conn.proof.nodeKey : "");
   }
 
   #deliver(conn: PeekedConn, head: PeerApiHead | undefined, isAlone: boolean): Refusal | undefined {
     if (conn.proof.kind !== "mesh" || head === undefined || head.path !== INGRESS_PATH) return MALFORMED;
-    const { fields } = head;
-    const hosts = fields.get("host") ?? [];
-    const isFromBrowser = fields.has("referer") || fields.has("origin");
+    const hosts = head.values("host");
     if (hosts.length !== 1) return MALFORMED;
-    if (isFromBrowser || !this.#isOurs(hosts[0])) return FOREIGN;
-    const proof: MeshProof = conn.proof;
-    return this.#options.ingress.enter(conn, proof, head, isAlone);
+    if (head.has("referer") || head.has("origin") || !this.#isOurs(hosts[0])) return FOREIGN;
+    return this.#options.ingress.enter(conn, conn.proof, head, isAlone);
   }
 
   #serve(conn: Conn): void {
@@ -141,6 +116,67 @@ export class PeerApi {
   close(): void {
     this.#http.closeAllConnections();
   }
+}
+
+interface Hearer {
+  readonly isOther: (conn: PeekedConn) => void;
+  /** With the head, which is forgotten, where it is of the form; `isAlone`: nothing came behind it. */
+  readonly isDelivery: (conn: PeekedConn, head: PeerApiHead | undefined, isAlone: boolean) => void;
+}
+
+/** A connection whose request's head is not whole. */
+class Arrival implements PeekWatcher, Awaited {
+  readonly #conn: PeekedConn;
+  readonly #hearer: Hearer;
+  #place: Place | undefined;
+  #text = "";
+
+  constructor(conn: PeekedConn, hearer: Hearer) {
+    this.#conn = conn;
+    this.#hearer = hearer;
+    conn.watcher = this;
+  }
+
+  wait(line: WaitingLine, who: string): void {
+    this.#place = line.enter(who, this);
+  }
+
+  look(part: Buffer): void {
+    const before = this.#text.length;
+    const headEnd = before === 0 ? part.indexOf("\r\n\r\n") : -1; // mostly it is whole, and what is behind it no text
+    this.#text += part.toString("latin1", 0, headEnd < 0 ? HEAD_BYTES + 4 : headEnd + 4);
+    const text = this.#text;
+    if (!text.includes("\r\n") && text.length < LINE_BYTES) return;
+    if (!INGRESS_LINE.test(text)) {
+      this.#settle();
+      this.#hearer.isOther(this.#conn);
+      return;
+    }
+    const end = text.indexOf("\r\n\r\n");
+    if (end < 0 && text.length <= HEAD_BYTES) return;
+    this.#settle();
+    this.#conn.forget(end < 0 ? Infinity : end + 4);
+    const head = end < 0 || end > HEAD_BYTES ? undefined : readPeerApiHead(text.slice(0, end));
+    this.#hearer.isDelivery(this.#conn, head, before + part.length === end + 4);
+  }
+
+  gone(): void {
+    this.giveUp();
+  }
+
+  giveUp(): void {
+    this.#settle();
+    this.#conn.abort(new Fault("PEERAPI_NO_REQUEST", "Cannot answer: no request came"));
+  }
+
+  #settle(): void {
+    this.#place?.leave();
+    this.#conn.watcher = undefined;
+  }
+
+  leadSent(): void {}
+
+  closed(): void {}
 }
 
 const MALFORMED: Refusal = { status: 400, reason: "Bad Request" };

@@ -52,6 +52,7 @@ export class MeshNode {
   readonly queryDns: QueryDns = (...query) => this.#dns.resolve(...query, this.#options.forwardDns);
   readonly post: ControlClient["post"] = (...asked) => this.#control.post(...asked);
   #map: NetworkMap | undefined;
+  #addresses: readonly string[] = [];
   #state: ControlState = { kind: "connecting" };
   #stopWatching: () => void = () => {};
   /** From the server's word that we are no member until it has taken us again. */
@@ -166,6 +167,7 @@ export class MeshNode {
   #applyMap(map: NetworkMap, response: MapResponse): void {
     const isFirst = this.#map === undefined;
     this.#map = map;
+    this.#addresses = (map.self.Addresses ?? []).map((text) => text.split("/")[0]!);
     this.#own.setServer(map);
     this.#dns.setMap(map);
     this.#memberDns.setMap(map);
@@ -269,7 +271,7 @@ export class MeshNode {
 
   /** Our mesh addresses as text, IPv4 first. */
   get addresses(): readonly string[] {
-    return (this.#map?.self.Addresses ?? []).map((text) => text.split("/")[0]!);
+    return this.#addresses;
   }
 
   onMap(listener: (map: NetworkMap) => void): () => void {
@@ -359,6 +361,7 @@ export class MeshNode {
     this.#plane.cut();
     this.#plane.setNodeKey(this.#keys.nodeKey.private);
     this.#map = undefined;
+    this.#addresses = [];
     this.#own.setServer(undefined);
   }
 

@@ -68,7 +68,7 @@ export class ReverseProxy {
     this.#tcp = new TcpForwarder(dialer, options.log);
     this.#tls = new TlsFront(options, limits);
     this.#router = new Router(options, limitsOf, this.#pool);
-    this.#crowd = new WaitingLine(crowdBounds(limits), () => options.count?.("connections_crowded"));
+    this.#crowd = new WaitingLine(crowdBounds(limits), { crowded: () => options.count?.("connections_crowded") });
     this.#http1 = new Http1Front(limits, options.clock, this.#crowd, this.#handle);
     this.#publicHttp1 = new Http1Front(publicLimits, options.clock, this.#crowd, this.#handle);
     this.#flooders = new Flooders(clock);

@@ -7,6 +7,8 @@ import { toLatin1 } from "../base/bytes.ts";
 export const INGRESS_PATH: string = "/v0/ingress";
 export const SOURCE_FIELD: string = "Tailscale-Ingress-Src";
 export const TARGET_FIELD: string = "Tailscale-Ingress-Target";
+export const SOURCE_KEY: string = SOURCE_FIELD.toLowerCase();
+export const TARGET_KEY: string = TARGET_FIELD.toLowerCase();
 /**
  * Ours, beside what upstream says. A relay asks with `?0` whether the node takes a visitor's first bytes behind the request
  * too, which spares a round trip; one that does answers `?1`, and from then on the relay sends them so, under `?1`. Nobody
@@ -64,40 +66,55 @@ export class IngressAnswerReader {
 const EARLY_LINE = new RegExp(`\\r\\n${EARLY_FIELD}:[ \\t]*\\?1[ \\t]*\\r\\n`, "i");
 const NO_HTTP: IngressAnswer = { status: 0, takesEarly: false, rest: new Uint8Array() };
 
-const MOST_FIELDS = 100;
-
-/** The head of a request to a peerapi, by names in lower case. */
-export interface PeerApiHead {
-  readonly method: string;
-  readonly path: string;
-  /** Each value of a field that came more than once. */
-  readonly fields: ReadonlyMap<string, readonly string[]>;
-}
-
-const HEAD = /^[A-Z]{1,16} [!-~]+ HTTP\/1\.1(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~]*)*(?:\r\n)?$/;
+/** A line of method, path and version, and up to a hundred fields. */
+const HEAD = /^[A-Z]{1,16} [!-~]+ HTTP\/1\.1(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~]*){0,100}(?:\r\n)?$/;
 
 /** Up to the empty line, which is not part of `text`. `undefined`: not HTTP/1.1 to the letter. */
 export function readPeerApiHead(text: string): PeerApiHead | undefined {
-  if (!HEAD.test(text)) return undefined;
-  const [method, path] = text.split(" ", 2) as [string, string];
-  const fields = new Map<string, string[]>();
-  const lines = text.split("\r\n").slice(1);
-  if (lines.at(-1) === "") lines.pop();
-  if (lines.length > MOST_FIELDS) return undefined;
-  for (const line of lines) {
-    const colon = line.indexOf(":");
-    const key = line.slice(0, colon).toLowerCase();
-    const value = line.slice(colon + 1).trim();
-    const values = fields.get(key);
-    if (values === undefined) fields.set(key, [value]);
-    else values.push(value);
-  }
-  return { method, path, fields };
+  return HEAD.test(text) ? new PeerApiHead(text) : undefined;
 }
 
+/** The head of a request to a peerapi. */
+export class PeerApiHead {
+  readonly method: string;
+  readonly path: string;
+  readonly #text: string;
+  /** The same in lower case, where fields are found by their names: no value has a line's end in it. */
+  readonly #folded: string;
+
+  /** `text` is of the form. */
+  constructor(text: string) {
+    const space = text.indexOf(" ");
+    this.method = text.slice(0, space);
+    this.path = text.slice(space + 1, text.indexOf(" ", space + 1));
+    this.#text = text;
+    this.#folded = text.toLowerCase();
+  }
+
+  has(name: string): boolean {
+    return this.#folded.includes(`\r\n${name}:`);
+  }
+
+  /** Of the field `name`, which is in lower case, each value. */
+  values(name: string): readonly string[] {
+    const mark = `\r\n${name}:`;
+    let at = this.#folded.indexOf(mark);
+    if (at < 0) return NONE;
+    const values: string[] = [];
+    for (; at >= 0; at = this.#folded.indexOf(mark, at + 1)) {
+      const from = at + mark.length;
+      const end = this.#text.indexOf("\r\n", from);
+      values.push(this.#text.slice(from, end < 0 ? undefined : end).trim());
+    }
+    return values;
+  }
+}
+
+const NONE: readonly string[] = [];
+
 /** What the relay said of a visitor's first bytes: `?1` they follow at once, `?0` they could; undefined: upstream's relay. */
-export function earlyWord({ fields }: PeerApiHead): string | undefined {
-  const [word, ...more] = fields.get(EARLY_KEY) ?? [];
+export function earlyWord(head: PeerApiHead): string | undefined {
+  const [word, ...more] = head.values(EARLY_KEY);
   return more.length === 0 && (word === "?0" || word === "?1") ? word : undefined;
 }
 
@@ -105,6 +122,6 @@ const BARE = Buffer.from("HTTP/1.1 101 Switching Protocols\r\n\r\n");
 const TELLING = Buffer.from(`HTTP/1.1 101 Switching Protocols\r\n${EARLY_FIELD}: ?1\r\n\r\n`);
 
 /** The 101, bare unless the relay asked. */
-export function acceptanceOf(head: PeerApiHead): Uint8Array {
-  return earlyWord(head) === undefined ? BARE : TELLING;
+export function acceptanceOf(earlyWord: string | undefined): Uint8Array {
+  return earlyWord === undefined ? BARE : TELLING;
 }

@@ -1,25 +1,32 @@
 import { type AddressPort, parseAddressPort } from "../../base/address.ts";
 import type { Clock } from "../../base/clock.ts";
-import type { Conn, Proof } from "../../base/conn.ts";
+import type { Conn } from "../../base/conn.ts";
 import { Fault } from "../../base/fault.ts";
 import { LinkedList } from "../../base/linked-list.ts";
 import type { Log } from "../../base/log.ts";
 import type { PeekedConn } from "../../base/peeked-conn.ts";
+import { WaitingLine } from "../../base/waiting-line.ts";
 import { PacedConn } from "../../funnel/paced-conn.ts";
 import { RuleGauges } from "../../funnel/rule-gauges.ts";
 import { findTcp, hasOwnSite } from "../../proxy/serve-lookup.ts";
 import { capabilitiesOf } from "../../wire/capabilities.ts";
-import { ALERT, alertRecord, HelloReader } from "../../wire/client-hello.ts";
 import { INGRESS_CAPABILITY } from "../../wire/funnel.ts";
 import { foldName, wildcardOf } from "../../wire/host-name.ts";
-import { acceptanceOf, earlyWord, type PeerApiHead, SOURCE_FIELD, TARGET_FIELD } from "../../wire/ingress.ts";
+import {
+  acceptanceOf,
+  earlyWord,
+  type PeerApiHead,
+  SOURCE_FIELD,
+  SOURCE_KEY,
+  TARGET_FIELD,
+  TARGET_KEY,
+} from "../../wire/ingress.ts";
 import { leaseKey, type ServeConfig } from "../../wire/serve-config.ts";
 import type { FilterRule, Node } from "../../wire/tailcfg.ts";
 import { isWelcome, type VisitorRules } from "../../wire/visitor-rules.ts";
 import type { VisitorRulesOf } from "./told-rules.ts";
+import { type MeshProof, type RelayLoad, type Target, Visit, type VisitKeeper } from "./visit.ts";
 import { isBelievableVisitor } from "./visitor-address.ts";
-
-export type MeshProof = Extract<Proof, { kind: "mesh" }>;
 
 export interface IngressDoorOptions {
   readonly config: () => ServeConfig;
@@ -58,27 +65,9 @@ export interface Refusal {
   readonly reason: string;
 }
 
-/** A visitor's connection, and by what right it is here. */
-interface Visit {
-  readonly proof: MeshProof;
-  readonly target: Target;
-  readonly visitor: AddressPort;
-  readonly conn: PeekedConn;
-}
-
-interface Target {
-  readonly text: string;
-  readonly name: string;
-  readonly port: number;
-  /** `lease`: the port is public as it is, whatever is said on it. `name`: to TLS clients that ask for the name. */
-  readonly right: "lease" | "name";
-}
-
 /** A relay of which neither the server nor we have heard for so long is gone, and so are its visitors. */
 const RELAY_AWAY_MS = 20_000;
 const MOST_GRANTED = 4096;
-/** For the alert to arrive before the connection goes. */
-const LINGER_MS = 1000;
 /** So long the relay's answer waits for the backend's first words, to be one packet with them. */
 const ANSWER_MS = 200;
 const MOST_UNANSWERED = 4096;
@@ -91,11 +80,13 @@ const bad = (reason: string): Refusal => ({ status: 400, reason });
  * it may deliver comes from the server or our own configuration, what is public from our own configuration alone, and
  * the visitor's TLS hello must ask for the very name that the relay was let in for (FN-4…8).
  */
-export class IngressDoor {
+export class IngressDoor implements VisitKeeper {
+  readonly clock: Clock;
+  readonly helloMs: number;
   readonly #options: IngressDoorOptions;
   readonly #limits: IngressDoorLimits;
   readonly #visits: LinkedList<Visit> = new LinkedList();
-  readonly #relays: Map<string, { open: number; pending: number }> = new Map();
+  readonly #relays: Map<string, RelayLoad> = new Map();
   /** Relays that are away for the server, by node key, and since when for us. */
   readonly #away: Map<string, number> = new Map();
   /** Of them those that we have asked for a sign of life. */
@@ -106,11 +97,15 @@ export class IngressDoor {
   readonly #granted: Map<string, boolean> = new Map();
   #rules: readonly FilterRule[] | undefined;
   /** Whose relays were not answered yet. */
-  #unanswered: PeekedConn[] = [];
+  readonly #unanswered: WaitingLine;
 
   constructor(options: IngressDoorOptions) {
     this.#options = options;
     this.#limits = { ...LIMITS, ...options.limits };
+    this.clock = options.clock;
+    this.helloMs = this.#limits.helloMs;
+    const bounds = { inAll: MOST_UNANSWERED, ofOwner: MOST_UNANSWERED };
+    this.#unanswered = new WaitingLine(bounds, { patience: { clock: options.clock, limitMs: ANSWER_MS } });
   }
 
   /** Visitors who are here. */
@@ -150,76 +145,62 @@ export class IngressDoor {
   enter(conn: PeekedConn, proof: MeshProof, head: PeerApiHead, isAlone: boolean): Refusal | undefined {
     const request = this.#checked(proof, head);
     if ("status" in request) return request;
-    if (!isAlone && earlyWord(head) !== "?1") return bad("bytes before the answer");
+    const word = earlyWord(head);
+    if (!isAlone && word !== "?1") return bad("bytes before the answer");
     const { target, visitor } = request;
     const relay = this.#relays.get(proof.nodeKey) ?? { open: 0, pending: 0 };
     if (relay.open >= this.#limits.relayOpen || relay.pending >= this.#limits.relayPending) {
       return { status: 503, reason: "too many visitors" };
     }
-    const asked = {
-      site: this.#openedSite(target),
-      rules: this.#rulesAt(target) ?? {},
-      address: visitor.address,
-    };
-    const gauges = this.#ruled.take(asked, this.#options.clock.now());
+    const rules = this.#rulesAt(target) ?? NO_RULES;
+    const asked = { site: this.#openedSite(target), rules, address: visitor.address };
+    const gauges = this.#ruled.take(asked, this.clock.now());
     if (gauges === undefined) return { status: 503, reason: "too many visitors" };
     this.#relays.set(proof.nodeKey, relay);
     relay.open++;
-    const visit: Visit = { proof, target, visitor, conn };
-    const place = this.#visits.add(visit);
-    conn.closed = () => {
-      this.#visits.remove(place);
-      for (const gauge of gauges) gauge.open--;
-      relay.open--;
-      if (relay.open === 0) this.#relays.delete(proof.nodeKey);
-    };
-    conn.lead = acceptanceOf(head);
+    const { bytesPerSecond } = rules;
+    const visit = new Visit(this, { conn, proof, target, visitor, relay, gauges, bytesPerSecond });
+    visit.place = this.#visits.add(visit);
+    conn.watcher = visit;
+    conn.lead = acceptanceOf(word);
     if (isAlone || target.right === "lease") conn.sendLead();
-    else this.#answerSoon(conn);
-    const admit = (): void => {
-      const destination = { ...proof.destination, port: target.port };
-      conn.proof = { kind: "ingress", nodeKey: proof.nodeKey, visitor, destination };
-      const { bytesPerSecond } = asked.rules;
-      const { clock, accept } = this.#options;
-      accept(bytesPerSecond === undefined ? conn : new PacedConn(conn, clock, bytesPerSecond), target.port);
-    };
-    if (target.right === "lease") {
-      admit(); // it may be the backend who speaks first
-      return undefined;
-    }
-    relay.pending++;
-    this.#awaitHello(conn, target.name, (isGood) => {
-      relay.pending--;
-      if (isGood) admit();
-    });
+    else visit.unanswered = this.#unanswered.enter(proof.nodeKey, visit);
+    if (target.right === "name") visit.awaitHello();
+    else this.admit(visit); // it may be the backend who speaks first
     return undefined;
   }
 
-  #answerSoon(conn: PeekedConn): void {
-    if (this.#unanswered.length >= MOST_UNANSWERED) return void conn.sendLead();
-    if (this.#unanswered.push(conn) > 1) return;
-    const { clock } = this.#options;
-    clock.at(clock.now() + ANSWER_MS, () => {
-      for (const one of this.#unanswered.splice(0)) one.sendLead();
-    });
+  admit({ conn, proof, target: { port }, visitor, bytesPerSecond }: Visit): void {
+    const destination = { ...proof.destination, port };
+    conn.proof = { kind: "ingress", nodeKey: proof.nodeKey, visitor, destination };
+    this.#options.accept(bytesPerSecond === undefined ? conn : new PacedConn(conn, this.clock, bytesPerSecond), port);
   }
 
-  #checked(proof: MeshProof, { method, fields }: PeerApiHead): Refusal | { target: Target; visitor: AddressPort } {
+  over({ place, gauges, relay, proof }: Visit): void {
+    if (place !== undefined) this.#visits.remove(place);
+    for (const gauge of gauges) gauge.open--;
+    relay.open--;
+    if (relay.open === 0) this.#relays.delete(proof.nodeKey);
+  }
+
+  #checked(proof: MeshProof, head: PeerApiHead): Refusal | { target: Target; visitor: AddressPort } {
     if (!this.isRelay(proof)) return { status: 403, reason: "denied; no ingress cap" };
-    if (method !== "POST") return { status: 405, reason: "only POST allowed" };
-    const [source = "", ...moreSources] = fields.get(SOURCE_FIELD.toLowerCase()) ?? [];
+    if (head.method !== "POST") return { status: 405, reason: "only POST allowed" };
+    const sources = head.values(SOURCE_KEY);
+    const [source = ""] = sources;
     if (source === "") return bad(`${SOURCE_FIELD} header not set`);
     const visitor = parseAddressPort(source);
-    if (visitor === undefined || moreSources.length > 0) return bad(`${SOURCE_FIELD} header invalid; want ip:port`);
-    const [text = "", ...moreTargets] = fields.get(TARGET_FIELD.toLowerCase()) ?? [];
+    if (visitor === undefined || sources.length > 1) return bad(`${SOURCE_FIELD} header invalid; want ip:port`);
+    const targets = head.values(TARGET_KEY);
+    const [text = ""] = targets;
     if (text === "") return bad(`${TARGET_FIELD} header not set`);
-    const [, host, portText] = /^([^:]*):([^:]*)$/.exec(text) ?? [];
-    if (host === undefined || portText === undefined || moreTargets.length > 0) {
+    const colon = text.indexOf(":");
+    if (colon < 0 || text.includes(":", colon + 1) || targets.length > 1) {
       return bad(`${TARGET_FIELD} header invalid; want host:port`);
     }
-    const length = fields.get("content-length") ?? [];
-    if (fields.has("transfer-encoding") || length.some((value) => value !== "0")) return bad("no body allowed");
-    const target = this.#publicTarget(text, host, portText);
+    const hasBody = head.values("content-length").some((value) => value !== "0");
+    if (hasBody || head.has("transfer-encoding")) return bad("no body allowed");
+    const target = this.#publicTarget(text, text.slice(0, colon), text.slice(colon + 1));
     if (target === undefined || !isBelievableVisitor(visitor.address, this.#options.allowsLoopback === true))
       return denied;
     return isWelcome(this.#rulesAt(target), visitor.address) ? { target, visitor } : denied;
@@ -234,7 +215,7 @@ export class IngressDoor {
     const port = /^[1-9]\d{0,4}$/.test(portText) ? Number(portText) : 0;
     const name = foldName(host);
     if (port === 0 || port > 65_535 || name === undefined) return undefined;
-    const right = this.#rightTo({ text, name, port });
+    const right = this.#rightTo(text, name, port);
     return right === undefined ? undefined : { text, name, port, right };
   }
 
@@ -244,59 +225,21 @@ export class IngressDoor {
     return isExact ? text : `${wildcardOf(name)}:${port}`;
   }
 
-  #rightTo({ text, name, port }: Omit<Target, "right">): Target["right"] | undefined {
-    const { config: current, ownName } = this.#options;
-    const config = current();
-    const { AllowFunnel = {} } = config;
-    const isOn = (key: string): boolean => Object.hasOwn(AllowFunnel, key) && AllowFunnel[key] === true;
+  #rightTo(text: string, name: string, port: number): Target["right"] | undefined {
+    const config = this.#options.config();
+    const { AllowFunnel } = config;
     const handler = findTcp(config, port);
     const isTcp = (handler?.TCPForward ?? "") !== "";
-    if (isTcp && isOn(leaseKey(port)) && text === `${foldName(ownName())}:${port}`) return "lease";
-    // What stands under a name of its own below a public wildcard is public when that name is.
-    const isOwn = (): boolean => Object.hasOwn(AllowFunnel, `${name}:${port}`) || hasOwnSite(config, name, port);
-    if (!isOn(text) && (!isOn(`${wildcardOf(name)}:${port}`) || isOwn())) return undefined;
+    if (isTcp && isOn(AllowFunnel, leaseKey(port)) && text === `${foldName(this.#options.ownName())}:${port}`) {
+      return "lease";
+    }
+    if (!isOn(AllowFunnel, text)) {
+      // What stands under a name of its own below a public wildcard is public when that name is.
+      const isOwn = Object.hasOwn(AllowFunnel ?? {}, `${name}:${port}`) || hasOwnSite(config, name, port);
+      if (isOwn || !isOn(AllowFunnel, `${wildcardOf(name)}:${port}`)) return undefined;
+    }
     // Without TLS there is no name to agree with.
     return isTcp || handler?.HTTPS === true ? "name" : undefined;
-  }
-
-  /** The visitor's own words: one complete hello that asks for `name`. */
-  #awaitHello(conn: PeekedConn, name: string, done: (isGood: boolean) => void): void {
-    const { clock } = this.#options;
-    const reader = new HelloReader();
-    let isSettled = false;
-    let cancel = (): void => {};
-    const settle = (isGood: boolean): void => {
-      isSettled = true;
-      cancel();
-      conn.look = () => {};
-      conn.gone = () => {};
-      done(isGood);
-    };
-    const refuse = (alert: number, found: string): void => {
-      settle(false);
-      conn.write(alertRecord(alert));
-      conn.end();
-      const refused = new Fault("FUNNEL_REFUSED", `Cannot take a visitor for "${name}": ${found}`);
-      clock.at(clock.now() + LINGER_MS, () => conn.abort(refused));
-    };
-    conn.gone = () => {
-      settle(false);
-      conn.abort(
-        new Fault("FUNNEL_VISITOR_GONE", `Cannot take a visitor for "${name}": the hello did not come to its end`),
-      );
-    };
-    conn.look = (view) => {
-      const hello = reader.push(view);
-      if (hello === undefined) return;
-      if ("alert" in hello) return refuse(hello.alert, hello.found);
-      if (hello.serverName === undefined || foldName(hello.serverName) !== name) {
-        return refuse(ALERT.unrecognizedName, "the hello asks for another name");
-      }
-      settle(true);
-    };
-    conn.lookAgain();
-    if (isSettled) return;
-    cancel = clock.at(clock.now() + this.#limits.helloMs, () => refuse(ALERT.internalError, "no hello came in time"));
   }
 
   /**
@@ -307,7 +250,8 @@ export class IngressDoor {
     for (const nodeKey of this.#away.keys()) if (!this.#relays.has(nodeKey)) this.#away.delete(nodeKey);
     for (const visit of this.#visits.toArray()) {
       const { target, visitor, proof, conn } = visit;
-      const isPublic = this.#rightTo(target) === target.right && isWelcome(this.#rulesAt(target), visitor.address);
+      const { text, name, port, right } = target;
+      const isPublic = this.#rightTo(text, name, port) === right && isWelcome(this.#rulesAt(target), visitor.address);
       if (isPublic && this.isRelay(proof) && !this.#isLost(proof)) continue;
       conn.cut(new Fault("FUNNEL_OFF", `Cannot keep a visitor of "${target.text}": it is not public any more`));
     }
@@ -343,4 +287,10 @@ export class IngressDoor {
       )
       .finally(() => this.#asked.delete(nodeKey));
   }
+}
+
+const NO_RULES: VisitorRules = {};
+
+function isOn(allowed: ServeConfig["AllowFunnel"], key: string): boolean {
+  return allowed !== undefined && Object.hasOwn(allowed, key) && allowed[key] === true;
 }

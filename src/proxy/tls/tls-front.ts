@@ -42,7 +42,7 @@ export class TlsFront {
   constructor(options: TlsFrontOptions, limits: ProxyLimits) {
     this.#options = options;
     this.#limits = limits;
-    this.#pending = new WaitingLine(boundsOf(limits), () => options.count?.("handshake_crowded"));
+    this.#pending = new WaitingLine(boundsOf(limits), { crowded: () => options.count?.("handshake_crowded") });
   }
 
   /** From the next connection on. */

@@ -7,7 +7,7 @@ import { Fault } from "../base/fault.ts";
 import { PeekedConn, type PeekWatcher } from "../base/peeked-conn.ts";
 import { mindSlowRequests } from "../base/slow-requests.ts";
 import { type Awaited, type Place, WaitingLine } from "../base/waiting-line.ts";
-import { INGRESS_PATH, type PeerApiHead, readPeerApiHead } from "../wire/ingress.ts";
+import { fieldMark, INGRESS_PATH, type PeerApiHead, readPeerApiHead } from "../wire/ingress.ts";
 import type { IngressDoor, Refusal } from "./funnel/ingress-door.ts";
 
 const HEAD_BYTES = 16 * 1024;
@@ -19,6 +19,7 @@ const MOST_HEADS = 1024;
 /** Who says nothing a thousand times keeps no ingress out (FN-10). */
 const MOST_HEADS_OF_NODE = 768;
 const INGRESS_LINE = new RegExp(`^[A-Z]+ ${INGRESS_PATH}[ ?]`);
+const [HOST, REFERER, ORIGIN] = [fieldMark("Host"), fieldMark("Referer"), fieldMark("Origin")];
 /** Longer than any first line that asks for the ingress. */
 const LINE_BYTES = 64;
 
@@ -63,9 +64,9 @@ export class PeerApi {
 
   #deliver(conn: PeekedConn, head: PeerApiHead | undefined, isAlone: boolean): Refusal | undefined {
     if (conn.proof.kind !== "mesh" || head === undefined || head.path !== INGRESS_PATH) return MALFORMED;
-    const hosts = head.values("host");
+    const hosts = head.values(HOST);
     if (hosts.length !== 1) return MALFORMED;
-    if (head.has("referer") || head.has("origin") || !this.#isOurs(hosts[0])) return FOREIGN;
+    if (head.has(REFERER) || head.has(ORIGIN) || !this.#isOurs(hosts[0])) return FOREIGN;
     return this.#options.ingress.enter(conn, conn.proof, head, isAlone);
   }
 

@@ -1,4 +1,4 @@
-import { formatAddress, parseAddress, parsePrefix } from "../base/address.ts";
+import { canonicalAddress, formatAddress, parseAddress, parsePrefix } from "../base/address.ts";
 import type { Proof } from "../base/conn.ts";
 import { Fault } from "../base/fault.ts";
 import { keyExpiryMs } from "../wire/map-apply.ts";
@@ -189,8 +189,7 @@ function keyOf(text: string): string {
 }
 
 function canonical(text: string): string {
-  const bytes = parseAddress(text);
-  return bytes === undefined ? text : formatAddress(bytes);
+  return canonicalAddress(text) ?? text;
 }
 
 function digest(node: Node): Known {

@@ -22,8 +22,20 @@ export function servicesHash(services: readonly VipService[]): string {
     .digest("hex");
 }
 
-/** Address → service, for those that the server has approved here. The capability has exactly one value. */
-export function serviceAddresses({ CapMap }: Node): ReadonlyMap<string, string> {
+/** Address → service, for those that the server has approved here; read once of each node. */
+export function serviceAddresses(self: Node): ReadonlyMap<string, string> {
+  let addresses = known.get(self);
+  if (addresses === undefined) {
+    addresses = approvedIn(self);
+    known.set(self, addresses);
+  }
+  return addresses;
+}
+
+const known: WeakMap<Node, ReadonlyMap<string, string>> = new WeakMap();
+
+/** The capability has exactly one value. */
+function approvedIn({ CapMap }: Node): ReadonlyMap<string, string> {
   const values = CapMap?.[SERVICE_HOST] ?? [];
   const [hosted] = values.length === 1 ? values : [];
   if (typeof hosted !== "object" || hosted === null) return new Map();

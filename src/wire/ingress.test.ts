@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { seededRandom } from "../base/random.ts";
 import { funnelPortsKey, isFunnelPort, PUBLIC_NAMES, publicNameClaims } from "./funnel.ts";
-import { IngressAnswerReader, readPeerApiHead } from "./ingress.ts";
+import { fieldMark, IngressAnswerReader, readPeerApiHead } from "./ingress.ts";
 
 const answerTo = (text: string, segment: number) => {
   const reader = new IngressAnswerReader();
@@ -73,19 +73,19 @@ const HEAD = [
   "Tailscale-Ingress-Target: Box.tail.test:443",
 ].join("\r\n");
 
-const FIELD_KEYS = ["host", "tailscale-ingress-src", "tailscale-ingress-target", "ost", "origin"];
+const MARKS = ["Host", "Tailscale-Ingress-Src", "tailscale-ingress-target", "ost", "origin"].map(fieldMark);
 
 test("a head is read to the letter, doubled fields are both there", () => {
   const head = readPeerApiHead(`${HEAD}\r\nhost:\tpeer \r\nX-Host: Host: tailscale-ingress-src:no\r\n`)!;
   expect([head.method, head.path]).toEqual(["POST", "/v0/ingress"]);
-  expect(FIELD_KEYS.map((key) => head.values(key))).toEqual([
+  expect(MARKS.map((mark) => head.values(mark))).toEqual([
     ["100.64.0.5:39291", "peer"],
     ["203.0.113.9:51514"],
     ["Box.tail.test:443"],
     [],
     [],
   ]);
-  expect(FIELD_KEYS.map((key) => head.has(key))).toEqual([true, true, true, false, false]);
+  expect(MARKS.map((mark) => head.has(mark))).toEqual([true, true, true, false, false]);
   for (const bad of [
     "",
     "POST /x",
@@ -114,7 +114,7 @@ test("20,000 mutated heads and answers: something or nothing, never a throw, and
     const head = readPeerApiHead(mutated[0]!.toString("latin1"));
     if (head !== undefined) {
       read++;
-      for (const value of FIELD_KEYS.flatMap((key) => head.values(key))) expect(value).not.toMatch(/[\r\n\0]/);
+      for (const value of MARKS.flatMap((mark) => head.values(mark))) expect(value).not.toMatch(/[\r\n\0]/);
     }
     new IngressAnswerReader().push(mutated[1]!);
   }

@@ -7,15 +7,12 @@ import { toLatin1 } from "../base/bytes.ts";
 export const INGRESS_PATH: string = "/v0/ingress";
 export const SOURCE_FIELD: string = "Tailscale-Ingress-Src";
 export const TARGET_FIELD: string = "Tailscale-Ingress-Target";
-export const SOURCE_KEY: string = SOURCE_FIELD.toLowerCase();
-export const TARGET_KEY: string = TARGET_FIELD.toLowerCase();
 /**
  * Ours, beside what upstream says. A relay asks with `?0` whether the node takes a visitor's first bytes behind the request
  * too, which spares a round trip; one that does answers `?1`, and from then on the relay sends them so, under `?1`. Nobody
  * else is sent any before the 101: upstream's node would lose them.
  */
 export const EARLY_FIELD: string = "Sallyport-Ingress-Early";
-const EARLY_KEY = EARLY_FIELD.toLowerCase();
 
 export interface IngressRequest {
   /** The visitor. */
@@ -91,13 +88,12 @@ export class PeerApiHead {
     this.#folded = text.toLowerCase();
   }
 
-  has(name: string): boolean {
-    return this.#folded.includes(`\r\n${name}:`);
+  has(mark: FieldMark): boolean {
+    return this.#folded.includes(mark);
   }
 
-  /** Of the field `name`, which is in lower case, each value. */
-  values(name: string): readonly string[] {
-    const mark = `\r\n${name}:`;
+  /** Each value of the field. */
+  values(mark: FieldMark): readonly string[] {
     let at = this.#folded.indexOf(mark);
     if (at < 0) return NONE;
     const values: string[] = [];
@@ -112,9 +108,18 @@ export class PeerApiHead {
 
 const NONE: readonly string[] = [];
 
+/** How a line of that field begins, with the end of the line before. */
+export type FieldMark = `\r\n${string}:`;
+
+export function fieldMark(name: string): FieldMark {
+  return `\r\n${name.toLowerCase()}:`;
+}
+
+const EARLY = fieldMark(EARLY_FIELD);
+
 /** What the relay said of a visitor's first bytes: `?1` they follow at once, `?0` they could; undefined: upstream's relay. */
 export function earlyWord(head: PeerApiHead): string | undefined {
-  const [word, ...more] = head.values(EARLY_KEY);
+  const [word, ...more] = head.values(EARLY);
   return more.length === 0 && (word === "?0" || word === "?1") ? word : undefined;
 }
 

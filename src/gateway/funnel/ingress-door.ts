@@ -15,11 +15,10 @@ import { foldName, wildcardOf } from "../../wire/host-name.ts";
 import {
   acceptanceOf,
   earlyWord,
+  fieldMark,
   type PeerApiHead,
   SOURCE_FIELD,
-  SOURCE_KEY,
   TARGET_FIELD,
-  TARGET_KEY,
 } from "../../wire/ingress.ts";
 import { leaseKey, type ServeConfig } from "../../wire/serve-config.ts";
 import type { FilterRule, Node } from "../../wire/tailcfg.ts";
@@ -71,6 +70,9 @@ const MOST_GRANTED = 4096;
 /** So long the relay's answer waits for the backend's first words, to be one packet with them. */
 const ANSWER_MS = 200;
 const MOST_UNANSWERED = 4096;
+
+const [SOURCE, TARGET] = [fieldMark(SOURCE_FIELD), fieldMark(TARGET_FIELD)];
+const [CONTENT_LENGTH, TRANSFER_ENCODING] = [fieldMark("Content-Length"), fieldMark("Transfer-Encoding")];
 
 const denied: Refusal = { status: 403, reason: "denied" };
 const bad = (reason: string): Refusal => ({ status: 400, reason });
@@ -186,20 +188,20 @@ export class IngressDoor implements VisitKeeper {
   #checked(proof: MeshProof, head: PeerApiHead): Refusal | { target: Target; visitor: AddressPort } {
     if (!this.isRelay(proof)) return { status: 403, reason: "denied; no ingress cap" };
     if (head.method !== "POST") return { status: 405, reason: "only POST allowed" };
-    const sources = head.values(SOURCE_KEY);
+    const sources = head.values(SOURCE);
     const [source = ""] = sources;
     if (source === "") return bad(`${SOURCE_FIELD} header not set`);
     const visitor = parseAddressPort(source);
     if (visitor === undefined || sources.length > 1) return bad(`${SOURCE_FIELD} header invalid; want ip:port`);
-    const targets = head.values(TARGET_KEY);
+    const targets = head.values(TARGET);
     const [text = ""] = targets;
     if (text === "") return bad(`${TARGET_FIELD} header not set`);
     const colon = text.indexOf(":");
     if (colon < 0 || text.includes(":", colon + 1) || targets.length > 1) {
       return bad(`${TARGET_FIELD} header invalid; want host:port`);
     }
-    const hasBody = head.values("content-length").some((value) => value !== "0");
-    if (hasBody || head.has("transfer-encoding")) return bad("no body allowed");
+    const hasBody = head.values(CONTENT_LENGTH).some((value) => value !== "0");
+    if (hasBody || head.has(TRANSFER_ENCODING)) return bad("no body allowed");
     const target = this.#publicTarget(text, text.slice(0, colon), text.slice(colon + 1));
     if (target === undefined || !isBelievableVisitor(visitor.address, this.#options.allowsLoopback === true))
       return denied;

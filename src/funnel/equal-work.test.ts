@@ -90,7 +90,6 @@ const LABEL = "x".repeat(63);
 describe("FN-3 the same alert by the same work, at once", () => {
   test("which is a look at the table of public names, and the alert: no other node, no file, no certificate, no log", () => {
     expect(UNKNOWN.filter((step) => step !== "clock" && step !== "pause")).toEqual([
-      "no timer",
       "names",
       "names: find",
       "names: named",

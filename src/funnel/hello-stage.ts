@@ -1,49 +1,76 @@
-import type { Socket } from "node:net";
-import type { Clock } from "../base/clock.ts";
+import type { Awaited, Place, WaitingLine } from "../base/waiting-line.ts";
 import { type ClientHello, HelloReader, type HelloRefusal } from "../wire/client-hello.ts";
 import { HeldBytes } from "./held-bytes.ts";
+import type { Stage, Visitor } from "./visitor.ts";
 
 /** Held of a visitor who has not been told apart yet. A hello is at most half of it. */
 const MOST_HELD_BYTES = 128 * 1024;
 
-export interface HelloStage {
-  readonly clock: Clock;
-  readonly limitMs: number;
+export interface HelloHearer {
   /** The socket is paused, with all that came still in it. */
-  readonly done: (hello: ClientHello, heldBytes: number) => void;
+  hello(visitor: Visitor, hello: ClientHello, heldBytes: number): void;
   /** No hello came: something else did, the time is over, or the visitor is gone (`undefined`). */
-  readonly failed: (refusal: HelloRefusal | undefined) => void;
+  noHello(visitor: Visitor, refusal: HelloRefusal | undefined): void;
+  /** Others need the room. */
+  crowded(visitor: Visitor): void;
 }
 
-/** Reads a visitor's first message without answering it. The result gives up on him, saying nothing. */
-export function readHello(socket: Socket, { clock, limitMs, done, failed }: HelloStage): () => void {
-  const reader = new HelloReader();
-  const held = new HeldBytes();
-  const leave = (): void => {
-    cancel();
-    socket.off("data", onData);
-    socket.off("end", onGone);
-    socket.off("close", onGone);
-  };
-  const onData = (chunk: Buffer): void => {
+/** Reads a visitor's first message without answering it. */
+export class HelloStage implements Stage, Awaited {
+  readonly #visitor: Visitor;
+  readonly #hearer: HelloHearer;
+  readonly #reader: HelloReader = new HelloReader();
+  readonly #held: HeldBytes = new HeldBytes();
+  #place: Place | undefined;
+
+  constructor(visitor: Visitor, hearer: HelloHearer) {
+    this.#visitor = visitor;
+    this.#hearer = hearer;
+  }
+
+  /** `owner` is whose place it is. */
+  wait(line: WaitingLine, owner: string): void {
+    this.#place = line.enter(owner, this);
+    if (this.#place === undefined) this.#hearer.crowded(this.#visitor);
+    else this.#visitor.hear(this);
+  }
+
+  said(chunk: Buffer): void {
+    if (this.#place === undefined) return;
+    const held = this.#held;
     held.push(chunk);
-    const answer = held.length > MOST_HELD_BYTES ? TOO_MUCH : reader.push(chunk);
+    const answer = held.length > MOST_HELD_BYTES ? TOO_MUCH : this.#reader.push(chunk);
     if (answer === undefined) return;
-    leave();
-    if ("alert" in answer) return void failed(answer);
+    this.#leave();
+    if ("alert" in answer) return void this.#hearer.noHello(this.#visitor, answer);
+    const { socket } = this.#visitor;
     socket.pause();
     socket.unshift(held.bytes); // counted there: beside it, a paused socket would take another 128 KiB
-    done(answer, held.length);
-  };
-  const onGone = (): void => {
-    leave();
-    failed(undefined);
-  };
-  const cancel = clock.at(clock.now() + limitMs, onGone);
-  socket.on("data", onData);
-  socket.on("end", onGone);
-  socket.on("close", onGone);
-  return leave;
+    this.#hearer.hello(this.#visitor, answer, held.length);
+  }
+
+  finished(): void {
+    this.gone();
+  }
+
+  drained(): void {}
+
+  gone(): void {
+    if (this.#place === undefined) return;
+    this.#leave();
+    this.#hearer.noHello(this.#visitor, undefined);
+  }
+
+  giveUp(why: "crowded" | "late"): void {
+    if (why === "late") return void this.gone();
+    this.#leave();
+    this.#hearer.crowded(this.#visitor);
+  }
+
+  #leave(): void {
+    this.#place?.leave();
+    this.#place = undefined;
+  }
 }
 
 const TOO_MUCH: HelloRefusal = { alert: 50, found: "too many bytes" };

@@ -8,6 +8,10 @@ export class Pace {
     this.#perMs = bytesPerSecond / 1000;
   }
 
+  static of(bytesPerSecond: number): Pace {
+    return bytesPerSecond === Number.POSITIVE_INFINITY ? UNBOUNDED : new Pace(bytesPerSecond);
+  }
+
   /** Milliseconds until more may be spent; 0: at once. */
   spend(bytes: number, now: number): number {
     if (this.#perMs === Number.POSITIVE_INFINITY) return 0;
@@ -17,3 +21,5 @@ export class Pace {
 }
 
 const BURST_MS = 1000;
+/** It remembers nothing, so one does for all. */
+const UNBOUNDED: Pace = new Pace(Number.POSITIVE_INFINITY);

@@ -14,8 +14,10 @@ export interface RuledVisit {
 export class RuleGauges {
   readonly #gauges: Gauges = new Gauges(MOST_GAUGES);
 
-  /** Takes a visitor in, who is `open` in these gauges until he goes; undefined: there is no room for him. */
-  take({ site, rules, address }: RuledVisit, now: number): readonly Gauge[] | undefined {
+  /**
+   * The gauges in which he is `open` from now on until he goes, by whoever lets him in; undefined: there is no room for him.
+   */
+  roomFor({ site, rules, address }: RuledVisit, now: number): readonly Gauge[] | undefined {
     const whole = this.#gauges.of(site);
     const single = this.#gauges.of(`${site} ${visitorKey(address)}`);
     const { connections, visitorConnections, connectionsPerSecond, visitorConnectionsPerSecond } = rules;
@@ -25,7 +27,6 @@ export class RuleGauges {
     if (visitorConnectionsPerSecond !== undefined && !single.rate.take(visitorConnectionsPerSecond, now))
       return undefined;
     if (connectionsPerSecond !== undefined && !whole.rate.take(connectionsPerSecond, now)) return undefined;
-    for (const gauge of [whole, single]) gauge.open++;
     return [whole, single];
   }
 }

@@ -156,10 +156,11 @@ export class IngressDoor implements VisitKeeper {
     }
     const rules = this.#rulesAt(target) ?? NO_RULES;
     const asked = { site: this.#openedSite(target), rules, address: visitor.address };
-    const gauges = this.#ruled.take(asked, this.clock.now());
+    const gauges = this.#ruled.roomFor(asked, this.clock.now());
     if (gauges === undefined) return { status: 503, reason: "too many visitors" };
     this.#relays.set(proof.nodeKey, relay);
     relay.open++;
+    for (const gauge of gauges) gauge.open++;
     const { bytesPerSecond } = rules;
     const visit = new Visit(this, { conn, proof, target, visitor, relay, gauges, bytesPerSecond });
     visit.place = this.#visits.add(visit);

@@ -65,12 +65,20 @@ test.each<readonly [string, unknown]>([
   ["no name", [{ sites: ["web tail test:443"] }]],
   ["no port", [{ sites: ["web.tail.test"] }]],
   ["a port beyond", [{ sites: ["web.tail.test:65536"] }]],
+  ["a site twice", [{ sites: [SITE], allow: ["203.0.113.9"] }, { sites: [SITE], allow: ["203.0.113.9"] }]],
+  ["all sites", [{ sites: ["*"], allow: ["203.0.113.9"] }]],
   ["too many rules", Array.from({ length: 65 }, () => ({ sites: [SITE] }))],
   ["too long", [{ sites: [SITE], deny: Array.from({ length: 10_000 }, (_, i) => `10.0.${i >> 8}.${i & 255}`) }]],
 ])("rules of which it cannot be told what they are about close everything: %s", (_, value) => {
   const rules = rulesBySite(checkedSiteRules(value));
   expect(isWelcome(rulesAt(rules, "web.tail.test", 443), "203.0.113.9")).toBe(false);
   expect(isWelcome(rulesAt(rules, "other.tail.test", 8443), "203.0.113.9")).toBe(false);
+});
+
+test("FN-10 one node's allow lists for one site kept every ingress busy for ever", () => {
+  const long = { sites: [SITE], allow: Array.from({ length: 256 }, () => "10.0.0.0/8") };
+  const rules = rulesBySite(checkedSiteRules([long, long, long, long]));
+  expect(rulesAt(rules, "web.tail.test", 443)).toEqual({ allow: [] });
 });
 
 test("rules are looked up by name and port, and under a wildcard", () => {

@@ -60,7 +60,17 @@ export function checkedSiteRules(value: unknown): readonly SiteRules[] {
   if (value === undefined || value === null) return [];
   if (!Array.isArray(value) || value.length > MOST_RULES || JSON.stringify(value).length > LARGEST_RULES) return CLOSED;
   const checked = value.map(checkedRule);
-  return checked.every((rule) => rule !== undefined) ? checked : CLOSED;
+  return checked.every((rule) => rule !== undefined) && isPlain(checked) ? checked : CLOSED;
+}
+
+/**
+ * Each site once, and nothing about all sites but that they are closed: what two lists have in common is work that grows with both,
+ * and who tells us is not who does it.
+ */
+function isPlain(rules: readonly SiteRules[]): boolean {
+  const sites = rules.flatMap((rule) => [...new Set(rule.sites)]);
+  const isOpen = ({ sites: of, allow }: SiteRules): boolean => of.includes(EVERY_SITE) && allow?.length !== 0;
+  return new Set(sites).size === sites.length && !rules.some(isOpen);
 }
 
 const CLOSED: readonly SiteRules[] = [{ sites: [EVERY_SITE], ...NOBODY }];

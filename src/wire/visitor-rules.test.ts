@@ -65,7 +65,13 @@ test.each<readonly [string, unknown]>([
   ["no name", [{ sites: ["web tail test:443"] }]],
   ["no port", [{ sites: ["web.tail.test"] }]],
   ["a port beyond", [{ sites: ["web.tail.test:65536"] }]],
-  ["a site twice", [{ sites: [SITE], allow: ["203.0.113.9"] }, { sites: [SITE], allow: ["203.0.113.9"] }]],
+  [
+    "a site twice",
+    [
+      { sites: [SITE], allow: ["203.0.113.9"] },
+      { sites: [SITE], allow: ["203.0.113.9"] },
+    ],
+  ],
   ["all sites", [{ sites: ["*"], allow: ["203.0.113.9"] }]],
   ["too many rules", Array.from({ length: 65 }, () => ({ sites: [SITE] }))],
   ["too long", [{ sites: [SITE], deny: Array.from({ length: 10_000 }, (_, i) => `10.0.${i >> 8}.${i & 255}`) }]],

@@ -23,12 +23,17 @@ export interface BackendDialOptions {
 /** As long as upstream gives a TLS handshake, and a TCP forward's dial. */
 export const DIAL_MS = 10_000;
 const KEEPALIVE_MS = 30_000;
+/**
+ * Nobody records what stays on this machine, to read it once a quantum computer is there: the first offer, which most
+ * take, leaves out the part of the key against that (a fifth of a resumed handshake).
+ */
+const LOOPBACK_GROUPS = "X25519:X25519MLKEM768:P-256:P-384:P-521:X448";
 
 /** Connections to backends, each with a limit on how long it may take to be there. */
 export class BackendDialer {
   readonly #options: BackendDialOptions;
   readonly #sessions: TlsSessions;
-  #secure: tls.SecureContext | undefined;
+  readonly #contexts: Map<string, tls.SecureContext> = new Map();
 
   constructor(options: BackendDialOptions) {
     this.#options = options;
@@ -40,9 +45,7 @@ export class BackendDialer {
    * tunnels, whose directions end on their own.
    */
   open(place: BackendPlace, allowHalfOpen = false): Duplex {
-    const reason = "host" in place ? this.#reasonAgainst(place.host, place.port) : undefined;
-    if ("host" in place && reason !== undefined) return refusedStream(noBackend(place.host, reason));
-    const socket = this.#options.dial?.(place) ?? this.#dialDirect(place, allowHalfOpen);
+    const socket = this.#dial(place, allowHalfOpen);
     if ((socket as { connecting?: boolean }).connecting === true) this.#limit(socket, "connect");
     return socket;
   }
@@ -53,12 +56,12 @@ export class BackendDialer {
     const key = JSON.stringify([host, port, isInsecure, protocols]);
     const session = this.#sessions.of(key);
     const options: tls.ConnectionOptions & { highWaterMark: number } = {
-      socket: this.open(placeOf(backend), allowHalfOpen),
+      socket: this.#dial(placeOf(backend), allowHalfOpen),
       host,
       servername: net.isIP(host) === 0 ? host : "",
       rejectUnauthorized: !isInsecure,
       ALPNProtocols: [...protocols],
-      secureContext: this.#secureContext(),
+      secureContext: this.#secureContext(host),
       ...(session === undefined ? {} : { session }),
       highWaterMark: 0, // nothing is read beyond what a paused answer brought with it (H2-10); flowing ones do not ask
     };
@@ -73,6 +76,12 @@ export class BackendDialer {
     return noBackendAt(address);
   }
 
+  #dial(place: BackendPlace, allowHalfOpen: boolean): Duplex {
+    const reason = "host" in place ? this.#reasonAgainst(place.host, place.port) : undefined;
+    if ("host" in place && reason !== undefined) return refusedStream(noBackend(place.host, reason));
+    return this.#options.dial?.(place) ?? this.#dialDirect(place, allowHalfOpen);
+  }
+
   #dialDirect(place: BackendPlace, allowHalfOpen: boolean): Duplex {
     return connectFrugally({
       ...place,
@@ -84,12 +93,16 @@ export class BackendDialer {
     });
   }
 
-  #secureContext(): tls.SecureContext {
-    // What Node brings and what the administrator of this machine trusts, as upstream does.
-    this.#secure ??= tls.createSecureContext({
-      ca: [...tls.getCACertificates("default"), ...tls.getCACertificates("system"), ...(this.#options.roots ?? [])],
-    });
-    return this.#secure;
+  #secureContext(host: string): tls.SecureContext {
+    const groups = isLoopback(host) ? LOOPBACK_GROUPS : "auto";
+    let context = this.#contexts.get(groups);
+    if (context === undefined) {
+      // What Node brings and what the administrator of this machine trusts, as upstream does. Most are in both.
+      const roots = [tls.getCACertificates("default"), tls.getCACertificates("system"), this.#options.roots ?? []];
+      context = tls.createSecureContext({ ca: [...new Set(roots.flat())], ecdhCurve: groups });
+      this.#contexts.set(groups, context);
+    }
+    return context;
   }
 
   #limit(socket: Duplex, event: string): void {
@@ -105,6 +118,10 @@ export class BackendDialer {
 export function placeOf({ socketPath, host, port }: Backend): BackendPlace {
   return socketPath === undefined ? { host, port } : { path: socketPath };
 }
+
+/** Of what a URL may name; `localhost` is no other machine (RFC 6761 section 6.3). */
+const isLoopback = (host: string): boolean =>
+  net.isIPv4(host) ? host.startsWith("127.") : host === "::1" || host === "localhost";
 
 /** A name is asked about where it leads at this moment, not where it led when it was configured (RT-8). */
 const lookupBackend =

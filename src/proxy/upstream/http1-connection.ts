@@ -193,11 +193,12 @@ export class Http1Connection implements Exchange {
     const sink = this.#sink;
     this.#sink = undefined;
     this.destroy();
+    if (sink === undefined) return false; // as at the end of most connections, and a fault is costly
     const fault =
       cause instanceof Fault
         ? cause
         : new Fault("PROXY_BACKEND_ANSWER", `Cannot use the backend's answer: ${found}`, { cause });
-    sink?.failed(fault, this.#hadAnswer);
+    sink.failed(fault, this.#hadAnswer);
     return false;
   }
 

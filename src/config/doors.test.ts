@@ -37,6 +37,11 @@ describe("whom a door stands before", () => {
     [443, "gw", "/staff", "staff"],
     [443, "gw", "/open", undefined],
     [443, "gw", "/mounted/by/a/command", "friends"],
+    [443, "gw", "/staff/by/a/command", "staff"], // what is more than the file's is no way around a door of the file
+    [443, "gw", "/open/by/a/command", "friends"],
+    [443, "open.example.com", "/staff/", "staff"],
+    [8443, "gw", "/in/by/a/command", "staff"],
+    [8443, "gw", "/inner", undefined],
     [443, "app.example.com", "/", "friends"],
     [443, "open.example.com", "/", undefined],
     [443, "open.example.com", "/x", undefined],

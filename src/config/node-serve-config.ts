@@ -133,8 +133,20 @@ export function mountRules(config: ServicesConfig, { port, name, mount }: Place)
   const endpoint = config.node.find(({ ports }) => ports.first <= port && port <= ports.last);
   const wildcard = `*${name.slice(name.indexOf("."))}`;
   const mounts = endpoint?.hosts.get(name) ?? endpoint?.hosts.get(wildcard) ?? endpoint?.mounts;
-  const door = endpoint?.door; // what was mounted beside the file by a command is behind it, too
-  return mounts?.get(mount)?.rules ?? (door === undefined ? undefined : { door });
+  const own = mounts?.get(mount)?.rules;
+  if (own !== undefined) return own;
+  // What was mounted beside the file by a command is behind it, too.
+  const door = mountAbove(mounts, mount)?.rules.door ?? endpoint?.door;
+  return door === undefined ? undefined : { door };
+}
+
+/** The file's nearest mount that `mount` lies below. */
+function mountAbove(mounts: Mounts | undefined, mount: string): Mount | undefined {
+  for (let above = mount; above !== ""; above = above.slice(0, Math.max(above.lastIndexOf("/"), 0))) {
+    const found = mounts?.get(above) ?? mounts?.get(`${above}/`);
+    if (found !== undefined) return found;
+  }
+  return mounts?.get("/");
 }
 
 /** What the file asks for visitors from the Internet on `port`, under whichever name something is public there. */

@@ -65,7 +65,7 @@ export class Router {
     if (site !== undefined && target.decoded.startsWith(DOOR_PATHS)) {
       if (await this.#doorRoom(front, request, response, checked, target, site)) return;
     }
-    if (this.#isLink(target)) return sendError(request, response, 404, "404 page not found");
+    if (this.#isSecretRoom(target)) return sendError(request, response, 404, "404 page not found");
     const mount = site === undefined ? undefined : findMount(site, target.decoded);
     if (site === undefined || mount === undefined) return sendError(request, response, 404, "404 page not found");
     if (isAmbiguous(site, target, mount)) return sendError(request, response, 400, "400 a path with two meanings");
@@ -154,9 +154,12 @@ export class Router {
   }
 
   /** Also one that was put together with a slash too many, or below a path, or that a backend may read so. */
-  #isLink({ decoded, readings }: Target): boolean {
+  #isSecretRoom({ decoded, readings }: Target): boolean {
     const { gatekeeper } = this.#options;
-    return gatekeeper !== undefined && (gatekeeper.isLink(decoded) || readings.some((path) => gatekeeper.isLink(path)));
+    return (
+      gatekeeper !== undefined &&
+      (gatekeeper.isSecretRoom(decoded) || readings.some((path) => gatekeeper.isSecretRoom(path)))
+    );
   }
 
   #doorsOf(front: Front, host: string, site: Site): ReadonlySet<string> {

@@ -53,7 +53,8 @@ export class DoorRooms {
       const [, name, room, token] = ROOM.exec(pathname) ?? [];
       const door = doors.find((one) => one.name === name);
       if (door === undefined) return false;
-      if (room === undefined && isRead) sendPage(visit, 200, doorPage(door, to));
+      // The address of a form, loaded again, is the door's.
+      if ((room === undefined || room === "enter") && isRead) sendPage(visit, 200, doorPage(door, to));
       else if (room === "leave" && isRead) sendPage(visit, 200, leavePage(door.name));
       else if (room === "oidc" && isRead && door.oidc !== undefined) await this.#begin(visit, door, to);
       else if (room === "link" && isRead && token !== undefined) this.#showLink(visit, door, token, to);

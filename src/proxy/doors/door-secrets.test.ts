@@ -237,6 +237,22 @@ test("a field that backends use, too, passes where no door's token is in it", as
   expect(made.backend.requests).toHaveLength(2);
 });
 
+test("ID-20 a password that a script sent to the form's address with a slash too many was told to the backend", async () => {
+  const made = await doorScene();
+  const cookie = await enter(made);
+  for (const path of [
+    "/.sallyport/door/friends/enter/",
+    "/open/.sallyport/door/friends/enter",
+    "//.sallyport/door/friends/enter",
+  ]) {
+    for (const method of ["POST", "PUT"]) {
+      const form = { way: "password", secret: "correct horse" };
+      expect((await ask(made, path, { method, form, headers: { cookie } })).status, path).toBe(404);
+    }
+  }
+  expect(made.backend.requests).toEqual([]);
+});
+
 test("30,000 words in a field that may hold a token were all hashed: a visitor's request cost the gateway 100 ms", async () => {
   const { scene: made } = await scene("Authorization");
   const many = (words: number): Record<string, string> => ({ "x-staff-key": Array(words).fill("a").join(" ") });

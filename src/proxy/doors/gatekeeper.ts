@@ -24,7 +24,8 @@ export interface GatekeeperOptions {
   readonly count?: (event: DoorEvent) => void;
 }
 
-const LINK = /\/\.sallyport\/+door\/+([a-z0-9-]{1,32})\/+link(?:\/|$)/i;
+/** Where tokens stand in the path, or secrets in the body. */
+const SECRET_ROOM = /\/\.sallyport\/+door\/+([a-z0-9-]{1,32})\/+(?:link|enter)(?:\/|$)/i;
 
 /** What the route asks of its door. */
 export interface DoorRules {
@@ -88,9 +89,9 @@ export class Gatekeeper {
     );
   }
 
-  /** Is it a link's, of a door of this gateway, wherever that stands? It holds a token: no backend is asked for it. */
-  isLink(path: string): boolean {
-    return this.#doors.has(LINK.exec(path)?.[1]?.toLowerCase() ?? "");
+  /** Is it a link's or form's, of a door of this gateway, wherever that stands? No backend is asked for it. */
+  isSecretRoom(path: string): boolean {
+    return this.#doors.has(SECRET_ROOM.exec(path)?.[1]?.toLowerCase() ?? "");
   }
 
   /** A machine may send its token to mounts behind other doors, or none. */

@@ -62,6 +62,17 @@ test("V10 who is revoked is cut at once, and nobody else", () => {
   expect(sessions.list().map(({ subject }) => subject)).toEqual(["password", "a", "c"]);
 });
 
+test("one guest came in four thousand times by a link for many, and put out everybody else", () => {
+  const { sessions, token } = started();
+  let cuts = 0;
+  const neighbour = sessions.start("friends", GUEST, "203.0.113.9", LIFE);
+  sessions.find("friends", neighbour)?.cuts.add(() => cuts++); // a WebSocket, and no request since
+  const again = Array.from({ length: 5000 }, () => sessions.start("friends", GUEST, "203.0.113.9", LIFE));
+  expect([sessions.find("friends", token) !== undefined, cuts, sessions.list().length]).toEqual([true, 0, 4096]);
+  expect(sessions.find("friends", again[0]!)).toBeUndefined();
+  expect(sessions.find("friends", again.at(-1)!)).toBeDefined();
+});
+
 test("four thousand guests of one door; the one least recently seen makes room", () => {
   const { sessions, token } = started();
   const second = sessions.start("friends", { ...GUEST, subject: "second" }, "192.0.2.1", LIFE);

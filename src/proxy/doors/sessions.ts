@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import type { Clock } from "../../base/clock.ts";
+import { visitorNetwork } from "./guess-limits.ts";
 import { tokenDigest } from "./secret-hash.ts";
 
 /** Who passed a door, as the door knows it. */
@@ -26,6 +27,8 @@ interface Session {
   readonly door: string;
   readonly guest: Guest;
   readonly address: string;
+  /** Where its visitor came from. */
+  readonly network: string;
   readonly startedWall: number;
   readonly endsAt: number;
   readonly idleMs: number;
@@ -87,12 +90,13 @@ export class Sessions {
     const now = this.#clock.now();
     const own = this.#doors.get(door) ?? new Map<string, Session>();
     this.#doors.set(door, own);
-    if (own.size >= MOST_OF_A_DOOR) this.#end(own, own.keys().next().value!);
+    if (own.size >= MOST_OF_A_DOOR) this.#end(own, whoMakesRoom(own));
     const session: Session = {
       id: digest.slice(0, ID_CHARACTERS),
       door,
       guest,
       address,
+      network: visitorNetwork(address),
       startedWall: this.#clock.wall(),
       endsAt: now + longestMs,
       idleMs,
@@ -174,6 +178,18 @@ export class Sessions {
 
 /** A session that a request came with; whatever it opens is to be put into `cuts` while it is open. */
 export type HeldSession = Pick<Session, "guest" | "cuts">;
+
+/**
+ * Of the network that has most of them the one seen longest ago, and of those with nothing open where there are any: a guest who comes in
+ * again and again puts out himself and nobody else.
+ */
+function whoMakesRoom(own: ReadonlyMap<string, Session>): string {
+  const crowds = new Map<string, number>();
+  for (const { network } of own.values()) crowds.set(network, (crowds.get(network) ?? 0) + 1);
+  const most = Math.max(...crowds.values());
+  const crowd = [...own].filter(([, { network }]) => crowds.get(network) === most);
+  return (crowd.find(([, { cuts }]) => cuts.size === 0) ?? crowd[0]!)[0];
+}
 
 const isOver = ({ endsAt, idleAt }: Session, now: number): boolean => now >= endsAt || now >= idleAt;
 

@@ -25,7 +25,7 @@ export function durationFlag(initial: number): Flag<number> {
 function parseBoolean(text: string): boolean {
   if (["1", "t", "T", "true", "TRUE", "True"].includes(text)) return true;
   if (["0", "f", "F", "false", "FALSE", "False"].includes(text)) return false;
-  throw new Error("parse error");
+  throw new Error(`strconv.ParseBool: parsing ${JSON.stringify(text)}: invalid syntax`);
 }
 
 /** Go's integer syntax: `443`, `0x1bb`, `0o673`, `0b1`, `1_000`. */
@@ -104,14 +104,17 @@ export function parseFlags<F extends Flags>(flags: F, args: readonly string[]): 
     }
     const kind = flag.isBoolean ? "invalid boolean value" : "invalid value";
     const shown = secretless(text);
-    if (given.has(name))
-      return { kind: "error", text: `${kind} "${shown}" for flag -${name}: flag provided multiple times` };
+    const joint = flag.isBoolean ? `-${name}` : `flag -${name}`;
+    if (given.has(name)) {
+      const isBare = flag.isBoolean && equals < 0;
+      const what = isBare ? `invalid boolean flag ${name}` : `${kind} "${shown}" for ${joint}`;
+      return { kind: "error", text: `${what}: flag provided multiple times` };
+    }
     try {
       values[name] = flag.parse(text);
     } catch (thrown) {
       const why = thrown instanceof Error ? thrown.message : "parse error";
-      const joint = flag.isBoolean ? `-${name}` : `flag -${name}`;
-      return { kind: "error", text: `${kind} "${shown}" for ${joint}: ${why}` };
+      return { kind: "error", text: `${kind} "${shown}" for ${joint}: ${secretless(why)}` };
     }
     given.add(name);
   }

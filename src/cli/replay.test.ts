@@ -49,8 +49,8 @@ const COMMANDS = ["serve", "funnel", "status", "whois", "whoami", "ping", "ip", 
 const isOurs = (step: Step): boolean => {
   const [command = "", verb = ""] = step.args;
   if (!COMMANDS.includes(command)) return false;
-  if (["get-config", "set-config", "clear", "drain", "advertise"].includes(verb)) return false;
-  return !step.args.some((word) => /^--(service|tun)\b/.test(word));
+  if (["get-config", "set-config"].includes(verb)) return false;
+  return !step.args.some((word) => /^--tun\b/.test(word));
 };
 
 /** Where ours does something else on purpose: what it is, in the step that shows it. */
@@ -65,7 +65,10 @@ const DIFFERENCES: Readonly<Record<string, string>> = {
 const SHUFFLED: ReadonlySet<string> = new Set(["gw-status-180", "gw-caps-128"]);
 /** What a system without the laboratory's resolver says of an unknown name. */
 const normal = (text: string): string =>
-  text.replaceAll("sallyport", "tailscale").replace(/lookup (\S+) on \S+:53:/, "lookup $1:");
+  text
+    .replaceAll("sallyport", "tailscale")
+    .replace(/^\d{4}(?:\/\d\d){2} \d\d:\d\d:\d\d /gm, "") // upstream's logger writes it
+    .replace(/lookup (\S+) on \S+:53:/, "lookup $1:");
 const lines = (text: string): readonly string[] => text.split("\n").sort();
 
 class Recorded {

@@ -155,7 +155,7 @@ export function parseServices(text: string, file: string): ServicesConfig {
 
 /** `svc:` and one DNS label (upstream `tailcfg.ServiceName.Validate`). */
 export function isServiceName(name: string): boolean {
-  return /^svc:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/i.test(name);
+  return /^svc:[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$/.test(name);
 }
 
 type RawEndpoint = string | z.infer<typeof endpointSchema>;

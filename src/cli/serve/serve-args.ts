@@ -4,7 +4,7 @@ import { foldPattern } from "../../wire/host-name.ts";
 import { parseVisitorPrefix } from "../../wire/visitor-rules.ts";
 import { booleanFlag, type Flag, parseFlags, textFlag, unsignedFlag } from "../flags.ts";
 import { CliExit } from "../io.ts";
-import { checkServiceName, type ServiceVerb } from "./serve-service.ts";
+import { type ServiceVerb, serviceNameRefusal } from "./serve-service.ts";
 import { cleanMount, cleanPath } from "./serve-target.ts";
 
 export type ServeKind = "https" | "http" | "tcp" | "tls-terminated-tcp";
@@ -106,7 +106,21 @@ const funnelFlags = {
   "allow-ip": addressesFlag("all"),
   "deny-ip": addressesFlag(undefined),
 };
-const serveFlags = { ...commonFlags, http: unsignedFlag(), "accept-app-caps": capsFlag, service: textFlag() };
+const serviceFlag: Flag<string> = {
+  isBoolean: false,
+  initial: "",
+  parse: (text) => {
+    if (text === "" || serviceNameRefusal(text) === undefined) return text;
+    throw new Error(`invalid service name: "${text}"`);
+  },
+};
+const serveFlags = {
+  ...commonFlags,
+  http: unsignedFlag(),
+  "accept-app-caps": capsFlag,
+  service: serviceFlag,
+  tun: booleanFlag(false),
+};
 
 /** The "try --help" error: what went wrong, then where to read. */
 export function tryHelp(command: string, text: string): CliExit {
@@ -123,18 +137,17 @@ export function parseServeArgs(command: "serve" | "funnel", args: readonly strin
   const verb = rest[0]?.toLowerCase();
   if (verb === "status") return parseStatus(rest.slice(1));
   if (verb === "reset") return rest.length > 1 ? { action: "usage", status: 0 } : { action: "reset" };
-  if (!isFunnel && isServiceVerb(verb)) {
-    if (rest.length !== 2) throw tryHelp(command, `error: invalid number of arguments (${rest.length - 1})\n\n`);
-    return { action: "service", verb, service: rest[1]! };
-  }
+  if (!isFunnel && isServiceVerb(verb)) return parseServiceVerb(verb, rest.slice(1));
+  if ("tun" in values) refuseAbsent(verb, values);
   const legacy = translateLegacy(command, rest);
   if (legacy !== undefined) throw legacyRefusal(command, legacy);
   if (rest.length === 0) return { action: "usage", status: 0 };
   if (rest.length > 2) throw tryHelp(command, `Error: invalid number of arguments (${rest.length})\n`);
   if (rest.length === 2 && rest[1] !== "off") throw tryHelp(command, "Error: invalid argument format\n");
   const isOff = rest.at(-1) === "off";
-  const service = "service" in values ? String(values.service) : "";
-  if (service !== "") checkServiceName(service);
+  const service = "service" in values ? values.service : "";
+  if (service !== "" && parsed.given.has("bg") && !values.bg)
+    throw new CliExit("Error: --service flag is only compatible with background mode");
   const mount = cleanMount(values["set-path"]);
   const lease = "lease" in values ? (values.lease as number) : 0;
   const given = {
@@ -194,6 +207,25 @@ function ofFunnel(values: FunnelValues, given: ReadonlySet<string>): Partial<Ser
 
 function isServiceVerb(word: string | undefined): word is ServiceVerb {
   return word === "advertise" || word === "drain" || word === "clear";
+}
+
+function parseServiceVerb(verb: ServiceVerb, words: readonly string[]): ServeRequest {
+  const parsed = parseFlags({}, words);
+  if (parsed.kind === "help") return { action: "usage", status: 0 };
+  if (parsed.kind === "error") return { action: "usage", status: 2, text: parsed.text };
+  const [service, ...more] = parsed.rest;
+  if (more.length > 0) throw tryHelp("serve", "error: invalid number of arguments\n\n");
+  if (service !== undefined) return { action: "service", verb, service };
+  throw verb === "advertise" ? new CliExit("error: missing service name argument") : tryHelp("serve", "");
+}
+
+/** Words of upstream's that are not here; taken for targets they would be told to be none. */
+function refuseAbsent(verb: string | undefined, { tun }: { readonly tun: boolean }): void {
+  if (verb === "get-config" || verb === "set-config")
+    throw new CliExit(
+      `error: there is no ${verb} here: services are declared in the services file (docs/services-file.md)`,
+    );
+  if (tun) throw new CliExit("error: --tun needs a kernel interface, which this gateway has not");
 }
 
 function parseStatus(args: readonly string[]): ServeRequest {

@@ -3,9 +3,10 @@ import type { ServeConfig } from "../../wire/serve-config.ts";
 import { CliExit } from "../io.ts";
 import { parseServeArgs, type ServeChange, translateLegacy } from "./serve-args.ts";
 import { applyOff, applySet, type KindOfPath, withoutFunnel } from "./serve-change.ts";
-import { cleanMount, expandTarget, expandTcpTarget, WEB_SCHEMES } from "./serve-target.ts";
+import { cleanMount, expandTarget, forwardOf, TCP_SCHEMES, WEB_SCHEMES } from "./serve-target.ts";
 
 const NAME = "foo.test.ts.net";
+const forward = (target: string): string => forwardOf(expandTarget(target, TCP_SCHEMES, "tcp"), target);
 const kindOf: KindOfPath = (path) => (path === "/missing" ? "absent" : path.startsWith("/dir") ? "directory" : "file");
 
 /** One command line on a configuration; a quoted word may hold blanks. */
@@ -250,10 +251,10 @@ test("a web target is stored as upstream stores it, or refused", () => {
 
 test("a TCP target is a host and port, or a socket of this machine", () => {
   expect(
-    ["5432", "localhost:5432", "tcp://db.internal:5432", "unix:/run/x", "tcp://localhost:1/p?q"].map(expandTcpTarget),
+    ["5432", "localhost:5432", "tcp://db.internal:5432", "unix:/run/x", "tcp://localhost:1/p?q"].map(forward),
   ).toEqual(["127.0.0.1:5432", "localhost:5432", "db.internal:5432", "unix:/run/x", "localhost:1"]);
   for (const bad of ["tcp://db.internal", "http://x:1", "10.0.0.5:22", "text:hi", "/etc/hostname"]) {
-    expect(() => expandTcpTarget(bad), bad).toThrow(CliExit);
+    expect(() => forward(bad), bad).toThrow(CliExit);
   }
 });
 

@@ -1,7 +1,7 @@
 import { type HttpHandler, leaseKey, type ServeConfig, type TcpPortHandler } from "../../wire/serve-config.ts";
 import { CliExit } from "../io.ts";
 import type { ServeChange } from "./serve-args.ts";
-import { cleanPath, expandTarget, expandTcpTarget, WEB_SCHEMES } from "./serve-target.ts";
+import { cleanPath, expandTarget, forwardOf, TCP_SCHEMES, WEB_SCHEMES } from "./serve-target.ts";
 
 /** What the file system of the command's process says of a path. */
 export type KindOfPath = (path: string) => "file" | "directory" | "absent";
@@ -75,7 +75,8 @@ function webHandler(
 
 function setTcp(config: ServeConfig, change: ServeChange, name: string): ServeConfig {
   if (change.isMountGiven) throw new CliExit("cannot mount a path for TCP serve");
-  const forward = guarded("tcp", "unable to expand target: ", () => expandTcpTarget(change.target));
+  const full = guarded("tcp", "unable to expand target: ", () => expandTarget(change.target, TCP_SCHEMES, "tcp"));
+  const forward = guarded("tcp", "", () => forwardOf(full, change.target));
   const port = String(change.port);
   const before = ownValue(config.TCP ?? {}, port);
   if (before?.HTTP || before?.HTTPS) fail("tcp", `cannot serve TCP; already serving web on ${port} for ${name}`);

@@ -44,8 +44,9 @@ test("serve --service sets up and offers a service, beside what is there, and sa
   expect(await type("--service=svc:web --http=80 3000")).toBe(0);
   expect(state.config).toEqual({ Services: { "svc:db": OTHER, "svc:web": WEB } });
   expect(state.advertised).toEqual(["svc:web"]);
-  expect(said()).toContain("once an administrator of the network has created and approved it");
-  expect(said()).toContain("http://web.tail.test\n");
+  expect(said()).toContain(
+    "approval from an admin is required. Once approved, it will be available in your Tailnet as:\n\nhttp://web.tail.test/\n|-- proxy http://127.0.0.1:3000\n\n",
+  );
   await type("--service=svc:web --tcp=5432 tcp://127.0.0.1:5432");
   expect(state.config.Services!["svc:web"]!.TCP).toEqual({
     80: { HTTP: true },
@@ -62,7 +63,9 @@ test("an approved one is there at once", async () => {
   const { capMap, type, said } = await gateway();
   capMap["service-host"] = [{ "svc:web": ["100.64.0.5"] }];
   await type("--service=svc:web --https=8443 3000");
-  expect(said()).toMatch(/^Available within your tailnet:\n\nhttps:\/\/web\.tail\.test:8443\n/);
+  expect(said()).toMatch(/^Available within your tailnet:\n\nhttps:\/\/web\.tail\.test:8443\/\n\|-- proxy http/);
+  await type("--service=svc:web --tcp=22 22");
+  expect(said()).toContain("|-- tcp://web.tail.test:22\n|-- tcp://100.64.0.5:22\n|--> tcp://127.0.0.1:22\n");
 });
 
 test("drain, advertise and clear", async () => {
@@ -79,14 +82,36 @@ test("drain, advertise and clear", async () => {
 });
 
 test.each([
-  ["--service=web 3000", "invalid service name"],
-  ["--service=svc: 3000", "invalid service name"],
-  ["drain web", "invalid service name"],
-  ["drain", "invalid number of arguments"],
-  ["--service=svc:web --http=80 off", "handler does not exist"],
+  ["--service=svc:web --bg=false 3000", "--service flag is only compatible with background mode"],
+  ["--service=svc:web --tun", "needs a kernel interface"],
+  ["get-config --all", "there is no get-config here: services are declared in the services file"],
+  ["drain web", `"web" is not a valid service name: must start with 'svc:'`],
+  ["advertise SVC:web", `"SVC:web" is not a valid service name: must start with 'svc:'`],
+  ["advertise svc:", "must not be empty after the 'svc:' prefix"],
+  ["advertise svc:-x", `"-x" is not a valid DNS label: must start with a letter or number`],
+  ["advertise svc:x-", `"x-" is not a valid DNS label: must end with a letter or number`],
+  ["advertise svc:a.b", `"a.b" is not a valid DNS label: contains invalid character '.'`],
+  [`advertise svc:${"a".repeat(64)}`, "is too long, max length is 63 bytes"],
+  ["drain", "try `sallyport serve --help`"],
+  ["advertise", "error: missing service name argument"],
+  ["clear svc:a svc:b", "error: invalid number of arguments\n"],
+  ["--service=svc:web --http=80 off", "failed to remove web serve: service does not exist"],
+  ["--service=svc:web --tcp=80 off", "failed to remove TCP serve: serve config does not exist"],
 ])("serve %s is refused, and nothing changes", async (line, message) => {
   const { state, type } = await gateway();
   await expect(type(line)).rejects.toThrow(message);
+  expect(state).toEqual({ config: { Services: {} }, advertised: null });
+});
+
+test.each([
+  ["--service=web 3000", 2, 'invalid value "web" for flag -service: invalid service name: "web"'],
+  ["--service=svc: 3000", 2, 'invalid value "svc:" for flag -service: invalid service name: "svc:"'],
+  ["advertise --help", 0, "Serve content"],
+  ["drain --now svc:web", 2, "flag provided but not defined: -now"],
+])("serve %s ends with %d and shows how it is meant", async (line, status, said) => {
+  const { state, type, complained } = await gateway();
+  expect(await type(line)).toBe(status);
+  expect(complained().startsWith(said)).toBe(true);
   expect(state).toEqual({ config: { Services: {} }, advertised: null });
 });
 

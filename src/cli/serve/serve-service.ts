@@ -6,7 +6,7 @@ import type { LocalClient } from "../local-client.ts";
 import { terminalText } from "../terminal-text.ts";
 import type { ServeChange } from "./serve-args.ts";
 import { applyOff, applySet, type KindOfPath } from "./serve-change.ts";
-import { nodeName } from "./serve-text.ts";
+import { serviceHost } from "./serve-text.ts";
 
 export type ServiceVerb = "advertise" | "drain" | "clear";
 
@@ -18,19 +18,17 @@ export function applyToService(
   kindOf: KindOfPath,
 ): ServeConfig {
   const host = serviceHost(change.service, status);
-  const { [change.service]: before = {}, ...others } = config.Services ?? {};
-  if (change.action === "set" && before.Tun) {
+  const { [change.service]: before, ...others } = config.Services ?? {};
+  const isTcp = change.kind === "tcp" || change.kind === "tls-terminated-tcp";
+  if (change.action === "off" && before === undefined && !isTcp)
+    throw new CliExit("failed to remove web serve: service does not exist");
+  if (change.action === "set" && before?.Tun) {
     throw new CliExit(`cannot add TCP or web handlers as TUN mode is enabled for ${change.service}`);
   }
   const apply = change.action === "set" ? applySet : applyOff;
-  const own: ServiceConfig = apply(before, change, host, kindOf).config;
+  const own: ServiceConfig = apply(before ?? {}, change, host, kindOf).config;
   const isEmpty = Object.keys(own).length === 0;
   return { ...config, Services: isEmpty ? others : { ...others, [change.service]: own } };
-}
-
-export function serviceHost(service: string, status: IpnStatus): string {
-  const name = nodeName(status);
-  return `${service.slice("svc:".length)}${name.slice(name.indexOf("."))}`;
 }
 
 /** Services that this node offers to host; it tells the server of them. */
@@ -49,7 +47,8 @@ export async function actOnService(
   io: CliIo,
   client: LocalClient,
 ): Promise<number> {
-  checkServiceName(service);
+  const refusal = serviceNameRefusal(service);
+  if (refusal !== undefined) throw new CliExit(`invalid service name: ${refusal}`);
   if (verb === "clear") {
     const { config, etag } = await client.serveConfig();
     const { [service]: gone, ...others } = config?.Services ?? {};
@@ -60,30 +59,17 @@ export async function actOnService(
   return 0;
 }
 
-export function checkServiceName(service: string): void {
-  if (!isServiceName(service))
-    throw new CliExit(`invalid service name: "${service}", wanted svc: and one DNS label`, 2);
+/** Why this is no name of a service, in upstream's words (`tailcfg.ServiceName.Validate`, `dnsname.ValidLabel`). */
+export function serviceNameRefusal(service: string): string | undefined {
+  if (isServiceName(service)) return undefined;
+  if (!service.startsWith("svc:")) return `"${service}" is not a valid service name: must start with 'svc:'`;
+  const label = service.slice("svc:".length);
+  if (label === "") return `"${service}" is not a valid service name: must not be empty after the 'svc:' prefix`;
+  if (Buffer.byteLength(label) > 63) return `"${label}" is too long, max length is 63 bytes`;
+  const why = !/^[a-z0-9]/i.test(label)
+    ? "must start with a letter or number"
+    : !/[a-z0-9]$/i.test(label)
+      ? "must end with a letter or number"
+      : `contains invalid character '${/[^a-z0-9-]/iu.exec(label)?.[0] ?? ""}'`;
+  return `"${label}" is not a valid DNS label: ${why}`;
 }
-
-/** What to know after a service was set up. */
-export function serviceMessage(service: string, { kind, port }: ServeChange, status: IpnStatus): string {
-  const [hosted] = (status.Self.CapMap?.["service-host"] ?? []) as readonly Readonly<Record<string, unknown>>[];
-  const isApproved = hosted !== undefined && Object.hasOwn(hosted, service);
-  const head = isApproved
-    ? "Available within your tailnet:"
-    : `This machine hosts ${service} once an administrator of the network has created and approved it, as:`;
-  const scheme = kind === "https" || kind === "http" ? kind : "tcp";
-  const isUsual = (kind === "https" && port === 443) || (kind === "http" && port === 80);
-  const address = `${scheme}://${serviceHost(service, status)}${isUsual ? "" : `:${port}`}`;
-  return terminalLinesOf([
-    head,
-    "",
-    address,
-    "",
-    "Serve started and running in the background.",
-    `To disable the proxy, run: sallyport serve --service=${service} --${kind}=${port} off`,
-    `To remove config for the service, run: sallyport serve clear ${service}`,
-  ]);
-}
-
-const terminalLinesOf = (lines: readonly string[]): string => `${lines.map(terminalText).join("\n")}\n`;

@@ -11,21 +11,47 @@ interface Parts {
   readonly tail: string;
 }
 
-function split(text: string): Parts | { readonly badPort: string } {
+/** @throws {CliExit} with what Go's `net/url` says */
+function split(text: string): Parts {
+  const fail = (why: string): never => {
+    throw new CliExit(`invalid URL parse ${JSON.stringify(text)}: ${why}`);
+  };
+  if (hasControl(text)) fail("net/url: invalid control character in URL");
   const at = text.indexOf("://");
+  if (at === 0) fail("missing protocol scheme");
   const scheme = text.slice(0, at).toLowerCase();
   const rest = text.slice(at + 3);
-  const end = rest.search(/[/?]/); // Go's ParseRequestURI knows no fragment
-  const authority = end < 0 ? rest : rest.slice(0, end);
-  const tail = end < 0 ? "" : rest.slice(end).replaceAll("#", "%23");
-  const userEnd = authority.lastIndexOf("@");
-  const user = userEnd < 0 ? "" : authority.slice(0, userEnd + 1);
-  const hostPort = authority.slice(userEnd + 1);
-  const match = /^(\[[^\]]*\]|[^:]*)(?::(.*))?$/s.exec(hostPort);
-  if (match === null) return { badPort: `:${hostPort.slice(hostPort.lastIndexOf(":") + 1)}` };
-  const port = match[2];
-  if (port !== undefined && !/^\d*$/.test(port)) return { badPort: `:${port}` };
-  return { scheme, user, host: match[1] ?? "", port: port === "" ? undefined : port, tail };
+  const end = rest.search(/[/?]|$/); // Go's ParseRequestURI knows no fragment
+  const [authority, tail] = [rest.slice(0, end), rest.slice(end)];
+  const userEnd = authority.lastIndexOf("@") + 1;
+  const [user, hostPort] = [authority.slice(0, userEnd), authority.slice(userEnd)];
+  if (/^\[[^\]]*$/.test(hostPort)) fail("missing ']' in host");
+  // A colon too many: of the web's schemes Go takes the first one, else the last.
+  const form = WEB.test(scheme) ? /^(\[[^\]]*\]|[^:]*)(?::(.*))?$/s : /^(\[[^\]]*\]|.*?)(?::([^:]*))?$/s;
+  const [, host = "", port = ""] = form.exec(hostPort) ?? [
+    undefined,
+    "",
+    hostPort.slice(hostPort.lastIndexOf(":") + 1),
+  ];
+  const ofHost = /%.{0,2}/.exec(host.replace(/^\[.*\]$/, ""));
+  const [badEscape] = ofHost ?? /%(?![0-9a-f]{2}).{0,2}/i.exec(tail.replace(/\?.*/s, "")) ?? [];
+  if (badEscape !== undefined) fail(`invalid URL escape "${badEscape}"`);
+  if (!/^\d*$/.test(port)) fail(`invalid port ":${port}" after host`);
+  const odd = /[ "<>\\^`{|}]/.exec(host)?.[0];
+  if (odd !== undefined) fail(`invalid character ${JSON.stringify(odd)} in host name`);
+  return { scheme, user, host, port: port === "" ? undefined : port, tail: escaped(tail) };
+}
+
+const WEB = /^https?$/;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+const hasControl = (text: string): boolean => /[\u0000-\u001f\u007f]/.test(text);
+
+/** Path and query as they travel: no octet that a request line has no room for (Go's `url.EscapedPath`). */
+function escaped(tail: string): string {
+  const query = tail.indexOf("?");
+  const path = query < 0 ? tail : tail.slice(0, query);
+  const kept = path.replace(/[^A-Za-z0-9\-_.~$&+,/:;=@!'()*[\]%]/gu, (character) => encodeURIComponent(character));
+  return `${kept}${query < 0 ? "" : tail.slice(query).replaceAll("#", "%23")}`;
 }
 
 /** Upstream `dnsname.ValidHostname`, or an address. */
@@ -53,7 +79,6 @@ export function expandTarget(target: string, schemes: readonly string[], fallbac
   const hasScheme = target.includes("://");
   const full = hasScheme ? target : `${fallback}://${target}`;
   const parts = split(full);
-  if ("badPort" in parts) throw new CliExit(`invalid URL parse "${full}": invalid port "${parts.badPort}" after host`);
   if (!schemes.includes(parts.scheme)) {
     throw new CliExit(`must be a URL starting with one of the supported schemes: [${schemes.join(" ")}]`);
   }
@@ -74,14 +99,12 @@ export function expandTarget(target: string, schemes: readonly string[], fallbac
 export const WEB_SCHEMES: readonly string[] = ["http", "https", "https+insecure", "unix"];
 export const TCP_SCHEMES: readonly string[] = ["tcp", "unix"];
 
-/** `host:port` or `unix:path` of a TCP target. */
-export function expandTcpTarget(target: string): string {
-  const full = expandTarget(target, TCP_SCHEMES, "tcp");
+/** `host:port` or `unix:path` of a TCP target that was expanded. `target`: as it was typed. */
+export function forwardOf(full: string, target: string): string {
   if (full.startsWith("unix:")) return full;
-  const parts = split(full);
-  if ("badPort" in parts) throw new CliExit(`invalid URL parse "${full}"`);
-  if (parts.port === undefined) throw new CliExit(`TCP target "${target}" must include a port`);
-  return `${parts.host}:${parts.port}`;
+  const { host, port } = split(full);
+  if (port === undefined) throw new CliExit(`TCP target "${target}" must include a port`);
+  return `${host}:${port}`;
 }
 
 /** Go's `path.Clean` for absolute paths. */
@@ -101,5 +124,5 @@ export function cleanMount(text: string): string {
   const rooted = text.startsWith("/") ? text : `/${text}`;
   const clean = cleanPath(rooted);
   if (rooted === clean || rooted === `${clean}/`) return rooted;
-  throw new CliExit(`failed to clean the mount point: invalid mount point "${text}"`);
+  throw new CliExit(`failed to clean the mount point: invalid mount point "${rooted}"`);
 }

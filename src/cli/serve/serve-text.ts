@@ -10,6 +10,7 @@ import {
   leasedPort,
   leaseKey,
   type ServeConfig,
+  type ServiceConfig,
   type TcpPortHandler,
   type WebServerConfig,
 } from "../../wire/serve-config.ts";
@@ -50,8 +51,14 @@ function mountsOf(web: WebServerConfig | undefined): readonly (readonly [mount: 
   );
 }
 
-function forwardLines(name: string, port: string, handler: TcpPortHandler, note: string, status: IpnStatus): string {
-  const ips = (status.TailscaleIPs ?? []).map((ip) => `|-- tcp://${ip.includes(":") ? `[${ip}]` : ip}:${port}\n`);
+function forwardLines(
+  name: string,
+  port: string,
+  handler: TcpPortHandler,
+  note: string,
+  addresses: readonly string[],
+): string {
+  const ips = addresses.map((ip) => `|-- tcp://${ip.includes(":") ? `[${ip}]` : ip}:${port}\n`);
   const forward = handler.TCPForward ?? "";
   const to = forward.startsWith("unix:") ? forward : `tcp://${forward}`;
   return `|-- tcp://${name}:${port}${note}\n${ips.join("")}|--> ${terminalText(to)}\n`;
@@ -60,29 +67,64 @@ function forwardLines(name: string, port: string, handler: TcpPortHandler, note:
 /** What was set up, after it was (upstream `serve_v2.go:messageForPort`). */
 export function successMessage(config: ServeConfig, change: ServeChange, status: IpnStatus): string {
   const name = change.domain ?? nodeName(status);
+  const reach = change.isFunnel ? "Available on the internet:" : "Available within your tailnet:";
+  const text = `${reach}\n\n${servedText(config, change, name, status.TailscaleIPs ?? [])}`;
+  if (!change.isBackground) return `${text}Press Ctrl+C to exit.\n`;
+  const kind = change.isLease === true ? "lease" : change.kind;
+  const domain = change.domain === undefined ? "" : ` --domain=${quoted(change.domain)}`;
+  return text + howToEnd(change.isFunnel ? "funnel" : "serve", `--${kind}=${change.port}${domain}`);
+}
+
+/** The same of a service: `service-host` says whether it has been approved, and which addresses it has. */
+export function serviceMessage(service: string, own: ServiceConfig, change: ServeChange, status: IpnStatus): string {
+  const [hosted] = (status.Self.CapMap?.["service-host"] ?? []) as readonly Readonly<
+    Record<string, readonly string[]>
+  >[];
+  const addresses = hosted !== undefined && Object.hasOwn(hosted, service) ? hosted[service] : undefined;
+  const reach =
+    addresses === undefined
+      ? `This machine is configured as a service proxy for ${service}, but approval from an admin is required. Once approved, it will be available in your Tailnet as:`
+      : "Available within your tailnet:";
+  const text = `${reach}\n\n${servedText(own, change, serviceHost(service, status), addresses ?? [])}`;
+  const end = howToEnd("serve", `--service=${service} --${change.kind}=${change.port}`);
+  return `${text}${end}To remove config for the service, run: ${PROGRAM} serve clear ${service}\n`;
+}
+
+function howToEnd(command: "serve" | "funnel", flags: string): string {
+  const who = command === "funnel" ? "Funnel" : "Serve";
+  return `${who} started and running in the background.\nTo disable the proxy, run: ${PROGRAM} ${command} ${flags} off\n`;
+}
+
+export function serviceHost(service: string, status: IpnStatus): string {
+  const name = nodeName(status);
+  return `${service.slice("svc:".length)}${name.slice(name.indexOf("."))}`;
+}
+
+/** All that is served on the port of `change` under `name`. */
+function servedText(
+  { TCP = {}, Web = {} }: ServiceConfig,
+  change: ServeChange,
+  name: string,
+  addresses: readonly string[],
+): string {
   const port = String(change.port);
-  const command = change.isFunnel ? "funnel" : "serve";
-  let text = change.isFunnel ? "Available on the internet:\n\n" : "Available within your tailnet:\n\n";
-  const tcp = config.TCP?.[port];
+  const tcp = TCP[port];
   if (tcp?.TCPForward) {
     const notes = [
       ...(tcp.TerminateTLS ? ["TLS terminated"] : []),
       ...(tcp.ProxyProtocol ? [`PROXY protocol v${tcp.ProxyProtocol}`] : []),
       ...(change.isLease === true ? ["raw port"] : []),
     ];
-    text += `${forwardLines(name, port, tcp, notes.length > 0 ? ` (${notes.join(", ")})` : "", status)}\n`;
-  } else {
-    const scheme = tcp?.HTTP ? "http" : "https";
-    const isUsual = (scheme === "https" && port === "443") || (scheme === "http" && port === "80");
-    for (const [mount, handler] of mountsOf(config.Web?.[`${name}:${port}`])) {
-      const { type, value } = shown(handler);
-      text += terminalText(`${scheme}://${name}${isUsual ? "" : `:${port}`}${mount}`);
-      text += `\n${`|-- ${type.padEnd(5)} ${terminalText(value)}`.trimEnd()}\n\n`;
-    }
+    return `${forwardLines(name, port, tcp, notes.length > 0 ? ` (${notes.join(", ")})` : "", addresses)}\n`;
   }
-  if (!change.isBackground) return `${text}Press Ctrl+C to exit.\n`;
-  const who = change.isFunnel ? "Funnel" : "Serve";
-  return `${text}${who} started and running in the background.\nTo disable the proxy, run: ${PROGRAM} ${command} --${change.isLease === true ? "lease" : change.kind}=${port}${change.domain === undefined ? "" : ` --domain=${quoted(change.domain)}`} off\n`;
+  const scheme = tcp?.HTTP ? "http" : "https";
+  return mountsOf(Web[`${name}:${port}`])
+    .map(([mount, handler]) => {
+      const { type, value } = shown(handler);
+      const line = `|-- ${type.padEnd(5)} ${terminalText(value)}`.trimEnd();
+      return `${address(scheme, name, change.port)}${terminalText(mount)}\n${line}\n\n`;
+    })
+    .join("");
 }
 
 /** `serve status` without --json (upstream `serve_legacy.go:printServeStatusTree`, `serve_status.go`). */
@@ -96,7 +138,7 @@ export function statusText(config: ServeConfig, status: IpnStatus): string {
     const isNamed = config.AllowFunnel?.[`${name}:${port}`] === true;
     const reach = isLeased ? "Funnel on, raw port" : isNamed ? "Funnel on" : "tailnet only";
     const note = ` (${handler.TerminateTLS ? "TLS-terminated TCP, " : ""}${reach})`;
-    text += forwardLines(name, port, handler, note, status);
+    text += forwardLines(name, port, handler, note, status.TailscaleIPs ?? []);
   }
   if (forwards.length > 0) text += "\n";
   for (const key of Object.keys(config.Web ?? {}).sort(byUtf8)) {
@@ -174,7 +216,10 @@ export function funnelBlock(config: ServeConfig | null, ownName: string): string
 export function funnelWarnings(config: ServeConfig): readonly string[] {
   return Object.entries(config.AllowFunnel ?? {})
     .filter(([key, isOn]) => isOn && config.TCP?.[splitSite(key).port] === undefined)
-    .map(([key]) => `Warning: funnel=on for ${terminalText(key)}, but no serve config`);
+    .map(
+      ([key]) =>
+        `Warning: funnel=on for ${terminalText(key)}, but no serve config\n         run: \`${PROGRAM} serve --help\` to see how to configure handlers`,
+    );
 }
 
 /** Public by our configuration, but no visitor is brought here: where the network says which names it routes to us (FN-9). */

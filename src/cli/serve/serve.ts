@@ -16,8 +16,15 @@ import { doorsText, observedJson, observedText, visitorsText } from "./funnel-st
 import { wildcardWarning, wildcardWarnings } from "./funnel-wildcard.ts";
 import { parseServeArgs, type ServeChange, tryHelp } from "./serve-args.ts";
 import { applyOff, applySet, type KindOfPath, mountsToRemove, withoutFunnel } from "./serve-change.ts";
-import { actOnService, advertise, applyToService, serviceMessage } from "./serve-service.ts";
-import { funnelWarnings, nodeName, statusText, successMessage, unroutedWarnings } from "./serve-text.ts";
+import { actOnService, advertise, applyToService } from "./serve-service.ts";
+import {
+  funnelWarnings,
+  nodeName,
+  serviceMessage,
+  statusText,
+  successMessage,
+  unroutedWarnings,
+} from "./serve-text.ts";
 
 export function serve(args: readonly string[], io: CliIo, client: LocalClient): Promise<number> {
   return run("serve", args, io, client);
@@ -180,7 +187,7 @@ async function changeService(
   const next = explained("serve", () => applyToService(before, request, status, kindOfPath));
   await save(client, next, etag, io);
   if (isSet || next.Services?.[service] === undefined) await advertise(client, service, isSet);
-  if (isSet) io.stdout(serviceMessage(service, request, status));
+  if (isSet) io.stdout(serviceMessage(service, next.Services?.[service] ?? {}, request, status));
   return 0;
 }
 

@@ -86,6 +86,7 @@ test.each<[object, object, string]>([
   [{}, { a: { links: true, tokenHeader: "Cookie" } }, "another meaning"],
   [{}, { a: { links: true, tokenHeader: "x y" } }, "found no header name"],
   [{}, { a: { links: true, idle: "soon" } }, "found no duration"],
+  [{}, { a: { links: true, idle: "0m" } }, "found no duration"], // everybody was out as soon as he was in
   [{}, { a: { links: true, passwords: "env:X" } }, 'unknown member "passwords"'],
   [{}, { a: { oidc: OIDC } }, "nobody who may enter"],
   [{}, { a: { oidc: { ...OIDC, issuer: "id", domains: ["a.b"] } } }, "found no web address"],

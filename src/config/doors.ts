@@ -9,7 +9,7 @@ const secret = z
 const doorName = z
   .string()
   .regex(/^(?!oidc-state$)[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?$/, "found no name, wanted up to 32 of a-z, 0-9 and -");
-const duration = z.string().regex(/^\d{1,5}[mhd]$/, "found no duration, wanted a number and m, h or d");
+const duration = z.string().regex(/^[1-9]\d{0,4}[mhd]$/, "found no duration, wanted a number from 1 and m, h or d");
 const list = z.array(z.string().min(1)).min(1);
 const mail = z.string().regex(/^[^@\s]+@[^@\s]+$/, "found no mail address");
 const domain = z.string().regex(/^(?!@)[^@\s]+$/, "found no domain, wanted example.com");

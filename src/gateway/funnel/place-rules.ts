@@ -76,10 +76,13 @@ export class PlaceRules {
     return this.demandsDoors ? openPlaces(config, this.hasDoor) : [];
   }
 
-  /** Each door that stands somewhere, with the addresses of the mounts behind it. */
+  /** Each door that stands somewhere, with the addresses of the mounts behind it: what is public first, guests come from there. */
   doorsIn(config: ServeConfig): ReadonlyMap<string, readonly string[]> {
     const doors = new Map<string, string[]>();
-    for (const [key, { Handlers }] of Object.entries(config.Web ?? {})) {
+    const { Web = {}, AllowFunnel = {} } = config;
+    const isPublic = ([key]: readonly [key: string, web: unknown]): boolean => AllowFunnel[key] === true;
+    const sites = Object.entries(Web);
+    for (const [key, { Handlers }] of [...sites.filter(isPublic), ...sites.filter((site) => !isPublic(site))]) {
       const { name, port } = splitSite(key);
       for (const mount of Object.keys(Handlers ?? {})) {
         const door = this.at({ name, port, mount })?.door;

@@ -4,10 +4,11 @@ import type { HeaderPair } from "../../identity/headers.ts";
 import { addressOf, curlOf } from "./exports.ts";
 import type { Recorded, RecordedBody } from "./recorder.ts";
 
-export function listPage(records: readonly Recorded[]): string {
+/** `base`: the path that all pages stand below, with `/` at its end. */
+export function listPage(records: readonly Recorded[], base: string): string {
   const rows = records.map(
     (record) =>
-      `<tr><td>${clock(record.startedAt)}</td><td><a href="/requests/${record.id}">${escapeHtml(
+      `<tr><td>${clock(record.startedAt)}</td><td><a href="${base}requests/${record.id}">${escapeHtml(
         `${record.method} ${shortened(record.target)}`,
       )}</a></td><td>${status(record)}</td><td>${took(record)}</td><td>${origin(record)}</td></tr>`,
   );
@@ -17,17 +18,17 @@ export function listPage(records: readonly Recorded[]): string {
   return htmlPage(
     "Requests",
     `${rows.length === 0 ? none : list}
-<p><a href="/">Load again</a> · <a href="/all.har">All as HAR</a></p>
-<form method="post" action="/clear"><button>Forget them</button></form>`,
+<p><a href="${base}">Load again</a> · <a href="${base}all.har">All as HAR</a></p>
+<form method="post" action="${base}clear"><button>Forget them</button></form>`,
   );
 }
 
-export function requestPage(record: Recorded, note?: string): string {
+export function requestPage(record: Recorded, base: string, note?: string): string {
   const { id, answer, body, fields, isUpgrade } = record;
   const said = note === undefined ? "" : `<p role="alert">${escapeHtml(note)}</p>\n`;
   const again = isUpgrade
     ? ""
-    : `<form method="post" action="/requests/${id}/replay"><button>Send it again</button> as a stranger: without identity,
+    : `<form method="post" action="${base}requests/${id}/replay"><button>Send it again</button> as a stranger: without identity,
 cookies, tokens and whatever else was redacted</form>\n`;
   return htmlPage(
     `${record.method} ${shortened(record.target)}`,
@@ -38,7 +39,7 @@ ${fieldTable(fields)}${bodyText(body)}
 ${answer === undefined ? "<p>None yet.</p>" : fieldTable(answer.fields) + bodyText(answer.body)}
 <h2>As a command</h2>
 ${preformatted(curlOf(record))}
-<p><a href="/">All requests</a> · <a href="/requests/${id}/har">HAR</a> · <a href="/requests/${id}/curl">curl</a></p>`,
+<p><a href="${base}">All requests</a> · <a href="${base}requests/${id}/har">HAR</a> · <a href="${base}requests/${id}/curl">curl</a></p>`,
   );
 }
 

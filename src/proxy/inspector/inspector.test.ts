@@ -227,10 +227,11 @@ function open(address: string, init: { method?: string; headers?: Record<string,
 }
 
 /** A browser that has been let in. */
-async function browser({ inspector }: Stage): Promise<{ cookie: string; origin: string }> {
+async function browser({ inspector }: Stage): Promise<{ cookie: string; origin: string; pages: string }> {
   const address = inspector.invite();
   const { headers } = await open(address);
-  return { cookie: headers["set-cookie"]![0]!.split(";")[0]!, origin: new URL(address).origin };
+  const { origin } = new URL(address);
+  return { cookie: headers["set-cookie"]![0]!.split(";")[0]!, origin, pages: origin + headers.location!.slice(0, -1) };
 }
 
 describe("the pages", () => {
@@ -239,8 +240,13 @@ describe("the pages", () => {
     const [first, late] = [made.inspector.invite(), made.inspector.invite()];
     expect(first).toMatch(/^http:\/\/127\.0\.0\.1:\d+\/\?token=[\w-]{43}$/);
     const entered = await open(first);
-    expect([entered.status, entered.headers.location]).toEqual([303, "/"]);
-    expect(entered.headers["set-cookie"]![0]).toMatch(/HttpOnly; SameSite=Lax$/);
+    expect([entered.status, entered.headers.location]).toEqual([303, expect.stringMatching(/^\/[0-9a-f]{32}\/$/)]);
+    // Cookies know no ports: below any other path the programs of this machine would be sent it, too.
+    const [, cookie, path] = /^([^;]+); Path=(\/[^;]+); HttpOnly; SameSite=Lax$/.exec(
+      entered.headers["set-cookie"]![0]!,
+    )!;
+    expect(path).toBe(entered.headers.location);
+    expect((await open(new URL("/", first).href, { headers: { cookie: cookie! } })).status).toBe(404);
     expect((await open(first)).status).toBe(403);
     made.clock.advance(10 * 60_000 + 1);
     expect((await open(late)).status).toBe(403);
@@ -251,16 +257,16 @@ describe("the pages", () => {
   test("CF-5 under another name, from another site, or without the cookie nothing is shown or done", async () => {
     const made = await stage();
     await send(made, "GET /text HTTP/1.1");
-    const { cookie, origin } = await browser(made);
-    const own = await open(origin, { headers: { cookie } });
+    const { cookie, origin, pages } = await browser(made);
+    const own = await open(`${pages}/`, { headers: { cookie } });
     expect([own.status, own.headers["access-control-allow-origin"]]).toEqual([200, undefined]);
     expect(own.headers["content-security-policy"]).toContain("default-src 'none'");
     expect(own.body).not.toMatch(/<script|src=|https?:\/\/(?!127)/);
     const { port } = new URL(origin);
     for (const host of ["evil.example", `evil.example:${port}`, "127.0.0.1", `127.0.0.1:${port}.`, "localhost"]) {
-      expect((await open(origin, { headers: { cookie, host } })).status, host).toBe(403);
+      expect((await open(`${pages}/`, { headers: { cookie, host } })).status, host).toBe(403);
     }
-    const post = (headers: Record<string, string>) => open(`${origin}/clear`, { method: "POST", headers });
+    const post = (headers: Record<string, string>) => open(`${pages}/clear`, { method: "POST", headers });
     for (const headers of [
       { cookie },
       { cookie, origin: "https://evil.example" },
@@ -278,8 +284,8 @@ describe("the pages", () => {
     const made = await stage();
     await send(made, 'GET /<script>alert(1)</script>?"><img HTTP/1.1\r\nX-Evil: <script>'.replaceAll("<", "%3C"));
     await send(made, "POST /text HTTP/1.1\r\nX-Evil: <script>alert(1)</script>", "<script>");
-    const { cookie, origin } = await browser(made);
-    const get = (path: string) => open(origin + path, { headers: { cookie } });
+    const { cookie, pages } = await browser(made);
+    const get = (path: string) => open(pages + path, { headers: { cookie } });
     for (const path of ["/", "/requests/1", "/requests/2"]) {
       const { status, body } = await get(path);
       expect([path, status]).toEqual([path, 200]);
@@ -317,9 +323,9 @@ describe("V1 sending again", () => {
       await new Promise<void>((resolve) => stream.once("close", () => resolve()));
     }
     expect(made.backend.requests[0]).toContain("Tailscale-User-Login: alice@example.com");
-    const { cookie, origin } = await browser(made);
-    const again = await open(`${origin}/requests/1/replay`, { method: "POST", headers: { cookie, origin } });
-    expect([again.status, again.headers.location]).toEqual([303, "/requests/2"]);
+    const { cookie, origin, pages } = await browser(made);
+    const again = await open(`${pages}/requests/1/replay`, { method: "POST", headers: { cookie, origin } });
+    expect([again.status, origin + again.headers.location]).toEqual([303, `${pages}/requests/2`]);
     const request = made.backend.requests[1]!;
     const fields = new Map(fieldLines(request).map(([name, value]) => [name.toLowerCase(), value]));
     expect(request).toMatch(/^POST \/a\?token=REDACTED HTTP\/1\.1\r\n/);
@@ -334,8 +340,8 @@ describe("V1 sending again", () => {
   test("a body that is no text was sent again with other bytes", async () => {
     const made = await stage();
     await send(made, "POST /a HTTP/1.1", "\xff\xfe");
-    const { cookie, origin } = await browser(made);
-    const refused = await open(`${origin}/requests/1/replay`, { method: "POST", headers: { cookie, origin } });
+    const { cookie, origin, pages } = await browser(made);
+    const refused = await open(`${pages}/requests/1/replay`, { method: "POST", headers: { cookie, origin } });
     expect([refused.status, refused.body.includes("no text")]).toEqual([502, true]);
     expect(made.backend.requests).toHaveLength(1);
   });
@@ -344,8 +350,8 @@ describe("V1 sending again", () => {
     const made = await stage();
     const json = "POST /a HTTP/1.1\r\nContent-Type: application/json";
     await send(made, json, `{"password":"${"x".repeat(40)}","n":1}`);
-    const { cookie, origin } = await browser(made);
-    const again = await open(`${origin}/requests/1/replay`, { method: "POST", headers: { cookie, origin } });
+    const { cookie, origin, pages } = await browser(made);
+    const again = await open(`${pages}/requests/1/replay`, { method: "POST", headers: { cookie, origin } });
     expect(again.status).toBe(303);
     expect(made.backend.requests[1]!.endsWith('{"password":"REDACTED","n":1}')).toBe(true);
   });
@@ -359,8 +365,8 @@ describe("V1 sending again", () => {
       client.write(`GET /events HTTP/1.1\r\nHost: ${GATE}\r\n\r\n`);
       await begun;
       client.destroy();
-      const { cookie, origin } = await browser(made);
-      const again = open(`${origin}/requests/1/replay`, { method: "POST", headers: { cookie, origin } });
+      const { cookie, origin, pages } = await browser(made);
+      const again = open(`${pages}/requests/1/replay`, { method: "POST", headers: { cookie, origin } });
       again.catch(() => undefined);
       await expect.poll(() => made.backend.requests.length, PATIENT).toBe(2);
       const isOver = (): boolean => made.recorder.find(2)?.answer !== undefined;
@@ -379,15 +385,15 @@ describe("V1 sending again", () => {
   test("what was not kept whole, or is served no more, is not sent", async () => {
     const made = await stage();
     await send(made, "POST /a HTTP/1.1", LONG);
-    const { cookie, origin } = await browser(made);
-    const again = () => open(`${origin}/requests/1/replay`, { method: "POST", headers: { cookie, origin } });
+    const { cookie, origin, pages } = await browser(made);
+    const again = () => open(`${pages}/requests/1/replay`, { method: "POST", headers: { cookie, origin } });
     const refused = await again();
     expect([refused.status, refused.body.includes("too long")]).toEqual([502, true]);
     expect(made.backend.requests).toHaveLength(1);
     made.recorder.clear();
     await send(made, "GET /a HTTP/1.1");
     await made.proxy.close();
-    const closed = await open(`${origin}/requests/2/replay`, { method: "POST", headers: { cookie, origin } });
+    const closed = await open(`${pages}/requests/2/replay`, { method: "POST", headers: { cookie, origin } });
     expect([closed.status, closed.body.includes("not served")]).toEqual([502, true]);
   });
 });

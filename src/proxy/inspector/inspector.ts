@@ -41,6 +41,11 @@ export class Inspector {
   readonly #tokens: Map<string, number> = new Map();
   readonly #browsers: Set<string> = new Set();
   readonly #closing: AbortController = new AbortController();
+  /**
+   * The path that the pages stand below. A browser sends the cookie to every port of this address, but only below that: other
+   * programs here, which it visits too, hear nothing of it.
+   */
+  readonly #base: string = `/${randomBytes(16).toString("hex")}/`;
   #port = 0;
 
   private constructor(options: InspectorOptions) {
@@ -113,24 +118,26 @@ export class Inspector {
     const token = url.searchParams.get("token");
     if (token !== null && method === "GET" && url.pathname === "/") return this.#enter(token);
     if (!this.#isKnown(request)) return { status: 403, body: refusedPage(NO_TOKEN) };
-    const [, id, part] = /^\/requests\/(\d{1,15})(?:\/(har|curl|replay))?$/.exec(url.pathname) ?? [];
+    if (!url.pathname.startsWith(this.#base)) return NOT_FOUND;
+    const place = url.pathname.slice(this.#base.length);
+    const [, id, part] = /^requests\/(\d{1,15})(?:\/(har|curl|replay))?$/.exec(place) ?? [];
     const { recorder } = this.#options;
     if (method === "POST") {
       if (headers.origin !== `http://${headers.host}`) return { status: 403, body: refusedPage("Not from here.") };
-      if (url.pathname === "/clear") {
+      if (place === "clear") {
         recorder.clear();
-        return { status: 303, headers: { Location: "/" } };
+        return { status: 303, headers: { Location: this.#base } };
       }
       return id !== undefined && part === "replay" ? await this.#replay(Number(id)) : NOT_FOUND;
     }
     if (method !== "GET" && method !== "HEAD") return { status: 405, body: refusedPage("No such method.") };
-    if (url.pathname === "/") return { status: 200, body: listPage(recorder.list()) };
-    if (url.pathname === "/all.har") return har(recorder.list());
+    if (place === "") return { status: 200, body: listPage(recorder.list(), this.#base) };
+    if (place === "all.har") return har(recorder.list());
     const record = id === undefined ? undefined : recorder.find(Number(id));
     if (record === undefined || part === "replay") return NOT_FOUND;
     if (part === "har") return har([record]);
     if (part === "curl") return { status: 200, type: "text/plain; charset=utf-8", body: `${curlOf(record)}\n` };
-    return { status: 200, body: requestPage(record) };
+    return { status: 200, body: requestPage(record, this.#base) };
   }
 
   /** Browsers leave port 80 out. */
@@ -147,8 +154,8 @@ export class Inspector {
     const secret = randomBytes(32).toString("base64url");
     if (this.#browsers.size >= MOST_BROWSERS) this.#browsers.delete(this.#browsers.keys().next().value!);
     this.#browsers.add(tokenDigest(secret));
-    const cookie = `${this.#cookie}=${secret}; Path=/; HttpOnly; SameSite=Lax`;
-    return { status: 303, headers: { Location: "/", "Set-Cookie": cookie, "Referrer-Policy": "no-referrer" } };
+    const cookie = `${this.#cookie}=${secret}; Path=${this.#base}; HttpOnly; SameSite=Lax`;
+    return { status: 303, headers: { Location: this.#base, "Set-Cookie": cookie, "Referrer-Policy": "no-referrer" } };
   }
 
   /** Cookies know no ports: each inspector has a name of its own. */
@@ -170,9 +177,12 @@ export class Inspector {
     try {
       await replay(record, target, recorder, { clock, signal: this.#closing.signal });
       const [newest] = recorder.list().filter(({ replayOf }) => replayOf === id);
-      return { status: 303, headers: { Location: newest === undefined ? "/" : `/requests/${newest.id}` } };
+      return {
+        status: 303,
+        headers: { Location: `${this.#base}${newest === undefined ? "" : `requests/${newest.id}`}` },
+      };
     } catch (thrown) {
-      return { status: 502, body: requestPage(record, messageOf(thrown)) };
+      return { status: 502, body: requestPage(record, this.#base, messageOf(thrown)) };
     }
   }
 }

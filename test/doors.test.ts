@@ -124,7 +124,9 @@ test("who looks on with the inspector sees guests' requests, and nothing of what
   await visit("/seen", undefined, { cookie });
   const entered = await fetch(address, { redirect: "manual" });
   const own = { cookie: entered.headers.getSetCookie()[0]!.split(";")[0]! };
-  const har = await (await fetch(new URL(`${entered.headers.get("location")}all.har`, address), { headers: own })).text();
+  const har = await (
+    await fetch(new URL(`${entered.headers.get("location")}all.har`, address), { headers: own })
+  ).text();
   expect(har).toContain(`${ORIGIN}/seen`);
   expect(har).not.toMatch(/correct|__Host-sallyport/);
   await gateway.inspection.close();

@@ -27,7 +27,8 @@ const callers: Callers = {
   epoch: 0,
   revoked: () => new AbortController().signal,
 };
-const handlers = { Handlers: { "/": { Proxy: backend! }, "/tls/": { Proxy: `${secureBackend!}/tls/` } } };
+const kept = { "/kept/": { Proxy: `${backend!}/kept/` } };
+const handlers = { Handlers: { "/": { Proxy: backend! }, "/tls/": { Proxy: `${secureBackend!}/tls/` }, ...kept } };
 const config = {
   TCP: { 80: { HTTP: true }, 443: { HTTPS: true } },
   Web: {
@@ -42,6 +43,7 @@ const proxy = new ReverseProxy({
   selfName: () => "gw.bench.test",
   callers,
   secureContext: async () => context,
+  rulesOf: ({ mount }) => (mount === "/kept/" ? { keepAliveAfterBody: kept[mount].Proxy } : undefined),
   log: silentLog,
   clock: systemClock,
 });

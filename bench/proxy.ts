@@ -45,6 +45,7 @@ interface Seen {
   readonly https: number;
   readonly http2: number;
   readonly post: Load;
+  readonly keptPost: Load;
   readonly securePost: Load;
 }
 
@@ -92,6 +93,8 @@ async function* run(): AsyncIterable<Figure> {
     yield* beside("proxy HTTP/2 1 KiB, 16 connections of 4 streams", "req/s", ({ http2 }) => http2);
     yield* beside("proxy POST of 100 bytes, 64 connections", "req/s", ({ post }) => post.rate);
     yield* beside("proxy POST of 100 bytes, CPU a request", "µs", ({ post }) => post.cost);
+    yield* beside("proxy POST of 100 bytes, connections kept", "req/s", ({ keptPost }) => keptPost.rate);
+    yield* beside("proxy POST of 100 bytes, connections kept, CPU a request", "µs", ({ keptPost }) => keptPost.cost);
     yield* beside("proxy POST of 100 bytes, backend with TLS", "req/s", ({ securePost }) => securePost.rate);
     yield* beside(
       "proxy POST of 100 bytes, backend with TLS, CPU a request",
@@ -158,8 +161,9 @@ async function measure({ port, securePort, pid }: Subject, script: string): Prom
   const http2 = await secureLoad({ ...secure, connections: 16, isHttp2: true });
   // With a body a request is the last of its backend connection, as it is with nginx where nothing else is said.
   const post = await load(at("/post/1k"), { connections: 64, script, ...options });
+  const keptPost = await load(at("/kept/1k"), { connections: 64, script, ...options });
   const securePost = await load(at("/tls/1k"), { connections: 64, script, ...options });
-  return { small, many, big, loadedMb, https, http2, post, securePost };
+  return { small, many, big, loadedMb, https, http2, post, keptPost, securePost };
 }
 
 export const group: Group = { name: "proxy", run };

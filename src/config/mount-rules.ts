@@ -15,6 +15,7 @@ export const rulesSchema: {
     .string()
     .refine((text) => /^https?:\/\//.test(text) && URL.canParse(text), { error: "found no issuer, wanted https://…" })
     .optional(),
+  keepAliveAfterBody: z.boolean().optional(),
 };
 
 /**
@@ -34,10 +35,15 @@ export interface MountRules {
   readonly door?: string;
   /** The one issuer whose guests count as users. */
   readonly guestsAsUsers?: string;
+  /** The backend, as the serve configuration names it, whose connections are kept after a request with a body. */
+  readonly keepAliveAfterBody?: string;
 }
 
-/** As the file says it: `null` takes a door away that the endpoint has. */
-export type GivenRules = Omit<MountRules, "door"> & { readonly door?: string | null };
+/** As the file says it: `null` takes a door away that the endpoint has, and the backend is the mount's target. */
+export type GivenRules = Omit<MountRules, "door" | "keepAliveAfterBody"> & {
+  readonly door?: string | null;
+  readonly keepAliveAfterBody?: boolean;
+};
 
 export function rulesOf({
   crossSite,

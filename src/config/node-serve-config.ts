@@ -133,8 +133,12 @@ export function mountRules(config: ServicesConfig, { port, name, mount }: Place)
   const endpoint = config.node.find(({ ports }) => ports.first <= port && port <= ports.last);
   const wildcard = `*${name.slice(name.indexOf("."))}`;
   const mounts = endpoint?.hosts.get(name) ?? endpoint?.hosts.get(wildcard) ?? endpoint?.mounts;
-  const own = mounts?.get(mount)?.rules;
-  if (own !== undefined) return own;
+  const own = mounts?.get(mount);
+  if (own !== undefined) {
+    const offset = port - (endpoint?.ports.first ?? port);
+    const { Proxy: backend } = own.keepAliveAfterBody ? handler(own, offset) : {};
+    return backend === undefined ? own.rules : { ...own.rules, keepAliveAfterBody: backend };
+  }
   // What was mounted beside the file by a command is behind it, too.
   const door = mountAbove(mounts, mount)?.rules.door ?? endpoint?.door;
   return door === undefined ? undefined : { door };

@@ -49,6 +49,19 @@ test("what a mount asks beyond upstream's configuration belongs to that mount", 
   }
 });
 
+test("for whose connections an operator vouches is said with the backend, which a command may put another in place of", () => {
+  const read = (member: string) => parseServices(`{"version":"0.0.1","node":{"endpoints":{${member}}}}`, "s.hujson");
+  const config = read(`
+    "tcp:8000-8001": {"listen":"http","target":"http://localhost:9000-9001","keepAliveAfterBody":true,"mounts":{"/a":"text:hello"}},
+    "tcp:80": {"listen":"http","target":"unix:/run/app.sock","crossSite":"deny","keepAliveAfterBody":true}`);
+  const at = (port: number, mount = "/") => mountRules(config, { port, name: NAME, mount });
+  expect(at(8001)).toEqual({ keepAliveAfterBody: "http://localhost:9001" });
+  expect(at(8001, "/a")).toEqual({});
+  expect(at(80)).toEqual({ crossSite: "deny", keepAliveAfterBody: "unix:/run/app.sock" });
+  const bad = `"tcp:80": {"listen":"http","target":"file:///srv","keepAliveAfterBody":true}`;
+  expect(() => read(bad)).toThrow(/keepAliveAfterBody/);
+});
+
 const accepted: readonly [name: string, endpoints: unknown, config: unknown][] = [
   [
     "http means plain HTTP on both sides, as upstream has it",

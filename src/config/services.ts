@@ -60,6 +60,8 @@ export interface Mount {
   readonly target: Target;
   readonly acceptAppCaps: readonly string[];
   readonly rules: MountRules;
+  /** Of the target, which another may stand for by a command. */
+  readonly keepAliveAfterBody: boolean;
 }
 
 export type Mounts = ReadonlyMap<string, Mount>;
@@ -204,7 +206,7 @@ function endpoint(ports: SourcePorts, value: RawEndpoint, at: Path, fail: Fail, 
   };
   if (typeof value === "string") {
     const only = target(value, at);
-    const mounts = new Map([["/", { target: only, acceptAppCaps: [], rules: {} }]]);
+    const mounts = new Map([["/", { target: only, acceptAppCaps: [], rules: {}, keepAliveAfterBody: false }]]);
     return { ports, listen: impliedListener(only), mounts, hosts: NO_HOSTS, redirectHttp: false, ...PLAIN };
   }
   const content = (given: RawContent, where: Path): Mounts =>
@@ -301,16 +303,19 @@ function hostsOf(hosts: RawHosts): readonly RawHost[] {
 function contentOf(value: RawContent, at: Path, target: (text: string, where: Path) => Target, fail: Fail): Mounts {
   const mounts = new Map<string, Mount>();
   const add = (mount: string, text: string, given: GivenRules & AcceptedCaps, where: Path): void => {
-    const { acceptAppCaps = [] } = given;
+    const { acceptAppCaps = [], keepAliveAfterBody = false } = given;
     const read = target(text, where);
     if (acceptAppCaps.length > 0 && !["proxy", "ports", "socket"].includes(read.kind)) {
       fail(where, "found acceptAppCaps with a target that passes no headers on, wanted a web backend");
+    }
+    if (keepAliveAfterBody && !["proxy", "ports", "socket"].includes(read.kind)) {
+      fail(where, "found keepAliveAfterBody with a target that has no connections, wanted a web backend");
     }
     for (const cap of acceptAppCaps) {
       if (!isCapabilityName(cap))
         fail(where, `found capability "${cap}", wanted {domain}/{name} with a full domain name`);
     }
-    mounts.set(mount, { target: read, acceptAppCaps, rules: rulesOf(given) });
+    mounts.set(mount, { target: read, acceptAppCaps, rules: rulesOf(given), keepAliveAfterBody });
   };
   const { target: root } = value;
   if (root !== undefined) add("/", root, value as GivenRules & AcceptedCaps, [...at, "target"]);

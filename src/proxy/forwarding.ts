@@ -19,6 +19,8 @@ export interface Forwarding {
   readonly identity: readonly HeaderPair[];
   readonly pool: BackendPool;
   readonly poolKey: string;
+  /** The operator vouches that this backend reads every body. */
+  readonly readsBodies?: boolean;
   /** The longest body that may be sent on. */
   readonly bodyBytes?: number;
   readonly log: Log;
@@ -44,7 +46,7 @@ export function askedOf(work: Forwarding, extra: readonly HeaderPair[] = []): As
   // A backend that leaves a body unread would take it for the next request, with any identity that the caller has written
   // there: hand-written ones do, and Cheroot with what an application leaves of chunks. One that is told to close reads no
   // next request (RFC 9112 section 9.6).
-  const isLast = body !== "none" && body !== 0;
+  const isLast = body !== "none" && body !== 0 && work.readsBodies !== true;
   return { method, path, host, fields, body, isLast };
 }
 

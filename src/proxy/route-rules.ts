@@ -19,6 +19,11 @@ export interface RouteRules {
   readonly visitorsNeedDoor?: boolean;
   /** The one issuer whose guests the backend is told of as users, by the mail address that it has verified. */
   readonly guestsAsUsers?: string;
+  /**
+   * The backend, as `Proxy` names it, that surely reads every body: its connections are kept after one. Where another is
+   * asked at that place, nothing is known of it.
+   */
+  readonly keepAliveAfterBody?: string;
 }
 
 const SAFE: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS"]);

@@ -285,6 +285,7 @@ export class Router {
       backend,
       path: pathTo(backend, rest, target.query),
       identity,
+      readsBodies: handler.Proxy === rules.keepAliveAfterBody,
       bodyBytes: rules.bodyBytes ?? this.#limitsOf(front).bodyBytes,
       pool: this.#pool,
       poolKey: poolKeyOf(caller),

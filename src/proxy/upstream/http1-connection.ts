@@ -46,6 +46,8 @@ export class Http1Connection implements Exchange {
       information: (status, fields) => this.#sink?.information(status, fields),
       head: (head) => {
         this.#mustFlush = true;
+        // Who answers before the body is there may not want it, and never read it.
+        if (!this.#isSent || this.#socket.writableLength > 0) this.#isLast = true;
         this.#sink?.head(head);
       },
       body: (part, isLast) => {

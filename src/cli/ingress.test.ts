@@ -51,6 +51,27 @@ test("raw ports that may be leased, and none that the ingress has itself", async
   expect(relay?.leases).toEqual({ ranges: [{ first: 2222, last: 2222 }], address: "203.0.113.5" });
 });
 
+test.each([
+  [
+    ["--address", "0.0.0.0", "--lease-ports", "8000-8100"],
+    "Cannot lease port 8080: the server itself listens on it (--port)",
+  ],
+  [["--ingress-address", "0.0.0.0", "--derp-port", "9000", "--lease-ports", "9000"], "port 9000: the server itself"],
+  [
+    ["--https-listen", "4443", "--lease-ports", "4000-5000"],
+    "port 4443: the server itself listens on it (--https-listen)",
+  ],
+  [["--dns-zone", "a.example", "--dns-listen", "0.0.0.0:5353", "--lease-ports", "5353"], "(--dns-listen)"],
+  [["--ingress-address", "203.0.113.5", "--dns-zone", "a.example", "--lease-ports", "53,8080"], undefined],
+])(
+  "a port to let that the server had itself failed when somebody leased it, in the log alone: %j",
+  async (flags, found) => {
+    const opened = server("--ingress-ports", "443", ...flags);
+    if (found === undefined) expect((await opened).relay?.leases).toBeDefined();
+    else await expect(opened).rejects.toThrow(found);
+  },
+);
+
 test("limits, which a company behind one address may need larger, for an ingress alone and in the server", async () => {
   expect(limitsOf({})).toEqual({});
   const given = { "visitor-rate": "1", "name-rate": "2", "visitor-connections": "32768", "visitor-hellos": "1000" };

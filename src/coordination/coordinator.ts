@@ -90,7 +90,11 @@ export class Coordinator implements ControlHandler {
   relayAddresses(): readonly string[] {
     const core = this.#core;
     const relays = [...core.views.ingresses().relays.keys()].map((id) => core.ledger.nodes.get(id));
-    const here = relays.filter((node) => node !== undefined && node.isDraining !== true && core.streams.has(node.id));
+    const taking = relays.filter((node) => node !== undefined && node.isDraining !== true);
+    const streaming = taking.filter((node) => core.streams.has(node!.id));
+    // A stream that begins anew is away for a moment: who drains must not be named for that.
+    const isAnyDraining = taking.length < relays.length;
+    const here = streaming.length > 0 || !isAnyDraining ? streaming : taking.filter((node) => core.isOnline(node!.id));
     const known = new Set(core.options.relayAddresses);
     const places = here.flatMap((node) => {
       // Of a machine with several addresses each may be another relay's. Behind a translator it says one that nobody knows.

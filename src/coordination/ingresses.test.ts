@@ -342,8 +342,16 @@ test("FN-13 the zone names relays that are here and take visitors, and no other"
   first.hangUp();
   await rig.settle();
   expect(named()).toEqual(["203.0.113.7"]);
-  await rig.poll(RELAY);
+  const again = await rig.poll(RELAY);
   expect(named()).toEqual(["203.0.113.5", "203.0.113.7"]);
+  // While one drains, the other's network changes, so that its stream begins anew: the one that drains was named for that moment.
+  await place(second, "203.0.113.7", { "sallyport.dev/draining": true });
+  again.hangUp();
+  await rig.settle();
+  expect(named()).toEqual(["203.0.113.5"]);
+  rig.clock.advance(10_000);
+  await rig.settle();
+  expect(named()).toEqual([]);
 });
 
 test("FN-13 two relays on one machine: the zone went on naming the address of the one that drained, and one where nobody listened", async () => {

@@ -1,5 +1,6 @@
-import { formatAddress, parseAddress } from "../../base/address.ts";
+import { formatAddress, parseAddress, parseAddressPort } from "../../base/address.ts";
 import type { ServerOptions } from "../../server/server.ts";
+import { isInRanges } from "../../wire/claims.ts";
 import { readGivenFile } from "../given-file.ts";
 import { LIMIT_FLAGS, leasesOf, limitsOf, listenersOf } from "../ingress.ts";
 import { CliExit } from "../io.ts";
@@ -16,6 +17,28 @@ export function derpPortOf(values: ServerValues): number {
   const taken = values["ingress-ports"]?.split(",").map(Number) ?? [];
   return portFlag("derp-port", values["derp-port"], DERP_PORTS.find((port) => !taken.includes(port)) ?? 0);
 }
+
+interface OwnPlace {
+  readonly what: string;
+  readonly address: string;
+  readonly port: number;
+}
+
+/** Where the server itself listens for TCP. */
+function ownPlaces(values: ServerValues): readonly OwnPlace[] {
+  const { address = "127.0.0.1", port, "https-listen": https, "dns-zone": zone, "dns-listen": dns } = values;
+  const [, at = "::", httpsPort] = /^(?:\[?([0-9a-f.:]*?)\]?:)?(\d{1,5})$/i.exec(https ?? "") ?? [];
+  const zoneAt = parseAddressPort(dns ?? "") ?? { address: dns ?? address, port: 53 };
+  return [
+    { what: "--port", address, port: portFlag("port", port, 8080) },
+    { what: "--derp-port", address, port: derpPortOf(values) },
+    ...(httpsPort === undefined ? [] : [{ what: "--https-listen", address: at || "::", port: Number(httpsPort) }]),
+    ...(zone === undefined ? [] : [{ what: "--dns-listen", ...zoneAt }]),
+  ];
+}
+
+const isAny = (address: string): boolean => ["", "0.0.0.0", "::"].includes(address);
+const meets = ({ address }: OwnPlace, where: string): boolean => isAny(address) || isAny(where) || address === where;
 
 /** What the server's flags say of Funnel. */
 export async function ingressOf(values: ServerValues): Promise<IngressOptions> {
@@ -39,6 +62,9 @@ export async function ingressOf(values: ServerValues): Promise<IngressOptions> {
   const listeners = listenersOf(where, ports, plain);
   const limits = limitsOf(values);
   const leases = leasesOf(values["lease-ports"], where, listeners);
+  const taken = ownPlaces(values).find((own) => isInRanges(leases.leases?.ranges ?? [], own.port) && meets(own, where));
+  if (taken !== undefined)
+    throw new CliExit(`Cannot lease port ${taken.port}: the server itself listens on it (${taken.what})`, 2);
   const certificate =
     cert === undefined || key === undefined
       ? {}

@@ -1,3 +1,4 @@
+import net from "node:net";
 import { setImmediate as turn } from "node:timers/promises";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { memoryStore, type Store } from "../src/base/store.ts";
@@ -7,6 +8,7 @@ import type { Gateway } from "../src/gateway/gateway.ts";
 import { NOTIFY, type Notify } from "../src/wire/ipn.ts";
 import { FunnelMesh, funnelPolicy } from "./suites/funnel-mesh.ts";
 import { openLocalSocket } from "./suites/local-gateway.ts";
+import { scratchFolder } from "./suites/scratch.ts";
 import { typedAt } from "./suites/typed-command.ts";
 
 const WAIT = { timeout: 30_000, interval: 5 };
@@ -118,4 +120,35 @@ test("a command that was killed before its part was written stayed for ever", as
   held.resolve();
   await written;
   await expect.poll(() => gateway.storedServeConfig, WAIT).toEqual(lasting);
+});
+
+test("a command in the foreground ends well with its gateway, and one that is cut off says so", async () => {
+  const line = ["serve", "--https=9443", "text:x"];
+  const ending = await openLocalSocket(admin);
+  const ended = await typedAt(ending.path, line, {
+    onText: ({ stdout }) => void (stdout.includes("Press Ctrl+C") && ending.close()),
+  });
+  expect(ended).toMatchObject({ code: 0, stderr: "" });
+
+  const local = await openLocalSocket(admin);
+  const sockets: net.Socket[] = [];
+  const between = net.createServer((socket) => {
+    const onward = net.connect(local.path);
+    sockets.push(socket, onward);
+    for (const [from, to] of [
+      [socket, onward],
+      [onward, socket],
+    ] as const)
+      from.on("error", () => undefined).pipe(to);
+  });
+  const path = `${scratchFolder()}/between.sock`;
+  await new Promise<void>((resolve) => between.listen(path, resolve));
+  const cut = await typedAt(path, line, {
+    onText: ({ stdout }) => {
+      if (stdout.includes("Press Ctrl+C")) for (const socket of sockets) socket.destroy();
+    },
+  });
+  expect(cut).toMatchObject({ code: 1, stderr: "lost connection to the gateway\n" });
+  between.close();
+  await local.close();
 });

@@ -215,7 +215,8 @@ export class LocalClient {
         for (const line of lines) if (line !== "") yield JSON.parse(line) as Notify;
       }
     } catch (thrown) {
-      if (!signal.aborted && !isCutOff(thrown)) throw thrown;
+      if (signal.aborted) return;
+      throw isCutOff(thrown) ? new CliExit("lost connection to the gateway") : thrown;
     } finally {
       response.destroy();
     }

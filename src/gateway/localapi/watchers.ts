@@ -103,8 +103,9 @@ export class Watchers {
     this.#log.warn("localapi.foreground_stuck", { session });
   }
 
+  /** A stream that is ended, and not cut off, is no error to who reads it. */
   close(): void {
-    for (const response of this.#streams.values()) response.destroy();
+    for (const response of this.#streams.values()) response.end();
   }
 }
 

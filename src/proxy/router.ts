@@ -147,7 +147,7 @@ export class Router {
   review(): void {
     this.#passages.review(({ front, host, point, passed }) => {
       const { door, visitorsNeedDoor } = this.#rulesAt(front, host, point);
-      if (door === undefined) return visitorsNeedDoor !== true || front.proof.kind !== "ingress";
+      if (door === undefined) return visitorsNeedDoor !== true || front.proof.kind === "mesh";
       const caller = this.#identity.callerOf(front);
       return !(caller instanceof Fault) && this.#options.gatekeeper?.mayStay(door, passed, caller) === true;
     });
@@ -200,7 +200,7 @@ export class Router {
     { host, length }: Checked,
     isUpgrade: boolean,
   ): Refusal | undefined {
-    if (rules.visitorsNeedDoor === true && rules.door === undefined && front.proof.kind === "ingress")
+    if (rules.visitorsNeedDoor === true && rules.door === undefined && front.proof.kind !== "mesh")
       return { status: 403, reason: "the policy of this network wants a door here" };
     if (rules.crossSite === "deny" && isCrossSite(request, originOf(front, host), isUpgrade)) {
       this.#options.count?.("cross_site");

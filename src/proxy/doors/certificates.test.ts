@@ -4,7 +4,7 @@ import http2 from "node:http2";
 import tls, { type TLSSocket } from "node:tls";
 import { afterEach, expect, test } from "vitest";
 import { ask, type DoorScene, doorScene, ORIGIN, VISITOR } from "../../../test/suites/door-scene.ts";
-import { certificateOf, closeScenes, GATE, onClose } from "../../../test/suites/proxy-scene.ts";
+import { certificateOf, closeScenes, GATE, onClose, read } from "../../../test/suites/proxy-scene.ts";
 import { certificateDigest, createClientCertificate, type PinnedCertificate } from "../../certs/self-signed.ts";
 import type { Caller } from "../../identity/caller.ts";
 
@@ -138,6 +138,26 @@ test("V10 taking the pass back ends what is open with it, over HTTP/2, and the n
   const next = session.request({ ":path": "/" });
   const [headers] = (await once(next, "response")) as [http2.IncomingHttpHeaders];
   expect(headers[":status" as keyof typeof headers]).toBe(401);
+});
+
+test.each([
+  ["events", ""],
+  ["WS-8 a WebSocket", `Connection: Upgrade\r\nUpgrade: websocket\r\nOrigin: ${ORIGIN}\r\n`],
+])("V10 %s over HTTP/1.1 end with the pass; a new one is not the guest's", async (_, fields) => {
+  const { scene, pass } = await withCarol({
+    answer: "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nbegin",
+  });
+  const socket = await secured(scene, { shown: await CAROL });
+  const websocket = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n";
+  const begun = read(socket, (all) => /begin|101 Switching/.test(all));
+  socket.write(`GET / HTTP/1.1\r\nHost: ${GATE}\r\n${fields}${fields === "" ? "" : websocket}\r\n`);
+  await begun;
+  const closed = new Promise<void>((resolve) => socket.once("close", () => resolve()));
+  socket.resume();
+  expect(await scene.keeper.removePass(pass)).toBe(true);
+  await closed;
+  const over = await secured(scene, { shown: await CAROL });
+  expect((await ask(scene, "/", { over })).status).toBe(401);
 });
 
 test("ID-19 another site's page cannot use it", async () => {

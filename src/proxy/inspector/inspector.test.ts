@@ -17,6 +17,7 @@ import { FakeClock, systemClock } from "../../base/clock.ts";
 import type { Caller, Callers } from "../../identity/caller.ts";
 import { MapCallers } from "../../identity/map-callers.ts";
 import type { Front } from "../options.ts";
+import type { RouteRules } from "../route-rules.ts";
 import { addressOf, curlOf } from "./exports.ts";
 import { Inspector } from "./inspector.ts";
 import { Recorder } from "./recorder.ts";
@@ -42,7 +43,7 @@ const ALICE: Caller = {
   address: "100.64.0.2",
 };
 
-async function stage(answer?: string): Promise<Stage> {
+async function stage(answer?: string, rules: RouteRules = {}): Promise<Stage> {
   const backend = await recordingBackend(answer);
   const recorder = new Recorder(systemClock, () => ["X-Gate"]);
   const target = { Proxy: `http://127.0.0.1:${backend.port}` };
@@ -54,7 +55,11 @@ async function stage(answer?: string): Promise<Stage> {
     epoch: 0,
     revoked: () => new AbortController().signal,
   };
-  const scene = proxyScene(webConfig({ "/": target, "/text": { Text: "hello" } }), { recorder, callers });
+  const scene = proxyScene(webConfig({ "/": target, "/text": { Text: "hello" } }), {
+    recorder,
+    callers,
+    rulesOf: () => rules,
+  });
   const clock = new FakeClock();
   const inspector = await Inspector.open({ recorder, target: scene.proxy, clock });
   onClose(() => inspector.close());
@@ -335,6 +340,15 @@ describe("V1 sending again", () => {
     expect(fields.get("x-forwarded-for")).toBe("192.0.2.1");
     expect([...fields.keys()].filter((name) => name.startsWith("tailscale-") || name === "cookie")).toEqual([]);
     expect(made.recorder.find(2)).toMatchObject({ replayOf: 1, from: { kind: "public" }, answer: { status: 200 } });
+  });
+
+  test("a repetition got to what the policy keeps closed to strangers", async () => {
+    const made = await stage(undefined, { visitorsNeedDoor: true });
+    await send(made, "GET /a HTTP/1.1");
+    const { cookie, origin, pages } = await browser(made);
+    await open(`${pages}/requests/1/replay`, { method: "POST", headers: { cookie, origin } });
+    expect(made.recorder.list().map(({ answer }) => answer?.status)).toEqual([403, 200]);
+    expect(made.backend.requests).toHaveLength(1);
   });
 
   test("a body that is no text was sent again with other bytes", async () => {

@@ -264,6 +264,8 @@ describe("sallyport funnel", () => {
     [["--door", "friends", "--tcp=8443", "3000"], "--door needs HTTPS"],
     [["--door", "friends", "--public", "3000"], "found --public and --door, wanted one of them"],
     [["--domain", "localhost", "3000"], "wanted a full DNS name"],
+    [["--domain", "", "3000"], "wanted a full DNS name"],
+    [["--door", "", "3000"], "found --door without a name"],
   ])("%j is refused, and nothing is public", async (words, why) => {
     await gateway.setServeConfig({});
     const { code, stderr } = await typed(["--bg", ...words]);

@@ -194,6 +194,8 @@ function ofFunnel(values: FunnelValues, given: ReadonlySet<string>): Partial<Ser
   const { check, door, public: isPublic, domain, lease, "allow-ip": allow, "deny-ip": deny } = values;
   if (lease !== 0 && domain !== "") throw new CliExit("error: a raw port has no name: found --lease and --domain");
   if (lease === 0 && given.has("lease")) throw new CliExit("error: port 0 cannot be leased: wanted 1 to 65535");
+  // A script's variable that is not set must not open what it was to close.
+  if (given.has("door") && door === "") throw new CliExit("error: found --door without a name, wanted that of a door");
   if (isPublic && door !== "") throw new CliExit("error: found --public and --door, wanted one of them");
   return {
     isPublic,

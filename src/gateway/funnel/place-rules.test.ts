@@ -5,6 +5,20 @@ import { PlaceRules } from "./place-rules.ts";
 
 const HANDLERS = { Handlers: { "/": { Text: "" }, "/app/": { Text: "" } } };
 
+test("a link led to `/a b` where the mount is `/a%20b`", async () => {
+  const commands = await CommandDoors.open(memoryStore(), () => true);
+  const rules = new PlaceRules(
+    () => ({ door: "friends" }),
+    commands,
+    () => false,
+    () => true,
+  );
+  const Handlers = { "/a%20b/": { Text: "" }, "/a?b#c": { Text: "" }, "/é": { Text: "" }, "//x": { Text: "" } };
+  expect(rules.doorsIn({ Web: { "gw.tail.test:8443": { Handlers } } }).get("friends")).toEqual(
+    ["/a%2520b/", "/a%3Fb%23c", "/%C3%A9", "//x"].map((path) => `https://gw.tail.test:8443${path}`),
+  );
+});
+
 test("a guest was given a link to a port that only the tailnet reaches: what is public comes first", async () => {
   const commands = await CommandDoors.open(memoryStore(), () => true);
   const isThere = (door: string): boolean => door === "friends";

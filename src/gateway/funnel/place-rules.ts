@@ -88,7 +88,7 @@ export class PlaceRules {
         const door = this.at({ name, port, mount })?.door;
         if (door === undefined) continue;
         // A pattern is no address: nobody can open it.
-        const address = name.startsWith("*") ? `${key}${mount}` : new URL(mount, `https://${name}:${port}`).href;
+        const address = name.startsWith("*") ? `${key}${mount}` : addressOf(`https://${name}:${port}`, mount);
         const known = doors.get(door);
         if (known === undefined) doors.set(door, [address]);
         else known.push(address);
@@ -96,4 +96,9 @@ export class PlaceRules {
     }
     return doors;
   }
+}
+
+/** A mount is text, not part of an address: `/a?b` and `/50%` have to be escaped there. */
+function addressOf(origin: string, mount: string): string {
+  return new URL(origin + mount.split("/").map(encodeURIComponent).join("/")).href;
 }

@@ -85,6 +85,7 @@ describe("names of the operator's own", () => {
 
   test.each([
     [`"tcp:443":{"target":"text:x",\n"hosts":["app"]}`, /line 4.*full DNS name/],
+    [`"tcp:443":{"target":"text:x",\n"hosts":["bücher.example.com"]}`, /line 4.*wanted xn--bcher-kva.example.com/],
     [`"tcp:443":{"target":"text:x",\n"hosts":["a.*.example.com"]}`, /line 4.*full DNS name/],
     [`"tcp:443":{"target":"text:x",\n"hosts":["a.example.com","A.example.com"]}`, /line 4.*second time/],
     [`"tcp:443":{\n"hosts":["a.example.com"]}`, /line 4.*wanted a target/],

@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import { Fault, messageOf } from "../base/fault.ts";
 import { parseHujson } from "../base/hujson.ts";
+import { asciiName, plainName } from "../wire/host-name.ts";
 import type { VisitorRules } from "../wire/visitor-rules.ts";
 import { type CertificatesConfig, certificatesSchema, checkCertificates, isCertificateName } from "./certificates.ts";
 import { checkDoors, type DoorsConfig, doorsSchema } from "./doors.ts";
@@ -28,7 +29,13 @@ const contentSchema = {
   ...rulesSchema,
   mounts: z.record(z.string(), mountSchema).optional(),
 };
-const hostName = z.string().refine(isCertificateName, { error: "found no full DNS name, such as app.example.com" });
+const hostName = z.string().refine(isCertificateName, {
+  error: ({ input }) => {
+    const plain = plainName(asciiName(String(input)));
+    const meant = isCertificateName(plain) ? `, wanted ${plain}` : ", such as app.example.com";
+    return `found no full DNS name${meant}`;
+  },
+});
 const endpointSchema = z.strictObject({
   listen: z.enum(["https", "http", "tcp", "tls-terminated-tcp"]).optional(),
   ...contentSchema,

@@ -119,8 +119,8 @@ export class Gateway {
     this.#declaredServices = options.advertised ?? [];
     this.#store = options.store;
     this.#log = options.log ?? silentLog;
-    this.#stored = stored;
-    this.#serveConfig = effectiveConfig(stored);
+    this.#stored = stored && settledLeases(stored, { before: null, ownName: kept.owner.name, isEdit: false });
+    this.#serveConfig = effectiveConfig(this.#stored);
     this.#publicConfig = this.#serveConfig;
     this.node = node;
     this.callers = new MapCallers(

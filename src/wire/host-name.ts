@@ -1,3 +1,5 @@
+import { domainToASCII } from "node:url";
+
 const LONGEST_NAME = 253;
 /** Labels of letters, digits, `-` and `_`, the last of them not a number: `10.1.2.3` is no name. */
 const HOST_NAME = /^(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*(?!\d+$)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/;
@@ -20,6 +22,12 @@ export function foldPattern(text: string): string | undefined {
   if (!text.startsWith("*.")) return foldName(text);
   const rest = foldName(text.slice(2));
   return rest === undefined ? undefined : `*.${rest}`;
+}
+
+/** A name as a person writes it, in the letters of DNS (UTS 46): `bücher.example` is `xn--bcher-kva.example`. */
+export function asciiName(text: string): string {
+  const isForeign = [...text].some((character) => character > "\u007f");
+  return isForeign && !text.includes("%") ? domainToASCII(text) || text : text;
 }
 
 /** The wildcard that `name` would be under. */

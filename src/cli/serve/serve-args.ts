@@ -1,6 +1,6 @@
 import { isCertificateName } from "../../config/certificates.ts";
 import { isCapabilityName } from "../../config/services.ts";
-import { foldPattern } from "../../wire/host-name.ts";
+import { asciiName, foldPattern } from "../../wire/host-name.ts";
 import { parseVisitorPrefix } from "../../wire/visitor-rules.ts";
 import { booleanFlag, type Flag, parseFlags, textFlag, unsignedFlag } from "../flags.ts";
 import { CliExit } from "../io.ts";
@@ -64,9 +64,9 @@ const domainFlag: Flag<string> = {
   isBoolean: false,
   initial: "",
   parse: (text) => {
-    const name = foldPattern(text);
+    const name = foldPattern(asciiName(text));
     if (name === undefined || !isCertificateName(name))
-      throw new Error("wanted a full DNS name, such as demo.example.org");
+      throw new Error("wanted a full DNS name and nothing else, such as demo.example.org");
     return name;
   },
 };

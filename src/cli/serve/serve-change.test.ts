@@ -16,7 +16,8 @@ function type(config: ServeConfig, line: string): ServeConfig {
   if (request.action !== "set" && request.action !== "off")
     throw new CliExit(`${request.action}: ${JSON.stringify(request)}`);
   const change: ServeChange = request;
-  return (change.action === "set" ? applySet(config, change, NAME, kindOf) : applyOff(config, change, NAME)).config;
+  const name = change.domain ?? NAME;
+  return (change.action === "set" ? applySet(config, change, name, kindOf) : applyOff(config, change, name)).config;
 }
 
 const web = (port: number, handlers: object, kind = "HTTPS"): ServeConfig => ({
@@ -207,6 +208,51 @@ const caps: readonly [value: string, isFine: boolean][] = [
   ["https://example.com/cap/app", false],
   ["example.com/cap/app,,", false],
 ];
+const SHOP = "shop.example.org:10000";
+const sold: ServeConfig = {
+  TCP: { "10000": { TCPForward: "127.0.0.1:22" } },
+  AllowFunnel: { [SHOP]: true, [`${NAME}:10000`]: false },
+};
+test("`serve --tcp` on a port that a domain made public said that it is the tailnet's, and it was not", () => {
+  expect(type(sold, "serve --bg --tcp=10000 5432")).toEqual({
+    TCP: { "10000": { TCPForward: "127.0.0.1:5432" } },
+    AllowFunnel: {},
+  });
+  for (const line of ["serve --tcp=10000 off", "funnel --tcp=10000 --domain=shop.example.org off"])
+    expect(type(sold, line), line).toEqual({});
+  const both = { ...sold, AllowFunnel: { ...sold.AllowFunnel, [`${NAME}:10000`]: true } };
+  expect(type(both, "funnel --tcp=10000 --domain=shop.example.org off")).toEqual({
+    TCP: sold.TCP,
+    AllowFunnel: { [`${NAME}:10000`]: true },
+  });
+});
+
+test("--domain takes a name as it is written, and none with a port or a scheme", () => {
+  const domainOf = (text: string): unknown => {
+    const request = parseServeArgs("funnel", ["--domain", text, "3000"]);
+    return request.action === "set" ? request.domain : undefined;
+  };
+  expect(
+    ["Shop.Example.ORG.", "*.shop.example.org", "bücher.example.org", "*.Bücher.example.org", "ｓhop.example.org"].map(
+      domainOf,
+    ),
+  ).toEqual([
+    ...["shop.example.org", "*.shop.example.org", "xn--bcher-kva.example.org", "*.xn--bcher-kva.example.org"],
+    "shop.example.org",
+  ]);
+  const bad = [
+    "shop",
+    "shop.example.org:8443",
+    "https://shop.example.org",
+    "10.0.0.1",
+    "*.*.org",
+    "a b.org",
+    "",
+    "ü%2e.org",
+  ];
+  expect(bad.map(domainOf)).toEqual(bad.map(() => undefined));
+});
+
 test("`funnel reset` left public what another terminal had made so in the foreground", () => {
   const Foreground = { one: { ...web(8443, P3000), ...on(8443) }, two: web(8080, P3000, "HTTP") };
   const { two } = Foreground;

@@ -24,9 +24,12 @@ export function applySet(config: ServeConfig, change: ServeChange, name: string,
     const said = change.isLease === true ? { [leased]: true, [named]: false } : { [named]: true };
     return { config: { ...next, AllowFunnel: { ...without(open, leased, named), ...said } }, notes: [] };
   }
-  const closed = [named, leased].filter((key) => Object.hasOwn(open, key));
+  // A TCP port goes to one place, under whichever name.
+  const isClosed = (key: string): boolean => key === named || key === leased || (isTcp && isOfPort(key, change.port));
+  const closed = Object.keys(open).filter(isClosed);
   if (closed.length === 0) return { config: next, notes: [] };
-  const notes = closed.some((key) => open[key]) ? [`Removing Funnel for ${named}`] : [];
+  const gone = new Set(closed.flatMap((key) => (open[key] ? [key === leased ? named : key] : [])));
+  const notes = [...gone].map((key) => `Removing Funnel for ${key}`);
   return { config: { ...next, AllowFunnel: without(open, ...closed) }, notes };
 }
 
@@ -114,7 +117,7 @@ export function applyOff(config: ServeConfig, change: ServeChange, name: string)
       );
     }
     return {
-      config: withoutName(config, key, port, change.domain === undefined ? [] : Object.keys(config.AllowFunnel ?? {})),
+      config: withoutName(config, key, port, change.domain === undefined ? [] : openKeys(config)),
       notes: [],
     };
   }
@@ -132,16 +135,22 @@ export function applyOff(config: ServeConfig, change: ServeChange, name: string)
   return { config: withoutName(config, key, port, Object.keys(config.Web ?? {})), notes: [] };
 }
 
+const isOfPort = (key: string, port: number | string): boolean => key.endsWith(`:${port}`);
+
+function openKeys({ AllowFunnel = {} }: ServeConfig): readonly string[] {
+  return Object.keys(AllowFunnel).filter((key) => AllowFunnel[key]);
+}
+
 /** A port that others of `names` are served on stays open for them. */
 function withoutName(config: ServeConfig, key: string, port: string, names: readonly string[]): ServeConfig {
-  const isShared = names.some((name) => name !== key && name.endsWith(`:${port}`));
-  const TCP = isShared ? (config.TCP ?? {}) : without(config.TCP ?? {}, port);
+  const isShared = names.some((name) => name !== key && isOfPort(name, port));
+  const open = config.AllowFunnel ?? {};
   return tidy({
     ...config,
-    TCP,
+    TCP: isShared ? (config.TCP ?? {}) : without(config.TCP ?? {}, port),
     Web: without(config.Web ?? {}, key),
     // Who serves the port again later, to the tailnet alone, must not find it public.
-    AllowFunnel: without(config.AllowFunnel ?? {}, key, ...(isShared ? [] : [leaseKey(port)])),
+    AllowFunnel: without(open, key, ...(isShared ? [] : Object.keys(open).filter((one) => isOfPort(one, port)))),
   });
 }
 

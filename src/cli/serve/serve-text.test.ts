@@ -32,3 +32,14 @@ test("what another program had made public under a port alone was shown as https
     "# Funnel on:\n#     - 443 (nobody comes: no name and port)\n#     - https://web.tail.test:8443\n",
   );
 });
+
+test("a TCP port that is public under a domain was shown as the tailnet's alone", () => {
+  const TCP = { 10000: { TCPForward: "127.0.0.1:22" } };
+  const shown = (open: Record<string, boolean>) => statusText({ TCP, AllowFunnel: open }, STATUS);
+  const [own, shop] = ["web.tail.test:10000", "shop.example.org:10000"];
+  expect(shown({ [shop]: true, [own]: false })).toContain(
+    "|-- tcp://web.tail.test:10000 (Funnel on as shop.example.org)\n",
+  );
+  expect(shown({ [shop]: true, [own]: true })).toContain("(Funnel on as web.tail.test, shop.example.org)\n");
+  expect(shown({ [own]: true })).toContain("|-- tcp://web.tail.test:10000 (Funnel on)\n");
+});

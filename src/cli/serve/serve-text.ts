@@ -136,7 +136,13 @@ export function statusText(config: ServeConfig, status: IpnStatus): string {
   for (const [port, handler] of forwards) {
     const isLeased = config.AllowFunnel?.[leaseKey(port)] === true;
     const isNamed = config.AllowFunnel?.[`${name}:${port}`] === true;
-    const reach = isLeased ? "Funnel on, raw port" : isNamed ? "Funnel on" : "tailnet only";
+    const domains = Object.entries(config.AllowFunnel ?? {}).flatMap(([key, isOn]) => {
+      const site = splitSite(key);
+      return isOn && site.port === Number(port) && site.name !== name ? [terminalText(site.name)] : [];
+    });
+    const isPublic = isNamed || domains.length > 0;
+    const as = domains.length > 0 ? ` as ${[...(isNamed ? [name] : []), ...domains].join(", ")}` : "";
+    const reach = isLeased ? "Funnel on, raw port" : isPublic ? `Funnel on${as}` : "tailnet only";
     const note = ` (${handler.TerminateTLS ? "TLS-terminated TCP, " : ""}${reach})`;
     text += forwardLines(name, port, handler, note, status.TailscaleIPs ?? []);
   }

@@ -60,3 +60,34 @@ test("a name's entry that is off says nothing, and goes with the lease", () => {
   const others = { [`${OWN}:443`]: false, [`${OWN}:8443`]: true };
   expect(after({ AllowFunnel: others }, {})).toEqual({ AllowFunnel: others });
 });
+
+const SHOP = "shop.example.org:2222";
+const domain = (target: string, open: Record<string, boolean>): ServeConfig => ({ ...tcp(target), AllowFunnel: open });
+const SOLD = domain("localhost:22", { [SHOP]: true, [`${OWN}:2222`]: false });
+
+test("a TCP port that is public under a domain is marked, and a web port is not", () => {
+  expect(after(domain("localhost:22", { [SHOP]: true }), null)).toEqual(SOLD);
+  const web = { TCP: { 2222: { HTTPS: true } }, AllowFunnel: { [SHOP]: true } };
+  expect(after(web, null)).toEqual(web);
+});
+
+// `tailscale serve --tcp 2222` said that it is the tailnet's, and it was the Internet's by the domain.
+test.each<[what: string, given: ServeConfig, before: ServeConfig]>([
+  ["serve --tcp 2222 elsewhere", domain("localhost:23", { [SHOP]: true }), SOLD],
+  ["serve --tcp 2222, the same again", domain("localhost:22", { [SHOP]: true }), SOLD],
+  ["serve --tcp 2222 off, and again", domain("localhost:23", { [SHOP]: true }), { AllowFunnel: { [SHOP]: true } }],
+])("a port of a domain is not public after %s", (_what, given, before) => {
+  expect(after(given, before)).toEqual({ TCP: given.TCP });
+});
+
+test.each<[what: string, given: ServeConfig, before: ServeConfig, open: Record<string, boolean>]>([
+  ["its owner says it again, of something else", { ...SOLD, ...tcp("localhost:23") }, SOLD, SOLD.AllowFunnel!],
+  [
+    "funnel --tcp makes it public under the node's name, too",
+    domain("localhost:23", { [SHOP]: true, [`${OWN}:2222`]: true }),
+    SOLD,
+    { [SHOP]: true, [`${OWN}:2222`]: true },
+  ],
+])("it stays the domain's when %s", (_what, given, before, open) => {
+  expect(after(given, before)).toEqual({ ...given, AllowFunnel: open });
+});

@@ -1,13 +1,14 @@
 import type { StoredServeConfig } from "../../wire/ipn.ts";
-import { leasedPort, leaseKey, type ServeConfig } from "../../wire/serve-config.ts";
+import { leasedPort, type ServeConfig } from "../../wire/serve-config.ts";
 import { splitSite } from "../../wire/site.ts";
 
 /**
- * A lease goes with what it was for: what is served on the port later by another command is another matter. Upstream's
- * `serve` does not know `*:2222`, and would leave it in place; but it always takes `<own name>:2222` out of `AllowFunnel`
- * (`cmd/tailscale/cli/serve_v2.go:applyFunnel`), and `funnel` turns it on. So that is put there, turned off, beside each
- * lease: where it is gone, or on, somebody has said anew what the port is for. `isEdit`: `given` was made of `before`, and
- * not by somebody who never saw such a mark; without one the port must be for the same thing then.
+ * A lease, and a domain of one's own that a TCP port is public under, go with what they were for: what is served on the port
+ * later by another command is another matter. Upstream's `serve` does not know `*:2222` and `shop.example.org:2222`, and would
+ * leave them in place; but it always takes `<own name>:2222` out of `AllowFunnel` (`cmd/tailscale/cli/serve_v2.go:applyFunnel`),
+ * and `funnel` turns it on. So that is put there, turned off, beside each: where it is gone, or on, somebody has said anew what
+ * the port is for. `isEdit`: `given` was made of `before`, and not by somebody who never saw such a mark; without one the port
+ * must be for the same thing then.
  */
 export function settledLeases(
   given: ServeConfig,
@@ -33,10 +34,15 @@ interface Past {
 function settled(config: ServeConfig, past: Past): ServeConfig {
   const { before, ownName } = past;
   const open = new Map(Object.entries(config.AllowFunnel ?? {}));
-  const leases = [...leasesIn(config)];
-  for (const port of new Set([...leases, ...leasesIn(before)])) {
-    const isKept = leases.includes(port) && isLeft(port, config, past);
-    if (!isKept) open.delete(leaseKey(port));
+  const markable = markableKeys(config, ownName);
+  for (const port of new Set([...markable.values(), ...markableKeys(before, ownName).values()])) {
+    let isKept = false;
+    for (const [key, its] of markable) {
+      if (its !== port) continue;
+      const isHere = isLeft(key, port, config, past);
+      if (!isHere) open.delete(key);
+      isKept ||= isHere;
+    }
     for (const [key, isOn] of open) if (!isOn && splitSite(key).port === port) open.delete(key);
     const mark = `${ownName}:${port}`;
     if (isKept && ownName !== "" && !open.has(mark)) open.set(mark, false);
@@ -45,19 +51,26 @@ function settled(config: ServeConfig, past: Past): ServeConfig {
   return open.size === 0 ? rest : { ...rest, AllowFunnel: Object.fromEntries(open) };
 }
 
-/** Is this lease still what it was, or new? */
-function isLeft(port: number, config: ServeConfig, { before, ownName, isEdit }: Past): boolean {
-  if ((config.TCP?.[port]?.TCPForward ?? "") === "") return false;
+/** Is this lease, or domain, still what it was, or new? */
+function isLeft(key: string, port: number, config: ServeConfig, { before, ownName, isEdit }: Past): boolean {
+  const isLease = leasedPort(key) !== undefined;
+  if (isLease && (config.TCP?.[port]?.TCPForward ?? "") === "") return false;
   const { AllowFunnel: open = {} } = config;
   const mark = open[`${ownName}:${port}`];
-  if (mark === false || !leasesIn(before).has(port)) return true;
-  if (mark === true) return false;
+  if (mark === false || before.AllowFunnel?.[key] !== true) return true;
+  if (mark === true) return !isLease; // public it is in any case; but in one way
   // A node that was renamed meanwhile has a mark under its name of before, which tells less.
-  const isMarked = Object.entries(open).some(([key, isOn]) => !isOn && splitSite(key).port === port);
+  const isMarked = Object.entries(open).some(([other, isOn]) => !isOn && splitSite(other).port === port);
   return (isMarked || !isEdit) && JSON.stringify(config.TCP?.[port]) === JSON.stringify(before.TCP?.[port]);
 }
 
-function leasesIn({ AllowFunnel = {} }: ServeConfig): Set<number> {
-  const ports = Object.entries(AllowFunnel).flatMap(([key, isOn]) => (isOn ? (leasedPort(key) ?? []) : []));
-  return new Set(ports);
+/** Public in ways that upstream's commands do not know, by key: its port. */
+function markableKeys({ AllowFunnel = {}, TCP = {} }: ServeConfig, ownName: string): ReadonlyMap<string, number> {
+  const found = new Map<string, number>();
+  for (const [key, isOn] of Object.entries(AllowFunnel)) {
+    const { name, port } = splitSite(key);
+    const isDomain = ownName !== "" && name !== ownName && Boolean(TCP[port]?.TCPForward);
+    if (isOn && (leasedPort(key) !== undefined || isDomain)) found.set(key, port);
+  }
+  return found;
 }

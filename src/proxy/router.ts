@@ -21,7 +21,7 @@ import { sendRedirect } from "./redirect.ts";
 import { type Checked, checkRequest, type Refusal } from "./request-checks.ts";
 import { RequestIdentity } from "./request-identity.ts";
 import { hasOtherName, isCrossSite, type RouteRules, takeListed } from "./route-rules.ts";
-import { findSite, type Site } from "./serve-lookup.ts";
+import { findSite, type Site, servedPorts } from "./serve-lookup.ts";
 import { forwardUpgrade } from "./upgrade.ts";
 
 const HTTP_PORT = 80;
@@ -56,7 +56,7 @@ export class Router {
     if (checked.target === "/*" || request.url === "*") return this.#asterisk(request, response);
     const target = readTarget(checked.target);
     if (target === undefined) return sendError(request, response, 400, "400 malformed request target");
-    if (mustAgree(front, request) && nameOf(checked.host) !== front.serverName) {
+    if ((mustAgree(front, request) && nameOf(checked.host) !== front.serverName) || this.#isPastDoor(front, checked)) {
       return sendError(request, response, 421, "421 this connection is for another name"); // H2-8, FN-5
     }
     const proof = front.port === HTTP_PORT ? this.#options.challengeAnswer?.(checked.host, checked.target) : undefined;
@@ -107,6 +107,22 @@ export class Router {
     }
     if (handler.Proxy === undefined || handler.Proxy === "") return sendError(request, response, 500, "empty handler");
     await this.#proxy(front, request, response, checked, target, point, handler, rules, upgrade, guest);
+  }
+
+  /**
+   * Does the connection belong to one name and Host say another one, which has a door? The backend may be that of both, and go by
+   * Host.
+   */
+  #isPastDoor(front: Front, { host }: Checked): boolean {
+    const own = front.serverName ?? front.service?.name;
+    const name = nameOf(host);
+    if (own === undefined || name === own) return false;
+    const config = this.#options.config();
+    return servedPorts(config).some((port) => {
+      const site = findSite(config, name, port);
+      const there = { ...front, port, serverName: name, service: undefined };
+      return site !== undefined && this.#doorsOf(there, host, site).size > 0;
+    });
   }
 
   #rulesAt(front: Front, host: string, point: string): RouteRules {

@@ -73,6 +73,11 @@ export function findTcp(config: ServeConfig, port: number, service?: string): Tc
   return lookupOf(config, service).tcp.get(port);
 }
 
+/** Of the node's own names. */
+export function servedPorts(config: ServeConfig): readonly number[] {
+  return [...lookupOf(config, undefined).tcp.keys()];
+}
+
 /** Is something served under this very name, whatever wildcards say? */
 export function hasOwnSite(config: ServeConfig, name: string, port: number): boolean {
   return lookupOf(config, undefined).sites.has(`${foldHost(name)}:${port}`);

@@ -15,7 +15,8 @@ export interface Identity {
   readonly server?: { readonly url: string; readonly key: string };
 }
 
-const IDENTITY = "identity.json";
+/** The file of it. */
+export const IDENTITY = "identity.json";
 /** Saved ahead of use, so that a write a handshake is not needed: a restart begins this much later at the worst. */
 export const TIMESTAMP_RESERVE_MS: number = 60_000;
 

@@ -1,16 +1,21 @@
 import type { Socket } from "node:net";
 import { formatAddressPort } from "../base/address.ts";
+import { toHex } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
+import { systemRandom } from "../base/random.ts";
 import type { Store } from "../base/store.ts";
 import { addressRecord, type RecordSource, type ZoneRecord } from "../certs/zone/records.ts";
 import type { Coordinator } from "../coordination/coordinator.ts";
+import { publicKeyOf } from "../crypto/keys.ts";
+import { IDENTITY, loadIdentity } from "../mesh/state.ts";
 import { foldName, plainName } from "../wire/host-name.ts";
 import { Relay, type RelayListener, type RelayOptions } from "./relay.ts";
 
 const TAG = "tag:ingress";
 const NAME = "ingress";
-const JOINED = "relay.joined";
+/** Its keys, among those of the server. */
+const PREFIX = "relay.";
 const KEY_LIFE_MS = 10 * 60_000;
 /** Short: an ingress that is gone must not be asked for long. */
 const ADDRESS_TTL_S = 15;
@@ -42,12 +47,15 @@ export async function openOwnRelay(options: OwnRelayOptions, around: Surrounding
   const { coordinator, serverUrl, address, port, state, clock, log } = around;
   const ownName = plainName(new URL(serverUrl).hostname);
   const inside = { "0.0.0.0": "127.0.0.1", "::": "::1" }[address] ?? address;
-  const isKnown = (await state.get(JOINED)) !== undefined;
+  const store = below(state, PREFIX);
+  const { nodeKey } = await loadIdentity(store, systemRandom);
+  // Whoever deleted it, made its key run out or went back to a backup of before it, meant no more than that: it is ours.
+  const isKnown = coordinator.isKnownNodeKey(toHex(publicKeyOf(nodeKey)));
   const wanted = { tags: [TAG], expiryMs: KEY_LIFE_MS, preapproved: true };
   const relay = await Relay.open({
     controlUrl: `http://${formatAddressPort({ address: inside, port })}`,
     hostname: NAME,
-    store: below(state, "relay."),
+    store,
     listeners: options.listeners,
     ...(options.leases === undefined ? {} : { leases: options.leases }),
     ...(options.limits === undefined ? {} : { limits: options.limits }),
@@ -60,13 +68,11 @@ export async function openOwnRelay(options: OwnRelayOptions, around: Surrounding
     log,
   });
   relay.node.onMap(({ self }) => coordinator.appointRelay(self.Key)); // again with every new key
-  if (!isKnown)
-    void relay.node.ready().then(
-      () => state.set(JOINED, Buffer.from("1")),
-      () => undefined,
-    );
   return relay;
 }
+
+/** What a backup must have of it, for the same node to come back. */
+export const RELAY_FILE: string = `${PREFIX}${IDENTITY}`;
 
 /** Part of a store, under names of its own. */
 function below(state: Store, prefix: string): Store {

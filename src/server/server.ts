@@ -23,7 +23,7 @@ import type { DerpMap } from "../wire/tailcfg.ts";
 import { LoginPages } from "./login-page.ts";
 import { type OidcOptions, OidcProvider } from "./oidc-provider.ts";
 import { givenHttps, type OwnHttpsOptions, openOwnHttps } from "./own-https.ts";
-import { funnelRecords, type OwnRelayOptions, openOwnRelay } from "./own-relay.ts";
+import { funnelRecords, type OwnRelayOptions, openOwnRelay, RELAY_FILE } from "./own-relay.ts";
 import { openPublicZone, type PublicZone, type PublicZoneOptions } from "./public-zone.ts";
 import type { Relay } from "./relay.ts";
 
@@ -252,7 +252,7 @@ export class Server {
       throw new Fault("BACKUP_UNSUPPORTED", `Cannot write backup "${target}": this store has no file, wanted SQLite`);
     }
     const files = new Map<string, Uint8Array>();
-    for (const name of [NOISE_KEY, DERP_KEY, certificateFile(address)]) {
+    for (const name of [NOISE_KEY, DERP_KEY, certificateFile(address), RELAY_FILE]) {
       const body = await state.get(name);
       if (body !== undefined) files.set(name, body);
     }

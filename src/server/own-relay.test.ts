@@ -37,7 +37,7 @@ test.each<readonly [string, (server: Server) => Promise<unknown>, string]>([
   await before.close();
   const again = await open();
   await expect.poll(() => nodes(again), WAIT).toEqual([after]);
-  expect(again.relay!.health.isHealthy).toBe(true);
+  await expect.poll(() => again.relay!.health.isHealthy, WAIT).toBe(true);
 });
 
 test("the server's own ingress was another node after a restore: its keys were in no backup", async () => {

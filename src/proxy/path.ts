@@ -151,12 +151,25 @@ export function isAmbiguous(site: Site, { readings }: Target, mount: Mount): boo
   return readings.some((reading) => findMount(site, reading) !== mount);
 }
 
-const small = (text: string): string => text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
+/** Dots and blanks at the end of a segment: Windows drops them. */
+const LOST_ENDS = /(?<![. ])[. ]+(?=\/|$)/g;
+
+/** What file systems and frameworks make of a path before they compare it. */
+function small(text: string): string {
+  // Fullwidth letters, `ı` for I, Kelvin's sign for k: what lower case, and code pages, make of them.
+  const plain = /[\x80-\xff]/.test(text)
+    ? Buffer.from(Buffer.from(text, "latin1").toString().normalize("NFKC").toUpperCase().toLowerCase()).toString(
+        "latin1",
+      )
+    : text;
+  return plain.replace(/[A-Z]+/g, (letters) => letters.toLowerCase()).replace(LOST_ENDS, "");
+}
+
 const smallSites: WeakMap<Site, Site> = new WeakMap();
 
 /**
- * The mounts below which `target` lies for a backend that does not tell capital letters from small ones: Express, Windows and
- * macOS do not, unless they are told to. Where mounts differ by nothing else somebody means it.
+ * The mounts below which `target` lies for a backend that does not tell capital letters from small ones, or forms of one letter: Express,
+ * Windows and macOS do not, unless they are told to. Where mounts differ by nothing else somebody means it.
  */
 export function mountsWhateverCase(site: Site, { decoded, readings }: Target, mount: Mount): readonly Mount[] {
   if (site.size < 2) return [];

@@ -4,6 +4,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { listening } from "../../test/suites/listening.ts";
 import { certificateOf } from "../../test/suites/proxy-scene.ts";
 import { FakeClock } from "../base/clock.ts";
+import { selfSigned } from "../certs/self-signed.ts";
 import { alertRecord } from "../wire/client-hello.ts";
 import { type Finding, type ProbeOptions, probe } from "./probe.ts";
 
@@ -22,9 +23,9 @@ const alerting = (alert: number): Promise<number> =>
 const hangingUp = (): Promise<number> => portOf(createServer((socket) => void socket.resetAndDestroy()));
 
 /** An ingress, a node and a backend in one: it answers any request with `answer`. */
-async function serving(answer: string, heard: string[] = []): Promise<number> {
+async function serving(answer: string, heard: string[] = [], pair = certificateOf(NAME)): Promise<number> {
   return portOf(
-    tls.createServer(await certificateOf(NAME), (socket) => {
+    tls.createServer(await pair, (socket) => {
       socket
         .on("error", () => undefined)
         .once("data", (head) => {
@@ -131,9 +132,13 @@ test("FN-9 each fault is named by the hop that has it, and nothing is asked behi
   const silent = await portOf(
     createServer((socket) => socket.on("error", () => undefined).once("data", () => patience.abort())),
   );
+  const rejecting = (code: string) => () => Promise.reject(Object.assign(new Error(`queryA ${code}`), { code }));
+  const { certificate, key } = await selfSigned(NAME, Date.UTC(2024, 0, 1), Date.UTC(2024, 0, 2), []);
+  const expired = { cert: certificate, key };
   const faults: readonly (readonly [Partial<ProbeOptions> & { port: number }, Finding["hop"], RegExp])[] = [
     [{ port: 1, resolve: async () => [] }, "dns", /has no address/],
-    [{ port: 1, resolve: () => Promise.reject(new Error("queryA ENOTFOUND")) }, "dns", /ENOTFOUND/],
+    [{ port: 1, resolve: rejecting("ENOTFOUND") }, "dns", /^public DNS has no address of web\.tail\.test$/],
+    [{ port: 1, resolve: rejecting("ETIMEOUT") }, "dns", /^this machine's resolver has no answer .* \(ETIMEOUT\)$/],
     [{ port: 1, resolve: async () => ["100.64.0.5"] }, "dns", /address of the mesh/],
     [{ port: 1, ingresses: ["203.0.113.5"] }, "dns", /127\.0\.0\.1 is no ingress of this network, wanted 203/],
     [{ port: 1, resolve: async () => ["2001:db8::5", "2001:db8::6"], ingresses: ["2001:db8::5"] }, "dns", /::6 is no/],
@@ -146,7 +151,17 @@ test("FN-9 each fault is named by the hop that has it, and nothing is asked behi
     [
       { port: await serving(OK), ca: (await certificateOf("other.test")).cert },
       "certificate",
-      /SELF_SIGNED|self-signed/,
+      /^visitors do not know who signed it, "web\.tail\.test" \(DEPTH_ZERO_SELF_SIGNED_CERT\)$/,
+    ],
+    [
+      { port: await serving(OK, [], certificateOf("other.test")), ca: (await certificateOf("other.test")).cert },
+      "certificate",
+      /^it is for other\.test \(ERR_TLS_CERT_ALTNAME_INVALID\)$/,
+    ],
+    [
+      { port: await serving(OK, [], Promise.resolve(expired)), ca: expired.cert },
+      "certificate",
+      /^it ended Jan {2}2 00:00:00 2024 GMT \(CERT_HAS_EXPIRED\)$/,
     ],
     [{ port: await serving("HTTP/1.1 502 Bad Gateway\r\n\r\n") }, "backend", /status 502/],
     [{ port: await serving("HTTP/1.1 421 Misdirected Request\r\n\r\n") }, "backend", /status 421/],

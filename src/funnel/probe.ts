@@ -49,12 +49,14 @@ const MOST_ADDRESSES = 16;
 const NO_WAY: ReadonlySet<string> = new Set(["ENETUNREACH", "EADDRNOTAVAIL", "EAFNOSUPPORT"]);
 /** Longer than a relay takes to bring somebody through the mesh, and a node to find its target dead. */
 const QUIET_MS = 3000;
+/** What the alert `internal_error` says. */
+export const NOT_REACHED = "the ingress does not reach this node, or it has no certificate";
 const HUNG_UP = "hung up at once: the node is away, or its target does not answer";
 
 /** Goes the way of a visitor, through the public address. Gives each hop as soon as it is known. */
 export async function* probe(options: ProbeOptions): AsyncGenerator<Finding, void> {
   const { name, port, resolve, signal } = options;
-  const addresses = await resolve(name).catch((error: unknown) => messageOf(error));
+  const addresses = await resolve(name).catch((error: unknown) => dnsText(error, name));
   if (typeof addresses === "string") return yield bad("dns", addresses);
   const [address] = addresses;
   if (address === undefined) return yield bad("dns", `${name} has no address`);
@@ -104,7 +106,7 @@ export async function* probe(options: ProbeOptions): AsyncGenerator<Finding, voi
     if (refusal !== undefined) return yield bad("name", alertText(refusal) ?? reasonOf(refusal, signal));
     yield good("name", name);
     const { valid_to: end, issuer, serialNumber } = secure.getPeerCertificate();
-    if (!secure.authorized) return yield bad("certificate", String(secure.authorizationError));
+    if (!secure.authorized) return yield bad("certificate", certificateText(secure));
     const leaf = { serial: serialNumber.toLowerCase(), notAfter: Date.parse(end) };
     if ((await options.isOwn?.(leaf)) === false) {
       return yield bad(
@@ -208,14 +210,33 @@ function settled(stream: Socket, event: "connect" | "secureConnect"): Promise<Er
   });
 }
 
+/** Why visitors refuse it, in words; what TLS calls it stands behind. */
+function certificateText(secure: tls.TLSSocket): string {
+  const code = String(
+    (secure.authorizationError as NodeJS.ErrnoException | undefined)?.code ?? secure.authorizationError,
+  );
+  const { valid_to: end, valid_from: begin, subjectaltname = "", issuer } = secure.getPeerCertificate();
+  const why: Readonly<Record<string, string>> = {
+    CERT_HAS_EXPIRED: `it ended ${end}`,
+    CERT_NOT_YET_VALID: `it begins ${begin}: is a clock wrong?`,
+    ERR_TLS_CERT_ALTNAME_INVALID: `it is for ${subjectaltname.replaceAll("DNS:", "") || "no name"}`,
+  };
+  return `${why[code] ?? `visitors do not know who signed it, "${issuer?.CN ?? issuer?.O ?? "nobody"}"`} (${code})`;
+}
+
+function dnsText(error: unknown, name: string): string {
+  const { code = "" } = error as NodeJS.ErrnoException;
+  if (code === "ENOTFOUND" || code === "ENODATA") return `public DNS has no address of ${name}`;
+  const isSilent = ["ETIMEOUT", "ECONNREFUSED", "ESERVFAIL", "EREFUSED"].includes(code);
+  return isSilent ? `this machine's resolver has no answer for ${name} (${code})` : messageOf(error);
+}
+
 function alertText(error: Error): string | undefined {
   const { code } = error as NodeJS.ErrnoException;
   if (code === "ERR_SSL_TLSV1_UNRECOGNIZED_NAME") return "the ingress does not know the name, or not on this port";
   if (code === "ERR_SSL_WRONG_VERSION_NUMBER")
     return "what answers there speaks no TLS: `--tls-terminated-tcp` ends it here, `--lease` does without";
-  return code === "ERR_SSL_TLSV1_ALERT_INTERNAL_ERROR"
-    ? "the ingress does not reach this node, or it has no certificate"
-    : undefined;
+  return code === "ERR_SSL_TLSV1_ALERT_INTERNAL_ERROR" ? NOT_REACHED : undefined;
 }
 
 function reasonOf(error: Error, signal: AbortSignal): string {

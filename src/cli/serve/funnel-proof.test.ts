@@ -1,4 +1,5 @@
 import { X509Certificate } from "node:crypto";
+import net from "node:net";
 import tls from "node:tls";
 import { expect, onTestFinished, test } from "vitest";
 import { listening } from "../../../test/suites/listening.ts";
@@ -8,6 +9,7 @@ import { Screen } from "../../../test/suites/typed-command.ts";
 import type { CertificateStatus } from "../../certs/keeper.ts";
 import { Observations } from "../../funnel/observations.ts";
 import type { Finding, Hop } from "../../funnel/probe.ts";
+import { alertRecord } from "../../wire/client-hello.ts";
 import type { IpnStatus } from "../../wire/ipn.ts";
 import type { ServeConfig } from "../../wire/serve-config.ts";
 import type { CliIo } from "../io.ts";
@@ -123,15 +125,20 @@ const cert = (more: Partial<CertificateStatus>): CertificateStatus => ({
 
 test.each<[what: string, has: readonly CertificateStatus[], isLasting: boolean, said: RegExp]>([
   ["of the gateway's own CA", [cert({ authority: "internal" })], true, /SELF_SIGNED.*: it is of this gateway's own CA/],
-  ["of a CA that nobody knows", [cert({ authority: "staging" })], true, /certificate +DEPTH_ZERO_SELF_SIGNED_CERT\n/],
+  [
+    "of a CA that nobody knows",
+    [cert({ authority: "staging" })],
+    true,
+    /certificate +visitors do not know who signed it, "web.tail.test" \(DEPTH_ZERO_SELF_SIGNED_CERT\)\n/,
+  ],
   ["by a wildcard", [cert({ names: ["*.tail.test"], authority: "internal" })], true, /gateway's own CA/],
   [
     "that is about to come",
     [cert({ authority: "internal" }), cert({ state: "ordering" })],
     false,
-    /SELF_SIGNED_CERT\n/,
+    /SELF_SIGNED_CERT\)\n/,
   ],
-  ["of another name", [cert({ names: ["other.tail.test"], authority: "internal" })], false, /SELF_SIGNED_CERT\n/],
+  ["of another name", [cert({ names: ["other.tail.test"], authority: "internal" })], false, /SELF_SIGNED_CERT\)\n/],
 ])("FN-9 a certificate %s was waited for in vain, for 60 s", async (_, has, isLasting, said) => {
   const { io, out, client, stop } = await scene({}, has);
   const { cert: chain, key } = await certificateOf(NAME);
@@ -150,6 +157,33 @@ test.each<[what: string, has: readonly CertificateStatus[], isLasting: boolean, 
   expect(round).toBe(isLasting ? 2 : 5);
   expect(out.stderr).toMatch(said);
   expect(out.stderr.includes("docs/certificates.md")).toBe(isLasting);
+});
+
+const FAILED = {
+  ...{ at: 0, authority: "letsencrypt", code: "caa" },
+  message: "CAA record for web.tail.test prevents issuance",
+};
+test.each<[what: string, has: readonly CertificateStatus[], hop: Hop, found: RegExp]>([
+  [
+    "the CA refuses it (CAA)",
+    [cert({ state: "waiting", lastFailure: FAILED, nextAttempt: Date.parse("2027-01-02T03:04:05Z") })],
+    "certificate",
+    /^letsencrypt gave none: CAA record for web\.tail\.test prevents issuance, again at 2027-01-02T03:04Z$/,
+  ],
+  ["it is being ordered", [cert({ state: "ordering" })], "certificate", /^it is being ordered$/],
+  ["nobody has asked for it", [cert({ state: "none" })], "certificate", /^it has not been ordered yet$/],
+  ["there is one: the node is away", [cert({})], "name", /does not reach this node/],
+  ["the gateway knows of none", [], "name", /does not reach this node/],
+])("FN-9 where no certificate was there, a check named the ingress: %s", async (_, has, hop, found) => {
+  const { client } = await scene({}, has);
+  const server = net.createServer((socket) =>
+    socket.on("error", () => undefined).once("data", () => socket.end(alertRecord(80))),
+  );
+  const target = { ...TARGET, port: await listening(server) };
+  onTestFinished(() => void server.close());
+  const look = visitorsWay(client, { resolve: async () => ["127.0.0.1"] });
+  const findings = await Array.fromAsync(look(target, AbortSignal.timeout(20_000)));
+  expect(findings.at(-1)).toMatchObject({ hop, isGood: false, found: expect.stringMatching(found) });
 });
 
 test("FN-9 a name that still led to the machine that had it before, with a good certificate, was proved to be on", async () => {

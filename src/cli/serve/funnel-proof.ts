@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { messageOf } from "../../base/fault.ts";
 import type { CertificateStatus } from "../../certs/keeper.ts";
 import { claimRefusals } from "../../funnel/claim-text.ts";
-import { type Finding, type Hop, type Leaf, type ProbeOptions, probe } from "../../funnel/probe.ts";
+import { type Finding, type Hop, type Leaf, NOT_REACHED, type ProbeOptions, probe } from "../../funnel/probe.ts";
 import { claimAnswers } from "../../wire/claims.ts";
 import { FUNNEL_ATTRIBUTE, ingressAddresses } from "../../wire/funnel.ts";
 import { wildcardOf } from "../../wire/host-name.ts";
@@ -41,7 +41,7 @@ const HINTS: Readonly<Record<Hop, string>> = {
   name: "is this node connected (`sallyport status`), and does the ingress listen on this port?",
   certificate:
     "`sallyport cert list` says what is there, `sallyport cert doctor NAME` what is missing; docs/certificates.md, where public ones come from",
-  backend: "does the target answer on this machine?",
+  backend: "does the target answer on this machine, and without an error of its own?",
 };
 
 /** In the background and in the foreground; a wildcard stands for no name that could be asked for. */
@@ -80,7 +80,7 @@ export function visitorsWay(client: LocalClient, options: WayOptions = {}): Look
       // Where TLS does not end here, the certificate is the target's.
       const way = { resolve: addressesOf, ingresses, ...(target.isHttp ? { isOwn } : {}) };
       for await (const finding of probe({ ...target, ...way, signal, ...options })) {
-        const isExplained = !finding.isGood && finding.hop === "certificate";
+        const isExplained = !finding.isGood && (finding.hop === "certificate" || finding.found === NOT_REACHED);
         yield isExplained ? await ofGateway(finding, target, client) : await ofDoor(finding, target, client);
       }
     }
@@ -116,12 +116,26 @@ async function isOwnLeaf(leaf: Leaf, target: Target, client: LocalClient): Promi
 /** Why visitors refuse a certificate, by what the gateway knows of it; one that it takes for good does not get better. */
 async function ofGateway(finding: Finding, target: Target, client: LocalClient): Promise<Finding> {
   const own = await ownCertificates(target, client);
-  if (own.length === 0 || own.some(({ state }) => state !== "valid")) return finding;
+  const [first] = own;
+  if (first === undefined) return finding;
+  const isValid = ({ state }: Partial<CertificateStatus>): boolean => state === "valid";
+  if (finding.hop === "name") {
+    return own.some(isValid) || !target.isHttp ? finding : { ...finding, hop: "certificate", found: lackOf(first) };
+  }
+  if (!own.every(isValid)) {
+    const failed = own.find(({ lastFailure }) => lastFailure !== undefined);
+    return failed === undefined ? finding : { ...finding, found: `${finding.found}; ${lackOf(failed)}` };
+  }
   const isInternal = own.some(({ authority }) => authority === "internal");
-  const found = isInternal
-    ? `${finding.found}: it is of this gateway's own CA, which visitors do not know`
-    : finding.found;
+  const found = isInternal ? `${finding.found}: it is of this gateway's own CA` : finding.found;
   return { ...finding, found, isLasting: true };
+}
+
+/** Why a certificate is not there. */
+function lackOf({ state, lastFailure, nextAttempt }: Partial<CertificateStatus>): string {
+  if (lastFailure === undefined) return state === "ordering" ? "it is being ordered" : "it has not been ordered yet";
+  const again = nextAttempt === undefined ? "" : `, again at ${new Date(nextAttempt).toISOString().slice(0, 16)}Z`;
+  return `${lastFailure.authority} gave none: ${lastFailure.message}${again}`;
 }
 
 /** Why nothing of this node is public: the policy does not give it `funnel`, or does so no more. */

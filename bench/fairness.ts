@@ -7,10 +7,10 @@ const PER_SECOND = 500;
 const QUIET = { name: "quiet.bench.test", seconds: SECONDS, atOnce: 2, everyMs: 10, nice: 0 };
 /** They share a core, and it is the ingress that is asked about: the flood gets what the other visitors leave of it. */
 const LOUD = { name: "loud.bench.test", seconds: SECONDS + 1, atOnce: 64, nice: 19 };
-/** Many times what the name may have, and as fast as this machine can. */
+/** What FN-10 asks for, evenly as many callers who know nothing of each other come; and as fast as this machine can. */
 const FLOODS = [
-  { name: "a paced flood", everyMs: 5 },
-  { name: "a flood", everyMs: 0 },
+  { name: "10,000 a second", how: { perSecond: 10_000 } },
+  { name: "a flood", how: { everyMs: 0 } },
 ];
 
 /** One name is asked for as fast as this machine can; how is it for the visitors of another (FN-10)? */
@@ -27,8 +27,8 @@ async function* run(): AsyncIterable<Figure> {
       (await who.ask(JSON.stringify({ port, ...what }))) as Record<string, number>;
     await ask(quiet, QUIET); // until V8 has compiled what is hot
     const alone = await ask(quiet, QUIET);
-    for (const { name, everyMs } of FLOODS) {
-      const [beside, flood] = await Promise.all([ask(quiet, QUIET), ask(loud, { ...LOUD, everyMs })]);
+    for (const { name, how } of FLOODS) {
+      const [beside, flood] = await Promise.all([ask(quiet, QUIET), ask(loud, { ...LOUD, ...how })]);
       const peer = `without ${name}`;
       const answered = (seen: Record<string, number>): number => (100 * seen["answered"]!) / seen["begun"]!;
       yield { name: "fairness, p99 of another name", value: beside["p99"], unit: "ms", peer, peerValue: alone["p99"] };

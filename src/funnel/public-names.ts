@@ -55,6 +55,8 @@ export class NameTable {
   }
 
   named(text: string | undefined): PublicName | undefined {
+    const known = this.#exact.get(text ?? "");
+    if (known !== undefined) return known; // mostly it is folded already
     const name = text === undefined ? undefined : foldName(text);
     if (name === undefined) return undefined;
     const exact = this.#exact.get(name);

@@ -94,7 +94,7 @@ export class Visit implements PeekWatcher, Awaited {
     const hello = this.#reader?.push(part);
     if (hello === undefined) return;
     if ("alert" in hello) this.#refuse(hello.alert, hello.found);
-    else if (hello.serverName === undefined || foldName(hello.serverName) !== this.target.name) {
+    else if (hello.serverName !== this.target.name && foldName(hello.serverName ?? "") !== this.target.name) {
       this.#refuse(ALERT.unrecognizedName, "the hello asks for another name");
     } else {
       this.#settle();

@@ -39,6 +39,9 @@ export class Datapath {
   #path = -1;
   #way: Path | undefined;
   #second = -1;
+  /** By peer, where the last packets to it went, and of which peers that is another place since the last flush. */
+  readonly #lastPaths: number[] = [];
+  readonly #moved: number[] = [];
   #isInTurn = false;
   #isFlushQueued = false;
   readonly counters: { rxPackets: number; txPackets: number; unroutable: number; full: number } = {
@@ -136,6 +139,10 @@ export class Datapath {
     this.#path = paths.best(target, now);
     this.#way = this.#path < 0 ? undefined : table.get(this.#path);
     this.#second = paths.second(target, now);
+    const last = this.#lastPaths[target] ?? -1;
+    if (last === this.#path || this.#path < 0) return;
+    this.#lastPaths[target] = this.#path;
+    if (last >= 0) this.#moved.push(target);
   }
 
   /** A whole datagram: handshakes and keepalives of WireGuard (`path` undefined: the peer's best), or disco. */
@@ -173,6 +180,7 @@ export class Datapath {
   flush(): void {
     this.#target = -1;
     this.#parts.udp.flush();
+    for (const peer of this.#moved.splice(0)) this.#parts.netstack.changePath(peer);
   }
 
   #claim(path: number, bytes: number): TxTrain | undefined {

@@ -1,8 +1,10 @@
 import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { assertionVerifier } from "../identity/index.ts";
+import { Netstack } from "../mesh/tcpip/netstack.ts";
 import { createTestnet, type Testnet, type TestnetOptions } from "../testnet.ts";
 import type { NatKind } from "./nat.ts";
 
@@ -236,6 +238,31 @@ describe("time and trouble", { timeout: LOADED_MS }, () => {
     const hash = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
     expect(hash(got)).toBe(hash(body));
     expect(net.internet.counters.lost).toBeGreaterThan(5);
+  });
+
+  test("a transfer from a relay to the direct way and back: each end hears that the way is another", async () => {
+    const changed = vi.spyOn(Netstack.prototype, "changePath");
+    onTestFinished(() => changed.mockRestore());
+    const net = await open({ policy: "" });
+    const alice = await net.node({ user: "alice@example.com", hostname: "laptop" });
+    const bob = await net.node({ user: "bob@example.com" });
+    const deaf = (stream: Duplex): Duplex => stream.on("error", () => undefined);
+    alice.listen(7, (stream) => void deaf(stream).pipe(stream));
+    const stream = deaf(await bob.dial({ address: "laptop", port: 7 }));
+    const ways = async (isDirect: boolean): Promise<number> => {
+      for (let round = 0; round < 60 && bob.status().peers[0]!.isDirect !== isDirect; round++) {
+        stream.write("x");
+        await net.until(once(stream, "data"));
+        await net.advance(1000);
+      }
+      expect(bob.status().peers[0]!.isDirect).toBe(isDirect);
+      stream.write("x");
+      await net.until(once(stream, "data"));
+      return changed.mock.calls.length;
+    };
+    const before = await ways(true);
+    for (const { host } of [alice, bob]) host.link.isUdpBlocked = true;
+    expect(await ways(false)).toBeGreaterThanOrEqual(before + 2);
   });
 
   test("time does not run away from a backend that is at work", async () => {

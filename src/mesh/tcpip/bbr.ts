@@ -43,6 +43,8 @@ export class Bbr implements Congestion {
   readonly #bandwidth: WindowedMax = new WindowedMax(BANDWIDTH_ROUNDS);
   #leastRtt = Infinity;
   #leastRttAt = 0;
+  /** What left before it tells nothing of the path that there is now. */
+  #pathSince = -Infinity;
   /** What may be under way without the losses becoming excessive. */
   #ceiling = Infinity;
   // Rounds.
@@ -94,6 +96,10 @@ export class Bbr implements Congestion {
   }
 
   onAck(report: AckReport): void {
+    if (report.rtt >= 0 && report.now - report.rtt < this.#pathSince) {
+      report.rtt = -1;
+      report.rate = -1;
+    }
     this.#countRound(report);
     this.#measureBandwidth(report);
     this.#measureAggregation(report);
@@ -259,6 +265,22 @@ export class Bbr implements Congestion {
     this.#restore();
     this.#flatRounds = 0;
     this.#fullRate = 0;
+  }
+
+  onPath(now: number): void {
+    this.#pathSince = now;
+    this.#leastRtt = Infinity;
+    this.#bandwidth.reset(0, this.#round);
+    this.#aggregated.reset(0, this.#round);
+    this.#epochAt = -1;
+    this.#ceiling = Infinity;
+    this.#phase = "startup";
+    this.#isFilled = false;
+    this.#fullRate = 0;
+    this.#flatRounds = 0;
+    this.#prior = 0;
+    this.pace = Infinity;
+    this.window = Math.min(this.window, INITIAL_SEGMENTS * this.#mss);
   }
 
   onIdle(): void {

@@ -80,6 +80,20 @@ test("a line that turns narrow, then wide again, is followed", async () => {
   expect(shareOver(5000)).toBeGreaterThan(0.75);
 });
 
+test("a transfer whose peer is reached another way, forty times as far, is soon as fast as before: it took ten seconds", async () => {
+  const options = { seed: 7, delayMs: 0.5, rate: 10 * LINE, queueBytes: 400_000 };
+  const link = new SimulatedLink(options);
+  const [a, b] = await link.connect();
+  a.send(new Uint8Array(10 * LINE * 20_000));
+  link.pass(2000);
+  options.delayMs = 20;
+  for (const stack of [link.a, link.b]) stack.changePath(1);
+  link.pass(1000);
+  const before = b.received;
+  link.pass(3000);
+  expect((b.received - before) / (options.rate * 3000)).toBeGreaterThan(0.8);
+});
+
 test.each<CongestionControl>(["bbr", "cubic"])("two of %s on one line: neither starves", async (congestion) => {
   const link = new SimulatedLink({
     seed: 3,

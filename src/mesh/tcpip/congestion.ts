@@ -62,6 +62,8 @@ export interface Congestion {
   undo(): void;
   /** Nothing was sent for `gap` ms. */
   onIdle(gap: number): void;
+  /** Packets go another way from now on: of what was measured nothing need hold there (RFC 9000 section 9.4). */
+  onPath(now: number): void;
   setMss(mss: number): void;
 }
 

@@ -29,6 +29,17 @@ export class Cubic implements Congestion {
     this.window = INITIAL_SEGMENTS * mss;
   }
 
+  onPath(): void {
+    this.window = Math.min(this.window, INITIAL_SEGMENTS * this.#mss);
+    this.#threshold = Infinity;
+    this.#plateau = 0;
+    this.#epochAt = -1;
+    this.#before = undefined;
+    this.#lastRoundLeast = Infinity;
+    this.#roundLeast = Infinity;
+    this.#roundSamples = 0;
+  }
+
   setMss(mss: number): void {
     this.window = Math.max(mss, Math.round((this.window / this.#mss) * mss));
     this.#mss = mss;

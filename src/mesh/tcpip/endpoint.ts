@@ -393,4 +393,10 @@ export abstract class TcpEndpoint implements SenderOutlet {
     this.changed();
     return true;
   }
+
+  /** Its packets go another way from now on. */
+  changePath(now: number): void {
+    this.sender?.changePath(now);
+    this.changed();
+  }
 }

@@ -237,6 +237,12 @@ export class Netstack {
     this.#wake();
   }
 
+  /** Packets to this peer go another way from now on, through a relay or past it: what was measured is not of that way. */
+  changePath(peer: number): void {
+    this.#tcp.changePath(peer);
+    this.#wake();
+  }
+
   /** Cuts what peers opened and would not be let in with now. */
   abortUnless(isAdmitted: Admission, fault: Fault): void {
     this.#tcp.cutUnless(isAdmitted, fault);

@@ -12,6 +12,7 @@ export class RttEstimator {
   #backoff = 1;
   least: number = Infinity;
   #leastSince = 0;
+  #pathSince = -Infinity;
 
   sample(rtt: number, now: number): void {
     const r = Math.max(rtt, 0.01);
@@ -25,10 +26,17 @@ export class RttEstimator {
     // The 200 ms bound the variation, not the sum, as in Linux: delayed ACKs of the other side must not time out.
     this.#base = Math.min(this.smoothed + Math.max(LEAST_RTO_MS, 4 * this.#variation), LARGEST_RTO_MS);
     this.#backoff = 1;
-    if (r <= this.least || now - this.#leastSince > MIN_RTT_WINDOW_MS) {
+    const isOfPath = now - r >= this.#pathSince;
+    if (isOfPath && (r <= this.least || now - this.#leastSince > MIN_RTT_WINDOW_MS)) {
       this.least = r;
       this.#leastSince = now;
     }
+  }
+
+  /** Packets go another way: the smoothed time follows by itself, the least of all would not. */
+  changePath(now: number): void {
+    this.least = Infinity;
+    this.#pathSince = now;
   }
 
   get rto(): number {

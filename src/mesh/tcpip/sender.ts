@@ -132,6 +132,11 @@ export class Sender {
     this.#flight.loseLong(mss);
   }
 
+  changePath(now: number): void {
+    this.rtt.changePath(now);
+    this.congestion.onPath(now);
+  }
+
   /** Gives memory back while nothing is under way. */
   relax(): void {
     if (this.hasOutstanding) return;

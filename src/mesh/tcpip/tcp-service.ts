@@ -325,6 +325,10 @@ export class TcpService implements ConnectionHost {
     }
   }
 
+  changePath(peer: number): void {
+    for (const connection of this.#table) if (connection.seenPeer === peer) connection.changePath(this.now());
+  }
+
   cutPeer(peer: number, fault: Fault): void {
     for (const connection of this.#table) if (connection.seenPeer === peer) connection.cut(fault);
   }

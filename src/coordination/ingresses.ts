@@ -153,8 +153,10 @@ export class Ingresses {
   /** The same with what the node asks for its visitors, and what is not its own: for relays alone. */
   #ruledClaimsOf(node: NodeRecord): readonly PublicNameClaim[] {
     const { visitorRules = [] } = node;
+    const leased = this.claims.portsOf(node.id); // they are delivered under its own name
     return this.#openClaimsOf(node).map((claim) => {
-      const rules = siteRulesOf(visitorRules, claim.name);
+      // Of no other ports: what is said of a wildcard is told with each of hundreds of names below it.
+      const rules = siteRulesOf(visitorRules, claim.name, [...claim.ports, ...leased]);
       const except = this.claims.heldBelow(claim.name, node.id);
       return { ...claim, ...(rules.length === 0 ? {} : { rules }), ...(except.length === 0 ? {} : { except }) };
     });

@@ -103,6 +103,8 @@ test("rules are looked up by name and port, and under a wildcard", () => {
   expect(sitesOf("*.shop.example.org")).toEqual(told.flatMap(({ sites }) => sites).filter((site) => site !== SITE));
   expect(sitesOf("b.shop.example.org")).toEqual(["*.shop.example.org:443"]);
   expect(sitesOf("example.org")).toEqual([]);
+  expect(siteRulesOf(told, "web.tail.test", [443, 8443])).toEqual([{ sites: [SITE], limits: { connections: 1 } }]);
+  expect(siteRulesOf(told, "web.tail.test", [8443])).toEqual([]);
 });
 
 test.each<readonly [VisitorRules | undefined, VisitorRules | undefined, VisitorRules | undefined]>([

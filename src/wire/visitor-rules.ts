@@ -121,10 +121,20 @@ function checkedLimits(value: unknown): VisitorLimits | undefined {
   return Object.fromEntries(known);
 }
 
-/** Those of `rules` that visitors of `name` may meet; it may be a wildcard, and so may they. */
-export function siteRulesOf(rules: readonly SiteRules[], name: string): readonly SiteRules[] {
+/** Those of `rules` that visitors of `name` may meet, on these ports; it may be a wildcard, and so may they. */
+export function siteRulesOf(
+  rules: readonly SiteRules[],
+  name: string,
+  ports?: readonly number[],
+): readonly SiteRules[] {
+  const asked = ports && new Set(ports.map(String));
+  const isMet = (site: string): boolean => {
+    if (site === EVERY_SITE) return true;
+    const colon = site.lastIndexOf(":"); // of thousands of sites, hundreds of times: they are not taken apart in vain
+    return asked?.has(site.slice(colon + 1)) !== false && covers(name, site.slice(0, colon));
+  };
   return rules.flatMap((rule) => {
-    const sites = rule.sites.filter((site) => site === EVERY_SITE || covers(name, splitSite(site).name));
+    const sites = rule.sites.filter(isMet);
     return sites.length === 0 ? [] : [{ ...rule, sites }];
   });
 }

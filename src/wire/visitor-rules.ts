@@ -1,6 +1,6 @@
 import { formatPrefix, maskedPrefix, type Prefix, parseAddress, parsePrefix, prefixContains } from "../base/address.ts";
 import { wildcardOf } from "./host-name.ts";
-import { atSite, foldSite, splitSite } from "./site.ts";
+import { atSite, foldSite } from "./site.ts";
 
 /** Ours: the member of a map request in which a gateway says what it asks for its visitors. */
 export const VISITOR_RULES: "sallyport.dev/visitor-rules" = "sallyport.dev/visitor-rules";

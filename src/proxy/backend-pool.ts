@@ -25,7 +25,12 @@ export interface AskOptions {
   readonly isFresh?: boolean;
   /** HTTP/2 without TLS, with prior knowledge (RFC 9113 section 3.3). */
   readonly isH2c?: boolean;
+  /** By a caller who may ask much at a time and take nothing of the answers, as HTTP/2's streams let him. */
+  readonly isShared?: boolean;
 }
+
+/** A caller's connections by TLS that may cost memory to save CPU, where one of his could ask for many (H2-10). */
+const WIDE_CONNECTIONS = 4;
 
 /**
  * Kept-alive backend connections. A connection is only ever used for one caller: should a backend and we ever disagree
@@ -80,8 +85,8 @@ export class BackendPool {
     if (!this.#open.hasRoomFor(callerKey)) return void sink.failed(tooMany(this.#open.size), false);
     const isPlain = backend.scheme === "http";
     const socket = isPlain
-      ? this.#dialer.open(placeOf(backend), true)
-      : this.#dialer.openTls(backend, ["http/1.1"], true);
+      ? this.#dialer.open(placeOf(backend), { allowHalfOpen: true })
+      : this.#dialer.openTls(backend, ["http/1.1"], { allowHalfOpen: true });
     this.#joinHttp1(socket, keyOf(backend, false, "alone"), callerKey).ask(asked, sink, true);
   }
 
@@ -126,10 +131,11 @@ export class BackendPool {
   ): void {
     const waiting = this.#waiting.get(key);
     if (waiting !== undefined && this.#choseHttp2.has(key)) {
-      waiting.push(() => this.ask(backend, callerKey, asked, sink));
+      waiting.push(() => this.ask(backend, callerKey, asked, sink, { ...options, isFresh: false }));
       return;
     }
-    const secure = this.#dialer.openTls(backend, ["h2", "http/1.1"]);
+    const isNarrow = options.isShared === true && this.#open.heldBy(callerKey) >= WIDE_CONNECTIONS;
+    const secure = this.#dialer.openTls(backend, ["h2", "http/1.1"], { isNarrow });
     if (options.isFresh !== true && waiting === undefined) this.#waiting.set(key, []);
     const leave = this.#open.add(secure, callerKey);
     let cause: unknown;

@@ -4,7 +4,7 @@ import type { Duplex } from "node:stream";
 import type { Fault } from "../base/fault.ts";
 import { isGone, sendContinue, sendError, writeHead } from "./answers.ts";
 import { answerFields, trailerFields } from "./fields.ts";
-import { askedOf, type Forwarding, isH2c, isRepeatable } from "./forwarding.ts";
+import { askedOf, askOptionsOf, type Forwarding, isRepeatable } from "./forwarding.ts";
 import type { AnswerHead } from "./upstream/answer-parser.ts";
 import type { AnswerSink, Asked, Exchange } from "./upstream/exchange.ts";
 
@@ -16,7 +16,7 @@ const UNWANTED_BYTES = 1024 * 1024;
 /** Sends one request to the backend and its answer back, as it comes. */
 export function forward(work: Forwarding): void {
   const asked = askedOf(work);
-  work.pool.ask(work.backend, work.poolKey, asked, new Relay(work, asked), { isH2c: isH2c(work) });
+  work.pool.ask(work.backend, work.poolKey, asked, new Relay(work, asked), askOptionsOf(work));
 }
 
 /** Between a caller's request and the backend's answer to it, each direction with the other's pace. */
@@ -170,7 +170,7 @@ export class Relay implements AnswerSink {
     if (this.#isOver) return;
     if (this.#mayRetry && this.#exchange?.isReused === true && !hadAnswer) {
       this.#mayRetry = false;
-      return void work.pool.ask(backend, work.poolKey, this.#asked, this, { isFresh: true, isH2c: isH2c(work) });
+      return void work.pool.ask(backend, work.poolKey, this.#asked, this, { ...askOptionsOf(work), isFresh: true });
     }
     log.warn("proxy.backend_failed", { host: backend.host, port: backend.port, error: fault.message });
     if (this.#hasHead) {

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Log } from "../base/log.ts";
 import type { HeaderPair } from "../identity/headers.ts";
 import type { Backend } from "./backend.ts";
-import type { BackendPool } from "./backend-pool.ts";
+import type { AskOptions, BackendPool } from "./backend-pool.ts";
 import { requestFields } from "./fields.ts";
 import type { ProxyOptions } from "./options.ts";
 import type { Checked } from "./request-checks.ts";
@@ -68,11 +68,15 @@ export function isRepeatable({ method, body }: Asked): boolean {
   return body === "none" && RETRIED.has(method);
 }
 
+export function askOptionsOf(work: Forwarding): AskOptions {
+  return { isH2c: isH2c(work), isShared: work.request.httpVersionMajor === 2 };
+}
+
 /**
  * HTTP/2 to a backend without TLS, as upstream has it: for gRPC alone, as nothing can tell beforehand what else such a
  * backend speaks (upstream `shouldProxyViaH2C`).
  */
-export function isH2c({ request, backend }: Forwarding): boolean {
+function isH2c({ request, backend }: Forwarding): boolean {
   if (request.httpVersionMajor !== 2 || backend.scheme !== "http") return false;
   return /^application\/grpc(?:[+;]|$)/.test(request.headers["content-type"] ?? "");
 }

@@ -70,7 +70,7 @@ export class TcpForwarder {
       // Never without the header that was asked for: the backend would take bytes of the caller for it.
       return new Fault("PROXY_BAD_TARGET", `Cannot forward to "${target}": PROXY protocol ${version} goes to TCP only`);
     }
-    const socket = this.#dialer.open(place, true);
+    const socket = this.#dialer.open(place, { allowHalfOpen: true });
     const link = this.#open.add(socket);
     socket.once("close", () => this.#open.remove(link));
     socket.on("error", (error) => this.#log.warn("proxy.forward_failed", { target, error: error.message }));

@@ -8,6 +8,7 @@ import { Fault } from "../../base/fault.ts";
 import type { Backend } from "../backend.ts";
 import type { BackendPlace } from "../options.ts";
 import { connectFrugally } from "./frugal-connect.ts";
+import { NarrowSocket } from "./narrow-socket.ts";
 import { TlsSessions } from "./tls-sessions.ts";
 
 export interface BackendDialOptions {
@@ -29,6 +30,14 @@ const KEEPALIVE_MS = 30_000;
  */
 const LOOPBACK_GROUPS = "X25519:X25519MLKEM768:P-256:P-384:P-521:X448";
 
+/** How a connection is to be. */
+export interface DialShape {
+  /** For tunnels, whose directions end on their own. */
+  readonly allowHalfOpen?: boolean;
+  /** Little may wait in it when nobody takes what comes: for TLS alone, and for more CPU. */
+  readonly isNarrow?: boolean;
+}
+
 /** Connections to backends, each with a limit on how long it may take to be there. */
 export class BackendDialer {
   readonly #options: BackendDialOptions;
@@ -40,23 +49,20 @@ export class BackendDialer {
     this.#sessions = new TlsSessions(options.clock);
   }
 
-  /**
-   * A TCP or unix connection that may still be connecting; destroyed when the limit passes first. Half-open ones are for
-   * tunnels, whose directions end on their own.
-   */
-  open(place: BackendPlace, allowHalfOpen = false): Duplex {
-    const socket = this.#dial(place, allowHalfOpen);
+  /** A TCP or unix connection that may still be connecting; destroyed when the limit passes first. */
+  open(place: BackendPlace, shape: Pick<DialShape, "allowHalfOpen"> = {}): Duplex {
+    const socket = this.#dial(place, shape);
     if ((socket as { connecting?: boolean }).connecting === true) this.#limit(socket, "connect");
     return socket;
   }
 
   /** A TLS connection to the backend; certificates are verified unless it says otherwise. */
-  openTls(backend: Backend, protocols: readonly string[], allowHalfOpen = false): tls.TLSSocket {
+  openTls(backend: Backend, protocols: readonly string[], shape: DialShape = {}): tls.TLSSocket {
     const { host, port, isInsecure } = backend;
     const key = JSON.stringify([host, port, isInsecure, protocols]);
     const session = this.#sessions.of(key);
     const options: tls.ConnectionOptions & { highWaterMark: number } = {
-      socket: this.#dial(placeOf(backend), allowHalfOpen),
+      socket: this.#dial(placeOf(backend), shape),
       host,
       servername: net.isIP(host) === 0 ? host : "",
       rejectUnauthorized: !isInsecure,
@@ -76,21 +82,22 @@ export class BackendDialer {
     return noBackendAt(address);
   }
 
-  #dial(place: BackendPlace, allowHalfOpen: boolean): Duplex {
+  #dial(place: BackendPlace, shape: DialShape): Duplex {
     const reason = "host" in place ? this.#reasonAgainst(place.host, place.port) : undefined;
     if ("host" in place && reason !== undefined) return refusedStream(noBackend(place.host, reason));
-    return this.#options.dial?.(place) ?? this.#dialDirect(place, allowHalfOpen);
+    return this.#options.dial?.(place) ?? this.#dialDirect(place, shape);
   }
 
-  #dialDirect(place: BackendPlace, allowHalfOpen: boolean): Duplex {
-    return connectFrugally({
+  #dialDirect(place: BackendPlace, { allowHalfOpen = false, isNarrow = false }: DialShape): Duplex {
+    const options: net.NetConnectOpts = {
       ...place,
       lookup: lookupBackend((address) => this.#reasonAgainst(address, "port" in place ? place.port : 0)),
       noDelay: true,
       allowHalfOpen,
       keepAlive: true,
       keepAliveInitialDelay: KEEPALIVE_MS,
-    });
+    };
+    return isNarrow ? new NarrowSocket(options) : connectFrugally(options);
   }
 
   #secureContext(host: string): tls.SecureContext {

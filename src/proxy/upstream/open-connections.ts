@@ -23,7 +23,11 @@ export class OpenConnections {
   }
 
   hasRoomFor(caller: string): boolean {
-    return (this.#held.get(caller) ?? 0) < this.#most - this.#open.size;
+    return this.heldBy(caller) < this.#most - this.#open.size;
+  }
+
+  heldBy(caller: string): number {
+    return this.#held.get(caller) ?? 0;
   }
 
   /** What is to be called when it is closed. */

@@ -1,5 +1,8 @@
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { type Browser, chromium } from "playwright-core";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { findPeer } from "../peers.ts";
 import { type DoorMesh, PUBLIC_NAME as NAME, openDoorMesh } from "../suites/door-mesh.ts";
 import { openSignInProvider, PROVIDER_CLIENT, type SignInProvider } from "../suites/sign-in-provider.ts";
@@ -89,5 +92,32 @@ test.skipIf(binary === undefined)(
     const { iss, sub } = JSON.parse(String(mesh.heard.at(-1)!["sallyport-guest"]));
     expect([iss, sub]).toEqual([provider.issuer, "carol"]);
     expect(Object.keys(mesh.heard.at(-1)!).filter((name) => name.startsWith("tailscale-user"))).toEqual([]);
+  },
+);
+
+test.skipIf(binary === undefined)(
+  "Chromium shows a request and sends it again, and the programs of this machine are not sent the inspector's cookie",
+  async () => {
+    const cookies: (string | undefined)[] = [];
+    const program = createServer(({ headers }, answer) => {
+      cookies.push(headers.cookie);
+      answer.end("program");
+    });
+    program.listen(0, "127.0.0.1");
+    await once(program, "listening");
+    onTestFinished(() => void program.close());
+    const page = await (await visitor()).newPage();
+    await page.goto(await mesh.gateway.inspection.invite());
+    onTestFinished(() => mesh.gateway.inspection.close());
+    await page.goto(`https://${NAME}/seen?token=x`);
+    await page.goto(await mesh.gateway.inspection.invite());
+    await page.getByRole("link", { name: "GET /seen?token=REDACTED" }).click();
+    await page.getByRole("button", { name: "Send it again" }).click();
+    await expect.poll(() => page.textContent("body")).toContain("again, #");
+    expect(await page.textContent("body")).toContain("401 Unauthorized");
+    const { port } = program.address() as AddressInfo;
+    await page.goto(`http://127.0.0.1:${port}/`);
+    expect(await page.textContent("body")).toBe("program");
+    expect(cookies.filter((cookie) => cookie !== undefined)).toEqual([]);
   },
 );

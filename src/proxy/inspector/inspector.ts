@@ -176,6 +176,7 @@ export class Inspector {
     if (record === undefined) return NOT_FOUND;
     try {
       await replay(record, target, recorder, { clock, signal: this.#closing.signal });
+      await recorder.answered(({ replayOf }) => replayOf === id); // its end is on its way from there to here
       const [newest] = recorder.list().filter(({ replayOf }) => replayOf === id);
       return {
         status: 303,

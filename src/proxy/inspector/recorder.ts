@@ -69,6 +69,8 @@ interface Kept {
   readonly gathered: readonly Gathering[];
   /** Of bodies. */
   bytes: number;
+  /** Called once it has its answer, or is forgotten. */
+  readonly onOver: (() => void)[];
 }
 
 /** The last requests, in the order in which they came: so many of them, so many bytes, and nothing secret. */
@@ -105,6 +107,12 @@ export class Recorder {
   /** Also what is under way: nothing more of it is kept. */
   clear(): void {
     for (const id of [...this.#kept.keys()]) this.#forget(id);
+  }
+
+  /** Settles once these have their answers: who sends one again is to see it whole. */
+  async answered(isMeant: (record: Recorded) => boolean): Promise<void> {
+    const open = [...this.#kept.values()].filter(({ record }) => record.answer === undefined && isMeant(record));
+    await Promise.all(open.map(({ onOver }) => new Promise<void>((resolve) => void onOver.push(resolve))));
   }
 
   /** What comes in on a connection with this very proof repeats that request. */
@@ -145,7 +153,7 @@ export class Recorder {
       this.#makeRoom();
     };
     const [sent, received] = [new Gathering(hold), new Gathering(hold)];
-    const kept: Kept = { record, gathered: [sent, received], bytes: 0 };
+    const kept: Kept = { record, gathered: [sent, received], bytes: 0, onOver: [] };
     this.#kept.set(record.id, kept);
     tapRequest(request, received);
     const head = tapAnswer(response, sent);
@@ -165,6 +173,7 @@ export class Recorder {
       };
       for (const gathering of kept.gathered) gathering.drop();
       hold(record.body.text.length + record.answer.body.text.length - kept.bytes);
+      for (const done of kept.onOver.splice(0)) done();
     });
     this.#makeRoom();
   }
@@ -183,6 +192,7 @@ export class Recorder {
     this.#kept.delete(id);
     this.#bytes -= kept.bytes;
     for (const gathering of kept.gathered) gathering.drop();
+    for (const done of kept.onOver.splice(0)) done();
   }
 }
 

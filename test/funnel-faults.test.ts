@@ -64,7 +64,8 @@ const TRUSTING = ["--ca", `${folder}/ca.pem`];
 
 /** What `check` ends with, and `status` says of it afterwards. */
 async function faultOf(words: readonly string[] = [...CHECK, ...TRUSTING]): Promise<{ code: number; last: string }> {
-  const { code, stdout } = await funnel(...words);
+  const { code, stdout, stderr } = await funnel(...words);
+  expect(stderr !== "", stderr).toBe(code !== 0); // what to do
   const last = stdout.trimEnd().split("\n").at(-1)!.trim().replace(/ +/g, " ");
   const seen = (await funnel("status")).stdout;
   const hop = /✗ (\w+)/.exec(last)?.[1];

@@ -219,9 +219,16 @@ function certificateText(secure: tls.TLSSocket): string {
   const why: Readonly<Record<string, string>> = {
     CERT_HAS_EXPIRED: `it ended ${end}`,
     CERT_NOT_YET_VALID: `it begins ${begin}: is a clock wrong?`,
-    ERR_TLS_CERT_ALTNAME_INVALID: `it is for ${subjectaltname.replaceAll("DNS:", "") || "no name"}`,
+    ERR_TLS_CERT_ALTNAME_INVALID: `it is for ${namesText(subjectaltname.split(", "))}`,
   };
-  return `${why[code] ?? `visitors do not know who signed it, "${issuer?.CN ?? issuer?.O ?? "nobody"}"`} (${code})`;
+  const signer = String(issuer?.CN ?? issuer?.O ?? "nobody").slice(0, 64);
+  return `${why[code] ?? `visitors do not know who signed it, "${signer}"`} (${code})`;
+}
+
+/** A stranger's certificate may have thousands. */
+function namesText(names: readonly string[]): string {
+  const shown = names.slice(0, 3).map((name) => name.replace(/^DNS:/, "").slice(0, 253));
+  return `${shown.join(", ")}${names.length > 3 ? ` and ${names.length - 3} others` : ""}` || "no name";
 }
 
 function dnsText(error: unknown, name: string): string {

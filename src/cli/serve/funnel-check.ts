@@ -5,7 +5,7 @@ import { readGivenFile } from "../given-file.ts";
 import { CliExit, type CliIo } from "../io.ts";
 import type { LocalClient } from "../local-client.ts";
 import { terminalLines, terminalText } from "../terminal-text.ts";
-import { placeOf, publicTargets, remember, visitorsWay } from "./funnel-proof.ts";
+import { HINTS, placeOf, publicTargets, remember, visitorsWay } from "./funnel-proof.ts";
 import { nodeName } from "./serve-text.ts";
 
 const USAGE = `Go the way of a visitor to every name that this node makes public, hop by hop
@@ -44,8 +44,9 @@ export async function funnelCheck(args: readonly string[], io: CliIo, client: Lo
     if (!json) io.stdout(`${terminalText(placeOf(target))}\n`);
     for await (const finding of look(target, AbortSignal.any([AbortSignal.timeout(timeout), io.signal]))) {
       findings.push(finding);
-      if (!json)
-        io.stdout(`  ${finding.isGood ? "✓" : "✗"} ${finding.hop.padEnd(12)} ${terminalText(finding.found)}\n`);
+      if (json) continue;
+      io.stdout(`  ${finding.isGood ? "✓" : "✗"} ${finding.hop.padEnd(12)} ${terminalText(finding.found)}\n`);
+      if (!finding.isGood) io.stderr(`    ${HINTS[finding.hop]}\n`);
     }
     isGood &&= findings.every((finding) => finding.isGood);
     if (json) io.stdout(`${JSON.stringify({ target: placeOf(target), at: new Date().toISOString(), findings })}\n`);

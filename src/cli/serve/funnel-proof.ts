@@ -33,7 +33,8 @@ const PATIENCE_MS = 60_000;
 const ROUND_MS = 15_000;
 const PAUSE_MS = 1000;
 
-const HINTS: Readonly<Record<Hop, string>> = {
+/** What to do where a hop does not hold. */
+export const HINTS: Readonly<Record<Hop, string>> = {
   policy:
     "the policy has to give this node `funnel`, and domains of your own by `sallyport.dev/domains` (docs/funnel.md)",
   dns: "the name's records must lead to the ingress: a CNAME or its addresses",

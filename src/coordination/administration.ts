@@ -3,7 +3,7 @@ import { mintAuthKey } from "./auth-keys.ts";
 import { isResting, ownerKey } from "./certificate-names.ts";
 import type { Core } from "./core.ts";
 import { isRoute } from "./hostinfo.ts";
-import { isLabel, isTag } from "./names.ts";
+import { isLabel, isOwnName, isTag } from "./names.ts";
 import { EXIT_ROUTES, isExitRoute } from "./node-view.ts";
 import type { PolicyEngine } from "./policy-engine.ts";
 import { type AuthKey, type Change, type NodeRecord, USER_ROLES, type User, type UserRole } from "./records.ts";
@@ -177,7 +177,8 @@ export function renameNode(core: Core, which: number | string, name: string, by:
       throw bad("rename a node to", name, "another node has it", "a free name");
     if (core.name(name, node) !== name) {
       const rests = isResting(core.ledger, name, ownerKey(node), core.wall);
-      const found = rests ? "a certificate of its last owner may still be good" : "a DNS record has it";
+      const taken = isOwnName(name, core.options) ? "the server itself is called so" : "a DNS record has it";
+      const found = rests ? "a certificate of its last owner may still be good" : taken;
       throw bad("rename a node to", name, found, "a free name");
     }
     return { ...node, name, nameFixed: true };

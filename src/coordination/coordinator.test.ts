@@ -72,6 +72,27 @@ test("CS-11 names are sanitised and never taken from another node", async () => 
   ]);
 });
 
+test("CS-17 a member whose host name was the server's own got its name, and could have its certificate", async () => {
+  const store = new MemoryCoordinationStore();
+  const before = await start({ store });
+  await before.join(1, "ada@example.com", { Hostinfo: { Hostname: "Control" } });
+  const ownNames = ["control.tail.test", "ns1.tail.test", "tail.test"];
+  const { coordinator, join, lite } = await start({ store, ownNames, hasUsers: true });
+  await join(2, "bob@example.com", { Hostinfo: { Hostname: "ns1" } });
+  await join(3, "bob@example.com", { Hostinfo: { Hostname: "CONTROL.local" } });
+  const names = (): readonly string[] =>
+    coordinator
+      .nodes()
+      .map(({ name }) => name)
+      .toSorted();
+  expect(names()).toEqual(["control", "control-1", "ns1-1"]);
+  await lite(1, { Hostinfo: { Hostname: "Control" } }); // which had it from a release that let it
+  expect(names()).toEqual(["control-1", "control-2", "ns1-1"]);
+  const refused = "the server itself is called so, wanted a free name";
+  await expect(coordinator.renameNode(2, "ns1", "root")).rejects.toThrow(refused);
+  await expect(coordinator.createService("svc:ns1", "root")).rejects.toMatchObject({ code: "COORDINATION_SERVICE" });
+});
+
 test("CS-12 deleting a user takes that user's nodes and keys only", async () => {
   const { coordinator, join } = await start();
   await join(1, "ada@example.com");

@@ -9,7 +9,7 @@ import { isResting, ownerKey } from "./certificate-names.ts";
 import { dnsSettingsOf } from "./dns-settings.ts";
 import { Ledger } from "./ledger.ts";
 import { MapStreams } from "./map-streams.ts";
-import { freeName, sanitizeName } from "./names.ts";
+import { freeName, isOwnName, sanitizeName } from "./names.ts";
 import { NetworkViews } from "./network-views.ts";
 import { NodeQuestions } from "./node-questions.ts";
 import { isExpired } from "./node-view.ts";
@@ -238,7 +238,7 @@ export class Core {
     const services = servicesOf(this.ledger);
     return freeName(wanted, (name) => {
       const holder = this.ledger.nodeByName(name);
-      if (holder !== undefined && holder.id !== own?.id) return true;
+      if ((holder !== undefined && holder.id !== own?.id) || isOwnName(name, this.options)) return true;
       const wanting = owner ?? (own === undefined ? undefined : ownerKey(own));
       if (holder === undefined && isResting(this.ledger, name, wanting, this.wall)) return true;
       return services.has(`svc:${name}`) || records.has(`${name}.${this.options.baseDomain}`);

@@ -7,6 +7,7 @@ import type { MapSink } from "./control-handler.ts";
 import type { Core } from "./core.ts";
 import { checkedEndpoints, checkedHostinfo, checkedKey, mergedHostinfo } from "./hostinfo.ts";
 import { wishOf } from "./ingresses.ts";
+import { isOwnName } from "./names.ts";
 import { postureOf } from "./node-view.ts";
 import type { NodeRecord } from "./records.ts";
 import { assertOwner, assertVersion, withAutoApproved } from "./registration.ts";
@@ -91,7 +92,8 @@ function updated(core: Core, before: NodeRecord, request: MapRequest): NodeRecor
   const hostinfo = told === undefined ? before.hostinfo : mergedHostinfo(before.hostinfo, told);
   const home = hostinfo.NetInfo?.PreferredDERP;
   const discoKey = checkedKey("discokey", request.DiscoKey) ?? before.discoKey;
-  const renamed = !before.nameFixed && hostinfo.Hostname !== before.hostinfo.Hostname;
+  const isNews = hostinfo.Hostname !== before.hostinfo.Hostname || isOwnName(before.name, core.options);
+  const renamed = !before.nameFixed && isNews;
   const {
     visitorRules: rulesBefore = [],
     isDraining: wasDraining = false,

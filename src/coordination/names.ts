@@ -26,6 +26,14 @@ export function freeName(name: string, isTaken: (name: string) => boolean): stri
   }
 }
 
+/** Would a node of this label be called as the server or its name server? It would get their certificates and visitors. */
+export function isOwnName(
+  label: string,
+  { baseDomain, ownNames = [] }: { readonly baseDomain: string; readonly ownNames?: readonly string[] },
+): boolean {
+  return ownNames.includes(`${label}.${baseDomain}`.toLowerCase());
+}
+
 /** A label that an administrator may give as it is. */
 export function isLabel(text: string): boolean {
   return text.length <= LONGEST_LABEL && /^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$/.test(text);

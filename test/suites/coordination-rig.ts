@@ -92,6 +92,7 @@ export interface RigOptions {
   readonly onKeyRetired?: (nodeKey: string) => void;
   readonly clock?: FakeClock;
   readonly relayAddresses?: readonly string[];
+  readonly ownNames?: readonly string[];
   /** The store has them already. */
   readonly hasUsers?: boolean;
 }
@@ -125,6 +126,7 @@ export async function start(options: RigOptions = {}): Promise<Rig> {
     derpMap: () => ({ Regions: {} }),
     policy: options.policy ?? open,
     ...(options.onKeyRetired === undefined ? {} : { onKeyRetired: options.onKeyRetired }),
+    ...(options.ownNames === undefined ? {} : { ownNames: options.ownNames }),
     ...(options.relayAddresses === undefined ? {} : { relayAddresses: options.relayAddresses }),
     ...(options.setTxt === undefined ? {} : { setTxt: options.setTxt }),
     ...(options.addressPoolSize === undefined ? {} : { addressPoolSize: options.addressPoolSize }),

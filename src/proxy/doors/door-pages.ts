@@ -23,6 +23,9 @@ export function doorPage(door: Door, to: string, alert?: string): string {
     ways.push(`<p><a class="button" href="${escapeHtml(start)}">Sign in with ${escapeHtml(door.oidc.label)}</a></p>`);
   }
   if (door.hasLinks) ways.push("<p>If you were given a link for this place, open that link.</p>");
+  if (door.hasCertificates) {
+    ways.push("<p>If you were given a certificate for this place, install it, close the browser, and come again.</p>");
+  }
   if (ways.length === 0) ways.push("<p>Only programs with a token may enter here.</p>");
   return htmlPage("Who goes there?", said + ways.join("\n"));
 }

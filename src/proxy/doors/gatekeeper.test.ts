@@ -21,6 +21,7 @@ import { FakeClock } from "../../base/clock.ts";
 import { Fault } from "../../base/fault.ts";
 import { memoryStore } from "../../base/store.ts";
 import type { RouteRules } from "../route-rules.ts";
+import { doorPage } from "./door-pages.ts";
 import { hashSecret } from "./secret-hash.ts";
 
 afterEach(closeScenes);
@@ -91,6 +92,13 @@ describe("a stranger", () => {
     const scene = await stage({ door: { password: await hashSecret("pässword", { log2: 4, blocks: 8, lanes: 1 }) } });
     const form = "way=password&secret=pässword";
     expect((await ask(scene, "/.sallyport/door/friends/enter", { form })).status).toBe(303);
+  });
+
+  test("a door for certificates alone said that only programs with a token may enter", async () => {
+    const { password: _, pin: __, ...bare } = await door({ hasLinks: false });
+    expect(doorPage(bare, "/")).toContain("given a certificate");
+    expect(doorPage(bare, "/")).not.toContain("Only programs");
+    expect(doorPage({ ...bare, hasCertificates: false }, "/")).toContain("Only programs");
   });
 
   test("plain HTTP has no door that opens", async () => {

@@ -29,6 +29,14 @@ test("one that cannot be marked as spent lets nobody in", async () => {
   await expect(links.spend("friends", token)).rejects.toThrow("disk full");
 });
 
+test("one that could not be written was listed, though nobody was told how to use it", async () => {
+  const store = memoryStore();
+  const links = await GuestPasses.open(new FakeClock(), store);
+  store.set = () => Promise.reject(new Error("disk full"));
+  await expect(links.create(WISH)).rejects.toThrow("disk full");
+  expect(links.list()).toEqual([]);
+});
+
 test("others last until they expire or are taken back, and are for one door", async () => {
   const clock = new FakeClock();
   const links = await GuestPasses.open(clock, memoryStore());

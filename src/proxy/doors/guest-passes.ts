@@ -86,7 +86,12 @@ export class GuestPasses {
     const now = this.#clock.wall();
     const id = randomBytes(6).toString("hex");
     const pass: GuestPass = { id, kind, door, name: shown, createdAt: now, expiresAt: now + lifeMs, isOnce };
-    await this.#set([...valid, { ...pass, digest }]);
+    try {
+      await this.#set([...valid, { ...pass, digest }]);
+    } catch (thrown) {
+      this.#passes = this.#passes.filter((one) => one.id !== id); // nobody is shown what opens it
+      throw thrown;
+    }
     return pass;
   }
 

@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { redactBody } from "./body-redaction.ts";
 import { redactFields, redactTarget } from "./redaction.ts";
@@ -209,6 +210,26 @@ test("SE-1 a link of a door in `Referer`, and a document in a field or parameter
     ["X-Data", '{"pin":"REDACTED"}'],
   ]);
   expect(redactTarget("/a?q=%7B%22pin%22%3A1%7D")).toBe("/a?q=%7B%22pin%22%3A%22REDACTED%22%7D");
+});
+
+test("SE-1 property: wherever a secret member stands, and whatever the body is called, it is gone and the rest is JSON still", () => {
+  const marker = "hunter2";
+  const secret = fc.jsonValue().map((value) => ({ password: [marker, value] }));
+  const scalar = fc.constantFrom({ password: marker }, { a: 1, apiKey: `${marker}"}\\` }, { "client-secret": marker });
+  const inner = fc.oneof(secret, scalar);
+  const nested = inner.map((value) => ({ text: JSON.stringify(value) }));
+  const document = fc
+    .tuple(fc.jsonValue(), fc.oneof(inner, nested), fc.jsonValue())
+    .map(([a, b, c]) => ({ a, b: [b], c }));
+  const types = fc.constantFrom("application/json", "text/plain", "", "application/x-ndjson", "text/event-stream");
+  fc.assert(
+    fc.property(document, types, fc.constantFrom(0, 2), (value, type, indent) => {
+      const shown = redactBody(JSON.stringify(value, null, indent), type);
+      expect(shown).not.toContain(marker);
+      expect(() => JSON.parse(shown)).not.toThrow();
+    }),
+    { numRuns: 500 },
+  );
 });
 
 /** Where the expressions for forms of secrets could begin. */

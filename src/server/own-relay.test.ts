@@ -1,6 +1,8 @@
 import { expect, onTestFinished, test } from "vitest";
+import { seededRandom } from "../base/random.ts";
 import { memoryStore } from "../base/store.ts";
 import { MemoryCoordinationStore } from "../coordination/store/memory-store.ts";
+import { funnelRecords } from "./own-relay.ts";
 import { Server, type ServerOptions } from "./server.ts";
 
 const WAIT = { timeout: 30_000, interval: 10 };
@@ -46,4 +48,21 @@ test("the server's own ingress was another node after a restore: its keys were i
   await expect.poll(() => nodes(server), WAIT).toEqual(["1 ingress here"]);
   await server.backup("here", "root");
   expect(backups).toEqual([["noise.key", "derp.key", "derp-127.0.0.1.json", "relay.identity.json"]]);
+});
+
+test("most visitors came to the ingress whose address stood first in the zone's every answer", () => {
+  const here = ["203.0.113.5", "203.0.113.6", "203.0.113.7", "2001:db8::5", "2001:db8::6"];
+  const coordinator = { publicPlace: () => "name" as const, relayAddresses: () => here };
+  const { named } = funnelRecords(() => coordinator, here, seededRandom(1));
+  const firsts = new Map<string, number>();
+  for (let i = 0; i < 3000; i++) {
+    const records = named("web.mesh.example")!;
+    expect(new Set(records).size).toBe(here.length);
+    for (const length of [4, 16]) {
+      const first = String(records.find(({ data }) => data.length === length)!.data);
+      firsts.set(first, (firsts.get(first) ?? 0) + 1);
+    }
+  }
+  expect(firsts.size).toBe(here.length);
+  expect(Math.min(...firsts.values())).toBeGreaterThan(800);
 });

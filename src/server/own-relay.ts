@@ -3,12 +3,13 @@ import { formatAddressPort } from "../base/address.ts";
 import { toHex } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
-import { systemRandom } from "../base/random.ts";
+import { type Random, systemRandom } from "../base/random.ts";
 import type { Store } from "../base/store.ts";
 import { addressRecord, type RecordSource, type ZoneRecord } from "../certs/zone/records.ts";
 import type { Coordinator } from "../coordination/coordinator.ts";
 import { publicKeyOf } from "../crypto/keys.ts";
 import { IDENTITY, loadIdentity } from "../mesh/state.ts";
+import { RECORD } from "../wire/dns.ts";
 import { foldName, plainName } from "../wire/host-name.ts";
 import { Relay, type RelayListener, type RelayOptions } from "./relay.ts";
 
@@ -90,6 +91,7 @@ function below(state: Store, prefix: string): Store {
 export function funnelRecords(
   coordinator: () => Pick<Coordinator, "publicPlace" | "relayAddresses">,
   addresses: readonly string[],
+  random: Random,
 ): { readonly named: RecordSource; readonly byWildcard: RecordSource } {
   const records = new Map<string, ZoneRecord>();
   for (const address of addresses) {
@@ -100,7 +102,13 @@ export function funnelRecords(
     const here = coordinator()
       .relayAddresses()
       .filter((address) => records.has(address));
-    return (here.length > 0 ? here : [...records.keys()]).map((address) => records.get(address)!);
+    const named = (here.length > 0 ? here : [...records.keys()]).map((address) => records.get(address)!);
+    // Many take the first one of their family: each is that for its share of visitors.
+    const first = random(1)[0]!;
+    return [RECORD.A, RECORD.AAAA].flatMap((wanted) => {
+      const all = named.filter(({ type }) => type === wanted);
+      return all.map((_, i) => all[(i + first) % all.length]!);
+    });
   };
   return {
     named: (name) => {

@@ -167,7 +167,7 @@ export class Server {
     if (source !== undefined) await coordinator.setPolicy(compilePolicy(source), source, "start");
     if (options.publicZone !== undefined) {
       const { records = () => undefined } = options.publicZone;
-      const { named, byWildcard } = funnelRecords(() => coordinator, options.relayAddresses ?? []);
+      const { named, byWildcard } = funnelRecords(() => coordinator, options.relayAddresses ?? [], random);
       publicZone = await openPublicZone(
         { ...options.publicZone, records: allRecords(named, records), wildcards: byWildcard },
         {

@@ -1,7 +1,9 @@
 import { isSecretName } from "./secret-names.ts";
 import { REDACTED } from "./secret-shapes.ts";
 
-/** Of an object or a list only the bracket: what is in it is looked at by itself, or goes as a whole. */
+/** Every string of a JSON text, and what it names. Of an object or a list only the bracket: what is in it is looked at by itself, or goes as a whole. */
+const STRING = /"((?:[^"\\]|\\.)*)"(?:(\s*:\s*)("(?:[^"\\]|\\.)*"|[[{]|[^\s,}\][{"]+))?/g;
+/** The same in what is cut, or no JSON as a whole: a quotation mark may stand for itself, so each may begin a name. */
 const MEMBER = /"((?:[^"\\]|\\.){1,100})"(\s*:\s*)("(?:[^"\\]|\\.)*"?|[[{]|[^\s,}\][{"]+)/g;
 /** What brackets can be counted by. */
 const TREE_PART = /"(?:[^"\\]|\\.)*"?|[[\]{}]/g;
@@ -10,11 +12,12 @@ const DEEPEST = 3;
 
 /** JSON, or JSON somewhere in a text, without the values of members whose name speaks of a secret. */
 export function redactMembers(text: string, depth: number = 0): string {
-  const member = new RegExp(MEMBER);
+  const member = new RegExp(isJson(text) ? STRING : MEMBER);
   let shown = "";
   let at = 0;
   for (let found = member.exec(text); found !== null; found = member.exec(text)) {
-    const [, name = "", colon = "", value = ""] = found;
+    const [, name = "", colon, value = ""] = found;
+    if (colon === undefined) continue;
     let instead: string | undefined;
     if (isSecretName(unescaped(name))) {
       if (/^[[{]/.test(value)) member.lastIndex = endOfTree(text, member.lastIndex); // secret to its last leaf
@@ -25,6 +28,15 @@ export function redactMembers(text: string, depth: number = 0): string {
     at = member.lastIndex;
   }
   return shown + text.slice(at);
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** `password="…"` and its like, as languages, GraphQL and markup write it. */

@@ -17,7 +17,9 @@ import { MeshNode } from "../mesh/node.ts";
 import { Relay } from "../server/relay.ts";
 import { Server } from "../server/server.ts";
 import { findPebble, startDemoCa } from "./demo-ca.ts";
+import { booleanFlag, parseFlags } from "./flags.ts";
 import type { CliIo } from "./io.ts";
+import { terminalLines } from "./terminal-text.ts";
 
 const CAPABILITY = "example.com/cap/app";
 const ALICE_MAY = { action: ["*"], resources: ["*"] };
@@ -70,11 +72,26 @@ function sampleBackend(seen: Seen[]): Promise<HttpServer> {
   return new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(server)));
 }
 
+const USAGE = `Run a whole mesh on this machine, and what it promises step by step
+
+USAGE
+  sallyport demo [--once] [--verbose]
+
+FLAGS
+  --once     end after the last step instead of waiting for Ctrl+C
+  --verbose  log what its parts do
+`;
+
 /** `sallyport demo`: the whole promise on loopback. Exit status 0 only if every step held. */
 export async function demo(words: readonly string[], io: CliIo): Promise<number> {
+  const parsed = parseFlags({ once: booleanFlag(false), verbose: booleanFlag(false) }, words);
+  if (parsed.kind !== "values" || parsed.rest.length > 0) {
+    io.stderr(parsed.kind === "error" ? `${terminalLines(parsed.text)}\n${USAGE}` : USAGE);
+    return parsed.kind === "help" ? 0 : 2;
+  }
   failures = 0;
-  const isOnce = words.includes("--once");
-  const log = createLog(words.includes("--verbose") ? "debug" : "silent");
+  const { once: isOnce, verbose } = parsed.values;
+  const log = createLog(verbose ? "debug" : "silent");
   const closers: (() => unknown)[] = [];
   const started = performance.now();
   try {

@@ -126,6 +126,12 @@ const refused: readonly (readonly [name: string, text: string, line: number, mes
     3,
     /unknown member "nope"/,
   ],
+  [
+    "funnel where no visitor comes",
+    '{"version": "0.0.1", "node": {"endpoints": {"tcp:80":\n{"listen": "http", "target": "text:x",\n "funnel": true}}}}',
+    3,
+    /plain HTTP listener, wanted https or TCP/,
+  ],
   ["UDP", '{"version": "0.0.1", "node": {"endpoints": {\n"udp:53": "tcp://h:53"}}}', 2, /source ports must be TCP/],
   ["port 0", '{"version": "0.0.1", "node": {"endpoints": {\n"tcp:0": "tcp://h:53"}}}', 2, /wanted 1 to 65535/],
   [

@@ -272,6 +272,9 @@ function checkListener(
   if (value.redirectHttp === true && (listen !== "https" || ports.first !== ports.last)) {
     fail([...at, "redirectHttp"], "found it on another listener than HTTPS on one port");
   }
+  if (listen === "http" && value.funnel !== undefined && value.funnel !== false) {
+    fail([...at, "funnel"], "found it on a plain HTTP listener, wanted https or TCP: visitors come by TLS");
+  }
   if (isTcp && (mounts.size !== 1 || root === undefined)) fail(at, "found mounts on a TCP listener, wanted one target");
   if (isTcp && root !== undefined && root.kind !== "ports" && root.kind !== "socket") {
     fail([...at, "target"], "found a web target on a TCP listener, wanted tcp://host:port or unix:path");

@@ -36,6 +36,11 @@ export class LeaseListeners {
     return [...this.#open].flatMap(([port, close]) => (close === undefined ? [] : [port]));
   }
 
+  /** Ports that are let and cannot be opened: another program has them, or this one may not. */
+  get failed(): readonly number[] {
+    return [...this.#failed];
+  }
+
   /** These ports have somebody they lead to. */
   set(ports: Iterable<number>): void {
     const { ranges, log } = this.#options;

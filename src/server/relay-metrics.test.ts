@@ -44,7 +44,15 @@ test("an ingress tells its health and counts, and no name of anybody, by its own
     const lines = body.split("\n").filter((line) => line.startsWith("sallyport_ingress_"));
     expect(lines).toEqual(
       [
-        ...["running 1", "control_connected 1", "map_age_seconds 0", "names 0", "draining 0"],
+        ...[
+          "running 1",
+          "control_connected 1",
+          "map_age_seconds 0",
+          "names 0",
+          "leases 0",
+          "leases_shut 0",
+          "draining 0",
+        ],
         ...['visitors{state="pending"} 0', 'visitors{state="open"} 0'],
         ...["delivered 3", "unknown_name 0", "away 0", "no_hello 0", "over_limit 0", "own_name 0", "redirected 0"].map(
           (event) => `events_total{event="${event.split(" ")[0]}"} ${event.split(" ")[1]}`,

@@ -14,6 +14,8 @@ export function registerRelayMetrics(registry: Registry, relay: Relay): void {
       () => relay.mapAgeMs / 1000,
     ],
     ["names", "Public names that it knows.", () => relay.names.size],
+    ["leases", "Raw ports that are open for who has them.", () => relay.leasedPorts.length],
+    ["leases_shut", "Raw ports that are let and cannot be opened on this machine.", () => relay.shutPorts.length],
     ["draining", "1 while it takes no new visitors, before it ends.", () => Number(ingress.isDraining)],
   ];
   for (const [name, help, read] of gauges) {

@@ -163,12 +163,18 @@ export class Relay {
       ...(this.isMember ? [] : [`The ingress is no member of its mesh: its state is ${this.node.state.kind}.`]),
       ...(this.isMember && !this.isAppointed ? [NOT_APPOINTED] : []),
     ];
-    return { isHealthy: grave.length === 0, problems: [...grave, ...this.node.health] };
+    const shut = this.shutPorts.map((port) => `Port ${port} is let and cannot be opened on this machine.`);
+    return { isHealthy: grave.length === 0, problems: [...grave, ...shut, ...this.node.health] };
   }
 
   /** Raw ports that are open. */
   get leasedPorts(): readonly number[] {
     return this.#leaseListeners.ports;
+  }
+
+  /** Raw ports that should be, and cannot. */
+  get shutPorts(): readonly number[] {
+    return this.#leaseListeners.failed;
   }
 
   /** No new visitors, nor any sent here by the server's zone; those who are here stay, at most `limitMs`. */

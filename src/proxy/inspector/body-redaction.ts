@@ -50,7 +50,7 @@ function redactMarkup(text: string, type: string): string {
   });
   if (/html/i.test(type)) return tags;
   return tags.replace(
-    /<([\w:.-]{1,64})(\s[^<>]{0,500})?>(?:[^<>]{1,4096}|\s{0,64}<!\[CDATA\[[^\]]{0,4096}\]\]>\s{0,64})<\//g,
+    /<([\w:.-]{1,64})(\s[^<>]{0,500})?>(?:[^<>]{1,4096}|\s{0,64}<!\[CDATA\[[^\]]{0,512}\]\]>\s{0,64})<\//g,
     (whole, name: string, attributes: string = "") =>
       isSecretName(name.replace(/^.*:/, "")) ? `<${name}${attributes}>${REDACTED}</` : whole,
   );

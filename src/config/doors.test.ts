@@ -56,7 +56,12 @@ describe("whom a door stands before", () => {
 
   test("CF-7 the file says which guests are users, what is public without a door, and which door stands nowhere", () => {
     const warn = (endpoints: object, doors?: object) => parse(endpoints, doors).warnings;
-    expect(config.warnings).toEqual(["node / endpoints / tcp:443: guests of https://id.example.com are users there"]);
+    const place = "node / endpoints / tcp:443";
+    expect(config.warnings).toEqual([`${place}: no door has guests of https://id.example.com`]);
+    const asked = { friends: { oidc: { ...OIDC, domains: ["a.b"] } } };
+    const mapped = { "tcp:443": { target: WEB, door: "friends", guestsAsUsers: OIDC.issuer } };
+    expect(warn(mapped, asked)).toEqual([`${place}: guests of https://id.example.com are users there`]);
+    expect(() => parseServices(SERVICE_WITH_DOOR, "f")).toThrow("what the node itself serves");
     expect(warn({ "tcp:443": { target: WEB, funnel: true } }, {})).toEqual([
       "node / endpoints / tcp:443: open to the internet, without login",
     ]);
@@ -68,6 +73,10 @@ describe("whom a door stands before", () => {
   });
 });
 
+const SERVICE_WITH_DOOR: string = JSON.stringify({
+  version: "0.0.1",
+  services: { "svc:web": { endpoints: { "tcp:443": { target: WEB, door: "friends" } } } },
+});
 const OIDC = { issuer: "https://id.example.com", clientId: "gate", clientSecret: "env:S" };
 
 test.each<[object, object, string]>([

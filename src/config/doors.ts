@@ -125,7 +125,9 @@ export function checkDoors(
     if (typeof given === "string") return;
     const { door: name, guestsAsUsers } = given;
     if (guestsAsUsers !== undefined) {
-      warnings.push(`${at.map(String).join(" / ")}: guests of ${guestsAsUsers} are users there`);
+      const isAsked = Object.values(doors).some(({ oidc }) => oidc?.issuer === guestsAsUsers);
+      const what = isAsked ? `guests of ${guestsAsUsers} are users there` : `no door has guests of ${guestsAsUsers}`;
+      warnings.push(`${at.map(String).join(" / ")}: ${what}`);
     }
     if (name === undefined || name === null) return;
     if (!Object.hasOwn(doors, name)) fail([...at, "door"], `found door "${name}", wanted one of "doors"`);

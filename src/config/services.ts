@@ -47,6 +47,9 @@ const endpointSchema = z.strictObject({
   funnel: funnelSchema.optional(),
   lease: z.union([z.int(), funnelSchema]).optional(),
 });
+const serviceTarget = z.string({
+  error: "found no target: mounts, doors and rules are for what the node itself serves",
+});
 const fileSchema = z.strictObject({
   version: z.literal(VERSION),
   certificates: certificatesSchema.optional(),
@@ -56,7 +59,7 @@ const fileSchema = z.strictObject({
   services: z
     .record(
       z.string(),
-      z.strictObject({ endpoints: z.record(z.string(), z.string()), advertised: z.boolean().optional() }),
+      z.strictObject({ endpoints: z.record(z.string(), serviceTarget), advertised: z.boolean().optional() }),
     )
     .optional(),
 });

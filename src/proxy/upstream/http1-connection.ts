@@ -47,7 +47,7 @@ export class Http1Connection implements Exchange {
       head: (head) => {
         this.#mustFlush = true;
         // Who answers before the body is there may not want it, and never read it.
-        if (!this.#isSent || this.#socket.writableLength > 0) this.#isLast = true;
+        if (!this.#isSent) this.#isLast = true;
         this.#sink?.head(head);
       },
       body: (part, isLast) => {

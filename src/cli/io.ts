@@ -10,6 +10,10 @@ export interface CliIo {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Ctrl+C or a termination signal. */
   readonly signal: AbortSignal;
+  /** Who types, where the system knows; 0 is root. */
+  readonly uid?: number;
+  /** Of the terminal. */
+  readonly columns?: number;
 }
 
 /** A command: words after its name, exit status. */

@@ -74,7 +74,7 @@ export async function main(args: readonly string[], io: CliIo): Promise<number> 
   } catch (thrown) {
     if (thrown instanceof CliExit) {
       if (thrown.message !== "" && !(thrown.status === 0 && io.signal.aborted)) {
-        io[thrown.stream](`${terminalLines(thrown.message)}\n`);
+        io[thrown.stream](`${terminalLines(`${thrown.message}${howToBeAllowed(thrown.message, args, io)}`)}\n`);
       }
       return thrown.status;
     }
@@ -85,6 +85,13 @@ export async function main(args: readonly string[], io: CliIo): Promise<number> 
     return 2;
   }
   return fail(io, `sallyport: unknown subcommand: ${word}`, 1);
+}
+
+/** What upstream says then (`client/local/local.go:IsAccessDeniedError`, `cli.go`). */
+function howToBeAllowed(refusal: string, args: readonly string[], { uid = 0 }: CliIo): string {
+  if (uid === 0 || !/(?:^|: )Access denied: /.test(refusal)) return "";
+  const words = args.some((word) => /key/i.test(word)) ? ["…"] : args; // it may be a secret
+  return `\n\nUse 'sudo sallyport ${words.join(" ")}'.\nTo not require root, use 'sudo sallyport set --operator=$USER' once.`;
 }
 
 /** A flag that is unknown (Node's `parseArgs`), or whose value is none. */

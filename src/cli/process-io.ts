@@ -11,6 +11,9 @@ export function processIo(): CliIo {
   process.on("SIGTERM", onSignal);
   // A reader that leaves early (`| head`) is no error.
   process.stdout.on("error", () => stop.abort());
+  // Nobody hears what was to be said; what is served goes on.
+  process.stderr.on("error", () => undefined);
+  const uid = process.getuid?.();
   return {
     stdout: (text) => void process.stdout.write(text),
     stderr: (text) => void process.stderr.write(text),
@@ -18,5 +21,7 @@ export function processIo(): CliIo {
     isTerminal: process.stdin.isTTY === true && process.stdout.isTTY === true,
     env: process.env,
     signal: stop.signal,
+    ...(uid === undefined ? {} : { uid }),
+    ...(process.stderr.isTTY === true ? { columns: process.stderr.columns } : {}),
   };
 }

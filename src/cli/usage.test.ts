@@ -1,7 +1,11 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
+import { idleGateway } from "../../test/suites/local-gateway.ts";
+import { scratchFolder } from "../../test/suites/scratch.ts";
 import { Screen } from "../../test/suites/typed-command.ts";
+import { silentLog } from "../base/log.ts";
+import { openLocalApi } from "../gateway/localapi/index.ts";
 import { main } from "./main.ts";
 import { ROOT_USAGE, serveUsage } from "./usage.ts";
 
@@ -32,4 +36,24 @@ test.each(COMMANDS.filter((name) => name !== "help"))(
 test("docs/cli.md tells of every flag of serve and funnel", () => {
   const flags = [serveUsage("serve"), serveUsage("funnel")].flatMap((text) => text.match(/--[a-z-]+/g) ?? []);
   expect([...new Set(flags)].filter((flag) => !GUIDE.includes(flag))).toEqual([]);
+});
+
+test("who may not change anything was told so, and not what to do", async () => {
+  const socketPath = path.join(scratchFolder(), "s.sock");
+  const api = await openLocalApi({
+    ...{ socketPath, backend: idleGateway, log: silentLog },
+    credentials: () => ({ pid: 1, uid: 65_534, gid: 65_534 }),
+  });
+  onTestFinished(() => api.close());
+  const said = async (uid: number, ...words: readonly string[]): Promise<string> => {
+    const screen = new Screen({ uid });
+    expect(await main(["--socket", socketPath, ...words], screen.io)).toBe(1);
+    return screen.stderr;
+  };
+  const denied = "sending serve config: Access denied: serve config denied\n";
+  const advice = (line: string): string =>
+    `\nUse 'sudo sallyport ${line}'.\nTo not require root, use 'sudo sallyport set --operator=$USER' once.\n`;
+  expect(await said(1000, "serve", "reset")).toBe(`${denied}${advice(`--socket ${socketPath} serve reset`)}`);
+  expect(await said(0, "serve", "reset")).toBe(denied);
+  expect(await said(1000, "up", "--auth-key", "sp-auth-secret")).toContain(advice("…"));
 });

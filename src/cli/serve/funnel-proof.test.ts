@@ -116,6 +116,15 @@ test("FN-9 what holds ends with the address, and on a terminal with its QR code"
   out.stderr = "";
   await proveOn({ ...TARGET, port: 8443 }, { ...io, isTerminal: true }, client, rounds(undefined));
   expect(out.stderr).toMatch(/\n(?:.*[▀▄█].*\n){10,}\nhttps:\/\/web\.tail\.test:8443\/\n$/);
+  for (const [columns, isThere] of [
+    [20, false],
+    [80, true],
+  ] as const) {
+    out.stderr = "";
+    await proveOn(TARGET, { ...io, isTerminal: true, columns }, client, rounds(undefined));
+    expect(/[▀▄█]/.test(out.stderr), String(columns)).toBe(isThere);
+    expect(out.stderr.endsWith("\n\nhttps://web.tail.test/\n")).toBe(true);
+  }
 });
 
 const cert = (more: Partial<CertificateStatus>): CertificateStatus => ({

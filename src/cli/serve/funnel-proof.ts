@@ -209,7 +209,9 @@ export async function proveOn(
   try {
     if (!(await prove(target, look, io, client))) return false;
     const url = urlOf(target);
-    if (io.isTerminal) io.stderr(`\n${await qrCode(url)}`);
+    const code = io.isTerminal ? await qrCode(url) : "";
+    const isWhole = code.indexOf("\n") <= (io.columns ?? Number.POSITIVE_INFINITY); // a broken line is no code any more
+    if (code !== "" && isWhole) io.stderr(`\n${code}`);
     io.stderr(`\n${terminalText(url)}\n`);
     return true;
   } catch (thrown) {

@@ -52,8 +52,8 @@ async function run(
     case "reset":
       if (command === "funnel") {
         const { config, etag } = await client.serveConfig();
-        await client.setServeConfig(withoutFunnel(config ?? {}), etag);
-      } else await client.setServeConfig({}, "");
+        await save(client, withoutFunnel(config ?? {}), etag, io);
+      } else await save(client, {}, "", io);
       return 0;
     case "service":
       return actOnService(request.verb, request.service, io, client);
@@ -152,8 +152,8 @@ async function setUp(request: ServeChange, found: Found, io: CliIo, client: Loca
   if (!request.isBackground) return serveForeground(request, name, status, io, client);
   const command = request.isFunnel ? "funnel" : "serve";
   const { config: next, notes } = explained(command, () => applySet(before, request, name, kindOfPath));
-  for (const note of notes) io.stderr(`${terminalText(note)}\n`);
   await save(client, next, etag, io);
+  for (const note of notes) io.stderr(`${terminalText(note)}\n`);
   const claim = claimOf(request);
   try {
     await assertClaimed(claim, io, client);

@@ -68,6 +68,7 @@ const clock = (ms: number): string => new Date(ms).toISOString().slice(11, 23);
 
 function status({ answer, isUpgrade }: Recorded): string {
   if (answer === undefined) return isUpgrade ? "upgrade" : "…";
+  if (answer.status === 0) return "none";
   const cut = answer.isCut ? ", cut" : "";
   return escapeHtml(`${answer.status} ${STATUS_CODES[answer.status] ?? ""}${cut}`);
 }

@@ -131,6 +131,7 @@ describe("what is kept", () => {
         text: "hello",
         totalBytes: 5,
       });
+    expect(made.recorder.list()[0]!.answer).toMatchObject({ status: 200, isCut: false });
   });
 
   test("of a long body the beginning, of many requests the last hundred", async () => {
@@ -202,6 +203,24 @@ describe("what is kept", () => {
     const text = await stage(`HTTP/1.1 200 OK\r\nContent-Length: 65537\r\n\r\n${long}`);
     await send(text, "GET /long HTTP/1.1");
     expect(text.recorder.list()[0]!.answer!.body.text.slice(0, -1), "cut in a character").toBe("a".repeat(65_535));
+  });
+
+  test.each([80, 443])("who went before the answer came was shown as answered with 200 (port %i)", async (port) => {
+    const made = await stage("HTTP/1.1 200"); // and no more
+    if (port === 80) {
+      const client = made.connect(80);
+      client.write(`GET /a HTTP/1.1\r\nHost: ${GATE}\r\n\r\n`);
+      await expect.poll(() => made.backend.requests.length, PATIENT).toBe(1);
+      client.destroy();
+    } else {
+      const stream = (await http2Client(made)).request({ ":path": "/a" });
+      stream.on("error", () => undefined);
+      await expect.poll(() => made.backend.requests.length, PATIENT).toBe(1);
+      stream.close();
+    }
+    await expect.poll(() => made.recorder.list()[0]?.answer, PATIENT).toMatchObject({ status: 0, isCut: true });
+    const { cookie, pages } = await browser(made);
+    expect((await open(`${pages}/`, { headers: { cookie } })).body).toContain("<td>none</td>");
   });
 
   test("a body that comes slowly, and an answer that does, go through as they would", async () => {

@@ -1,5 +1,6 @@
 import { isUtf8 } from "node:buffer";
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { constants, type ServerHttp2Stream } from "node:http2";
 import type { Clock } from "../../base/clock.ts";
 import type { Proof } from "../../base/conn.ts";
 import type { HeaderPair } from "../../identity/headers.ts";
@@ -53,6 +54,7 @@ export interface RecordedBody {
 }
 
 export interface RecordedAnswer {
+  /** 0 where the connection ended before there was one. */
   readonly status: number;
   readonly fields: readonly HeaderPair[];
   readonly body: RecordedBody;
@@ -169,7 +171,7 @@ export class Recorder {
         fields: answered,
         body: sent.body(type(answered)),
         tookMs: this.#clock.now() - startedAt,
-        isCut: !response.writableFinished,
+        isCut: isCut(response),
       };
       for (const gathering of kept.gathered) gathering.drop();
       hold(record.body.text.length + record.answer.body.text.length - kept.bytes);
@@ -270,7 +272,17 @@ function tapAnswer(response: ServerResponse, gathering: Gathering): () => { stat
     isEnding = true;
     return end(...all);
   };
-  return () => ({ status: response.statusCode, fields: seen ?? entriesOf(response.getHeaders()) });
+  return () => ({
+    status: response.headersSent ? response.statusCode : 0,
+    fields: seen ?? entriesOf(response.getHeaders()),
+  });
+}
+
+/** Node's answers by HTTP/2 call themselves finished with whatever ends their stream. */
+function isCut(response: ServerResponse): boolean {
+  const { stream } = response as { readonly stream?: ServerHttp2Stream };
+  if (stream === undefined) return !response.writableFinished;
+  return !response.headersSent || stream.rstCode !== constants.NGHTTP2_NO_ERROR;
 }
 
 function entriesOf(fields: Readonly<Record<string, unknown>>): HeaderPair[] {

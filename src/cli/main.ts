@@ -1,4 +1,4 @@
-import { messageOf } from "../base/fault.ts";
+import { Fault, messageOf } from "../base/fault.ts";
 import { CliExit, type CliIo, type Command } from "./io.ts";
 import { LocalClient } from "./local-client.ts";
 import { defaultSocketPath } from "./socket-path.ts";
@@ -78,7 +78,8 @@ export async function main(args: readonly string[], io: CliIo): Promise<number> 
       }
       return thrown.status;
     }
-    return fail(io, messageOf(thrown), isOfFlags(thrown) ? 2 : 1);
+    const hint = thrown instanceof Fault && thrown.hint !== undefined ? `\n${thrown.hint}` : "";
+    return fail(io, `${messageOf(thrown)}${hint}`, isOfFlags(thrown) ? 2 : 1);
   }
   if (word.startsWith("-")) {
     io.stderr(`flag provided but not defined: -${terminalLines(word.replace(/^--?/, ""))}\n${ROOT_USAGE}`);

@@ -33,6 +33,14 @@ test.each(COMMANDS.filter((name) => name !== "help"))(
   },
 );
 
+test("a program that refused to begin kept to itself what to do about it", async () => {
+  const screen = new Screen();
+  expect(await main(["ingress"], screen.io)).toBe(2);
+  expect(screen.stderr).toBe(
+    "Cannot relay without a coordination server: wanted --login-server URL\nFor example --login-server https://mesh.example.com\n",
+  );
+});
+
 test("docs/cli.md tells of every flag of serve and funnel", () => {
   const flags = [serveUsage("serve"), serveUsage("funnel")].flatMap((text) => text.match(/--[a-z-]+/g) ?? []);
   expect([...new Set(flags)].filter((flag) => !GUIDE.includes(flag))).toEqual([]);

@@ -2,6 +2,12 @@ import { type AddressInfo, createServer, type Server, type Socket } from "node:n
 import { Fault } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 
+const HINTS: Readonly<Record<string, string>> = {
+  EACCES: "Ports below 1024 want root or the capability CAP_NET_BIND_SERVICE.",
+  EADDRINUSE: "Another program has the port: `ss -ltnp` shows which. Or give an address of its own by --address.",
+  EADDRNOTAVAIL: "This machine does not have that address.",
+};
+
 /** Where visitors come in. Once closed, none of them opens any more. */
 export class VisitorPorts {
   readonly #log: Log;
@@ -30,7 +36,8 @@ export class VisitorPorts {
         // Later ones are connections that could not be taken, for want of files: they wait in the kernel.
         if (this.#servers.has(server)) return this.#log.warn("ingress.accept_failed", { error: error.message });
         const found = `Cannot listen on "${address}:${port}": ${error.message}`;
-        reject(new Fault("INGRESS_LISTEN", found, { cause: error }));
+        const hint = HINTS[(error as NodeJS.ErrnoException).code ?? ""];
+        reject(new Fault("INGRESS_LISTEN", found, { cause: error, ...(hint === undefined ? {} : { hint }) }));
       });
       server.listen({ port, ...(address === "" ? {} : { host: address }) }, () => {
         this.#servers.add(server);

@@ -16,7 +16,7 @@ export interface Stage {
 const VISITOR = Symbol("visitor");
 
 interface VisitorSocket extends Socket {
-  [VISITOR]?: Visitor;
+  [VISITOR]?: Visitor | undefined;
 }
 
 /** Somebody at one of our ports, until his connection is gone. One object and five listeners: there are thousands a second. */
@@ -81,6 +81,8 @@ export class Visitor implements AddressPort {
     this.#all.remove(this.#place);
     for (const gauge of this.#gauges) gauge.open--;
     this.stage?.gone();
+    this.stage = undefined;
+    (this.socket as VisitorSocket)[VISITOR] = undefined; // as in base/let-go.ts
   }
 }
 

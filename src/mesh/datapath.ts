@@ -180,6 +180,7 @@ export class Datapath {
   flush(): void {
     this.#target = -1;
     this.#parts.udp.flush();
+    if (this.#moved.length === 0) return;
     for (const peer of this.#moved.splice(0)) this.#parts.netstack.changePath(peer);
   }
 

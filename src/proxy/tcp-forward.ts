@@ -2,6 +2,7 @@ import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Conn, Proof } from "../base/conn.ts";
 import { Fault } from "../base/fault.ts";
+import { letGo } from "../base/let-go.ts";
 import { LinkedList } from "../base/linked-list.ts";
 import type { Log } from "../base/log.ts";
 import { writeView } from "../base/view-write.ts";
@@ -108,6 +109,7 @@ export function relay(conn: Conn, socket: Duplex): void {
   });
   socket.on("end", () => conn.end());
   socket.on("close", () => {
+    letGo(socket);
     if (isOver || (socket.readableEnded && socket.writableFinished)) return;
     isOver = true;
     conn.abort(new Fault("PROXY_FORWARD_CLOSED", "Cannot forward the connection: the backend closed it"));

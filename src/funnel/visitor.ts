@@ -82,7 +82,7 @@ export class Visitor implements AddressPort {
     for (const gauge of this.#gauges) gauge.open--;
     this.stage?.gone();
     this.stage = undefined;
-    (this.socket as VisitorSocket)[VISITOR] = undefined; // as in base/let-go.ts
+    (this.socket as VisitorSocket)[VISITOR] = undefined; // as in proxy/tcp-forward.ts
   }
 }
 

@@ -1,8 +1,7 @@
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import type { Conn, Proof } from "../base/conn.ts";
+import type { Conn, ConnSink, Proof } from "../base/conn.ts";
 import { Fault } from "../base/fault.ts";
-import { letGo } from "../base/let-go.ts";
 import { LinkedList } from "../base/linked-list.ts";
 import type { Log } from "../base/log.ts";
 import { writeView } from "../base/view-write.ts";
@@ -82,36 +81,105 @@ export class TcpForwarder {
 
 /** Bytes both ways between a connection of the stack and a backend, each direction ending on its own. */
 export function relay(conn: Conn, socket: Duplex): void {
-  let owed = 0;
-  let isOver = false;
-  conn.attach({
-    data(view) {
-      if (writeView(socket, view)) conn.credit(view.length);
-      else owed += view.length;
-    },
-    end: () => void socket.end(),
-    drain: () => void socket.resume(),
-    abort: () => {
-      isOver = true;
-      reset(socket);
-    },
-  });
+  const forwarding = new Forwarding(conn, socket);
+  (socket as ForwardingSocket)[FORWARDING] = forwarding;
+  conn.attach(forwarding);
   // The caller may send when the backend is there, and as fast as that reads.
-  if ((socket as Socket).connecting === true) socket.once("connect", () => conn.credit(WINDOW_BYTES));
-  else conn.credit(WINDOW_BYTES);
-  socket.on("drain", () => {
-    const bytes = owed;
-    owed = 0;
-    if (bytes > 0) conn.credit(bytes);
-  });
-  socket.on("data", (chunk: Buffer) => {
-    if (!conn.write(chunk)) socket.pause();
-  });
-  socket.on("end", () => conn.end());
-  socket.on("close", () => {
-    letGo(socket);
-    if (isOver || (socket.readableEnded && socket.writableFinished)) return;
-    isOver = true;
-    conn.abort(new Fault("PROXY_FORWARD_CLOSED", "Cannot forward the connection: the backend closed it"));
-  });
+  if ((socket as Socket).connecting === true) socket.once("connect", onConnect);
+  else forwarding.begin();
+  socket.on("drain", onDrain);
+  socket.on("data", onData);
+  socket.on("end", onEnd);
+  socket.on("close", onClose);
+}
+
+const FORWARDING = Symbol("forwarding");
+
+interface ForwardingSocket extends Duplex {
+  [FORWARDING]?: Forwarding | undefined;
+}
+
+class Forwarding implements ConnSink {
+  readonly #conn: Conn;
+  readonly #socket: Duplex;
+  /** Written to a backend that has not taken it. */
+  #owed = 0;
+  #isOver = false;
+
+  constructor(conn: Conn, socket: Duplex) {
+    this.#conn = conn;
+    this.#socket = socket;
+  }
+
+  begin(): void {
+    this.#conn.credit(WINDOW_BYTES);
+  }
+
+  // ——— what the caller says ———
+
+  data(view: Uint8Array): void {
+    if (writeView(this.#socket, view)) this.#conn.credit(view.length);
+    else this.#owed += view.length;
+  }
+
+  end(): void {
+    this.#socket.end();
+  }
+
+  drain(): void {
+    this.#socket.resume();
+  }
+
+  abort(): void {
+    this.#isOver = true;
+    reset(this.#socket);
+  }
+
+  // ——— what the backend says ———
+
+  said(chunk: Buffer): void {
+    if (!this.#conn.write(chunk)) this.#socket.pause();
+  }
+
+  finished(): void {
+    this.#conn.end();
+  }
+
+  drained(): void {
+    const bytes = this.#owed;
+    this.#owed = 0;
+    if (bytes > 0) this.#conn.credit(bytes);
+  }
+
+  gone(): void {
+    const { readableEnded, writableFinished } = this.#socket;
+    if (this.#isOver || (readableEnded && writableFinished)) return;
+    this.#isOver = true;
+    this.#conn.abort(new Fault("PROXY_FORWARD_CLOSED", "Cannot forward the connection: the backend closed it"));
+  }
+}
+
+function onConnect(this: ForwardingSocket): void {
+  this[FORWARDING]?.begin();
+}
+
+function onDrain(this: ForwardingSocket): void {
+  this[FORWARDING]?.drained();
+}
+
+function onData(this: ForwardingSocket, chunk: Buffer): void {
+  this[FORWARDING]?.said(chunk);
+}
+
+function onEnd(this: ForwardingSocket): void {
+  this[FORWARDING]?.finished();
+}
+
+/**
+ * Node's sockets that are gone keep one another alive until the next full collection, and with them whatever they refer to:
+ * where they come and go by the thousand a second, that makes old in V8's sense all there ever was of a connection.
+ */
+function onClose(this: ForwardingSocket): void {
+  this[FORWARDING]?.gone();
+  this[FORWARDING] = undefined;
 }

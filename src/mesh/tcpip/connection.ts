@@ -122,7 +122,7 @@ export class TcpConnection extends TcpEndpoint implements Conn, Timed {
     const { sender, receiver } = this;
     if (now >= this.endAt) this.die(undefined);
     else if (this.handshake !== undefined) this.#pollHandshake(this.handshake, now);
-    else if (sender !== undefined && receiver !== undefined) this.#pollOpen(now, sender, receiver);
+    else if (receiver !== undefined) this.#pollOpen(now, sender, receiver);
   }
 
   #pollHandshake(handshake: Handshake, now: number): void {
@@ -131,9 +131,10 @@ export class TcpConnection extends TcpEndpoint implements Conn, Timed {
     else this.connect(now);
   }
 
-  #pollOpen(now: number, sender: Sender, receiver: Receiver): void {
+  #pollOpen(now: number, sender: Sender | undefined, receiver: Receiver): void {
     if (now >= receiver.ackAt) receiver.mustAck = true;
-    if (this.state !== "time-wait" && !sender.poll(now)) this.#giveUp(now, sender, "no progress for 300 s");
+    if (sender === undefined || this.state === "time-wait") return void this.changed();
+    if (!sender.poll(now)) this.#giveUp(now, sender, "no progress for 300 s");
     else if (this.keepaliveTimer !== undefined && now >= this.keepaliveTimer.deadline) {
       this.#keepAlive(this.keepaliveTimer, now, sender, receiver);
     }
@@ -193,6 +194,7 @@ export class TcpConnection extends TcpEndpoint implements Conn, Timed {
     if (this.state !== "time-wait" && this.state !== "closed") return;
     this.#user.rest(); // for a minute nobody needs what he holds: sockets, buffers, what he read of a request
     this.receiver?.relax();
+    this.retireSender();
   }
 
   // ——— the user's side ———

@@ -45,6 +45,8 @@ export abstract class TcpEndpoint implements SenderOutlet {
   #peerWindow = 0;
   #lastAckSent = 1;
   protected endAt: number = Infinity; // of TIME-WAIT
+  /** Where our stream ended, once there is no sender any more. */
+  #finalPosition = -1;
   #challengedAt = -Infinity;
   #sawAck = false;
   #mustRespond = false;
@@ -220,7 +222,7 @@ export abstract class TcpEndpoint implements SenderOutlet {
   /** False: the number is not acceptable, and the segment is dropped (RFC 5961 §5). */
   #acknowledge(segment: TcpSegment, position: number, now: number): boolean {
     const { sender } = this;
-    if (sender === undefined) return true;
+    if (sender === undefined) return this.#finalPosition < 0 || this.#acknowledgesAll(segment, now);
     const { iss, scale } = this.terms;
     const ack = sender.una + ((segment.acknowledgment - ((iss + sender.una) >>> 0)) | 0);
     if (ack > sender.nxt || ack < sender.una - sender.largestWindow - 1) {
@@ -236,6 +238,13 @@ export abstract class TcpEndpoint implements SenderOutlet {
     else if (this.state === "closing") this.#enterTimeWait(now);
     else if (this.state === "last-ack") this.die(undefined);
     return true;
+  }
+
+  #acknowledgesAll(segment: TcpSegment, now: number): boolean {
+    const beyond = (segment.acknowledgment - ((this.terms.iss + this.#finalPosition) >>> 0)) | 0;
+    if (beyond <= 0) return true;
+    this.#challenge(now);
+    return false;
   }
 
   #wasReset(): void {
@@ -259,7 +268,7 @@ export abstract class TcpEndpoint implements SenderOutlet {
   }
 
   #answer(): void {
-    if (this.sender === undefined) return;
+    if (this.sender === undefined && this.#finalPosition < 0) return;
     this.#mustRespond = true;
     this.changed();
   }
@@ -267,10 +276,17 @@ export abstract class TcpEndpoint implements SenderOutlet {
   #enterTimeWait(now: number): void {
     this.state = "time-wait";
     this.endAt = now + TIME_WAIT_MS;
-    this.keepaliveTimer?.stop();
+    this.keepaliveTimer = undefined;
     this.sender?.relax();
     this.enteredTimeWait();
     this.changed();
+  }
+
+  /** For a minute only numbers are needed: most of what a connection holds is its sender. */
+  protected retireSender(): void {
+    if (this.state !== "time-wait" || this.sender === undefined) return;
+    this.#finalPosition = this.sender.nxt;
+    this.sender = undefined;
   }
 
   #restartTimeWait(now: number): void {
@@ -291,9 +307,10 @@ export abstract class TcpEndpoint implements SenderOutlet {
   /** Sends what may be sent. True: there is more for another turn. */
   transmit(now: number, quantum: number): boolean {
     const { sender, receiver } = this;
-    if (this.state === "closed" || sender === undefined || receiver === undefined) return false;
+    if (this.state === "closed" || receiver === undefined) return false;
+    if (sender === undefined && this.#finalPosition < 0) return false;
     let hasMore = false;
-    if (this.state !== "time-wait") {
+    if (sender !== undefined && this.state !== "time-wait") {
       if (this.#sawAck) {
         this.#sawAck = false;
         sender.settle(now);
@@ -302,7 +319,7 @@ export abstract class TcpEndpoint implements SenderOutlet {
       hasMore = sender.transmit(now, quantum);
     }
     const isDue = receiver.mustAck || this.#mustRespond || receiver.isUpdateDue(this.terms.mss);
-    if (isDue) this.#send(sender.nxt, 0, 0, now);
+    if (isDue) this.#send(sender?.nxt ?? this.#finalPosition, 0, 0, now);
     else if (receiver.owesAck) receiver.delayAck(now);
     this.refresh();
     return hasMore;
@@ -320,9 +337,9 @@ export abstract class TcpEndpoint implements SenderOutlet {
 
   #send(position: number, length: number, flags: number, now: number): void {
     const { sender, receiver } = this;
-    if (sender === undefined || receiver === undefined) return;
+    if (receiver === undefined) return;
     const hadReport = receiver.hasReport;
-    const { ring } = sender.buffer;
+    const ring = sender?.buffer.ring;
     const packet = this.settings.tcp.segment(this.key, this.terms, receiver, ring, position, length, flags, now);
     this.#lastAckSent = receiver.next;
     // A segment with data leaves SACK blocks out: while there is a gap, an empty one must still report it.

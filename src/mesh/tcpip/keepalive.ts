@@ -52,8 +52,4 @@ export class KeepaliveTimer {
     this.deadline = idleAt;
     return "relax";
   }
-
-  stop(): void {
-    this.deadline = Infinity;
-  }
 }

@@ -64,12 +64,12 @@ export class TcpWriter {
     return this.#packet.sealTcp(key.local, key.remote, key.pseudoSum, at - start);
   }
 
-  /** Bytes [position, position + length) of `ring`. One without any reports gaps. */
+  /** Bytes [position, position + length) of `ring`. One without any reports gaps, and needs none. */
   segment(
     key: ConnectionKey,
     terms: Terms,
     receiver: Receiver,
-    ring: ByteRing,
+    ring: ByteRing | undefined,
     position: number,
     length: number,
     flags: number,
@@ -90,7 +90,7 @@ export class TcpWriter {
     const all = flags | FLAG.ack;
     const window = receiver.promise();
     writeTcpHeader(bytes, start, localPort, remotePort, sequence, acknowledgment, at - start, all, window);
-    if (length > 0) ring.read(position, length, bytes, at);
+    if (length > 0) ring?.read(position, length, bytes, at);
     return this.#packet.sealTcp(key.local, key.remote, key.pseudoSum, at - start + length);
   }
 

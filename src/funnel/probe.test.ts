@@ -36,6 +36,18 @@ async function serving(answer: string, heard: string[] = [], pair = certificateO
   );
 }
 
+/** Does something to who has asked. */
+async function behindTls(act: (socket: tls.TLSSocket, raw: Socket) => void): Promise<number> {
+  let raw: Socket;
+  const server = tls.createServer(await certificateOf(NAME), (socket) => {
+    socket.on("error", () => undefined).once("data", () => act(socket, raw));
+  });
+  server.on("connection", (socket) => {
+    raw = socket;
+  });
+  return portOf(server);
+}
+
 async function look(options: Partial<ProbeOptions> & { readonly port: number }): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   const { cert: ca } = await certificateOf(NAME);
@@ -132,6 +144,7 @@ test("FN-9 each fault is named by the hop that has it, and nothing is asked behi
   const silent = await portOf(
     createServer((socket) => socket.on("error", () => undefined).once("data", () => patience.abort())),
   );
+  const hanging = new AbortController();
   const rejecting = (code: string) => () => Promise.reject(Object.assign(new Error(`queryA ${code}`), { code }));
   const { certificate, key } = await selfSigned(NAME, Date.UTC(2024, 0, 1), Date.UTC(2024, 0, 2), []);
   const expired = { cert: certificate, key };
@@ -166,6 +179,9 @@ test("FN-9 each fault is named by the hop that has it, and nothing is asked behi
     [{ port: await serving("HTTP/1.1 502 Bad Gateway\r\n\r\n") }, "backend", /status 502/],
     [{ port: await serving("HTTP/1.1 421 Misdirected Request\r\n\r\n") }, "backend", /status 421/],
     [{ port: await serving("nonsense") }, "backend", /no HTTP answer/],
+    [{ port: await behindTls((socket) => void socket.destroy()) }, "backend", /no HTTP answer/],
+    [{ port: await behindTls(() => hanging.abort()), signal: hanging.signal }, "backend", /^no answer in time$/],
+    [{ port: await behindTls((_, raw) => void raw.resetAndDestroy()) }, "backend", /ECONNRESET/],
   ];
   for (const [options, hop, found] of faults) {
     const last = (await look(options)).at(-1);

@@ -186,14 +186,18 @@ async function askBackend(secure: tls.TLSSocket, host: string, signal: AbortSign
   secure.on("error", () => undefined);
   secure.write(`HEAD / HTTP/1.1\r\nHost: ${host}\r\nUser-Agent: sallyport-probe\r\nConnection: close\r\n\r\n`);
   let text = "";
-  for await (const chunk of secure as AsyncIterable<Buffer>) {
-    text += chunk.toString("latin1");
-    const status = /^HTTP\/1\.1 (\d{3})/.exec(text)?.[1];
-    if (status !== undefined) {
-      // 421: the gateway was asked for a name that it does not answer for here (RFC 9110 section 15.5.20).
-      return { hop: "backend", isGood: Number(status) < 500 && status !== "421", found: `status ${status}` };
+  try {
+    for await (const chunk of secure as AsyncIterable<Buffer>) {
+      text += chunk.toString("latin1");
+      const status = /^HTTP\/1\.1 (\d{3})/.exec(text)?.[1];
+      if (status !== undefined) {
+        // 421: the gateway was asked for a name that it does not answer for here (RFC 9110 section 15.5.20).
+        return { hop: "backend", isGood: Number(status) < 500 && status !== "421", found: `status ${status}` };
+      }
+      if (text.length > 1000) break;
     }
-    if (text.length > 1000) break;
+  } catch (thrown) {
+    if (!signal.aborted) return bad("backend", messageOf(thrown));
   }
   return bad("backend", signal.aborted ? "no answer in time" : "no HTTP answer");
 }

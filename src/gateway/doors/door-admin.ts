@@ -66,11 +66,12 @@ export class DoorAdmin {
   /** @throws {Fault} DOOR_PASS */
   async invite(wish: PassWish): Promise<Invitation> {
     const door = this.#doorWith("links", wish.door);
-    const place = this.#standing()
-      .get(door.name)
-      ?.find((address) => address.startsWith("https://")); // of a pattern there is none
+    const places = this.#standing().get(door.name) ?? [];
+    const place = places.find((address) => address.startsWith("https://"));
     if (place === undefined) {
-      throw new Fault("DOOR_PASS", `Cannot make a link for door "${door.name}": it stands before nothing now`);
+      const where =
+        places.length === 0 ? "nothing now" : `${places[0]} alone, and no link leads to all names of a pattern`;
+      throw new Fault("DOOR_PASS", `Cannot make a link for door "${door.name}": it stands before ${where}`);
     }
     const { link, token } = await this.#gatekeeper.passes.create(wish);
     const url = new URL(`/.sallyport/door/${door.name}/link/${token}`, place);

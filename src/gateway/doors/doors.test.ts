@@ -99,6 +99,8 @@ test("an operator invites by a link that is shown once, sees who is inside, and 
     passes: [{ id, name: "Carol" }],
     sessions: [{ subject: "s", address: "192.0.2.1" }],
   });
+  places["friends"] = ["*.apps.test:443/"];
+  await expect(admin.invite(wish)).rejects.toThrow("before *.apps.test:443/ alone");
   expect(await admin.revoke(id)).toBe(true);
   expect(admin.document()).toMatchObject({ passes: [], sessions: [] });
   expect(await admin.revoke(id)).toBe(false);

@@ -187,8 +187,13 @@ function whoMakesRoom(own: ReadonlyMap<string, Session>): string {
   const crowds = new Map<string, number>();
   for (const { network } of own.values()) crowds.set(network, (crowds.get(network) ?? 0) + 1);
   const most = Math.max(...crowds.values());
-  const crowd = [...own].filter(([, { network }]) => crowds.get(network) === most);
-  return (crowd.find(([, { cuts }]) => cuts.size === 0) ?? crowd[0]!)[0];
+  let busy = "";
+  for (const [digest, { network, cuts }] of own) {
+    if (crowds.get(network) !== most) continue;
+    if (cuts.size === 0) return digest;
+    busy ||= digest;
+  }
+  return busy;
 }
 
 const isOver = ({ endsAt, idleAt }: Session, now: number): boolean => now >= endsAt || now >= idleAt;

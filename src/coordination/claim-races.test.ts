@@ -147,6 +147,32 @@ test("FN-14 a claim of a node that is away for good went to nobody else until th
   expect(released).toMatchObject({ claim: "2222", node: "host-2", state: "held", isReleased: false });
 });
 
+test("FN-14 a policy without its grants for a minute moved what nodes hold to whoever was first afterwards", async () => {
+  const rig = await world(new MemoryCoordinationStore());
+  await rig.lite(NODES[1], asking(NODES[1], CLAIMS)); // the younger node was first
+  await rig.lite(NODES[0], asking(NODES[0], CLAIMS));
+  const relay = await rig.follow(RELAY);
+  const held = { "2222": ["host-3"], "demo.example.org": ["host-3"] };
+  expect(routes(await relay())).toEqual(held);
+  const relayed = `{"target": ["tag:relay"], "attr": ["sallyport.dev/ingress"]}`;
+  for (const attrs of [relayed, `${relayed}, {"target": ["*"], "attr": ["funnel"]}`]) {
+    const slip = `{"tagOwners": {"tag:relay": ["ada@example.com"]}, "nodeAttrs": [${attrs}]}`;
+    await rig.coordinator.setPolicy(compilePolicy(slip), slip, "root");
+    expect(routes(await relay())).toEqual({ "2222": [], "demo.example.org": [] });
+    expect(rig.coordinator.claims().map(({ state }) => state)).toEqual(Array(4).fill("ungranted"));
+    await rig.lite(NODES[0], { ...asking(NODES[0], CLAIMS), Endpoints: ["192.0.2.1:1"] });
+    await rig.coordinator.setPolicy(compilePolicy(POLICY), POLICY, "root");
+    expect(routes(await relay())).toEqual(held);
+  }
+  const others = POLICY.replace('"target": ["*"]', '"target": ["bob@example.com"]');
+  const node = rig.coordinator.nodes().find(({ name }) => name === "host-3")!;
+  await rig.coordinator.setPolicy(compilePolicy(others), others, "root");
+  await rig.coordinator.assignNode(node.id, "ada@example.com", "root"); // a grant that the other one keeps
+  expect(routes(await relay())).toEqual({ "2222": ["host-2"], "demo.example.org": ["host-2"] });
+  await rig.coordinator.assignNode(node.id, "bob@example.com", "root");
+  expect(routes(await relay())).toEqual({ "2222": ["host-2"], "demo.example.org": ["host-2"] });
+});
+
 test("FN-14 a key that has run out keeps what its node holds; a node that is removed gives it up", async () => {
   const rig = await world(new MemoryCoordinationStore());
   const [, holder] = await Promise.all(

@@ -77,6 +77,11 @@ export class Claims {
       }
     }
     keep((claim) => released.has(claim));
+    // What the policy has taken back is anybody's; where nobody takes it, it is given back to who had it, and not to whoever is first
+    // after a slip of an administrator's.
+    for (const { id, claims } of claimants) {
+      for (const claim of claims) if (before.get(claim) === id && !holders.has(claim)) holders.set(claim, id);
+    }
     this.holders = holders;
     this.released = new Set(
       [...released].filter((claim) => holders.has(claim) && holders.get(claim) === before.get(claim)),

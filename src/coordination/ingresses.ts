@@ -83,15 +83,13 @@ export class Ingresses {
         if (isOver) continue;
         relays.set(node.id, node);
         leasable.push(...leasablePorts(node.hostinfo));
-      } else if (
-        FUNNEL_ATTRIBUTE in attributes &&
-        !this.#doorless.has(node.id) &&
-        wishOf(node.hostinfo) !== undefined
-      ) {
-        if (!isOver) wired.set(node.id, node);
+      } else if (wishOf(node.hostinfo) !== undefined) {
+        const mayBePublic = FUNNEL_ATTRIBUTE in attributes && !this.#doorless.has(node.id);
+        if (mayBePublic && !isOver) wired.set(node.id, node);
         // Whose key is over keeps what it holds, until it comes back or is removed: nothing moves by itself.
-        const granted = { names: grantedDomains(attributes), ports: grantedPorts(attributes) };
-        claimants.push({ id: node.id, claims: claimsToldIn(node.hostinfo), ...granted });
+        const names = mayBePublic ? grantedDomains(attributes) : [];
+        const ports = mayBePublic ? grantedPorts(attributes) : [];
+        claimants.push({ id: node.id, claims: claimsToldIn(node.hostinfo), names, ports });
       }
     }
     const { baseDomain, before, released = new Set(), reserved = [] } = facts;

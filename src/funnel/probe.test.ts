@@ -22,6 +22,12 @@ const alerting = (alert: number): Promise<number> =>
 
 const hangingUp = (): Promise<number> => portOf(createServer((socket) => void socket.resetAndDestroy()));
 
+/** As a relay does, that has read the hello and brings nobody. */
+const hangingUpAsked = (): Promise<number> =>
+  portOf(
+    createServer((socket) => socket.on("error", () => undefined).once("data", () => void socket.resetAndDestroy())),
+  );
+
 /** An ingress, a node and a backend in one: it answers any request with `answer`. */
 async function serving(answer: string, heard: string[] = [], pair = certificateOf(NAME)): Promise<number> {
   return portOf(
@@ -158,6 +164,8 @@ test("FN-9 each fault is named by the hop that has it, and nothing is asked behi
     [{ port: gone }, "ingress", /ECONNREFUSED/],
     [{ port: gone, isRaw: true }, "ingress", /ECONNREFUSED/],
     [{ port: await hangingUp(), isRaw: true }, "backend", /hung up at once/],
+    [{ port: await hangingUpAsked() }, "name", /ECONNRESET/],
+    [{ port: await hangingUpAsked(), isHttp: false }, "backend", /hung up at once/],
     [{ port: await alerting(112) }, "name", /does not know the name/],
     [{ port: await alerting(80) }, "name", /does not reach this node/],
     [{ port: silent, signal: patience.signal }, "name", /no answer in time/],

@@ -103,6 +103,12 @@ export async function* probe(options: ProbeOptions): AsyncGenerator<Finding, voi
   signal.addEventListener("abort", giveUp, { once: true });
   try {
     const refusal = await settled(secure, "secureConnect");
+    // An ingress that does not know the name says so. Where TLS does not end at the gateway, it is the target that hangs up.
+    const { code } = (refusal ?? {}) as NodeJS.ErrnoException;
+    if (!options.isHttp && code === "ECONNRESET") {
+      yield good("name", name);
+      return yield bad("backend", HUNG_UP);
+    }
     if (refusal !== undefined) return yield bad("name", alertText(refusal) ?? reasonOf(refusal, signal));
     yield good("name", name);
     const { valid_to: end, issuer, serialNumber } = secure.getPeerCertificate();

@@ -1,4 +1,5 @@
 import { X509Certificate } from "node:crypto";
+import type { SecureContext } from "node:tls";
 import { afterEach, describe, expect, test } from "vitest";
 import { FakeClock } from "../../base/clock.ts";
 import { Fault } from "../../base/fault.ts";
@@ -185,6 +186,31 @@ test("TL-5: a name's context, and with it the keys of its tickets, lasts twelve 
   expect(certificates.secureContext(OWN)).toBe(first);
   clock.advance(3_600_000);
   expect(certificates.secureContext(OWN)).not.toBe(first);
+});
+
+test("TL-5 nothing that is stored holds a key of tickets", async () => {
+  const written: Buffer[] = [];
+  const store = memoryStore();
+  const set = (name: string, value: Uint8Array): Promise<void> => {
+    written.push(Buffer.from(value));
+    return store.set(name, value);
+  };
+  const noting = { ...store, set };
+  const facts = () => ({ ownName: OWN, certDomains: [], ownWildcard: false, visited: [], served: [OWN] });
+  const { certificates } = await stage({ store: noting, facts }); // a local CA: its keys are stored
+  await certificates.certificate(OWN);
+  const keys = [false, true].map((asksClients) => {
+    const made = certificates.secureContext(OWN, asksClients) as SecureContext;
+    return (made.context as { getTicketKeys(): Buffer }).getTicketKeys(); // Node's own: name, MAC key and AES key
+  });
+  expect(keys.map(({ length }) => length)).toEqual([48, 48]);
+  expect(keys[0]).not.toEqual(keys[1]);
+  const all = Buffer.concat(written);
+  expect(all.length).toBeGreaterThan(100);
+  for (const part of keys.flatMap((key) => [0, 16, 32].map((at) => key.subarray(at, at + 16)))) {
+    for (const form of [part, part.toString("hex"), part.toString("base64").slice(0, 20)])
+      expect(all.includes(form)).toBe(false);
+  }
 });
 
 test("TL-8: 1,000 new certificates, and every handshake has key and chain of one of them", async () => {

@@ -3,6 +3,7 @@ import { Duplex } from "node:stream";
 import tls, { type ConnectionOptions, type SecureContext } from "node:tls";
 import { afterEach, describe, expect, test } from "vitest";
 import {
+  ALICE,
   certificateOf,
   closeScenes,
   GATE,
@@ -12,8 +13,10 @@ import {
   read,
   webConfig,
 } from "../../../test/suites/proxy-scene.ts";
+import { recordingBackend } from "../../../test/suites/recording-backend.ts";
 import { FakeClock } from "../../base/clock.ts";
 import { Fault } from "../../base/fault.ts";
+import type { Caller, Callers } from "../../identity/caller.ts";
 import { ALERT } from "../../wire/client-hello.ts";
 import type { ProxyOptions } from "../options.ts";
 import { serverContext } from "./tls-context.ts";
@@ -277,6 +280,35 @@ describe("TL-5: resumption", () => {
       expect(await outcome(stranger)).toMatch(/unrecognized name/);
     },
   );
+
+  test.each([
+    ["the Internet", "the mesh", "TLSv1.2"],
+    ["the Internet", "the mesh", "TLSv1.3"],
+    ["the mesh", "the Internet", "TLSv1.2"],
+    ["the mesh", "the Internet", "TLSv1.3"],
+  ] as const)("TL-5 a ticket of %s is no right in %s (%s)", async (from, to, maxVersion) => {
+    const backend = await recordingBackend();
+    const context = await contextOf(GATE);
+    const visitor: Caller = { kind: "anonymous", address: "198.51.100.7" };
+    const callers: Callers = {
+      of: ({ kind }) => (kind === "mesh" ? ALICE : visitor),
+      capabilities: () => undefined,
+      epoch: 0,
+      revoked: () => new AbortController().signal,
+    };
+    const config = webConfig({ "/": { Proxy: `http://127.0.0.1:${backend.port}` } });
+    const scene = proxyScene(config, { secureContext: () => context, callers });
+    const way = (name: "the Internet" | "the mesh"): Duplex =>
+      name === "the mesh" ? scene.connect(443) : scene.visit(443);
+    const session = await sessionOf({ ...scene, connect: () => way(from) as never }, GATE, { maxVersion });
+    const again = client(way(to), { session, maxVersion });
+    expect(await outcome(again)).toBe("resumed");
+    expect(await get(again, GATE)).toBe("HTTP/1.1 200 OK");
+    const request = backend.requests.at(-1)!;
+    expect(request).toContain(`Sallyport-Caller-Kind: ${to === "the mesh" ? "user" : "anonymous"}\r\n`);
+    expect(request.includes("Tailscale-User-Login")).toBe(to === "the mesh");
+    expect(request.includes("Tailscale-Funnel-Request: ?1")).toBe(to === "the Internet");
+  });
 
   test("a new context takes no ticket of the old one: the keys are its own", async () => {
     const contexts = [await contextOf(GATE), await contextOf(GATE)];

@@ -72,6 +72,22 @@ test("FN-13 the zone leads to the ingresses that are here: to all, not to one th
   await expect.poll(named, WAIT).toEqual(["127.0.0.5"]);
 });
 
+test("FN-13 behind a translator the server's own ingress was not in the zone any more once there was a second one", async () => {
+  const listeners = [{ address: "127.0.0.1", port: 0, publicPort: 443 }];
+  const mesh = await FunnelMesh.open({
+    baseDomain: "mesh.example",
+    relayAddresses: ["203.0.113.5", "127.0.0.6"],
+    relay: { listeners, publicAddresses: ["203.0.113.5"] },
+  });
+  onTestFinished(() => mesh.close());
+  await mesh.relay({
+    listeners: [{ address: "127.0.0.6", port: 0, publicPort: 443 }],
+    localAddresses: () => ["127.0.0.6"],
+  });
+  const named = (): readonly string[] => mesh.server.coordinator.relayAddresses().toSorted();
+  await expect.poll(named, WAIT).toEqual(["127.0.0.6", "203.0.113.5"]);
+});
+
 test("a name below a public wildcard was not in the zone, and the names above public ones were denied", async () => {
   const app =
     '"app": { "sallyport.dev/domains": [{ "names": ["*.shop.example.org", "a.deep.example.org", "*.example.org"] }] }';

@@ -105,6 +105,16 @@ test("the server's own ingress", async () => {
   });
 });
 
+test("the server's own ingress in a cloud, which cannot find out by itself where the world reaches it", async () => {
+  const flags = ["--address", "10.0.0.5", "--ingress-ports", "443"];
+  const { relay } = await server(...flags, "--ingress-public-address", "203.0.113.5,2001:DB8::5");
+  expect(relay?.publicAddresses).toEqual(["203.0.113.5", "2001:db8::5"]);
+  await expect(server(...flags, "--ingress-public-address", "web")).rejects.toThrow('Cannot be reached at "web"');
+  await expect(server("--ingress-public-address", "203.0.113.5")).rejects.toThrow(
+    "Cannot use --ingress-public-address",
+  );
+});
+
 test.each([
   [[], 8443],
   [["--ingress-ports", "443,10000"], 8443],

@@ -1,6 +1,6 @@
 import path from "node:path";
 import { parseArgs } from "node:util";
-import { parseAddress } from "../base/address.ts";
+import { formatAddress, parseAddress } from "../base/address.ts";
 import { directoryStore } from "../base/directory-store.ts";
 import { Fault, messageOf } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
@@ -22,6 +22,7 @@ const USAGE = `sallyport ingress: Funnel's public end, a node that brings visito
   --hostname NAME       the node's name            (default: ingress)
   --state DIR           keys; "mem:" keeps nothing
   --address IP          where visitors come in     (default: every address of this machine)
+  --public-address IP,IP  where the world reaches it, if it is behind a translator that maps them  (default: as it finds out)
   --ports A,B           for TLS                    (default: 443,8443,10000)
   --http-port PORT      sends plain HTTP on to HTTPS, for public names alone; 0: not at all  (default: 80)
   --lease-ports A,B-C   raw ports that nodes may lease, as far as the policy lets them  (default: none)
@@ -46,6 +47,7 @@ export async function ingress(args: readonly string[], io: CliIo): Promise<numbe
     options: {
       ...{ "login-server": { type: "string" }, "auth-key": { type: "string" }, hostname: { type: "string" } },
       ...{ state: { type: "string" }, address: { type: "string" }, ports: { type: "string" } },
+      "public-address": { type: "string" },
       ...{
         "http-port": { type: "string" },
         port: { type: "string" },
@@ -92,6 +94,7 @@ export async function ingress(args: readonly string[], io: CliIo): Promise<numbe
     port: portFlag("port", values.port, 0),
     listeners,
     ...leasesOf(values["lease-ports"], values.address ?? "", listeners),
+    ...publicAddressesOf(values["public-address"]),
     limits: limitsOf(values),
     ...(values["trust-hostinfo"] === true ? { hostinfoPorts: ports.split(",").map(Number) } : {}),
     ...(udp === undefined ? {} : { udp }),
@@ -130,6 +133,17 @@ export function listenersOf(address: string, ports: string, plain: string): read
   }
   const secure = ports.split(",").map((text) => ({ address, port: portOf(text) }));
   return plain === "0" ? secure : [...secure, { address, port: portOf(plain), isPlain: true }];
+}
+
+/** In their one form. @throws {Fault} CLI_USAGE */
+export function publicAddressesOf(given: string | undefined): Pick<RelayOptions, "publicAddresses"> {
+  if (given === undefined) return {};
+  const publicAddresses = given.split(",").map((text) => {
+    const address = parseAddress(text);
+    if (address === undefined) throw new Fault("CLI_USAGE", `Cannot be reached at "${text}": wanted IP addresses`);
+    return formatAddress(address);
+  });
+  return { publicAddresses };
 }
 
 /** @throws {Fault} CLI_USAGE */

@@ -23,6 +23,7 @@ const ADDRESS_TTL_S = 15;
 
 export interface OwnRelayOptions {
   readonly listeners: readonly RelayListener[];
+  readonly publicAddresses?: readonly string[];
   readonly leases?: NonNullable<RelayOptions["leases"]>;
   readonly limits?: NonNullable<RelayOptions["limits"]>;
   /** For TLS under the server's own name, PEM. @default that of `https`, else a self-signed one, which only DERP's clients take */
@@ -58,6 +59,7 @@ export async function openOwnRelay(options: OwnRelayOptions, around: Surrounding
     hostname: NAME,
     store,
     listeners: options.listeners,
+    ...(options.publicAddresses === undefined ? {} : { publicAddresses: options.publicAddresses }),
     ...(options.leases === undefined ? {} : { leases: options.leases }),
     ...(options.limits === undefined ? {} : { limits: options.limits }),
     own: {

@@ -39,6 +39,8 @@ export interface RelayOptions extends MeshNodeOptions {
   /** Ports on which nodes are public by their own word, where the server has none (Headscale). @default none */
   readonly hostinfoPorts?: readonly number[];
   readonly limits?: Partial<IngressLimits>;
+  /** Addresses by which visitors come in, where this machine does not know them: behind a translator. */
+  readonly publicAddresses?: readonly string[];
   /** Raw ports that may be let, and where they are opened. @default none */
   readonly leases?: { readonly ranges: readonly PortRange[]; readonly address: string };
 }
@@ -110,7 +112,7 @@ export class Relay {
     const clock: Clock = options.clock ?? systemClock;
     const log = (options.log ?? silentLog).with("relay");
     const hostServices = leasableServices(options.leases?.ranges ?? []);
-    const wish = { ...options.wish, hostServices, ...visitedAt(options.listeners) };
+    const wish = { ...options.wish, hostServices, ...visitedAt(options) };
     const node = await MeshNode.open({ keepalive: KEEPALIVE, ...options, wish });
     await using failure = new AsyncDisposableStack();
     failure.defer(() => node.close());
@@ -192,7 +194,8 @@ export class Relay {
 }
 
 /** Nothing where one of them takes visitors at every address. */
-function visitedAt(listeners: readonly RelayListener[]): FunnelWish {
+function visitedAt({ listeners, publicAddresses }: RelayOptions): FunnelWish {
+  if (publicAddresses !== undefined) return { visitedAt: publicAddresses };
   const addresses = [...new Set(listeners.filter(({ isPlain }) => isPlain !== true).map(({ address }) => address))];
   return addresses.some((address) => ["", "0.0.0.0", "::"].includes(address)) ? {} : { visitedAt: addresses };
 }

@@ -16,6 +16,7 @@ const OPTIONS = {
   "ingress-ports": { type: "string" },
   "ingress-address": { type: "string" },
   "ingress-addresses": { type: "string" },
+  "ingress-public-address": { type: "string" },
   "ingress-http-port": { type: "string" },
   "lease-ports": { type: "string" },
   drain: { type: "string" },

@@ -2,7 +2,7 @@ import { formatAddress, parseAddress, parseAddressPort } from "../../base/addres
 import type { ServerOptions } from "../../server/server.ts";
 import { isInRanges } from "../../wire/claims.ts";
 import { readGivenFile } from "../given-file.ts";
-import { LIMIT_FLAGS, leasesOf, limitsOf, listenersOf } from "../ingress.ts";
+import { LIMIT_FLAGS, leasesOf, limitsOf, listenersOf, publicAddressesOf } from "../ingress.ts";
 import { CliExit } from "../io.ts";
 import { portFlag } from "../port-flag.ts";
 import type { ServerValues } from "./server-flags.ts";
@@ -51,7 +51,10 @@ export async function ingressOf(values: ServerValues): Promise<IngressOptions> {
   const places = known.map((text) => formatAddress(parseAddress(text)!));
   const relayAddresses = addresses === undefined ? {} : { relayAddresses: places };
   if (ports === undefined) {
-    const ours = [...(["ingress-address", "lease-ports", "drain", "tls-cert", "tls-key"] as const), ...LIMIT_FLAGS];
+    const ours = [
+      ...(["ingress-address", "ingress-public-address", "lease-ports", "drain", "tls-cert", "tls-key"] as const),
+      ...LIMIT_FLAGS,
+    ];
     const given = ours.find((flag) => values[flag] !== undefined);
     if (given === undefined) return relayAddresses;
     throw new CliExit(`Cannot use --${given} alone: wanted --ingress-ports A,B`, 2);
@@ -77,6 +80,12 @@ export async function ingressOf(values: ServerValues): Promise<IngressOptions> {
   return {
     ...relayAddresses,
     funnelPorts: ports.split(",").map(Number),
-    relay: { listeners, ...leases, ...certificate, ...(Object.keys(limits).length === 0 ? {} : { limits }) },
+    relay: {
+      listeners,
+      ...publicAddressesOf(values["ingress-public-address"]),
+      ...leases,
+      ...certificate,
+      ...(Object.keys(limits).length === 0 ? {} : { limits }),
+    },
   };
 }

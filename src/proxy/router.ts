@@ -115,8 +115,9 @@ export class Router {
    */
   #isPastDoor(front: Front, { host }: Checked): boolean {
     const own = front.serverName ?? front.service?.name;
+    if (own === undefined) return false;
     const name = nameOf(host);
-    if (own === undefined || name === own) return false;
+    if (name === own) return false;
     const config = this.#options.config();
     return servedPorts(config).some((port) => {
       const site = findSite(config, name, port);

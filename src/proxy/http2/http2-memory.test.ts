@@ -168,7 +168,7 @@ test.each([
     await warm(gate);
     (await asking(10, 0)).stream.destroy(); // what is loaded to ask a backend at all
     const { rss: nothing } = await gate.empty();
-    for (const window of [0, 1, 0, 1]) {
+    for (const window of IS_HELD_TO_ITS_END ? [0, 1] : [0, 1, 0, 1]) {
       const peer = await asking(AT_A_TIME, window);
       const open = await resident();
       for (const answer of unanswered) answer();

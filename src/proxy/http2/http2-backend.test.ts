@@ -295,6 +295,22 @@ test("H2-10: a backend may be 64 KiB ahead with each answer, which is what is he
   expect(windows).toEqual([64 * 1024]);
 });
 
+test("H2-10: who waits for more than 16 answers at a time gets them by smaller windows, and by the usual ones afterwards", async () => {
+  const windows: number[] = [];
+  const waiting: ServerHttp2Stream[] = [];
+  const backend = await http2Backend((stream) => void waiting.push(stream), true);
+  const session = await http2Client(await secureScene(backend.port));
+  for (const count of [1, 20, 1]) {
+    const answers = Array.from({ length: count }, () => get(session));
+    await expect.poll(() => waiting.length, { timeout: 20_000, interval: 2 }).toBe(count);
+    windows.push(waiting[0]!.session!.remoteSettings.initialWindowSize! / 1024);
+    for (const stream of waiting.splice(0)) stream.respond({ ":status": 200 }, { endStream: true });
+    await Promise.all(answers);
+  }
+  expect(windows).toEqual([64, 48, 64]);
+  expect(backend.sessions).toBe(1);
+});
+
 test("a large upload and download pass an HTTP/2 backend unchanged", async () => {
   const backend = await http2Backend((stream) => {
     stream.respond({ ":status": 200 });

@@ -13,6 +13,9 @@ const MOST_INFORMATIONAL = 20;
 const CONNECTION_WINDOW_BYTES = 1024 * 1024;
 /** What an answer may be ahead of a caller who takes nothing of it: node:http2 keeps that of each stream (H2-10). */
 const STREAM_WINDOW_BYTES = 64 * 1024;
+/** The same where a caller waits for more answers than a page has parts: with all else that a stream costs it is 64 KiB. */
+const CROWD_WINDOW_BYTES = 48 * 1024;
+const CROWD_STREAMS = 16;
 
 /** One HTTP/2 connection to a backend, for the requests of one caller. */
 export class Http2Connection {
@@ -21,6 +24,7 @@ export class Http2Connection {
   readonly #clock: Clock;
   readonly #idleMs: number;
   #streams = 0;
+  #windowBytes: number = STREAM_WINDOW_BYTES;
   #asked = 0;
   #isLeaving = false;
   #cancelIdle: (() => void) | undefined;
@@ -61,6 +65,8 @@ export class Http2Connection {
     const hasBody = asked.body !== "none" && asked.body !== 0;
     let stream: ClientHttp2Stream;
     try {
+      if (this.#streams === CROWD_STREAMS) this.#setWindow(CROWD_WINDOW_BYTES);
+      else if (this.#streams === 0) this.#setWindow(STREAM_WINDOW_BYTES);
       stream = this.#session.request(fields, { endStream: !hasBody });
     } catch (cause) {
       // The session ended in this very turn, or a field may not be sent in HTTP/2.
@@ -72,6 +78,13 @@ export class Http2Connection {
       this.#cancelIdle = this.#clock.at(this.#clock.now() + this.#idleMs, () => this.#session.close());
     });
     sink.started(new Http2Exchange(stream, asked, sink, this.#asked++ > 0));
+  }
+
+  /** Of streams that are there, too (RFC 9113 section 6.9.2). */
+  #setWindow(bytes: number): void {
+    if (bytes === this.#windowBytes) return;
+    this.#windowBytes = bytes;
+    this.#session.settings({ initialWindowSize: bytes });
   }
 
   destroy(): void {

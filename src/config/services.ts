@@ -179,6 +179,7 @@ function endpoints(
   warnings: string[],
 ): readonly Endpoint[] | "tun" {
   const found: Endpoint[] = [];
+  const taken = new Map<number, SourcePorts>();
   const keys = Object.keys(given);
   for (const key of keys) {
     const at = [...path, key];
@@ -193,9 +194,11 @@ function endpoints(
     if (source === "all") return fail(at, `found every port, wanted at most ${MAX_PORTS} in one entry`);
     if (source.last - source.first >= MAX_PORTS)
       fail(at, `found ${source.last - source.first + 1} ports, wanted at most ${MAX_PORTS}`);
-    const clash = found.find((other) => other.ports.first <= source.last && source.first <= other.ports.last);
-    if (clash !== undefined)
-      fail(at, `found ports that an earlier entry has (${clash.ports.first}-${clash.ports.last})`);
+    for (let port = source.first; port <= source.last; port += 1) {
+      const clash = taken.get(port);
+      if (clash !== undefined) fail(at, `found ports that an earlier entry has (${clash.first}-${clash.last})`);
+      taken.set(port, source);
+    }
     found.push(endpoint(source, value, at, fail, warnings));
   }
   return found;

@@ -3,6 +3,7 @@ import { type Log, silentLog } from "../base/log.ts";
 import { Ingress } from "../funnel/ingress.ts";
 import { LeaseListeners } from "../funnel/lease-listeners.ts";
 import { LeaseTable } from "../funnel/lease-table.ts";
+import { LifeSigns } from "../funnel/life-signs.ts";
 import { leasesOf, publicNamesOf } from "../funnel/mesh-names.ts";
 import type { IngressLimits, IngressOptions, OwnNames } from "../funnel/options.ts";
 import { Presence } from "../funnel/presence.ts";
@@ -10,8 +11,9 @@ import { NameTable } from "../funnel/public-names.ts";
 import type { FunnelWish } from "../mesh/control/control-client.ts";
 import { MeshNode, type MeshNodeOptions } from "../mesh/node.ts";
 import { leasableServices, type PortRange } from "../wire/claims.ts";
-import { RELAY_ATTRIBUTE } from "../wire/funnel.ts";
+import { publicNameClaims, RELAY_ATTRIBUTE } from "../wire/funnel.ts";
 import type { NetworkMap } from "../wire/network-map.ts";
+import type { Node } from "../wire/tailcfg.ts";
 
 /** What the log says of visitors, where there were some. */
 const TELL_EVERY_MS = 60_000;
@@ -58,6 +60,7 @@ export class Relay {
   /** Monotonic: when the map stream was last open. */
   #currentAt: number;
   readonly #presence: Presence = new Presence();
+  readonly #signs: LifeSigns;
   #names: NameTable = new NameTable([]);
   #leases: LeaseTable = new LeaseTable([]);
   readonly #leaseListeners: LeaseListeners;
@@ -91,11 +94,18 @@ export class Relay {
       clock,
       log,
     });
+    this.#signs = new LifeSigns({
+      ask: ({ Addresses }) => node.ping(Addresses[0]!.split("/")[0]!, { kind: "TSMP" }),
+      changed: () => node.map && this.#learn(node.map, options),
+      clock,
+    });
     node.onMap((map) => this.#learn(map, options));
   }
 
   #learn(map: NetworkMap, { hostinfoPorts, log }: RelayOptions & { readonly log: Log }): void {
-    const isHere = this.#presence.read(map.peers.values(), this.#clock.now());
+    const isKnown = this.#presence.read(map.peers.values(), this.#clock.now());
+    this.#signs.set([...map.peers.values()].filter((node) => wantsVisitors(node) && !isKnown(node)));
+    const isHere = (node: Node): boolean => isKnown(node) || this.#signs.has(node);
     const before = this.#names;
     this.#names = new NameTable(publicNamesOf(map, hostinfoPorts, isHere), before);
     this.#leases = new LeaseTable(leasesOf(map, hostinfoPorts !== undefined, isHere), this.#leases);
@@ -187,11 +197,15 @@ export class Relay {
 
   async close(): Promise<void> {
     this.#stopTelling();
+    this.#signs.close();
     this.#leaseListeners.close();
     this.ingress.close();
     await this.node.close();
   }
 }
+
+const wantsVisitors = ({ CapMap, Hostinfo }: Node): boolean =>
+  publicNameClaims(CapMap).length > 0 || Hostinfo?.IngressEnabled === true;
 
 /** Nothing where one of them takes visitors at every address. */
 function visitedAt({ listeners, publicAddresses }: RelayOptions): FunnelWish {

@@ -132,14 +132,15 @@ export class TcpService implements ConnectionHost {
     const local = this.#core.ownAddress(slab, ip.destination, ip.addressLength) ?? copyOf(slab, ip.destination, ip);
     const remote = copyOf(slab, ip.source, ip);
     const { destinationPort: localPort, sourcePort: remotePort } = segment;
+    const source = { address: formatAddress(remote), port: remotePort };
+    const destination = { address: formatAddress(local), port: localPort };
     let accept = isOurs ? this.#listeners.get(localPort) : undefined;
     if (accept === undefined) {
       if (!isOurs && !this.#options.hasFallback()) {
         counters.notOurs++;
         return;
       }
-      const destination = { address: formatAddress(local), port: localPort };
-      accept = this.#askFallback(destination, { address: formatAddress(remote), port: remotePort }, peer);
+      accept = this.#askFallback(destination, source, peer);
       if (accept === undefined) {
         this.#refusal.send(segment, slab, ip, peer, now);
         return;
@@ -154,8 +155,6 @@ export class TcpService implements ConnectionHost {
       return;
     }
     const key = new ConnectionKey(local, localPort, remote, remotePort);
-    const source = { address: formatAddress(remote), port: remotePort };
-    const destination = { address: formatAddress(local), port: localPort };
     const unproved: Proof = { kind: "public", source, destination }; // until it is accepted
     const numbers = this.#numbers.of(local, localPort, remote, remotePort, now);
     const connection = new TcpConnection(this, key, peer, false, unproved, numbers, now);

@@ -163,9 +163,22 @@ export function rulesAt(rules: RulesBySite, name: string, port: number): Visitor
   return bothRules(rules.get(EVERY_SITE), atSite(rules, { name, port }));
 }
 
-/** Whoever may come by one of them may not come for that by the other. */
+/** Whoever may come by one of them may not come for that by the other. Made once of each two: it is asked for each visitor. */
 export function bothRules(one: VisitorRules | undefined, other: VisitorRules | undefined): VisitorRules | undefined {
   if (one === undefined || other === undefined) return one ?? other;
+  const made = met.get(one) ?? new WeakMap<VisitorRules, VisitorRules>();
+  met.set(one, made);
+  let both = made.get(other);
+  if (both === undefined) {
+    both = strictest(one, other);
+    made.set(other, both);
+  }
+  return both;
+}
+
+const met: WeakMap<VisitorRules, WeakMap<VisitorRules, VisitorRules>> = new WeakMap();
+
+function strictest(one: VisitorRules, other: VisitorRules): VisitorRules {
   const limits: [string, number][] = [];
   for (const name of Object.keys(LIMIT_RANGES) as (keyof VisitorLimits)[]) {
     const least = Math.min(one[name] ?? Infinity, other[name] ?? Infinity);

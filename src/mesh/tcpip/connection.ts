@@ -4,12 +4,13 @@ import { Fault, messageOf } from "../../base/fault.ts";
 import type { Link } from "../../base/linked-list.ts";
 import type { Timed } from "./deadline-heap.ts";
 import type { Dial } from "./dials.ts";
-import { TcpEndpoint, type TcpSettings } from "./endpoint.ts";
+import { TcpEndpoint } from "./endpoint.ts";
 import type { Handshake } from "./handshake.ts";
 import type { KeepaliveTimer } from "./keepalive.ts";
 import { LARGEST_BUFFER_BYTES } from "./memory.ts";
 import type { Receiver } from "./receiver.ts";
 import type { Sender } from "./sender.ts";
+import type { TcpSettings } from "./tcp-settings.ts";
 import type { ConnectionKey } from "./tcp-writer.ts";
 import { UserEnd } from "./user-end.ts";
 

@@ -2,28 +2,17 @@ import type { AddressPort } from "../../base/address.ts";
 import { Fault } from "../../base/fault.ts";
 import { FLAG, type TcpSegment } from "../../wire/tcp.ts";
 import { judge, judgeInSynSent } from "./arrival.ts";
-import type { CongestionControl } from "./congestion.ts";
+import { Challenges } from "./challenges.ts";
 import { Handshake } from "./handshake.ts";
-import { type Keepalive, KeepaliveTimer } from "./keepalive.ts";
-import type { TcpMemory } from "./memory.ts";
+import { KeepaliveTimer } from "./keepalive.ts";
 import { FIRST_WINDOW, Receiver } from "./receiver.ts";
 import { Sender, type SenderOutlet } from "./sender.ts";
+import type { TcpSettings } from "./tcp-settings.ts";
 import type { TcpState } from "./tcp-state.ts";
-import type { ConnectionKey, TcpWriter } from "./tcp-writer.ts";
+import type { ConnectionKey } from "./tcp-writer.ts";
 import { Terms } from "./terms.ts";
 
-/** What all connections of a stack share. */
-export interface TcpSettings {
-  readonly tcp: TcpWriter;
-  readonly keepalive: Keepalive;
-  readonly congestion: CongestionControl;
-  readonly memory: TcpMemory;
-  /** How often the loop was held up so far: acknowledgments that waited in the socket meanwhile say nothing about the path. */
-  readonly stalls: number;
-}
-
 const TIME_WAIT_MS = 60_000;
-const CHALLENGE_MS = 500;
 const LAST_WORDS_BYTES = 4096;
 const LAST_WORDS_SEGMENTS = 8;
 
@@ -47,7 +36,7 @@ export abstract class TcpEndpoint implements SenderOutlet {
   protected endAt: number = Infinity; // of TIME-WAIT
   /** Where our stream ended, once there is no sender any more. */
   #finalPosition = -1;
-  #challengedAt = -Infinity;
+  readonly #challenges: Challenges = new Challenges();
   #sawAck = false;
   #mustRespond = false;
 
@@ -219,7 +208,7 @@ export abstract class TcpEndpoint implements SenderOutlet {
     else if (this.state === "fin-wait-2") this.#enterTimeWait(now);
   }
 
-  /** False: the number is not acceptable, and the segment is dropped (RFC 5961 §5). */
+  /** False: the number is not acceptable, the segment is dropped (RFC 5961 §5). */
   #acknowledge(segment: TcpSegment, position: number, now: number): boolean {
     const { sender } = this;
     if (sender === undefined) return this.#finalPosition < 0 || this.#acknowledgesAll(segment, now);
@@ -242,9 +231,8 @@ export abstract class TcpEndpoint implements SenderOutlet {
 
   #acknowledgesAll(segment: TcpSegment, now: number): boolean {
     const beyond = (segment.acknowledgment - ((this.terms.iss + this.#finalPosition) >>> 0)) | 0;
-    if (beyond <= 0) return true;
-    this.#challenge(now);
-    return false;
+    if (beyond > 0) this.#challenge(now);
+    return beyond <= 0;
   }
 
   #wasReset(): void {
@@ -254,17 +242,13 @@ export abstract class TcpEndpoint implements SenderOutlet {
   }
 
   #sendSynAgain(now: number): void {
-    if (now - this.#challengedAt < CHALLENGE_MS) return;
-    this.#challengedAt = now;
+    if (!this.#challenges.allows(now)) return;
     this.handshake?.again();
     this.#sendSyn(now);
   }
 
-  /** A bounded number of acknowledgments (RFC 5961 §7). */
   #challenge(now: number): void {
-    if (now - this.#challengedAt < CHALLENGE_MS) return;
-    this.#challengedAt = now;
-    this.#answer();
+    if (this.#challenges.allows(now)) this.#answer();
   }
 
   #answer(): void {
@@ -277,7 +261,6 @@ export abstract class TcpEndpoint implements SenderOutlet {
     this.state = "time-wait";
     this.endAt = now + TIME_WAIT_MS;
     this.keepaliveTimer = undefined;
-    this.sender?.relax();
     this.enteredTimeWait();
     this.changed();
   }
@@ -286,6 +269,7 @@ export abstract class TcpEndpoint implements SenderOutlet {
   protected retireSender(): void {
     if (this.state !== "time-wait" || this.sender === undefined) return;
     this.#finalPosition = this.sender.nxt;
+    this.sender.relax();
     this.sender = undefined;
   }
 
@@ -307,8 +291,8 @@ export abstract class TcpEndpoint implements SenderOutlet {
   /** Sends what may be sent. True: there is more for another turn. */
   transmit(now: number, quantum: number): boolean {
     const { sender, receiver } = this;
-    if (this.state === "closed" || receiver === undefined) return false;
-    if (sender === undefined && this.#finalPosition < 0) return false;
+    const isSynchronized = sender !== undefined || this.#finalPosition >= 0;
+    if (this.state === "closed" || receiver === undefined || !isSynchronized) return false;
     let hasMore = false;
     if (sender !== undefined && this.state !== "time-wait") {
       if (this.#sawAck) {
@@ -324,8 +308,6 @@ export abstract class TcpEndpoint implements SenderOutlet {
     this.refresh();
     return hasMore;
   }
-
-  // ——— segments ———
 
   sendData(position: number, length: number, flags: number, now: number): void {
     this.#send(position, length, flags, now);
@@ -395,8 +377,8 @@ export abstract class TcpEndpoint implements SenderOutlet {
   }
 
   protected faultOf(code: string, found: string): Fault {
-    const { address, port } = this.remote;
-    return new Fault(code, `Cannot talk to "${address} port ${port}": ${found}, wanted an answering TCP peer`);
+    const place = `${this.remote.address} port ${this.remote.port}`;
+    return new Fault(code, `Cannot talk to "${place}": ${found}, wanted an answering TCP peer`);
   }
 
   /** RFC 8201 and RFC 5927 §7: `sequence` must be of something in flight. True: believed. */

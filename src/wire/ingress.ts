@@ -1,5 +1,4 @@
 import { type AddressPort, formatAddressPort } from "../base/address.ts";
-import { toLatin1 } from "../base/bytes.ts";
 
 // The words between an ingress and the peerapi of the node behind it (serve-and-funnel sheet 5.4, upstream
 // `ipn/ipnlocal/serve.go:handleServeIngress`): one request without a body, a bare 101, then the visitor's bytes.
@@ -30,6 +29,7 @@ export function encodeIngressRequest({ source, target, peerApi, isEarly }: Ingre
     `POST ${INGRESS_PATH} HTTP/1.1\r\nHost: ${formatAddressPort(peerApi)}\r\n` +
       `${SOURCE_FIELD}: ${formatAddressPort(source)}\r\n${TARGET_FIELD}: ${target}\r\nContent-Length: 0\r\n` +
       `${EARLY_FIELD}: ${isEarly ? "?1" : "?0"}\r\n\r\n`,
+    "latin1",
   );
 }
 
@@ -50,16 +50,20 @@ export class IngressAnswerReader {
   /** `undefined`: more bytes are needed. */
   push(view: Uint8Array): IngressAnswer | undefined {
     const before = this.#head.length;
-    this.#head += toLatin1(view.subarray(0, LONGEST_ANSWER));
+    const bytes = Buffer.from(view.buffer, view.byteOffset, view.length);
+    // Mostly the head is whole, and what is behind it no text.
+    const wholeAt = before === 0 ? bytes.indexOf("\r\n\r\n") : -1;
+    this.#head += bytes.toString("latin1", 0, wholeAt < 0 ? LONGEST_ANSWER : wholeAt + 4);
     const end = this.#head.indexOf("\r\n\r\n", Math.max(0, before - 3));
     if (end < 0) return this.#head.length >= LONGEST_ANSWER ? NO_HTTP : undefined;
-    const status = /^HTTP\/1\.[01] ([1-5]\d\d)[ \r]/.exec(this.#head)?.[1];
-    if (status === undefined) return NO_HTTP;
+    if (end > LONGEST_ANSWER || !STATUS_LINE.test(this.#head)) return NO_HTTP;
     const takesEarly = EARLY_LINE.test(this.#head.slice(0, end + 2));
-    return { status: Number(status), takesEarly, rest: view.subarray(end + 4 - before) };
+    return { status: Number(this.#head.slice(9, 12)), takesEarly, rest: view.subarray(end + 4 - before) };
   }
 }
 
+/** The status stands at 9 to 12. */
+const STATUS_LINE = /^HTTP\/1\.[01] [1-5]\d\d[ \r]/;
 const EARLY_LINE = new RegExp(`\\r\\n${EARLY_FIELD}:[ \\t]*\\?1[ \\t]*\\r\\n`, "i");
 const NO_HTTP: IngressAnswer = { status: 0, takesEarly: false, rest: new Uint8Array() };
 

@@ -158,3 +158,20 @@ test("a command in the foreground ends well with its gateway, and one that is cu
   between.close();
   await local.close();
 });
+
+test("a file that was read again while a command's write was on its way to the disk was undone by the command", async () => {
+  const reached = Promise.withResolvers<void>();
+  const release = Promise.withResolvers<void>();
+  store.beforeWrite = () => {
+    reached.resolve();
+    return release.promise;
+  };
+  onTestFinished(() => store.hurry());
+  const typed = typedAt(socket, ["serve", "--bg", "--set-path=/command", "text:x"]);
+  await reached.promise;
+  const Web = { "web.tail.test:443": { Handlers: { "/file": { Text: "x" } } } };
+  gateway.declare({ TCP: { 443: { HTTPS: true } }, Web });
+  release.resolve();
+  expect((await typed).stderr).toMatch(/^Another client is changing/);
+  expect(gateway.storedServeConfig?.Web).toEqual(Web);
+});

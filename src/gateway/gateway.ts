@@ -1,10 +1,7 @@
 import { type Clock, systemClock } from "../base/clock.ts";
-import { Fault, messageOf } from "../base/fault.ts";
+import { Fault } from "../base/fault.ts";
 import { type Log, silentLog } from "../base/log.ts";
-import type { Store } from "../base/store.ts";
 import type { Place } from "../config/node-serve-config.ts";
-import { renamedNode } from "../config/renamed-node.ts";
-import { serveConfigEtag } from "../config/serve-document.ts";
 import { serveWarnings } from "../config/serve-warnings.ts";
 import { Assertions } from "../identity/assertions.ts";
 import { MapCallers } from "../identity/map-callers.ts";
@@ -21,23 +18,23 @@ import { nodeCertificates } from "./certificates/node-certificates.ts";
 import { markLog } from "./diagnosis.ts";
 import { CommandDoors } from "./doors/command-doors.ts";
 import { demandsDoors } from "./doors/door-demand.ts";
-import { concealed, effectiveConfig, isOfForeground } from "./effective-config.ts";
+import { effectiveConfig } from "./effective-config.ts";
 import { FunnelClaims } from "./funnel/funnel-claims.ts";
 import { funnelWish } from "./funnel/funnel-wish.ts";
 import { IngressDoor } from "./funnel/ingress-door.ts";
-import { settledLeases } from "./funnel/lease-marks.ts";
 import { PlaceRules } from "./funnel/place-rules.ts";
 import { toldRules } from "./funnel/told-rules.ts";
 import { VisitorRulebook } from "./funnel/visitor-rulebook.ts";
 import type { Declared, GatewayOptions } from "./gateway-options.ts";
 import { hostedServices, serviceAt, waitingServices } from "./hosted-services.ts";
 import { Inspection } from "./inspection.ts";
-import { keepConfig, NOBODY, type Owner, storedAssertionKey, storedConfig } from "./kept-state.ts";
+import { NOBODY, type Owner, storedAssertionKey, storedConfig } from "./kept-state.ts";
 import { GatewayMetrics } from "./metrics.ts";
 import { openNode } from "./open-node.ts";
 import { PeerApi } from "./peer-api.ts";
 import { Preferences } from "./preferences.ts";
 import { guardedDial, ProtectedPaths } from "./protected-paths.ts";
+import { ServedConfig } from "./served-config.ts";
 
 export type { Declared, GatewayOptions, RulesOf } from "./gateway-options.ts";
 
@@ -68,11 +65,9 @@ export class Gateway {
   readonly commandDoors: CommandDoors;
   readonly inspection: Inspection;
   readonly claims: FunnelClaims;
-  readonly #store: Store;
   readonly #log: Log;
-  #stored: StoredServeConfig;
-  #serveConfig: ServeConfig;
-  /** The same with nothing public that must not be. */
+  readonly #served: ServedConfig;
+  /** What is served, with nothing public that must not be. */
   #publicConfig: ServeConfig;
   /** Of that, what the network gives: visitors come in there. */
   #openConfig: ServeConfig = {};
@@ -81,18 +76,12 @@ export class Gateway {
   readonly guarded: ProtectedPaths;
   readonly #rules: PlaceRules;
   readonly visitorRules: VisitorRulebook;
-  /** Whose what is served is. */
-  #owner: Owner;
-  /** It is as a file declares it: no command has changed it since. */
-  #isDeclared: boolean;
   /** Services that the file advertises. */
   #declaredServices: readonly string[] = [];
   #stopReview: () => void = () => {};
-  /** Settled as soon as the last write of what is served is over. */
-  #written: Promise<void> = Promise.resolve();
 
   private constructor(options: GatewayOptions, node: MeshNode, kept: Kept) {
-    const { stored, assertions, preferences, gatekeeper } = kept;
+    const { assertions, preferences, gatekeeper } = kept;
     const clock: Clock = options.clock ?? systemClock;
     const guarded = new ProtectedPaths(options.protectedPaths ?? [], () => this.inspection?.port);
     this.guarded = guarded;
@@ -114,14 +103,10 @@ export class Gateway {
       (door) => gatekeeper.door(door) !== undefined,
     );
     this.visitorRules = kept.visitorRules;
-    this.#owner = kept.owner;
-    this.#isDeclared = options.declared !== undefined;
     this.#declaredServices = options.advertised ?? [];
-    this.#store = options.store;
     this.#log = options.log ?? silentLog;
-    this.#stored = stored && settledLeases(stored, { before: null, ownName: kept.owner.name, isEdit: false });
-    this.#serveConfig = effectiveConfig(this.#stored);
-    this.#publicConfig = this.#serveConfig;
+    this.#served = this.#servedConfig(options, kept);
+    this.#publicConfig = this.#served.current;
     this.node = node;
     this.callers = new MapCallers(
       (source, destination) => capabilitiesOf(node.map?.packetFilter ?? [], source, destination),
@@ -129,14 +114,14 @@ export class Gateway {
     );
     this.certificates = nodeCertificates(options, node, {
       name: () => this.name,
-      config: () => (this.#owner.name === "" ? {} : this.#serveConfig), // which names are the mesh's is not known either
+      config: () => (this.#served.ownerName === "" ? {} : this.#served.current), // which names are the mesh's is not known either
       publicConfig: () => this.#publicConfig,
     });
     node.certificateOf = (domain) => this.certificates.held(domain);
     const recorder = new Recorder(clock, () => gatekeeper.doors.map(({ tokenHeader }) => tokenHeader));
     recorder.isOn = false;
     this.proxy = new ReverseProxy({
-      config: () => this.#serveConfig,
+      config: () => this.#served.current,
       selfName: () => this.name,
       selfAddresses: () => node.addresses,
       serviceOf: (address) => serviceAt(node.map, address),
@@ -173,14 +158,14 @@ export class Gateway {
       log: this.#log.with("ingress"),
     });
     this.claims = new FunnelClaims({
-      ownName: () => this.#owner.name,
+      ownName: () => this.#served.ownerName,
       capMap: () => node.map?.self.CapMap,
       tell: (wish) => node.tell(wish),
       log: this.#log,
     });
     this.#expose();
     node.onMap(() => {
-      this.#follow();
+      this.#served.follow(node.map?.self.StableID ?? "", this.name);
       this.#expose(); // its policy may demand doors, and what is a name of our own is known by the first one
       this.certificates.refresh();
       this.claims.review();
@@ -254,7 +239,7 @@ export class Gateway {
 
   /** As it was set, foreground parts apart; null before the first write. */
   get storedServeConfig(): StoredServeConfig {
-    return this.#stored;
+    return this.#served.stored;
   }
 
   /**
@@ -262,99 +247,49 @@ export class Gateway {
    *
    * @throws {Fault} GATEWAY_ETAG_MISMATCH, GATEWAY_TARGET_REFUSED, GATEWAY_DOOR_DEMANDED
    */
-  async setServeConfig(given: StoredServeConfig, ifMatch?: string): Promise<void> {
-    this.#settled(given, ifMatch); // whatever becomes of the rest, of other writes and of the disk (FN-8)
-    const written = this.#written.then(() => this.#write(given, ifMatch));
-    this.#written = written.catch(() => undefined);
-    await written;
-  }
-
-  /** What is not to be public any more is not from here on. */
-  #settled(given: StoredServeConfig, ifMatch: string | undefined): StoredServeConfig {
-    const found = serveConfigEtag(this.#stored);
-    if (ifMatch !== undefined && ifMatch !== found) {
-      throw new Fault(
-        "GATEWAY_ETAG_MISMATCH",
-        `Cannot set the serve configuration: found tag ${found}, wanted ${ifMatch}`,
-        { hint: "Somebody changed it meanwhile: read it again." },
-      );
-    }
-    const [before, ownName, isEdit] = [this.#stored, this.#owner.name, ifMatch !== undefined];
-    const config = given && settledLeases(given, { before, ownName, isEdit });
-    this.#serveConfig = concealed(this.#serveConfig, config);
-    this.#expose();
-    return config;
-  }
-
-  async #write(given: StoredServeConfig, ifMatch: string | undefined): Promise<void> {
-    const owner = this.#owner;
-    const config = this.#settled(given, ifMatch);
-    this.check(config);
-    this.#rules.check(effectiveConfig(config), effectiveConfig(this.#stored));
-    const before = this.#stored;
-    if (!isOfForeground(before, config)) {
-      await keepConfig(this.#store, config, owner);
-      this.#isDeclared = false;
-    }
-    this.#take(config);
-    if (owner !== this.#owner) this.#rename(owner); // meanwhile
-    this.#expose();
-    this.certificates.refresh();
-    this.#warn();
-    for (const book of [this.commandDoors, this.visitorRules]) await book.settle(before, config);
+  setServeConfig(given: StoredServeConfig, ifMatch?: string): Promise<void> {
+    return this.#served.set(given, ifMatch);
   }
 
   /** What a file declares is in force until the next declaration, and is not stored; `undefined`: what there is goes on. */
   declare(declared: ServeConfig | undefined, how: Declared = {}): void {
     const { rulesOf, visitorRulesOf, limits, advertised = [] } = how;
-    if (declared !== undefined && this.name === "") this.#owner = NOBODY;
-    const given = declared && settledLeases(declared, { before: null, ownName: this.name, isEdit: false });
-    const config = given ?? this.#stored;
-    this.check(config);
-    this.#isDeclared ||= declared !== undefined;
+    const isNews = this.#served.declare(declared, this.name);
     this.#rules.declared = rulesOf;
     this.visitorRules.declared = visitorRulesOf ?? (() => undefined);
     this.proxy.limit(limits);
     this.#declaredServices = advertised;
-    const isNews = serveConfigEtag(config) !== serveConfigEtag(this.#stored);
-    if (isNews) this.#take(config);
     this.#expose();
-    for (const warning of this.#rules.missing(this.#serveConfig)) this.#log.warn("serve.warning", { warning });
+    for (const warning of this.#rules.missing(this.#served.current)) this.#log.warn("serve.warning", { warning });
     if (!isNews) return;
     this.certificates.refresh();
     this.#warn();
   }
 
-  #take(config: StoredServeConfig): void {
-    this.#stored = config;
-    this.#serveConfig = effectiveConfig(config);
-  }
-
-  /** To be called with every map: what is served goes with the node when that is renamed. */
-  #follow(): void {
-    const [before, id, { name }] = [this.#owner, this.node.map?.self.StableID ?? "", this];
-    if (name === "" || (before.id === id && before.name === name)) return;
-    this.#owner = { id, name };
-    this.#rename(before);
-  }
-
-  /** Another node, which is what we are after a login elsewhere, is no rename: what was for one network is not for another. */
-  #rename({ id, name }: Owner): void {
-    const [now, config] = [this.#owner, this.#stored];
-    const isSame = this.#isDeclared || name === "" || id === now.id;
-    if (config !== null && isSame && name !== now.name) {
-      const renamed = renamedNode(config, name, now.name);
-      const open = renamedNode(this.#serveConfig, name, now.name); // without what is just being turned off
-      this.#take(settledLeases(renamed, { before: null, ownName: now.name, isEdit: false }));
-      this.#serveConfig = concealed(this.#serveConfig, open);
-      this.#warn();
-      for (const book of [this.commandDoors, this.visitorRules]) this.#keep(book.rename(name, now.name));
-    }
-    if (config !== null && !this.#isDeclared) this.#keep(keepConfig(this.#store, this.#stored, now));
-  }
-
-  #keep(written: Promise<void>): void {
-    written.catch((error: unknown) => this.#log.error("serve.unkept", { error: messageOf(error) }));
+  #servedConfig(options: GatewayOptions, { stored, owner, commandDoors, visitorRules }: Kept): ServedConfig {
+    const books = [commandDoors, visitorRules];
+    const served: ServedConfig = new ServedConfig(
+      {
+        store: options.store,
+        log: this.#log,
+        check: (config) => this.check(config),
+        checkPlaces: (next, before) => this.#rules.check(next, before),
+        expose: () => this.#expose(),
+        changed: () => {
+          this.certificates.refresh();
+          this.#warn();
+        },
+        settle: async (before, config) => {
+          for (const book of books) await book.settle(before, config);
+        },
+        renamed: (before, now) => {
+          this.#warn();
+          for (const book of books) served.keep(book.rename(before, now));
+        },
+      },
+      { stored, owner, isDeclared: options.declared !== undefined },
+    );
+    return served;
   }
 
   /** Does the network's policy demand a door before what is public here? */
@@ -369,19 +304,19 @@ export class Gateway {
 
   /** Each door that stands somewhere, also one that is declared nowhere, with the addresses of what is behind it. */
   get standingDoors(): ReadonlyMap<string, readonly string[]> {
-    return this.#rules.doorsIn(this.#serveConfig);
+    return this.#rules.doorsIn(this.#served.current);
   }
 
   /** @throws {Fault} GATEWAY_TARGET_REFUSED */
   check(config: StoredServeConfig): void {
     // What is refused by now, and was there before, must not keep anybody from turning something else off (FN-8).
-    const refusal = this.guarded.refusal(config, this.#stored);
+    const refusal = this.guarded.refusal(config, this.#served.stored);
     if (refusal !== undefined) throw new Fault("GATEWAY_TARGET_REFUSED", refusal);
   }
 
   /** Visitors of what is not public, or behind another door by now, are cut, and the server is told what is public. */
   #expose(): void {
-    this.#publicConfig = this.#rules.publicPart(this.#serveConfig);
+    this.#publicConfig = this.#rules.publicPart(this.#served.current);
     this.#openConfig = this.claims.granted(this.#publicConfig);
     this.#ingress.review();
     this.proxy.review();
@@ -392,11 +327,11 @@ export class Gateway {
 
   /** The server is told which services are to be hosted here. */
   #advertise(): void {
-    this.node.tell({ services: hostedServices(this.#serveConfig, this.#advertised) });
+    this.node.tell({ services: hostedServices(this.#served.current, this.#advertised) });
   }
 
   get #advertised(): readonly string[] {
-    const { Services = {} } = this.#serveConfig;
+    const { Services = {} } = this.#served.current;
     const declared = this.#declaredServices.filter((name) => Object.hasOwn(Services, name));
     return [...new Set([...declared, ...(this.preferences.now.AdvertiseServices ?? [])])];
   }
@@ -406,7 +341,12 @@ export class Gateway {
     const waiting = waitingServices(this.node.map, this.#advertised).map(
       (name) => `${name} waits for an address: an administrator of the network creates and approves services`,
     );
-    return [...this.#serveWarnings(), ...this.#rules.warnings(this.#serveConfig), ...waiting, ...this.claims.refusals];
+    return [
+      ...this.#serveWarnings(),
+      ...this.#rules.warnings(this.#served.current),
+      ...waiting,
+      ...this.claims.refusals,
+    ];
   }
 
   /** A mark in the log by which a person finds the moment again (`tailscale bugreport`). */
@@ -416,7 +356,9 @@ export class Gateway {
 
   #serveWarnings(): readonly string[] {
     // What is public without a door is not, where the policy demands one: that is another warning.
-    const config = this.demandsDoors ? { ...effectiveConfig(this.#stored), AllowFunnel: {} } : this.#stored;
+    const config = this.demandsDoors
+      ? { ...effectiveConfig(this.#served.stored), AllowFunnel: {} }
+      : this.#served.stored;
     const hasDoor = (name: string, port: number, mount: string): boolean =>
       this.doorAt({ name, port, mount }) !== undefined;
     return serveWarnings(config, hasDoor, this.node.addresses);

@@ -37,16 +37,7 @@ export interface VisitKeeper {
   over(visit: Visit): void;
 }
 
-export interface VisitParts {
-  readonly conn: PeekedConn;
-  readonly proof: MeshProof;
-  readonly target: Target;
-  readonly visitor: AddressPort;
-  readonly relay: RelayLoad;
-  /** He is counted in them. */
-  readonly gauges: readonly Gauge[];
-  readonly bytesPerSecond: number | undefined;
-}
+export type VisitParts = Pick<Visit, "conn" | "proof" | "target" | "visitor" | "relay" | "gauges" | "bytesPerSecond">;
 
 /** For the alert to arrive before the connection goes. */
 const LINGER_MS = 1000;
@@ -58,6 +49,7 @@ export class Visit implements PeekWatcher, Awaited {
   readonly target: Target;
   readonly visitor: AddressPort;
   readonly relay: RelayLoad;
+  /** He is counted in them. */
   readonly gauges: readonly Gauge[];
   readonly bytesPerSecond: number | undefined;
   /** Among all visits. */

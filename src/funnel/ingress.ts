@@ -156,9 +156,10 @@ export class Ingress {
     if (visitor === undefined || gauge === undefined) return;
     const { clock, names } = this.#options;
     if (!this.#redirects.take(this.#limits.nameConnectionsPerSecond, clock.now())) return void this.#tooMany(socket);
-    const giveUp = (): void => {
+    const giveUp = (why: "crowded" | "late"): void => {
       leave();
-      this.#tooMany(socket);
+      if (why === "late") socket.destroy();
+      else this.#tooMany(socket);
     };
     const place = this.#pending.enter(gauge.key, { giveUp });
     if (place === undefined) return void this.#tooMany(socket);

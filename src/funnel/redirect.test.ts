@@ -151,4 +151,7 @@ test("TL-4 on port 80 who says nothing kept his place, and who came later was se
   clock.advance(10_001);
   await expect.poll(() => silent.slice(3).every(({ ending }) => ending() !== undefined), wait).toBe(true);
   await expect.poll(() => [ingress.open, ingress.pending], wait).toEqual([0, 0]);
+  // Their time was over, and nothing was too much.
+  expect(ingress.counts.over_limit).toBe(3);
+  expect(silent.slice(3).map(({ ending }) => ending())).not.toContain("reset");
 });

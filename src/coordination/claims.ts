@@ -144,11 +144,7 @@ export function encodeHolders(holders: Holders): string {
 
 /** What cannot be read was held by nobody: the first to ask has it then. */
 export function decodeHolders(text: string | undefined): Holders {
-  try {
-    const entries: unknown = JSON.parse(text ?? "[]");
-    if (Array.isArray(entries)) return new Map(entries.filter(isEntry));
-  } catch {} // as said
-  return new Map();
+  return new Map(listIn(text).filter(isEntry));
 }
 
 export function encodeReleased(released: ReadonlySet<string>): string {
@@ -157,11 +153,17 @@ export function encodeReleased(released: ReadonlySet<string>): string {
 
 /** What cannot be read was not released: whoever has it keeps it. */
 export function decodeReleased(text: string | undefined): ReadonlySet<string> {
+  return new Set(listIn(text).filter((claim) => typeof claim === "string"));
+}
+
+/** Empty where it cannot be read. */
+function listIn(text: string | undefined): readonly unknown[] {
   try {
-    const claims: unknown = JSON.parse(text ?? "[]");
-    if (Array.isArray(claims)) return new Set(claims.filter((claim) => typeof claim === "string"));
-  } catch {} // as said
-  return new Set();
+    const list: unknown = JSON.parse(text ?? "[]");
+    return Array.isArray(list) ? list : [];
+  } catch {
+    return [];
+  }
 }
 
 const isEntry = (value: unknown): value is [string, number] =>

@@ -1,6 +1,6 @@
 import { connect, type Socket } from "node:net";
 import tls from "node:tls";
-import { formatAddress, parseAddress } from "../base/address.ts";
+import { canonicalAddress, parseAddress } from "../base/address.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { messageOf } from "../base/fault.ts";
 import { isMeshAddress } from "../wire/mesh-address.ts";
@@ -68,9 +68,7 @@ export async function* probe(options: ProbeOptions): AsyncGenerator<Finding, voi
     );
   }
   const { ingresses = [] } = options;
-  const stranger = addresses.find(
-    (one) => ingresses.length > 0 && !ingresses.includes(formatAddress(parseAddress(one)!)),
-  );
+  const stranger = addresses.find((one) => ingresses.length > 0 && !ingresses.includes(canonicalAddress(one)!));
   if (stranger !== undefined) {
     return yield bad("dns", `${stranger} is no ingress of this network, wanted ${ingresses.join(" or ")}`);
   }

@@ -261,7 +261,10 @@ export class Gateway {
     this.#declaredServices = advertised;
     this.#expose();
     for (const warning of this.#rules.missing(this.#served.current)) this.#log.warn("serve.warning", { warning });
-    if (!isNews) return;
+    if (isNews) this.#changed();
+  }
+
+  #changed(): void {
     this.certificates.refresh();
     this.#warn();
   }
@@ -275,10 +278,7 @@ export class Gateway {
         check: (config) => this.check(config),
         checkPlaces: (next, before) => this.#rules.check(next, before),
         expose: () => this.#expose(),
-        changed: () => {
-          this.certificates.refresh();
-          this.#warn();
-        },
+        changed: () => this.#changed(),
         settle: async (before, config) => {
           for (const book of books) await book.settle(before, config);
         },

@@ -25,14 +25,15 @@ export class PeekedConn implements Conn {
   lead: Uint8Array | undefined;
   readonly #inner: Conn;
   #sink: ConnSink | undefined;
-  #kept: Buffer[] = [];
+  readonly #kept: Buffer[] = [];
   /** Given by the sink and not used. */
   #credit = 0;
   /** What the inner connection was allowed beyond that. */
   #ahead: number;
   /** The end is here, and the sink was not told yet. */
   #isEndOwed = false;
-  #hasEnded: { inwards: boolean; outwards: boolean } = { inwards: false, outwards: false };
+  #hasEndedInwards = false;
+  #hasEndedOutwards = false;
   #isClosed = false;
   #fault: Fault | undefined;
 
@@ -41,27 +42,13 @@ export class PeekedConn implements Conn {
     this.proof = inner.proof;
     this.#inner = inner;
     this.#ahead = mostBytes;
-    inner.attach({
-      data: (view) => this.#take(view),
-      end: () => {
-        this.#isEndOwed = true;
-        if (this.#sink === undefined) this.watcher?.gone();
-        else this.#hand();
-        this.#ended("inwards");
-      },
-      drain: () => this.#sink?.drain(),
-      abort: (fault) => {
-        this.#fault = fault;
-        this.#kept = [];
-        if (this.#sink === undefined) this.watcher?.gone();
-        else this.#sink.abort(fault);
-        this.#close();
-      },
-    });
+    inner.attach(new Inlet(this));
     inner.credit(mostBytes);
   }
 
-  #take(view: Uint8Array): void {
+  // ——— for the inlet alone ———
+
+  take(view: Uint8Array): void {
     const sink = this.#sink;
     if (sink !== undefined && this.#kept.length === 0 && this.#credit >= view.length) {
       this.#credit -= view.length;
@@ -72,6 +59,28 @@ export class PeekedConn implements Conn {
     if (sink === undefined) this.watcher?.look(part);
     else this.#hand();
   }
+
+  endInwards(): void {
+    this.#isEndOwed = true;
+    if (this.#sink === undefined) this.watcher?.gone();
+    else this.#hand();
+    this.#hasEndedInwards = true;
+    this.#closeAtEnds();
+  }
+
+  drain(): void {
+    this.#sink?.drain();
+  }
+
+  fail(fault: Fault): void {
+    this.#fault = fault;
+    this.#kept.length = 0;
+    if (this.#sink === undefined) this.watcher?.gone();
+    else this.#sink.abort(fault);
+    this.#close();
+  }
+
+  // ——— for whoever looks ———
 
   /** The first `bytes` of what was seen so far are for nobody else. */
   forget(bytes: number = Infinity): void {
@@ -90,12 +99,17 @@ export class PeekedConn implements Conn {
     for (const part of this.#kept.slice()) this.watcher?.look(part);
   }
 
+  // ——— for whoever gets it ———
+
   attach(sink: ConnSink): void {
     this.#sink = sink;
-    queueMicrotask(() => {
-      if (this.#fault !== undefined) sink.abort(this.#fault);
-      else this.#hand();
-    });
+    // Not at once: whoever attaches is not ready before he has done so. Bytes wait for his credit.
+    if (this.#fault !== undefined || this.#isEndOwed) queueMicrotask(() => this.#settle());
+  }
+
+  #settle(): void {
+    if (this.#fault === undefined) this.#hand();
+    else this.#sink?.abort(this.#fault);
   }
 
   credit(bytes: number): void {
@@ -111,8 +125,9 @@ export class PeekedConn implements Conn {
     if (sink === undefined || this.#fault !== undefined) return;
     while (this.#kept.length > 0 && this.#credit > 0) {
       const head = this.#kept[0]!;
-      const part = head.subarray(0, this.#credit);
-      if (part.length === head.length) this.#kept.shift();
+      const isWhole = this.#credit >= head.length;
+      const part = isWhole ? head : head.subarray(0, this.#credit);
+      if (isWhole) this.#kept.shift();
       else this.#kept[0] = head.subarray(part.length);
       this.#credit -= part.length;
       sink.data(part);
@@ -123,9 +138,8 @@ export class PeekedConn implements Conn {
     }
   }
 
-  #ended(direction: "inwards" | "outwards"): void {
-    this.#hasEnded[direction] = true;
-    if (this.#hasEnded.inwards && this.#hasEnded.outwards) this.#close();
+  #closeAtEnds(): void {
+    if (this.#hasEndedInwards && this.#hasEndedOutwards) this.#close();
   }
 
   #close(): void {
@@ -150,7 +164,8 @@ export class PeekedConn implements Conn {
   end(): void {
     this.sendLead();
     this.#inner.end();
-    this.#ended("outwards");
+    this.#hasEndedOutwards = true;
+    this.#closeAtEnds();
   }
 
   abort(fault: Fault): void {
@@ -164,5 +179,30 @@ export class PeekedConn implements Conn {
     const sink = this.#isClosed ? undefined : this.#sink;
     this.abort(fault);
     sink?.abort(fault);
+  }
+}
+
+/** Hears the inner connection: to the outside those words mean the other direction. One object in place of a closure a word. */
+class Inlet implements ConnSink {
+  readonly #conn: PeekedConn;
+
+  constructor(conn: PeekedConn) {
+    this.#conn = conn;
+  }
+
+  data(view: Uint8Array): void {
+    this.#conn.take(view);
+  }
+
+  end(): void {
+    this.#conn.endInwards();
+  }
+
+  drain(): void {
+    this.#conn.drain();
+  }
+
+  abort(fault: Fault): void {
+    this.#conn.fail(fault);
   }
 }

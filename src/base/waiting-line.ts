@@ -27,6 +27,9 @@ interface Group {
   readonly waiting: LinkedList<Place>;
 }
 
+/** Owners who have nobody in the line and may have again in a moment. */
+const MOST_EMPTY = 64;
+
 const group = (owner: string): Group => ({ owner, size: 0, waiting: new LinkedList() });
 
 /**
@@ -53,10 +56,11 @@ export class WaitingLine {
 
   /** Undefined: nobody who could make room is waited for. */
   enter(owner: string, who: Awaited): Place | undefined {
-    const own = this.#byOwner.get(owner) ?? group(owner);
+    const known = this.#byOwner.get(owner);
+    const own = known ?? group(owner);
     const { inAll, ofOwner } = this.bounds;
     if (!this.#hasRoom(own, ofOwner) || !this.#hasRoom(this.#all, inAll)) return undefined;
-    this.#byOwner.set(owner, own);
+    if (known === undefined || known.size === 0) this.#byOwner.set(owner, own); // making room may have emptied it
     return new Place(who, this, own);
   }
 
@@ -76,7 +80,7 @@ export class WaitingLine {
   count(own: Group, step: 1 | -1): void {
     this.#all.size += step;
     own.size += step;
-    if (own.size === 0) this.#byOwner.delete(own.owner);
+    if (own.size === 0 && this.#byOwner.size > MOST_EMPTY) this.#byOwner.delete(own.owner);
   }
 
   /** One alarm for all, as the first who came is the first whose time is over. */

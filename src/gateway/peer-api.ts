@@ -7,7 +7,7 @@ import { Fault } from "../base/fault.ts";
 import { PeekedConn, type PeekWatcher } from "../base/peeked-conn.ts";
 import { mindSlowRequests } from "../base/slow-requests.ts";
 import { type Awaited, type Place, WaitingLine } from "../base/waiting-line.ts";
-import { fieldMark, INGRESS_PATH, type PeerApiHead, readPeerApiHead } from "../wire/ingress.ts";
+import { INGRESS_PATH, type PeerApiHead, PeerApiHeadReader } from "../wire/ingress.ts";
 import type { IngressDoor, Refusal } from "./funnel/ingress-door.ts";
 
 const HEAD_BYTES = 16 * 1024;
@@ -19,9 +19,9 @@ const MOST_HEADS = 1024;
 /** Who says nothing a thousand times keeps no ingress out (FN-10). */
 const MOST_HEADS_OF_NODE = 768;
 const INGRESS_LINE = new RegExp(`^[A-Z]+ ${INGRESS_PATH}[ ?]`);
-const [HOST, REFERER, ORIGIN] = [fieldMark("Host"), fieldMark("Referer"), fieldMark("Origin")];
 /** Longer than any first line that asks for the ingress. */
 const LINE_BYTES = 64;
+const HEAD_END = "\r\n\r\n";
 
 export interface PeerApiOptions {
   readonly addresses: () => readonly string[];
@@ -40,9 +40,11 @@ export class PeerApi {
   #open = 0;
   /** Those whose heads are not whole. */
   readonly #heads: WaitingLine;
+  readonly #headReader: PeerApiHeadReader = new PeerApiHeadReader();
   readonly #hearer: Hearer = {
     isOther: (conn) => this.#serve(conn),
-    isDelivery: (conn, head, isAlone) => {
+    isDelivery: (conn, text, isAlone) => {
+      const head = text === undefined ? undefined : this.#headReader.read(text);
       const refusal = this.#deliver(conn, head, isAlone);
       if (refusal !== undefined) refuse(conn, refusal, this.#options.clock);
     },
@@ -64,9 +66,9 @@ export class PeerApi {
 
   #deliver(conn: PeekedConn, head: PeerApiHead | undefined, isAlone: boolean): Refusal | undefined {
     if (conn.proof.kind !== "mesh" || head === undefined || head.path !== INGRESS_PATH) return MALFORMED;
-    const hosts = head.values(HOST);
+    const { hosts, hostAddress } = head;
     if (hosts.length !== 1) return MALFORMED;
-    if (head.has(REFERER) || head.has(ORIGIN) || !this.#isOurs(hosts[0])) return FOREIGN;
+    if (head.isOfPage || !(hosts[0] === "peer" || this.#isOurs(hostAddress))) return FOREIGN;
     return this.#options.ingress.enter(conn, conn.proof, head, isAlone);
   }
 
@@ -93,7 +95,7 @@ export class PeerApi {
     response.setHeader("X-Frame-Options", "DENY");
     response.setHeader("X-Content-Type-Options", "nosniff");
     const { host, referer, origin } = request.headers;
-    if (referer !== undefined || origin !== undefined || !this.#isOurs(host)) {
+    if (referer !== undefined || origin !== undefined || !(host === "peer" || this.#isOurs(addressIn(host)))) {
       response.writeHead(FOREIGN.status).end(`${FOREIGN.reason}\n`);
       return;
     }
@@ -108,10 +110,8 @@ export class PeerApi {
     response.writeHead(200, { "Content-Type": "text/plain; charset=utf-8" }).end("This is a sallyport node.\n");
   }
 
-  #isOurs(host: string | undefined): boolean {
-    if (host === "peer") return true;
-    const named = parseAddressPort(host ?? "");
-    return named !== undefined && this.#options.addresses().includes(named.address);
+  #isOurs(address: string | undefined): boolean {
+    return address !== undefined && this.#options.addresses().includes(address);
   }
 
   close(): void {
@@ -119,10 +119,14 @@ export class PeerApi {
   }
 }
 
+function addressIn(host: string | undefined): string | undefined {
+  return parseAddressPort(host ?? "")?.address;
+}
+
 interface Hearer {
   readonly isOther: (conn: PeekedConn) => void;
-  /** With the head, which is forgotten, where it is of the form; `isAlone`: nothing came behind it. */
-  readonly isDelivery: (conn: PeekedConn, head: PeerApiHead | undefined, isAlone: boolean) => void;
+  /** With the head, which is forgotten; undefined: too long. `isAlone`: nothing came behind it. */
+  readonly isDelivery: (conn: PeekedConn, head: string | undefined, isAlone: boolean) => void;
 }
 
 /** A connection whose request's head is not whole. */
@@ -143,22 +147,34 @@ class Arrival implements PeekWatcher, Awaited {
   }
 
   look(part: Buffer): void {
-    const before = this.#text.length;
-    const headEnd = before === 0 ? part.indexOf("\r\n\r\n") : -1; // mostly it is whole, and what is behind it no text
-    this.#text += part.toString("latin1", 0, headEnd < 0 ? HEAD_BYTES + 4 : headEnd + 4);
+    if (this.#text !== "") return void this.#goOn(part);
+    const end = part.indexOf(HEAD_END); // mostly it is whole, and what is behind it no text
+    if (end < 0 || end > HEAD_BYTES) this.#goOn(part);
+    else this.#decide(part.toString("latin1", 0, end), end, part.length);
+  }
+
+  #goOn(part: Buffer): void {
+    const seen = this.#text.length + part.length;
+    this.#text += part.toString("latin1", 0, HEAD_BYTES + HEAD_END.length);
     const text = this.#text;
-    if (!text.includes("\r\n") && text.length < LINE_BYTES) return;
-    if (!INGRESS_LINE.test(text)) {
-      this.#settle();
-      this.#hearer.isOther(this.#conn);
-      return;
-    }
-    const end = text.indexOf("\r\n\r\n");
-    if (end < 0 && text.length <= HEAD_BYTES) return;
+    const end = text.indexOf(HEAD_END);
+    const isLineHere = text.length >= LINE_BYTES || text.includes("\r\n");
+    const isTooLong = text.length > HEAD_BYTES && (end < 0 || end > HEAD_BYTES);
+    if (end >= 0 || isTooLong) this.#decide(text, isTooLong ? -1 : end, seen);
+    else if (isLineHere && !INGRESS_LINE.test(text)) this.#pass();
+  }
+
+  /** `end` of the head in `text`; -1: it is too long. */
+  #decide(text: string, end: number, seen: number): void {
+    if (!INGRESS_LINE.test(text)) return void this.#pass();
     this.#settle();
-    this.#conn.forget(end < 0 ? Infinity : end + 4);
-    const head = end < 0 || end > HEAD_BYTES ? undefined : readPeerApiHead(text.slice(0, end));
-    this.#hearer.isDelivery(this.#conn, head, before + part.length === end + 4);
+    this.#conn.forget(end < 0 ? Infinity : end + HEAD_END.length);
+    this.#hearer.isDelivery(this.#conn, end < 0 ? undefined : text.slice(0, end), seen === end + HEAD_END.length);
+  }
+
+  #pass(): void {
+    this.#settle();
+    this.#hearer.isOther(this.#conn);
   }
 
   gone(): void {

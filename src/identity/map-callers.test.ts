@@ -65,6 +65,41 @@ test("ID-11: identity follows the key; who changed is cut, who stayed is not", (
   expect(callers.revoked(proof("a", "100.64.0.2")).aborted).toBe(true);
 });
 
+const visit = (relay: string, i: number): Proof => ({
+  kind: "ingress",
+  nodeKey: relay,
+  visitor: { address: `203.0.${i >> 8}.${i & 255}`, port: 1 },
+  destination: { address: "100.64.0.1", port: 443 },
+});
+
+test("strangers from 70,000 addresses cut no member of the mesh off", () => {
+  const callers = callersOf(mapOf(node(2, "a", "100.64.0.2"), node(3, "relay", "100.64.0.3")));
+  const member = callers.revoked(proof("a", "100.64.0.2"));
+  for (let i = 0; i < 70_000; i++) {
+    const address = `2001:db8::${(i >> 8).toString(16)}:${(i & 255).toString(16)}`;
+    expect(callers.revoked({ ...visit("relay", 0), visitor: { address, port: 1 } } as Proof).aborted).toBe(false);
+  }
+  expect(member.aborted).toBe(false);
+});
+
+test("addresses behind a subnet router make room among themselves", () => {
+  const callers = callersOf(mapOf(node(2, "a", "100.64.0.2"), node(3, "router", "100.64.0.3")));
+  const member = callers.revoked(proof("a", "100.64.0.2"));
+  const routed = Array.from({ length: 16_385 }, (_, i) =>
+    callers.revoked(proof("router", `10.0.${i >> 8}.${i & 255}`)),
+  );
+  expect([member.aborted, routed[0]!.aborted, routed[1]!.aborted]).toEqual([false, true, false]);
+});
+
+test("a visitor whom two relays bring is cut with the one that is gone, and stays with the other", () => {
+  const callers = callersOf(mapOf(node(2, "one", "100.64.0.2"), node(3, "two", "100.64.0.3")));
+  const [byOne, byTwo] = [callers.revoked(visit("one", 9)), callers.revoked(visit("two", 9))];
+  callers.setMap(mapOf(node(3, "two", "100.64.0.3")));
+  expect([byOne.aborted, byTwo.aborted]).toEqual([true, false]);
+  callers.setMap(mapOf(node(2, "one", "100.64.0.2")));
+  expect(byTwo.aborted).toBe(true);
+});
+
 /** What a relay could claim of a visitor. */
 const CLAIMS: readonly string[] = [
   ...["127.0.0.1", "::1", "10.0.0.1", "192.168.1.1", "172.16.0.1", "169.254.1.1", "0.0.0.0", "fe80::1", "fc00::1"],

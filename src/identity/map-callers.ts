@@ -28,7 +28,8 @@ export class MapCallers implements Callers {
   #known: Map<string, Known> = new Map();
   #users: ReadonlyMap<number, UserProfile> = new Map();
   #epoch = 0;
-  readonly #watches: Map<string, Watch> = new Map();
+  /** By node key, then by who it is there. */
+  readonly #watches: Map<string, Map<string, Watch>> = new Map();
 
   /** `wall` is Unix time in ms, for the expiry of node keys. */
   constructor(capabilitiesOf: (source: string, destination: string) => CapMap, wall: () => number = Date.now) {
@@ -56,13 +57,16 @@ export class MapCallers implements Callers {
   }
 
   #review(): void {
-    for (const [key, watch] of this.#watches) {
-      const caller = this.of(watch.proof, 0);
-      if (!(caller instanceof Fault) && identityOf(caller) === watch.identity) continue;
-      this.#watches.delete(key);
-      watch.controller.abort(
-        new Fault("IDENTITY_REVOKED", "Cannot keep the connection: its caller is no longer who it was, reconnect"),
-      );
+    for (const [nodeKey, watches] of this.#watches) {
+      for (const [key, watch] of watches) {
+        const caller = this.of(watch.proof, 0);
+        if (!(caller instanceof Fault) && identityOf(caller) === watch.identity) continue;
+        watches.delete(key);
+        watch.controller.abort(
+          new Fault("IDENTITY_REVOKED", "Cannot keep the connection: its caller is no longer who it was, reconnect"),
+        );
+      }
+      if (watches.size === 0) this.#watches.delete(nodeKey);
     }
   }
 
@@ -127,28 +131,37 @@ export class MapCallers implements Callers {
   revoked(proof: Proof): AbortSignal {
     const caller = this.of(proof, 0);
     if (caller instanceof Fault) return AbortSignal.abort(caller);
-    // One watch serves every connection with the same proof, so their number is that of live (peer, source) pairs.
+    if (proof.kind === "public") return new AbortController().signal;
+    const nodeKey = keyOf(proof.nodeKey);
+    let watches = this.#watches.get(nodeKey);
+    if (watches === undefined) {
+      watches = new Map();
+      this.#watches.set(nodeKey, watches);
+    }
+    // One watch serves all visitors of a relay, for it is the relay that may go, and all connections from one address of a node.
     const identity = identityOf(caller);
-    const key = `${proof.kind}|${identity}|${caller.address}`;
-    let watch = this.#watches.get(key);
+    const key = proof.kind === "ingress" ? proof.kind : `${identity}|${caller.address}`;
+    let watch = watches.get(key);
     if (watch === undefined) {
-      if (this.#watches.size >= MOST_WATCHES) this.#dropOldest();
+      if (watches.size >= MOST_WATCHES_OF_NODE) dropOldest(watches);
       watch = { proof, controller: new AbortController(), identity };
-      if (proof.kind !== "public") this.#watches.set(key, watch);
+      watches.set(key, watch);
     }
     return watch.controller.signal;
   }
-
-  /** Who is forgotten cannot be cut later, so they are cut now. */
-  #dropOldest(): void {
-    const [key, watch] = this.#watches.entries().next().value ?? [];
-    if (key === undefined || watch === undefined) return;
-    this.#watches.delete(key);
-    watch.controller.abort(new Fault("IDENTITY_TOO_MANY", `Cannot watch more than ${MOST_WATCHES} callers, reconnect`));
-  }
 }
 
-const MOST_WATCHES = 65_536;
+/** Addresses behind a subnet router are as many as it likes: they cost nobody else anything. */
+const MOST_WATCHES_OF_NODE = 16_384;
+
+/** Who is forgotten cannot be cut later, so they are cut now. */
+function dropOldest(watches: Map<string, Watch>): void {
+  const [key, watch] = watches.entries().next().value ?? [];
+  if (key === undefined || watch === undefined) return;
+  watches.delete(key);
+  const found = `more than ${MOST_WATCHES_OF_NODE} callers by one node`;
+  watch.controller.abort(new Fault("IDENTITY_TOO_MANY", `Cannot watch ${found}, reconnect`));
+}
 
 function isAccepted(wanted: string, name: string): boolean {
   return wanted.endsWith("*") ? name.startsWith(wanted.slice(0, -1)) : wanted === name;

@@ -1,4 +1,4 @@
-import { type AddressPort, formatAddressPort } from "../base/address.ts";
+import { type AddressPort, formatAddressPort, parseAddressPort } from "../base/address.ts";
 
 // The words between an ingress and the peerapi of the node behind it (serve-and-funnel sheet 5.4, upstream
 // `ipn/ipnlocal/serve.go:handleServeIngress`): one request without a body, a bare 101, then the visitor's bytes.
@@ -70,67 +70,78 @@ const NO_HTTP: IngressAnswer = { status: 0, takesEarly: false, rest: new Uint8Ar
 /** A line of method, path and version, and up to a hundred fields. */
 const HEAD = /^[A-Z]{1,16} [!-~]+ HTTP\/1\.1(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~]*){0,100}(?:\r\n)?$/;
 
-/** Up to the empty line, which is not part of `text`. `undefined`: not HTTP/1.1 to the letter. */
-export function readPeerApiHead(text: string): PeerApiHead | undefined {
-  return HEAD.test(text) ? new PeerApiHead(text) : undefined;
-}
-
-/** The head of a request to a peerapi. */
-export class PeerApiHead {
+/** The head of a request to a peerapi, as far as anything depends on it. */
+export interface PeerApiHead {
   readonly method: string;
   readonly path: string;
-  readonly #text: string;
-  /** The same in lower case, where fields are found by their names: no value has a line's end in it. */
-  readonly #folded: string;
+  /** Each value, as of every field. */
+  readonly hosts: readonly string[];
+  /** Of a single host that is written as an address with a port. */
+  readonly hostAddress: string | undefined;
+  /** A page in a browser asks, which tells by `Referer` or `Origin`. */
+  readonly isOfPage: boolean;
+  readonly hasBody: boolean;
+  readonly sources: readonly string[];
+  readonly targets: readonly string[];
+  /** What the relay said of a visitor's first bytes: `?1` they follow at once, `?0` they could; undefined: upstream's relay. */
+  readonly early: "?0" | "?1" | undefined;
+}
 
-  /** `text` is of the form. */
-  constructor(text: string) {
-    const space = text.indexOf(" ");
-    this.method = text.slice(0, space);
-    this.path = text.slice(space + 1, text.indexOf(" ", space + 1));
-    this.#text = text;
-    this.#folded = text.toLowerCase();
-  }
+/** Up to the empty line, which is not part of `text`. `undefined`: not HTTP/1.1 to the letter. */
+export function readPeerApiHead(text: string): PeerApiHead | undefined {
+  if (!HEAD.test(text)) return undefined;
+  const [line = "", ...fields] = text.split("\r\n");
+  const [method = "", path = ""] = line.split(" ");
+  const values = (name: string): readonly string[] => {
+    const mark = `${name.toLowerCase()}:`;
+    const found = fields.filter((field) => field.slice(0, mark.length).toLowerCase() === mark);
+    return found.map((field) => field.slice(mark.length).trim());
+  };
+  const hosts = values("Host");
+  const [early, ...more] = values(EARLY_FIELD);
+  return {
+    method,
+    path,
+    hosts,
+    hostAddress: hosts.length === 1 ? parseAddressPort(hosts[0]!)?.address : undefined,
+    isOfPage: values("Referer").length > 0 || values("Origin").length > 0,
+    hasBody: values("Content-Length").some((value) => value !== "0") || values("Transfer-Encoding").length > 0,
+    sources: values(SOURCE_FIELD),
+    targets: values(TARGET_FIELD),
+    early: more.length === 0 && (early === "?0" || early === "?1") ? early : undefined,
+  };
+}
 
-  has(mark: FieldMark): boolean {
-    return this.#folded.includes(mark);
-  }
+/** Reads heads. A relay says the same of each visitor but for who he is, and what is the same is read once. */
+export class PeerApiHeadReader {
+  #last: { readonly before: string; readonly after: string; readonly head: PeerApiHead } | undefined;
 
-  /** Each value of the field. */
-  values(mark: FieldMark): readonly string[] {
-    let at = this.#folded.indexOf(mark);
-    if (at < 0) return NONE;
-    const values: string[] = [];
-    for (; at >= 0; at = this.#folded.indexOf(mark, at + 1)) {
-      const from = at + mark.length;
-      const end = this.#text.indexOf("\r\n", from);
-      values.push(this.#text.slice(from, end < 0 ? undefined : end).trim());
+  /** As `readPeerApiHead`. */
+  read(text: string): PeerApiHead | undefined {
+    const last = this.#last;
+    if (last !== undefined && text.startsWith(last.before) && text.endsWith(last.after)) {
+      const source = text.slice(last.before.length, text.length - last.after.length);
+      if (ANY_SOURCE.test(source)) return { ...last.head, sources: [source] };
     }
-    return values;
+    const head = readPeerApiHead(text);
+    if (head?.sources.length === 1) {
+      const line = `\r\n${SOURCE_FIELD}: ${head.sources[0]}\r\n`;
+      const [before, after] = text.split(line);
+      if (before !== undefined && after !== undefined) {
+        this.#last = { before: `${before}\r\n${SOURCE_FIELD}: `, after: `\r\n${after}`, head };
+      }
+    }
+    return head;
   }
 }
 
-const NONE: readonly string[] = [];
-
-/** How a line of that field begins, with the end of the line before. */
-export type FieldMark = `\r\n${string}:`;
-
-export function fieldMark(name: string): FieldMark {
-  return `\r\n${name.toLowerCase()}:`;
-}
-
-const EARLY = fieldMark(EARLY_FIELD);
-
-/** What the relay said of a visitor's first bytes: `?1` they follow at once, `?0` they could; undefined: upstream's relay. */
-export function earlyWord(head: PeerApiHead): string | undefined {
-  const [word, ...more] = head.values(EARLY);
-  return more.length === 0 && (word === "?0" || word === "?1") ? word : undefined;
-}
+/** Of an address and a port: nothing that ends a line, or that a value is trimmed of. */
+const ANY_SOURCE = /^[0-9A-Fa-f.:[\]]+$/;
 
 const BARE = Buffer.from("HTTP/1.1 101 Switching Protocols\r\n\r\n");
 const TELLING = Buffer.from(`HTTP/1.1 101 Switching Protocols\r\n${EARLY_FIELD}: ?1\r\n\r\n`);
 
 /** The 101, bare unless the relay asked. */
-export function acceptanceOf(earlyWord: string | undefined): Uint8Array {
-  return earlyWord === undefined ? BARE : TELLING;
+export function acceptanceOf(early: PeerApiHead["early"]): Uint8Array {
+  return early === undefined ? BARE : TELLING;
 }

@@ -12,14 +12,7 @@ import { findTcp, hasOwnSite } from "../../proxy/serve-lookup.ts";
 import { capabilitiesOf } from "../../wire/capabilities.ts";
 import { INGRESS_CAPABILITY } from "../../wire/funnel.ts";
 import { foldName, wildcardOf } from "../../wire/host-name.ts";
-import {
-  acceptanceOf,
-  earlyWord,
-  fieldMark,
-  type PeerApiHead,
-  SOURCE_FIELD,
-  TARGET_FIELD,
-} from "../../wire/ingress.ts";
+import { acceptanceOf, type PeerApiHead, SOURCE_FIELD, TARGET_FIELD } from "../../wire/ingress.ts";
 import { leaseKey, type ServeConfig } from "../../wire/serve-config.ts";
 import type { FilterRule, Node } from "../../wire/tailcfg.ts";
 import { isWelcome, type VisitorRules } from "../../wire/visitor-rules.ts";
@@ -67,12 +60,10 @@ export interface Refusal {
 /** A relay of which neither the server nor we have heard for so long is gone, and so are its visitors. */
 const RELAY_AWAY_MS = 20_000;
 const MOST_GRANTED = 4096;
+const MOST_TARGETS = 4096;
 /** So long the relay's answer waits for the backend's first words, to be one packet with them. */
 const ANSWER_MS = 200;
 const MOST_UNANSWERED = 4096;
-
-const [SOURCE, TARGET] = [fieldMark(SOURCE_FIELD), fieldMark(TARGET_FIELD)];
-const [CONTENT_LENGTH, TRANSFER_ENCODING] = [fieldMark("Content-Length"), fieldMark("Transfer-Encoding")];
 
 const denied: Refusal = { status: 403, reason: "denied" };
 const bad = (reason: string): Refusal => ({ status: 400, reason });
@@ -95,9 +86,12 @@ export class IngressDoor implements VisitKeeper {
   readonly #asked: Set<string> = new Set();
   /** Over all relays: each of them counts its own. */
   readonly #ruled: RuleGauges = new RuleGauges();
-  /** What the rules say of a source and a destination. */
-  readonly #granted: Map<string, boolean> = new Map();
+  /** What the rules say of a source, and of the address of ours that it asked last. */
+  readonly #granted: Map<string, Grant> = new Map();
   #rules: readonly FilterRule[] | undefined;
+  /** What is public by that configuration, as it was asked for since the last review. */
+  readonly #targets: Map<string, Target> = new Map();
+  #config: ServeConfig | undefined;
   /** Whose relays were not answered yet. */
   readonly #unanswered: WaitingLine;
 
@@ -130,13 +124,11 @@ export class IngressDoor implements VisitKeeper {
       this.#rules = rules;
       this.#granted.clear();
     }
-    const pair = `${source} ${destination}`;
-    let isGranted = this.#granted.get(pair);
-    if (isGranted === undefined) {
-      isGranted = INGRESS_CAPABILITY in capabilitiesOf(rules, source, destination);
-      if (this.#granted.size >= MOST_GRANTED) this.#granted.clear();
-      this.#granted.set(pair, isGranted);
-    }
+    const known = this.#granted.get(source);
+    if (known?.destination === destination) return known.isGranted;
+    const isGranted = INGRESS_CAPABILITY in capabilitiesOf(rules, source, destination);
+    if (this.#granted.size >= MOST_GRANTED) this.#granted.clear();
+    this.#granted.set(source, { destination, isGranted });
     return isGranted;
   }
 
@@ -147,16 +139,13 @@ export class IngressDoor implements VisitKeeper {
   enter(conn: PeekedConn, proof: MeshProof, head: PeerApiHead, isAlone: boolean): Refusal | undefined {
     const request = this.#checked(proof, head);
     if ("status" in request) return request;
-    const word = earlyWord(head);
-    if (!isAlone && word !== "?1") return bad("bytes before the answer");
-    const { target, visitor } = request;
+    if (!isAlone && head.early !== "?1") return bad("bytes before the answer");
+    const { target, visitor, rules } = request;
     const relay = this.#relays.get(proof.nodeKey) ?? { open: 0, pending: 0 };
     if (relay.open >= this.#limits.relayOpen || relay.pending >= this.#limits.relayPending) {
       return { status: 503, reason: "too many visitors" };
     }
-    const rules = this.#rulesAt(target) ?? NO_RULES;
-    const asked = { site: this.#openedSite(target), rules, address: visitor.address };
-    const gauges = this.#ruled.roomFor(asked, this.clock.now());
+    const gauges = this.#ruled.roomFor({ site: target.site, rules, address: visitor.address }, this.clock.now());
     if (gauges === undefined) return { status: 503, reason: "too many visitors" };
     this.#relays.set(proof.nodeKey, relay);
     relay.open++;
@@ -165,7 +154,7 @@ export class IngressDoor implements VisitKeeper {
     const visit = new Visit(this, { conn, proof, target, visitor, relay, gauges, bytesPerSecond });
     visit.place = this.#visits.add(visit);
     conn.watcher = visit;
-    conn.lead = acceptanceOf(word);
+    conn.lead = acceptanceOf(head.early);
     if (isAlone || target.right === "lease") conn.sendLead();
     else visit.unanswered = this.#unanswered.enter(proof.nodeKey, visit);
     if (target.right === "name") visit.awaitHello();
@@ -186,31 +175,45 @@ export class IngressDoor implements VisitKeeper {
     if (relay.open === 0) this.#relays.delete(proof.nodeKey);
   }
 
-  #checked(proof: MeshProof, head: PeerApiHead): Refusal | { target: Target; visitor: AddressPort } {
+  #checked(proof: MeshProof, head: PeerApiHead): Refusal | Admitted {
     if (!this.isRelay(proof)) return { status: 403, reason: "denied; no ingress cap" };
     if (head.method !== "POST") return { status: 405, reason: "only POST allowed" };
-    const sources = head.values(SOURCE);
+    const { sources, targets } = head;
     const [source = ""] = sources;
     if (source === "") return bad(`${SOURCE_FIELD} header not set`);
     const visitor = parseAddressPort(source);
     if (visitor === undefined || sources.length > 1) return bad(`${SOURCE_FIELD} header invalid; want ip:port`);
-    const targets = head.values(TARGET);
     const [text = ""] = targets;
     if (text === "") return bad(`${TARGET_FIELD} header not set`);
     const colon = text.indexOf(":");
     if (colon < 0 || text.includes(":", colon + 1) || targets.length > 1) {
       return bad(`${TARGET_FIELD} header invalid; want host:port`);
     }
-    const hasBody = head.values(CONTENT_LENGTH).some((value) => value !== "0");
-    if (hasBody || head.has(TRANSFER_ENCODING)) return bad("no body allowed");
-    const target = this.#publicTarget(text, text.slice(0, colon), text.slice(colon + 1));
+    if (head.hasBody) return bad("no body allowed");
+    const target = this.#targetOf(text, colon);
     if (target === undefined || !isBelievableVisitor(visitor.address, this.#options.allowsLoopback === true))
       return denied;
-    return isWelcome(this.#rulesAt(target), visitor.address) ? { target, visitor } : denied;
+    const rules = this.#rulesAt(target) ?? NO_RULES;
+    return isWelcome(rules, visitor.address) ? { target, visitor, rules } : denied;
   }
 
   #rulesAt(site: Target): VisitorRules | undefined {
     return this.#options.rulesOf?.(site);
+  }
+
+  /** Looked up once while the configuration is the same. */
+  #targetOf(text: string, colon: number): Target | undefined {
+    const config = this.#options.config();
+    if (config !== this.#config) {
+      this.#config = config;
+      this.#targets.clear();
+    }
+    const known = this.#targets.get(text);
+    if (known !== undefined) return known;
+    const target = this.#publicTarget(text, text.slice(0, colon), text.slice(colon + 1));
+    if (this.#targets.size >= MOST_TARGETS) this.#targets.clear();
+    if (target !== undefined) this.#targets.set(text, target);
+    return target;
   }
 
   /** What our own configuration makes public, letter for letter (FN-6). */
@@ -219,13 +222,9 @@ export class IngressDoor implements VisitKeeper {
     const name = foldName(host);
     if (port === 0 || port > 65_535 || name === undefined) return undefined;
     const right = this.#rightTo(text, name, port);
-    return right === undefined ? undefined : { text, name, port, right };
-  }
-
-  /** As it stands in our configuration: all names under a wildcard are one. */
-  #openedSite({ text, name, port, right }: Target): string {
+    if (right === undefined) return undefined;
     const isExact = right === "lease" || Object.hasOwn(this.#options.config().AllowFunnel ?? {}, text);
-    return isExact ? text : `${wildcardOf(name)}:${port}`;
+    return { text, name, port, right, site: isExact ? text : `${wildcardOf(name)}:${port}` };
   }
 
   #rightTo(text: string, name: string, port: number): Target["right"] | undefined {
@@ -250,6 +249,7 @@ export class IngressDoor implements VisitKeeper {
    * when configuration or map change, and now and then.
    */
   review(): void {
+    this.#targets.clear(); // our own name may be another by now
     for (const nodeKey of this.#away.keys()) if (!this.#relays.has(nodeKey)) this.#away.delete(nodeKey);
     for (const visit of this.#visits.toArray()) {
       const { target, visitor, proof, conn } = visit;
@@ -293,6 +293,17 @@ export class IngressDoor implements VisitKeeper {
 }
 
 const NO_RULES: VisitorRules = {};
+
+interface Grant {
+  readonly destination: string;
+  readonly isGranted: boolean;
+}
+
+interface Admitted {
+  readonly target: Target;
+  readonly visitor: AddressPort;
+  readonly rules: VisitorRules;
+}
 
 function isOn(allowed: ServeConfig["AllowFunnel"], key: string): boolean {
   return allowed !== undefined && Object.hasOwn(allowed, key) && allowed[key] === true;

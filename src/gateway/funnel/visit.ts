@@ -19,6 +19,8 @@ export interface Target {
   readonly port: number;
   /** `lease`: the port is public as it is, whatever is said on it. `name`: to TLS clients that ask for the name. */
   readonly right: "lease" | "name";
+  /** As it stands in our configuration: all names under a wildcard are one. */
+  readonly site: string;
 }
 
 /** Visitors whom one relay has brought. */

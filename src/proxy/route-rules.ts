@@ -31,8 +31,10 @@ const SAFE: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS"]);
 /** Does another site's page ask, by what every browser of today says of itself? Programs say nothing of the kind. */
 export function isCrossSite({ method, headers }: IncomingMessage, served: string, isUpgrade: boolean): boolean {
   if (SAFE.has(method ?? "") && !isUpgrade) return false;
-  if (/cross-site/i.test(String(headers["sec-fetch-site"]))) return true; // doubled by somebody on the way, too
-  const { origin } = headers;
+  const { origin, "sec-fetch-site": site } = headers;
+  if (/cross-site/i.test(String(site))) return true; // doubled by somebody on the way, too
+  // A page whose policy is `no-referrer` hides its origin in forms of its own site, too (Fetch, "append a request `Origin` header").
+  if (origin === "null" && site === "same-origin" && !isUpgrade) return false;
   return origin !== undefined && originOf(origin) !== originOf(served);
 }
 

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { escapeHtml, htmlPage } from "../../base/html.ts";
 import type { Door } from "./door.ts";
 import { DOOR_PATHS } from "./local-path.ts";
@@ -38,11 +39,12 @@ function form(door: Door, to: string, way: string, label: string, attributes: st
 
 /** A link is only spent by the button: programs that look at links before people do must not use them up. */
 export function linkPage(path: string, to: string, guest: string): string {
+  const page = randomBytes(16).toString("base64url"); // tells its button, pressed twice, from another's
   return htmlPage(
     `Welcome, ${guest}`,
     `<p>This link is yours alone. Go on only in the browser in which you want to be let in.</p>
 <form method="post" action="${escapeHtml(path)}"><input type="hidden" name="to" value="${escapeHtml(to)}">
-<button>Enter</button></form>`,
+<input type="hidden" name="page" value="${page}"><button>Enter</button></form>`,
   );
 }
 

@@ -5,11 +5,12 @@ import { type Door, type DoorEvent, issuerOf, mayEnter } from "./door.ts";
 import { cookieValues, setCookie } from "./door-cookies.ts";
 import { CALLBACK_PATH, doorPage, doorPath, leavePage, linkPage, notePage } from "./door-pages.ts";
 import type { GuessedWay, GuessLimits } from "./guess-limits.ts";
-import type { GuestPasses } from "./guest-passes.ts";
+import type { GuestPass, GuestPasses } from "./guest-passes.ts";
 import { localPath } from "./local-path.ts";
 import { SecretChecks } from "./secret-hash.ts";
 import type { Guest, SessionLife, Sessions } from "./sessions.ts";
 import { SignIns } from "./sign-ins.ts";
+import { SpentLinks } from "./spent-links.ts";
 import { isFromHere, readForm, sendOn, sendPage, type Visit } from "./visit.ts";
 
 export interface DoorRoomsOptions {
@@ -33,10 +34,12 @@ export class DoorRooms {
   readonly #options: DoorRoomsOptions;
   readonly #checks: SecretChecks = new SecretChecks();
   readonly #signIns: SignIns;
+  readonly #spentLinks: SpentLinks;
 
   constructor(options: DoorRoomsOptions) {
     this.#options = options;
     this.#signIns = new SignIns(options.clock);
+    this.#spentLinks = new SpentLinks(options.clock);
   }
 
   /** False when the path is none of these doors'. */
@@ -118,19 +121,31 @@ export class DoorRooms {
   }
 
   async #useLink(visit: Visit, door: Door, token: string): Promise<void> {
+    const { passes, sessions } = this.#options;
     const form = await readForm(visit, this.#options.clock);
-    if (!door.hasLinks || this.#options.passes.find(door.name, token) === undefined) {
-      if (!this.#mustWait(visit, door, "link")) this.#linkIsOver(visit, door);
+    const [page, to] = [form.get("page"), localPath(form.get("to"))];
+    const found = door.hasLinks ? passes.find(door.name, token) : undefined;
+    if (found === undefined) {
+      const before = door.hasLinks ? await this.#spentLinks.find(token, page) : undefined;
+      const isIn = before?.door === door.name && sessions.revoke(({ pass }) => pass === before.id) > 0;
+      if (isIn) this.#letInBy(before, visit, door, to);
+      else if (!this.#mustWait(visit, door, "link")) this.#linkIsOver(visit, door);
       return;
     }
     if (this.#isChanged(visit, door)) return;
-    const link = await this.#options.passes.spend(door.name, token);
+    const spent = passes.spend(door.name, token);
+    if (found.isOnce) this.#spentLinks.add(token, page, spent);
+    const link = await spent;
     if (link === undefined) return this.#linkIsOver(visit, door);
+    this.#letInBy(link, visit, door, to);
+  }
+
+  #letInBy(link: GuestPass, visit: Visit, door: Door, to: string): void {
     const subject = `link:${link.name}`;
     const guest = { issuer: issuerOf(door.name), subject, displayName: link.name, pass: link.id };
     const untilExpiry = Math.max(1, link.expiresAt - this.#options.clock.wall());
     const longestMs = link.isOnce ? door.life.longestMs : Math.min(door.life.longestMs, untilExpiry);
-    this.#letIn(visit, door, guest, localPath(form.get("to")), { ...door.life, longestMs });
+    this.#letIn(visit, door, guest, to, { ...door.life, longestMs });
   }
 
   #linkIsOver(visit: Visit, door: Door): void {

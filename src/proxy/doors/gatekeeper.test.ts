@@ -530,6 +530,16 @@ describe("V10 revoked means cut", () => {
     expect((await from({ origin: ORIGIN })).status).toBe(200);
     expect((await from({})).status).toBe(200);
   });
+
+  test("every form of an application whose pages say `Referrer-Policy: no-referrer` (Helmet's own choice) was 403", async () => {
+    const scene = await stage();
+    const cookie = await enter(scene);
+    const from = (site: string) =>
+      ask(scene, "/do", { method: "POST", headers: { cookie, origin: "null", "sec-fetch-site": site } });
+    expect((await from("same-origin")).status).toBe(200);
+    for (const site of ["cross-site", "same-site", "none", "same-origin, same-origin"])
+      expect((await from(site)).status, site).toBe(403);
+  });
 });
 
 test("WS-2 what a stranger sends behind an upgrade that the door refuses is no request of anybody's", async () => {

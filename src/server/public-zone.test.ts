@@ -9,6 +9,7 @@ import { openPublicZone, type PublicZone, type PublicZoneOptions } from "./publi
 
 const around = {
   baseDomain: "Tail.mesh.example",
+  ownName: "control.example.org",
   isPublic: (name: string) => ["web.tail.mesh.example", "db.tail.mesh.example"].includes(name),
   clock: new FakeClock(),
   log: silentLog,
@@ -115,6 +116,33 @@ describe("the public zone of a server", () => {
     const again = await open();
     expect(again.isServed).toBe(true);
     for (const socket of [...held, again.socket]) socket.destroy();
+  });
+});
+
+describe("the server's own name inside its zone had no address, and nobody found the server", () => {
+  test.each<[string, string, Partial<PublicZoneOptions>, string, unknown[]]>([
+    ["the zone itself", "mesh.example", {}, "A", ["NOERROR", "127.0.0.1"]],
+    ["the zone itself, still a zone", "mesh.example", {}, "NS", ["NOERROR", "ns1.mesh.example"]],
+    ["below it", "hs.mesh.example", { nameServerAddresses: ["2001:db8::5"] }, "AAAA", ["NOERROR", "2001:db8::5"]],
+    ["a name that is there, of another family", "hs.mesh.example", {}, "AAAA", ["NOERROR", "SOA"]],
+    ["elsewhere", "hs.mesh.example", { ownAddresses: ["203.0.113.7"] }, "A", ["NOERROR", "203.0.113.7"]],
+    ["the name server's", "ns1.mesh.example", { ownAddresses: ["203.0.113.7"] }, "A", ["NOERROR", "127.0.0.1"]],
+    ["the nodes' domain", "tail.mesh.example", {}, "A", ["NOERROR", "127.0.0.1"]],
+    ["outside", "control.example.org", {}, "A", ["REFUSED"]],
+  ])("%s: %s", async (_name, ownName, more, type, wanted) => {
+    await using stack = new AsyncDisposableStack();
+    const zone = await openPublicZone({ ...options, ...more }, { ...around, ownName });
+    stack.defer(() => zone.close());
+    expect(gist(await overUdp(zone.port, query(ownName, type)))).toEqual(wanted);
+  });
+
+  test("where nobody said its address the log says so", async () => {
+    const lines: unknown[] = [];
+    const log = { ...silentLog, warn: (event: string, fields?: object) => void lines.push([event, fields]) };
+    const nowhere = { address: "0.0.0.0", nameServer: "ns.example.org" };
+    const zone = await openPublicZone({ ...options, ...nowhere }, { ...around, ownName: "mesh.example", log });
+    await zone.close();
+    expect(lines).toEqual([["zone.own_name", expect.objectContaining({ name: "mesh.example" })]]);
   });
 });
 

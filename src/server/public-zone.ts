@@ -32,6 +32,8 @@ export interface PublicZoneOptions {
   readonly nameServer: string;
   /** Its public addresses, wanted where its name is inside the zone. @default `address` where that is one */
   readonly nameServerAddresses?: readonly string[];
+  /** Where the server's own name leads, if it is inside the zone. @default as the name server, which is the same process */
+  readonly ownAddresses?: readonly string[];
   /** Who may issue for names of the zone, in the words of CAA: `letsencrypt.org; validationmethods=dns-01`. @default anybody */
   readonly caa?: readonly string[];
   /** What else is in the zone, such as the addresses of an ingress. */
@@ -49,6 +51,8 @@ export interface PublicZone {
 
 interface Surroundings {
   readonly baseDomain: string;
+  /** By which clients find the server. */
+  readonly ownName: string;
   readonly isPublic: (name: string) => boolean;
   readonly clock: Clock;
   readonly log: Log;
@@ -75,6 +79,7 @@ export async function openPublicZone(options: PublicZoneOptions, around: Surroun
     nodeRecords({ zone, baseDomain, isPublic: around.isPublic, challenges }),
     fixedRecords(new Map([[zone, caa]])),
     fixedRecords(nameServerRecords(zone, nameServer, options)),
+    fixedRecords(ownRecords(zone, options, around)),
     records,
   );
   const served = new Zone({
@@ -89,23 +94,40 @@ export async function openPublicZone(options: PublicZoneOptions, around: Surroun
 }
 
 /** A name server inside the zone that it serves is found by the parent's glue, which resolvers check here. */
-function nameServerRecords(
-  zone: string,
-  nameServer: string,
-  { address, nameServerAddresses }: PublicZoneOptions,
-): ReadonlyMap<string, readonly ZoneRecord[]> {
-  if (nameServer !== zone && !nameServer.endsWith(`.${zone}`)) return new Map();
+function nameServerRecords(zone: string, nameServer: string, options: PublicZoneOptions): FixedRecords {
+  if (!isInside(nameServer, zone)) return new Map();
+  const records = nameServerAddresses(options);
+  if (records !== undefined) return new Map([[nameServer, records]]);
+  throw new Fault(
+    "ZONE_NAME_SERVER",
+    `Cannot answer for "${zone}": no address of its name server "${nameServer}", wanted one`,
+    { hint: `Give --dns-ns ${nameServer}=203.0.113.5 with the public address of this machine.` },
+  );
+}
+
+/** Whoever delegated the zone cannot say elsewhere where the server itself is. */
+function ownRecords(zone: string, options: PublicZoneOptions, { ownName, log }: Surroundings): FixedRecords {
+  if (isIP(ownName) !== 0 || !isInside(ownName, zone) || ownName === plainName(options.nameServer)) return new Map();
+  const { ownAddresses } = options;
+  const records = ownAddresses === undefined ? nameServerAddresses(options) : addressRecords(ownAddresses);
+  if (records !== undefined) return new Map([[ownName, records]]);
+  log.warn("zone.own_name", { name: ownName, error: "The zone has no address for it: give --url-address." });
+  return new Map();
+}
+
+type FixedRecords = ReadonlyMap<string, readonly ZoneRecord[]>;
+
+const isInside = (name: string, zone: string): boolean => name === zone || name.endsWith(`.${zone}`);
+
+function nameServerAddresses({ address, nameServerAddresses: given }: PublicZoneOptions): ZoneRecord[] | undefined {
   const isAny = address === "0.0.0.0" || address === "::";
-  const addresses = nameServerAddresses ?? (isAny ? [] : [address]);
-  const records = addresses.map((text) => addressRecord(text, ADDRESS_TTL_S));
-  if (records.length === 0 || records.includes(undefined)) {
-    throw new Fault(
-      "ZONE_NAME_SERVER",
-      `Cannot answer for "${zone}": no address of its name server "${nameServer}", wanted one`,
-      { hint: `Give --dns-ns ${nameServer}=203.0.113.5 with the public address of this machine.` },
-    );
-  }
-  return new Map([[nameServer, records.filter((record) => record !== undefined)]]);
+  return addressRecords(given ?? (isAny ? [] : [address]));
+}
+
+/** `undefined`: there are none, or one of them is no address. */
+function addressRecords(addresses: readonly string[]): ZoneRecord[] | undefined {
+  const records = addresses.map((text) => addressRecord(text, ADDRESS_TTL_S)).filter((record) => record !== undefined);
+  return records.length === 0 || records.length < addresses.length ? undefined : records;
 }
 
 function nameOr(text: string, what: string): string {

@@ -172,6 +172,7 @@ export class Server {
         { ...options.publicZone, records: allRecords(named, records), wildcards: byWildcard },
         {
           baseDomain: options.baseDomain,
+          ownName: plainName(new URL(url).hostname),
           isPublic: (name) => coordinator.mayHaveCertificate(name),
           clock,
           log: log.with("zone"),

@@ -18,6 +18,7 @@ describe.skipIf(peers.missing !== undefined)(
         { zone: "mesh.example", nameServer: "ns1.mesh.example", address: "127.0.0.1", port: 0 },
         {
           baseDomain: "tail.mesh.example",
+          ownName: "mesh.example",
           isPublic: (name) => name === "web.tail.mesh.example",
           clock: systemClock,
           log: silentLog,
@@ -34,6 +35,7 @@ describe.skipIf(peers.missing !== undefined)(
         ["mesh.example", "SOA"],
         /IN\s+SOA\s+ns1\.mesh\.example\. hostmaster\.mesh\.example\. \d+ 3600 600 86400 1/,
       ],
+      ["the server's own address", ["mesh.example", "A"], /IN\s+A\s+127\.0\.0\.1/],
       ["its name server's address", ["ns1.mesh.example", "A"], /IN\s+A\s+127\.0\.0\.1/],
       ["challenges", ["_acme-challenge.web.tail.mesh.example", "TXT"], /flags: qr aa;.* ANSWER: 8/],
       ["challenges without EDNS", ["+noedns", "_acme-challenge.web.tail.mesh.example", "TXT"], /ANSWER: 8/],

@@ -8,6 +8,7 @@ const OPTIONS = {
   "derp-port": { type: "string" },
   "stun-port": { type: "string" },
   url: { type: "string" },
+  "url-address": { type: "string" },
   domain: { type: "string" },
   "dns-zone": { type: "string" },
   "dns-listen": { type: "string" },

@@ -33,6 +33,10 @@ describe("--dns-zone", () => {
       "--dns-zone mesh.example --dns-ns ns.mesh.example --dns-caa ca.example;_validationmethods=dns-01 --dns-caa ;",
       { ...zone, address: "127.0.0.1", port: 53, caa: ["ca.example; validationmethods=dns-01", ";"] },
     ],
+    [
+      "--dns-zone mesh.example --dns-ns ns.mesh.example --url-address 192.0.2.9,2001:db8::9",
+      { ...zone, address: "127.0.0.1", port: 53, ownAddresses: ["192.0.2.9", "2001:db8::9"] },
+    ],
   ])("%s", (line, wanted) => {
     expect(of(line)).toEqual("zone" in wanted ? { publicZone: wanted } : {});
   });
@@ -43,6 +47,8 @@ describe("--dns-zone", () => {
     ["--dns-ns ns.mesh.example", "wanted --dns-zone ZONE"],
     ["--dns-listen 127.0.0.1", "wanted --dns-zone ZONE"],
     ["--dns-caa ca.example", "wanted --dns-zone ZONE"],
+    ["--url-address 192.0.2.9", "wanted --dns-zone ZONE"],
+    ["--dns-zone mesh.example --dns-ns ns.mesh.example --url-address here", "wanted IP addresses"],
     ["--dns-zone mesh.example --dns-ns ns.mesh.example --dns-caa 0_issue_ca.example", "wanted a CA's name"],
     ['--dns-zone mesh.example --dns-ns ns.mesh.example --dns-caa "ca.example"', "wanted a CA's name"],
     ["--dns-zone mesh.example --dns-ns ns.mesh.example --dns-listen everywhere", "wanted IP or IP:PORT"],

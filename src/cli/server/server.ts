@@ -19,7 +19,7 @@ const USAGE = `sallyport server: coordination, DERP and STUN in one process
 
   sallyport server [--state DIR] [--address IP] [--port N] [--derp-port N] [--stun-port N]
                    [--url URL] [--domain NAME] [--policy FILE] [--log LEVEL]
-                   [--dns-zone ZONE --dns-ns NAME[=IP,IP] [--dns-listen IP[:PORT]] [--dns-caa VALUE]]
+                   [--dns-zone ZONE --dns-ns NAME[=IP,IP] [--dns-listen IP[:PORT]] [--dns-caa VALUE] [--url-address IP,IP]]
                    [--https-listen [IP:]443 [--cert-authority CA] [--cert-authority-bundle FILE] [--acme-http 80]]
                    [--ingress-ports 443,8443 [--ingress-address IP] [--ingress-http-port 80] [--ingress-public-address IP,IP]
                     [--lease-ports 2222,7000-7010] [--drain SECONDS] [--tls-cert FILE --tls-key FILE]

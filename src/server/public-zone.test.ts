@@ -91,6 +91,17 @@ describe("the public zone of a server", () => {
     socket.destroy();
   });
 
+  test("a stock client asks for its challenge right before it sets it: a CA behind the same resolver got the answer of before", async () => {
+    const name = "_acme-challenge.web.tail.mesh.example";
+    const ttls = async (): Promise<unknown[]> => {
+      const { answers, authorities } = await overUdp(zone.port, query(name, "TXT"));
+      return [...answers!, ...authorities!].map((record) => "ttl" in record && record.ttl);
+    };
+    expect(await ttls()).toEqual([0]); // the SOA, which says for how long absence holds
+    zone.challenges.set(name, "of the last order");
+    expect(await ttls()).toEqual([0]);
+  });
+
   test("DN-9 one address holds sixteen connections, and new ones when those are gone", async () => {
     const open = () =>
       new Promise<{ socket: Socket; isServed: boolean }>((resolve) => {

@@ -33,7 +33,7 @@ describe.skipIf(peers.missing !== undefined)(
       [
         "the SOA",
         ["mesh.example", "SOA"],
-        /IN\s+SOA\s+ns1\.mesh\.example\. hostmaster\.mesh\.example\. \d+ 3600 600 86400 1/,
+        /IN\s+SOA\s+ns1\.mesh\.example\. hostmaster\.mesh\.example\. \d+ 3600 600 86400 0/,
       ],
       ["the server's own address", ["mesh.example", "A"], /IN\s+A\s+127\.0\.0\.1/],
       ["its name server's address", ["ns1.mesh.example", "A"], /IN\s+A\s+127\.0\.0\.1/],

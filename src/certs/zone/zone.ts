@@ -20,8 +20,11 @@ const PLAIN_UDP = 512;
 const LARGEST_UDP = 1232;
 const LARGEST_TCP = 65_535;
 const MOST_ADDITIONAL = 4;
-/** A challenge is set moments before it is asked for: nothing may be remembered for long, least of all its absence. */
-const NEGATIVE_TTL_S = 1;
+/**
+ * A challenge is set moments before it is asked for: nothing may be remembered, least of all its absence. Stock clients ask for it
+ * themselves right before they set it, and their resolver may be the CA's.
+ */
+const NEGATIVE_TTL_S = 0;
 const ZONE_TTL_S = 300;
 /** To the question's name, which always stands right behind the header. */
 const QUESTION_NAME = Uint8Array.of(0xc0, HEADER_LENGTH);

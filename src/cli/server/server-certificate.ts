@@ -13,7 +13,7 @@ import type { OwnHttpsOptions } from "../../server/own-https.ts";
 import { CliExit } from "../io.ts";
 import type { ServerValues } from "./server-flags.ts";
 
-const CHALLENGE_TTL_S = 1;
+const CHALLENGE_TTL_S = 0;
 
 export interface OwnCertificate {
   readonly https: OwnHttpsOptions;

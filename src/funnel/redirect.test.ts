@@ -129,6 +129,25 @@ test("FN-15 port 80 answers for exact public names alone, and says nothing to ot
   for (const host of ["a.example.org", "alt.test", "nobody.test"]) expect(await ask(host)).toBe("");
 });
 
+test("FN-15 of a head without end 8 KiB are read, and who asks twice is answered once", async () => {
+  const { ingress } = await openIngress([publicName("box.tail.test")], nodeSide().dial);
+  const port = await ingress.listen(0, "127.0.0.1", { isPlain: true });
+  const wait = { timeout: 20_000, interval: 2 };
+  const endless = visit(port, Buffer.from("GET / HTTP/1.1\r\nHost: box.tail.test\r\nX: "));
+  endless.socket.write(Buffer.alloc(8000, "x"));
+  await expect.poll(() => ingress.pending, wait).toBe(1);
+  endless.socket.write(Buffer.alloc(200, "x")); // time stands still: nothing else ends him
+  await expect.poll(endless.ending, wait).toBeDefined();
+  expect(endless.heard().toString()).toBe("");
+
+  const twice = visit(port, Buffer.from("GET /x HTTP/1.1\r\nHost: box.tail.test\r\n\r\n"));
+  twice.socket.on("data", () => void twice.socket.write("GET /y HTTP/1.1\r\nHost: box.tail.test\r\n\r\n"));
+  await expect.poll(twice.ending, wait).toBe("end");
+  twice.socket.end();
+  await expect.poll(() => [ingress.open, ingress.counts.redirected], wait).toEqual([0, 1]);
+  expect(String(twice.heard()).match(/HTTP\/1\.1 308 /g)).toHaveLength(1);
+});
+
 test("TL-4 on port 80 who says nothing kept his place, and who came later was sent away: the oldest makes room", async () => {
   const wait = { timeout: 20_000, interval: 2 };
   const names = [publicName("box.tail.test")];

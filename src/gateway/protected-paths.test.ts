@@ -64,6 +64,16 @@ describe("RT-9 a target never exposes ourselves", () => {
   });
 });
 
+test("RT-9 a place of ours that is not there yet is known by its name", () => {
+  const early = new ProtectedPaths([path.join(root, "later", "state")]);
+  const refusal = (name: string): string | undefined =>
+    early.refusal({ Web: { "gw:443": { Handlers: { "/": { Path: path.join(root, name) } } } } });
+  for (const name of ["later", "later/state", "later/state/keys"]) expect(refusal(name), name).toMatch(/cannot serve/);
+  for (const name of ["later/state2", "lat", "www"]) expect(refusal(name), name).toBeUndefined();
+  expect(early.mayOpen(path.join(root, "later", "state", "keys"))).toBe(false);
+  expect(early.mayOpen(path.join(root, "later"))).toBe(true);
+});
+
 test("RT-9 a secret that a services file names when it is read again", () => {
   const later = new ProtectedPaths([]);
   const config = { Web: { "gw:443": { Handlers: { "/": { Path: path.join(root, "etc") } } } } };
@@ -106,6 +116,8 @@ describe("RT-7 our own sockets are never backends", () => {
     for (const config of [web, tcp]) expect(pages.refusal(config)).toBeUndefined();
     page = 4040;
     for (const config of [web, tcp]) expect(pages.refusal(config)).toMatch(/listens there itself/);
+    const elsewhere = { TCP: { "80": { TCPForward: "192.0.2.1:4040" } } };
+    expect(pages.refusal(elsewhere)).toBeUndefined();
     page = 4041;
     for (const config of [web, tcp]) expect(pages.refusal(config)).toBeUndefined();
   });

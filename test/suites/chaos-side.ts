@@ -153,7 +153,7 @@ export function lies(hearer: ChaosSide, sayer: ChaosSide): string[] {
   if (hearer.wrong !== undefined) found.push(`heard what nobody said ${hearer.wrong}`);
   if (hearer.heard > sayer.sent) found.push(`heard ${hearer.heard} of ${sayer.sent}`);
   if (!hearer.sawEnd || sayer.hasLeft) return found;
-  if (!sayer.hasEnded) found.push("an end that nobody said");
+  if (!sayer.hasEnded) found.push(`an end that nobody said (heard ${hearer.heard}, sent ${sayer.sent})`);
   else if (hearer.heard !== sayer.sent) found.push(`an end after ${hearer.heard} of ${sayer.sent}`);
   return found;
 }

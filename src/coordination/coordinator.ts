@@ -1,4 +1,3 @@
-import { parseAddressPort } from "../base/address.ts";
 import type { MapRequest, RegisterRequest, RegisterResponse } from "../wire/tailcfg.ts";
 import type { NewAuthKey, NewUser } from "./administration.ts";
 import * as administration from "./administration.ts";
@@ -17,6 +16,7 @@ import type { PolicyEngine, PolicyNode } from "./policy-engine.ts";
 import type { NamePlace } from "./public-name-set.ts";
 import type { AuthKey, NodeRecord, User } from "./records.ts";
 import { Registration } from "./registration.ts";
+import { relayAddresses } from "./relay-places.ts";
 import { approveHost, createService, deleteService, listServices, type Service, type ServiceView } from "./services.ts";
 import { type SignIn, signIn } from "./sign-in.ts";
 import type { LogQuery, StoredLogEntry } from "./store/coordination-store.ts";
@@ -88,20 +88,7 @@ export class Coordinator implements ControlHandler {
 
   /** Addresses of Funnel's relays that are here and take visitors, as far as they know them themselves. */
   relayAddresses(): readonly string[] {
-    const core = this.#core;
-    const relays = [...core.views.ingresses().relays.keys()].map((id) => core.ledger.nodes.get(id));
-    const taking = relays.filter((node) => node !== undefined && node.isDraining !== true);
-    const streaming = taking.filter((node) => core.streams.has(node!.id));
-    // A stream that begins anew is away for a moment: who drains must not be named for that.
-    const isAnyDraining = taking.length < relays.length;
-    const here = streaming.length > 0 || !isAnyDraining ? streaming : taking.filter((node) => core.isOnline(node!.id));
-    const known = new Set(core.options.relayAddresses);
-    const places = here.flatMap((node) => {
-      // Of a machine with several addresses each may be another relay's. Behind a translator it says one that nobody knows.
-      const said = node!.visitedAt?.filter((address) => known.has(address)) ?? [];
-      return said.length > 0 ? said : node!.endpoints.map((endpoint) => parseAddressPort(endpoint)?.address);
-    });
-    return [...new Set(places.filter((address) => address !== undefined))];
+    return relayAddresses(this.#core);
   }
 
   users(): readonly User[] {

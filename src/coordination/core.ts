@@ -16,6 +16,7 @@ import { isExpired } from "./node-view.ts";
 import type { PolicyEngine } from "./policy-engine.ts";
 import type { Change, NodeRecord, User } from "./records.ts";
 import { RelayWatch } from "./relay-watch.ts";
+import { ReturningNodes } from "./returning-nodes.ts";
 import { ServiceInquiry } from "./service-inquiry.ts";
 import { learnServices, servicesOf } from "./services.ts";
 import type { CoordinationStore } from "./store/coordination-store.ts";
@@ -62,6 +63,7 @@ export class Core {
   readonly streams: MapStreams;
   readonly questions: NodeQuestions;
   readonly services: ServiceInquiry;
+  readonly returning: ReturningNodes;
   readonly #relayWatch: RelayWatch;
   readonly #online: Set<number> = new Set();
   /** Monotonic instants at which nodes without a stream become offline, or vanish. */
@@ -74,6 +76,7 @@ export class Core {
   private constructor(options: CoordinatorOptions, ledger: Ledger) {
     this.options = options;
     this.ledger = ledger;
+    this.returning = new ReturningNodes(ledger.nodes.keys(), options.clock);
     const { clock, random, baseDomain, serverUrl, derpMap, policy, relayAddresses = [], ownNames = [] } = options;
     this.views = new NetworkViews(policy, {
       ledger,
@@ -264,6 +267,7 @@ export class Core {
     this.#online.delete(node.id);
     this.#offlineAt.delete(node.id);
     this.#vanishAt.delete(node.id);
+    this.returning.delete(node.id);
     this.#expired.delete(node.id);
     this.retire(node.nodeKey);
     // Before the end: clients that are only told 404 afterwards go on for ever as if they were logged in.
@@ -313,6 +317,7 @@ export class Core {
   #opened(id: number): void {
     this.#offlineAt.delete(id);
     this.#vanishAt.delete(id);
+    this.returning.delete(id);
     this.services.ask(id);
     this.#relayWatch.came(id);
     if (this.#online.has(id)) return;

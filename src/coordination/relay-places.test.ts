@@ -1,0 +1,72 @@
+import { expect, test } from "vitest";
+import { nodeKey, type Rig, start } from "../../test/suites/coordination-rig.ts";
+import { compilePolicy } from "./policy/policy.ts";
+import { MemoryCoordinationStore } from "./store/memory-store.ts";
+
+const POLICY = compilePolicy(`{
+  "tagOwners": { "tag:relay": ["ada@example.com"] },
+  "nodeAttrs": [{ "target": ["tag:relay"], "attr": ["sallyport.dev/ingress"] }],
+}`);
+const OWN = 1;
+const ELSEWHERE = 2;
+const WEB = 3;
+
+const named = ({ coordinator }: Rig): readonly string[] => coordinator.relayAddresses().toSorted();
+
+/** Two relays, the first of which shares the server's process, and a node; then the server ends and begins again. */
+async function restarted(isDraining = false): Promise<Rig> {
+  const store = new MemoryCoordinationStore();
+  const before = await start({ store, policy: POLICY });
+  const relay = { Hostinfo: { Hostname: "relay", RequestTags: ["tag:relay"] } };
+  for (const seed of [OWN, ELSEWHERE]) {
+    await before.join(seed, "ada@example.com", relay);
+    await before.poll(seed);
+  }
+  await before.join(WEB, "bob@example.com", { Hostinfo: { Hostname: "web" } });
+  await before.lite(OWN, { Hostinfo: { Hostname: "relay" }, Endpoints: ["203.0.113.5:41641"] });
+  const draining = { "sallyport.dev/draining": isDraining };
+  await before.lite(ELSEWHERE, { ...relay, Endpoints: ["203.0.113.6:41641"], ...draining } as object);
+  expect(named(before)).toEqual(isDraining ? ["203.0.113.5"] : ["203.0.113.5", "203.0.113.6"]);
+  const state = await store.load();
+  const again = new MemoryCoordinationStore();
+  await again.commit([
+    ...state.users.map((value) => ({ put: "user", value }) as const),
+    ...state.nodes.map((value) => ({ put: "node", value }) as const),
+  ]);
+  const rig = await start({ store: again, policy: POLICY, hasUsers: true });
+  rig.coordinator.appointRelay(nodeKey(OWN));
+  return rig;
+}
+
+test("the server was restarted: its zone led everybody to its own ingress, which knew of no node yet", async () => {
+  const rig = await restarted();
+  await rig.poll(OWN);
+  expect(named(rig)).toEqual(["203.0.113.5", "203.0.113.6"]); // the other one has not come back yet, and serves all the while
+  await rig.poll(ELSEWHERE);
+  expect(named(rig)).toEqual(["203.0.113.6"]);
+  await rig.poll(WEB);
+  expect(named(rig)).toEqual(["203.0.113.5", "203.0.113.6"]);
+});
+
+test("an ingress that does not come back is named for 45 s after a restart of the server, and then no more", async () => {
+  const rig = await restarted();
+  await rig.poll(OWN);
+  await rig.settle(44_000);
+  expect(named(rig)).toEqual(["203.0.113.5", "203.0.113.6"]);
+  await rig.settle(1000);
+  expect(named(rig)).toEqual(["203.0.113.5"]);
+});
+
+test("an ingress that went as it should is not taken for here after a restart of the server", async () => {
+  const rig = await restarted(true);
+  expect(named(rig)).toEqual(["203.0.113.5"]);
+});
+
+test("an ingress that came back and went again is named no more, whoever else is not back", async () => {
+  const rig = await restarted();
+  await rig.poll(OWN);
+  const stream = await rig.poll(ELSEWHERE);
+  stream.hangUp();
+  await rig.settle();
+  expect(named(rig)).toEqual(["203.0.113.5"]);
+});

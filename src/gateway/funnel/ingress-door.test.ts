@@ -19,6 +19,7 @@ import {
   withField,
 } from "../../../test/suites/ingress-door-scene.ts";
 
+import type { ConnDuplex } from "../../base/duplex.ts";
 import { seededRandom } from "../../base/random.ts";
 
 const WAIT = { timeout: 20_000, interval: 2 };
@@ -491,4 +492,24 @@ test("FN-10 one relay has so many visitors and no more", async () => {
   first.destroy();
   await expect.poll(() => scene.door.open, WAIT).toBe(1);
   expect(await answerTo(scene.connect(), request())).toBe(ACCEPTED);
+});
+
+test("FN-10 one relay has so many visitors whose hellos are not whole, and no more", async () => {
+  scene = await openIngressDoor({ limits: { relayPending: 3 } });
+  const silent = await Promise.all([request(), request(), request()].map((text) => scene.enter(text)));
+  const isFull = async (): Promise<boolean> => (await answerTo(scene.connect(), request())).startsWith("HTTP/1.1 503 ");
+  expect(await isFull()).toBe(true);
+  const [says, goes, waits] = silent as [ConnDuplex, ConnDuplex, ConnDuplex];
+  says.write(makeHello({ name: NAME }));
+  goes.destroy();
+  await expect.poll(() => scene.door.open, WAIT).toBe(2);
+  const others = [await scene.enter(request()), await scene.enter(request())];
+  expect(await isFull()).toBe(true);
+  // Who is refused for what he asks, and who says nothing for 10 s, has no place any more.
+  others[0]!.write(makeHello({ name: SECRET }));
+  scene.clock.advance(10_001);
+  for (const one of [waits, ...others]) one.resume();
+  await expect.poll(() => [waits, ...others].every(({ readableEnded }) => readableEnded), WAIT).toBe(true);
+  await Promise.all([request(), request(), request()].map((text) => scene.enter(text)));
+  expect(await isFull()).toBe(true);
 });

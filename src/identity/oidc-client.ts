@@ -1,5 +1,6 @@
 import { isIP } from "node:net";
 import type * as OpenId from "openid-client";
+import { readAtMost } from "../base/bounded-read.ts";
 import { Fault, messageOf } from "../base/fault.ts";
 
 export interface OidcClientOptions {
@@ -79,8 +80,10 @@ export class OidcClient {
         isEnough || !hasMore
           ? proved
           : bothSaid(proved, await oidc.fetchUserInfo(configuration, tokens.access_token, proved.sub));
+      if (proved.sub.length > LONGEST_SUBJECT) throw new Error(`the subject has ${proved.sub.length} characters`);
       return personOf(proved.iss, proved.sub, told);
     } catch (thrown) {
+      this.#ready = undefined; // what it says of itself may be another thing by now
       throw new Fault("OIDC_REFUSED", `Cannot sign in at "${this.#options.issuer}": ${messageOf(thrown)}`, {
         cause: thrown,
         hint: "Start again.",
@@ -95,7 +98,10 @@ export class OidcClient {
       const oidc = await import("openid-client");
       const url = new URL(issuer);
       const isLocal = isLoopback(url.hostname);
-      const options = isLocal ? { execute: [oidc.allowInsecureRequests] } : {};
+      const options = {
+        [oidc.customFetch]: boundedFetch,
+        ...(isLocal ? { execute: [oidc.allowInsecureRequests] } : {}),
+      };
       return { oidc, configuration: await oidc.discovery(url, clientId, clientSecret, undefined, options) };
     })();
     try {
@@ -109,6 +115,24 @@ export class OidcClient {
     }
   }
 }
+
+const LARGEST_ANSWER_BYTES = 1024 * 1024;
+/** OpenID Connect Core §2. */
+const LONGEST_SUBJECT = 255;
+const LONGEST_NAME = 256;
+
+/** What a provider says of itself and of a person is some KiB; whoever says more is not listened to. `openid-client` hands on only a `TypeError` with its words. */
+const boundedFetch: OpenId.CustomFetch = async (url, options) => {
+  const response = await fetch(url, options as RequestInit).catch((thrown: unknown) => {
+    const { cause } = Object(thrown) as { readonly cause?: unknown };
+    throw cause instanceof Error ? new TypeError(cause.message, { cause: thrown }) : thrown; // "fetch failed" says nothing
+  });
+  if (response.body === null) return response;
+  const body = await readAtMost(response.body, LARGEST_ANSWER_BYTES);
+  if (body === undefined) throw new TypeError(`it answered with more than ${LARGEST_ANSWER_BYTES} bytes`);
+  const { status, statusText, headers } = response;
+  return new Response(new Uint8Array(body), { status, statusText, headers });
+};
 
 function isLoopback(host: string): boolean {
   return host === "localhost" || host === "[::1]" || (isIP(host) === 4 && host.startsWith("127."));
@@ -132,7 +156,7 @@ export function personOf(issuer: string, subject: string, claims: Readonly<Recor
     issuer,
     subject,
     mail: typeof email === "string" && isVerified === true && MAIL.test(email) ? email : undefined,
-    ...(typeof name === "string" && name !== "" ? { displayName: name } : {}),
+    ...(typeof name === "string" && name !== "" && name.length <= LONGEST_NAME ? { displayName: name } : {}),
     ...(typeof picture === "string" && /^https:\/\/[^\s"'<>]{1,1000}$/.test(picture)
       ? { profilePicture: picture }
       : {}),

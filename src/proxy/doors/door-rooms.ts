@@ -155,17 +155,19 @@ export class DoorRooms {
   async #begin(visit: Visit, door: Door, to: string): Promise<void> {
     const { origin, caller } = visit;
     const attempt = await door.oidc!.client.begin(new URL(CALLBACK_PATH, origin).href);
-    const secret = this.#signIns.begin({ door: door.name, to, attempt }, caller.address);
+    const [before] = cookieValues(visit.request, SIGN_IN_COOKIE);
+    const secret = this.#signIns.begin({ door: door.name, to, attempt }, caller.address, before);
     sendOn(visit, attempt.url.href, [["Set-Cookie", setCookie(SIGN_IN_COOKIE, secret, SIGN_IN_S)]]);
   }
 
   async #callback(visit: Visit, query: string, doors: readonly Door[]): Promise<void> {
-    const secret = cookieValues(visit.request, SIGN_IN_COOKIE)[0];
-    const begun = secret === undefined ? undefined : this.#signIns.take(secret);
+    const [secret] = cookieValues(visit.request, SIGN_IN_COOKIE);
+    const state = new URLSearchParams(query).get("state") ?? "";
+    const begun = secret === undefined ? undefined : this.#signIns.take(secret, state);
     const door = doors.find(({ name }) => name === begun?.door);
     const oidc = door?.oidc;
     if (begun === undefined || door === undefined || oidc === undefined) {
-      return sendPage(visit, 403, notePage("Not let in", NOT_BEGUN));
+      return sendPage(visit, 403, notePage("Not let in", NOT_BEGUN, "/"));
     }
     const person = await oidc.client.finish(query, begun.attempt);
     if (!mayEnter(oidc.who, person)) {
@@ -184,13 +186,7 @@ export class DoorRooms {
     const token = sessions.start(door.name, guest, visit.caller.address, life);
     log.info("door.passed", { door: door.name, issuer: guest.issuer, subject: guest.subject });
     count?.("door_passed");
-    const cookies = [setCookie(door.name, token, Math.ceil(life.longestMs / 1000))];
-    if (door.oidc !== undefined) cookies.push(setCookie(SIGN_IN_COOKIE, "", 0));
-    sendOn(
-      visit,
-      to,
-      cookies.map((cookie) => ["Set-Cookie", cookie]),
-    );
+    sendOn(visit, to, [["Set-Cookie", setCookie(door.name, token, Math.ceil(life.longestMs / 1000))]]);
   }
 
   /** Forms, hashes and providers take their time: what was right by the secrets of before lets nobody in by now. */
@@ -215,7 +211,7 @@ export class DoorRooms {
     else log.warn("door.refused", { code, error: (thrown as Fault).message });
     const [status, text] = FAILURES.get(code) ?? [500, "Something went wrong. The gateway's log says what."];
     const extra = status === 503 ? ([["Retry-After", "5"]] as const) : [];
-    sendPage(visit, status, notePage("Not let in", text), extra);
+    sendPage(visit, status, notePage("Not let in", text, "/"), extra);
   }
 }
 

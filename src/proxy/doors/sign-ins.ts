@@ -6,7 +6,8 @@ import { tokenDigest } from "./secret-hash.ts";
 
 const LIFE_MS = 10 * 60_000;
 const MOST = 4096;
-const MOST_OF_A_VISITOR = 8;
+/** Behind one address may sit a whole office, all of whom begin their day. */
+const MOST_OF_A_VISITOR = 64;
 
 /** A visitor on the way to a provider and back. */
 export interface SignIn {
@@ -20,7 +21,7 @@ interface Kept extends SignIn {
   readonly until: number;
 }
 
-/** By the secret in the visitor's cookie; an answer counts once. */
+/** By the secret in the visitor's cookie and the state that the provider gives back; an answer counts once. */
 export class SignIns {
   readonly #clock: Clock;
   readonly #kept: Map<string, Kept> = new Map();
@@ -29,23 +30,25 @@ export class SignIns {
     this.#clock = clock;
   }
 
-  begin(signIn: SignIn, address: string): string {
+  /** `before`: what the browser has of another attempt, perhaps in another tab; both go on. */
+  begin(signIn: SignIn, address: string, before?: string): string {
     this.#prune();
     const network = visitorNetwork(address);
     const own = [...this.#kept].filter(([, kept]) => kept.network === network);
     if (own.length >= MOST_OF_A_VISITOR) this.#kept.delete(own[0]![0]); // the oldest
     // Many visitors at once must lock nobody out: who began longest ago makes room.
     if (this.#kept.size >= MOST) this.#kept.delete(this.#kept.keys().next().value!);
-    const secret = randomBytes(32).toString("base64url");
-    this.#kept.set(tokenDigest(secret), { ...signIn, network, until: this.#clock.now() + LIFE_MS });
+    const secret = before ?? randomBytes(32).toString("base64url");
+    const until = this.#clock.now() + LIFE_MS;
+    this.#kept.set(keyOf(secret, signIn.attempt.state), { ...signIn, network, until });
     return secret;
   }
 
-  take(secret: string): SignIn | undefined {
+  take(secret: string, state: string): SignIn | undefined {
     this.#prune();
-    const digest = tokenDigest(secret);
-    const found = this.#kept.get(digest);
-    this.#kept.delete(digest);
+    const key = keyOf(secret, state);
+    const found = this.#kept.get(key);
+    this.#kept.delete(key);
     return found;
   }
 
@@ -57,3 +60,5 @@ export class SignIns {
     }
   }
 }
+
+const keyOf = (secret: string, state: string): string => tokenDigest(`${secret} ${state}`);

@@ -160,7 +160,8 @@ test("FN-14 a policy without its grants for a minute moved what nodes hold to wh
     await rig.coordinator.setPolicy(compilePolicy(slip), slip, "root");
     expect(routes(await relay())).toEqual({ "2222": [], "demo.example.org": [] });
     expect(rig.coordinator.claims().map(({ state }) => state)).toEqual(Array(4).fill("ungranted"));
-    await rig.lite(NODES[0], { ...asking(NODES[0], CLAIMS), Endpoints: ["192.0.2.1:1"] });
+    // Whoever was heard of last stands behind the others, and would be asked last.
+    await rig.lite(NODES[1], { ...asking(NODES[1], CLAIMS), Endpoints: [`192.0.2.1:${attrs.length}`] });
     await rig.coordinator.setPolicy(compilePolicy(POLICY), POLICY, "root");
     expect(routes(await relay())).toEqual(held);
   }

@@ -50,6 +50,16 @@ test("FN-14 a name under another's wildcard is taken, whoever is granted it by n
   expect(states(own, 1)).toEqual(["*.example.org held", "a.example.org held"]);
 });
 
+test("FN-14 what others hold below a wildcard leads to them, and what its holder has itself to him", () => {
+  const before = settle([claimant(2, ["a.example.org", "2222"], ["a.example.org"])]).holders;
+  const wild = claimant(1, ["*.example.org", "b.example.org"], ["*.example.org"]);
+  const claims = settle([wild, claimant(2, ["a.example.org", "2222"], ["a.example.org"])], before);
+  expect([claims.namesOf(1), claims.namesOf(2)]).toEqual([["*.example.org", "b.example.org"], ["a.example.org"]]);
+  expect(claims.heldBelow("*.example.org", 1)).toEqual(["a.example.org"]);
+  expect(claims.heldBelow("*.example.org", 2)).toEqual(["b.example.org"]);
+  for (const other of ["*.example.net", "a.example.org", "2222"]) expect(claims.heldBelow(other, 1)).toEqual([]);
+});
+
 test("a node with a wildcard of the operator's zone could take the server's own name", () => {
   const wide = claimant(
     1,

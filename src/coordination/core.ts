@@ -282,13 +282,18 @@ export class Core {
 
   /** Only inside `exclusive`: one node as it shall be, and who did it. */
   async replace(node: NodeRecord, entry: Change | undefined, reach: "members" | "topology"): Promise<void> {
+    const before = this.ledger.nodes.get(node.id);
+    const wasExpired = this.#expired.has(node.id);
     await this.ledger.commit([{ put: "node", value: node }, ...(entry === undefined ? [] : [entry])]);
     if (this.isExpired(node)) {
       this.#expired.add(node.id);
       this.retire(node.nodeKey);
     } else this.#expired.delete(node.id);
-    if (reach === "topology") this.streams.touchAll();
-    else this.streams.touch(node.id);
+    if (reach === "topology" || this.#expired.has(node.id) !== wasExpired) this.streams.touchAll();
+    else {
+      if (before?.name !== node.name) this.views.topologyChanged(); // what is public has its name
+      this.streams.touch(node.id);
+    }
     this.#sweepLater();
   }
 

@@ -237,6 +237,40 @@ test("FN-14 a name whose holder's key ran out went to the holder of the wildcard
   expect(await owners()).toEqual([bob, bob]); // nobody holds it by itself any more
 });
 
+test("a stock client was renamed: DNS kept its former name and never learned the new one; its host name or an administrator says it", async () => {
+  const rig = await world();
+  await rig.lite(WEB, { Hostinfo: online({ IngressEnabled: true }) });
+  const web = await rig.follow(WEB);
+  const inDns = (): readonly string[] =>
+    ["web", "shop", "blog"].filter((name) => rig.coordinator.publicPlace(`${name}.tail.test`) === "name");
+  const named = async (): Promise<unknown> => (await web()).self.CapMap?.[NAMES];
+  expect(inDns()).toEqual(["web"]);
+  await rig.lite(WEB, { Hostinfo: { ...online({ IngressEnabled: true }), Hostname: "shop" } });
+  expect(inDns()).toEqual(["shop"]);
+  expect(await named()).toMatchObject([{ name: "shop.tail.test" }]);
+  await rig.coordinator.renameNode("shop", "blog", "root");
+  expect(inDns()).toEqual(["blog"]);
+  expect(await named()).toMatchObject([{ name: "blog.tail.test" }]);
+});
+
+test("a node that logged out stayed in DNS, and its visitors were told that it is away", async () => {
+  const rig = await world();
+  await rig.lite(WEB, { Hostinfo: online({ IngressEnabled: true }) });
+  const relay = await rig.follow(RELAY);
+  expect(namesOf(await relay())).toEqual(["web"]);
+  await rig.ask(WEB, { Expiry: "1970-01-01T00:00:00Z" });
+  expect(rig.coordinator.publicPlace("web.tail.test")).toBeUndefined();
+  expect(namesOf(await relay())).toEqual([]);
+  const { key } = await rig.coordinator.createAuthKey({ user: "ada@example.com" }, "root");
+  await rig.ask(
+    LAPTOP + 20,
+    { OldNodeKey: nodeKey(WEB), Auth: { AuthKey: key }, Hostinfo: online({ IngressEnabled: true }) },
+    WEB,
+  );
+  expect(rig.coordinator.publicPlace("web.tail.test")).toBe("name");
+  expect(namesOf(await relay())).toEqual(["web"]);
+});
+
 test("FN-3 what a gateway does not say is public has no name at the relays and none in DNS; its raw ports have its own", async () => {
   const rig = await world();
   const source = DOMAINS({ "ada@example.com": ["shop.example.org", "*.example.net"] }).replace(

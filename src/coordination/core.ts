@@ -291,7 +291,7 @@ export class Core {
     } else this.#expired.delete(node.id);
     if (reach === "topology" || this.#expired.has(node.id) !== wasExpired) this.streams.touchAll();
     else {
-      if (before?.name !== node.name) this.views.topologyChanged(); // what is public has its name
+      if (before?.name !== node.name) this.views.nameChanged(node);
       this.streams.touch(node.id);
     }
     this.#sweepLater();
@@ -325,6 +325,7 @@ export class Core {
     this.returning.delete(id);
     this.services.ask(id);
     this.#relayWatch.came(id);
+    if (this.ledger.nodes.get(id)?.isLost === true) this.#cameBack(id);
     if (this.#online.has(id)) return;
     this.#online.add(id);
     this.streams.touch(id, ...this.#electionFor(id));
@@ -393,8 +394,19 @@ export class Core {
     return this.exclusive(async () => {
       const node = this.ledger.nodes.get(id);
       if (node === undefined || this.#online.has(id)) return;
-      await this.replace({ ...node, lastSeen }, undefined, "members");
+      const lost = this.views.ingresses().relays.has(id) ? { isLost: true } : {};
+      await this.replace({ ...node, lastSeen, ...lost }, undefined, "members");
       this.streams.touch(...this.#electionFor(id));
+    });
+  }
+
+  #cameBack(id: number): void {
+    const written = this.exclusive(async () => {
+      const { isLost, ...node } = this.ledger.nodes.get(id) ?? {};
+      if (isLost === true && this.#online.has(id)) await this.replace(node as NodeRecord, undefined, "members");
+    });
+    written.catch((thrown: unknown) => {
+      this.options.log.error("coordination.return_unsaved", { error: messageOf(thrown) });
     });
   }
 

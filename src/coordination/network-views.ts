@@ -107,6 +107,12 @@ export class NetworkViews {
     for (const id of this.#peers.keys()) if (!this.#options.ledger.nodes.has(id)) this.#peers.delete(id);
   }
 
+  /** A node is called otherwise, and what is public of it: who reaches whom is as it was. */
+  nameChanged({ id }: NodeRecord): void {
+    this.#capMaps.delete(id);
+    if (this.#policyNodes !== undefined) this.#ingresses = this.#findIngresses(this.#policyNodes);
+  }
+
   /** Nodes whose routes changed hands. */
   electRouters(): readonly number[] {
     const { ledger, isOnline, wall } = this.#options;

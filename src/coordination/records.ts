@@ -81,6 +81,8 @@ export interface NodeRecord {
   readonly approvedServices?: readonly string[];
   /** A relay that takes no new visitors. */
   readonly isDraining?: boolean;
+  /** A relay that has been away since it was seen last: no restart of the server makes one of before of it. */
+  readonly isLost?: boolean;
   /** A relay that takes visitors at these addresses of its machine; absent: at all of them. */
   readonly visitedAt?: readonly string[];
   /** What it asks for the visitors of its public names. */

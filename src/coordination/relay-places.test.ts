@@ -14,19 +14,25 @@ const WEB = 3;
 const named = ({ coordinator }: Rig): readonly string[] => coordinator.relayAddresses().toSorted();
 
 /** Two relays, the first of which shares the server's process, and a node; then the server ends and begins again. */
-async function restarted(isDraining = false): Promise<Rig> {
+async function restarted(isDraining = false, died: "never" | "long ago" | "and came back" = "never"): Promise<Rig> {
   const store = new MemoryCoordinationStore();
   const before = await start({ store, policy: POLICY });
   const relay = { Hostinfo: { Hostname: "relay", RequestTags: ["tag:relay"] } };
-  for (const seed of [OWN, ELSEWHERE]) {
-    await before.join(seed, "ada@example.com", relay);
-    await before.poll(seed);
-  }
+  for (const seed of [OWN, ELSEWHERE]) await before.join(seed, "ada@example.com", relay);
+  await before.poll(OWN);
+  const stream = await before.poll(ELSEWHERE);
   await before.join(WEB, "bob@example.com", { Hostinfo: { Hostname: "web" } });
   await before.lite(OWN, { Hostinfo: { Hostname: "relay" }, Endpoints: ["203.0.113.5:41641"] });
   const draining = { "sallyport.dev/draining": isDraining };
   await before.lite(ELSEWHERE, { ...relay, Endpoints: ["203.0.113.6:41641"], ...draining } as object);
   expect(named(before)).toEqual(isDraining ? ["203.0.113.5"] : ["203.0.113.5", "203.0.113.6"]);
+  if (died !== "never") {
+    stream.hangUp();
+    await before.settle(10_000);
+    expect(named(before)).toEqual(["203.0.113.5"]);
+  }
+  if (died === "and came back") await before.poll(ELSEWHERE);
+  await before.settle();
   const state = await store.load();
   const again = new MemoryCoordinationStore();
   await again.commit([
@@ -69,4 +75,13 @@ test("an ingress that came back and went again is named no more, whoever else is
   stream.hangUp();
   await rig.settle();
   expect(named(rig)).toEqual(["203.0.113.5"]);
+});
+
+test("an ingress whose machine died before the restart is not named after it; one that had come back is", async () => {
+  const dead = await restarted(false, "long ago");
+  await dead.poll(OWN);
+  expect(named(dead)).toEqual(["203.0.113.5"]);
+  const back = await restarted(false, "and came back");
+  await back.poll(OWN);
+  expect(named(back)).toEqual(["203.0.113.5", "203.0.113.6"]);
 });

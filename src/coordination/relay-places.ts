@@ -19,7 +19,7 @@ function relaysHere(core: Core): readonly NodeRecord[] {
   const relays = ids.map((id) => ledger.nodes.get(id)).filter((node) => node !== undefined);
   const taking = relays.filter(({ isDraining }) => isDraining !== true);
   const streaming = taking.filter(({ id }) => streams.has(id));
-  const awaited = taking.filter(({ id }) => returning.has(id));
+  const awaited = taking.filter(({ id, isLost }) => isLost !== true && returning.has(id));
   if (returning.isAny) {
     // The one in our own process began anew with us: it brings nobody to a node that is not back yet, of whom the others know.
     const others = streaming.filter(({ nodeKey }) => nodeKey !== views.appointedRelay);

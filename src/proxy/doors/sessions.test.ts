@@ -5,6 +5,14 @@ import { Sessions } from "./sessions.ts";
 const LIFE = { idleMs: 60_000, longestMs: 600_000 };
 const GUEST = { issuer: "urn:sallyport:door:friends", subject: "password" };
 
+/** Of a machine that may sleep: then the monotonic clock stands still. */
+class WakingClock extends FakeClock {
+  slept = 0;
+  override wall(): number {
+    return super.wall() + this.slept;
+  }
+}
+
 function started(clock: FakeClock = new FakeClock()) {
   const sessions = new Sessions(clock);
   return { clock, sessions, token: sessions.start("friends", GUEST, "192.0.2.1", LIFE) };
@@ -34,6 +42,32 @@ test("it ends when nothing comes for its idle time, and after its longest time w
   }
   clock.advance(10_001);
   expect(sessions.find("friends", busy)).toBeUndefined();
+});
+
+test("a machine that slept for a week let everybody in again who had been inside before", () => {
+  const clock = new WakingClock();
+  const { sessions, token } = started(clock);
+  clock.slept = 59_000;
+  expect(sessions.find("friends", token)).toBeDefined();
+  clock.slept += 60_000;
+  expect(sessions.list()).toEqual([]);
+  expect(sessions.find("friends", token)).toBeUndefined();
+  const open = sessions.start("friends", GUEST, "192.0.2.1", LIFE);
+  let cuts = 0;
+  sessions.find("friends", open)?.cuts.add(() => cuts++);
+  clock.slept += 599_000;
+  expect([sessions.list().length, cuts], "something is open: not idle").toEqual([1, 0]);
+  clock.slept += 1000;
+  clock.advance(5000);
+  expect(cuts).toBe(1);
+});
+
+test("a clock that is set back makes no session longer", () => {
+  const clock = new WakingClock();
+  const { sessions, token } = started(clock);
+  clock.slept = -86_400_000;
+  clock.advance(60_000);
+  expect(sessions.find("friends", token)).toBeUndefined();
 });
 
 test("an open connection keeps it from being idle, and is cut within 5 s of its end", () => {

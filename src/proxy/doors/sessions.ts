@@ -22,6 +22,14 @@ export interface SessionLife {
   readonly longestMs: number;
 }
 
+/**
+ * On both clocks, and what comes first counts: one stands still while the machine sleeps, the other may be set back.
+ */
+interface Instant {
+  now: number;
+  wall: number;
+}
+
 interface Session {
   readonly id: string;
   readonly door: string;
@@ -30,9 +38,9 @@ interface Session {
   /** Where its visitor came from. */
   readonly network: string;
   readonly startedWall: number;
-  readonly endsAt: number;
+  readonly ends: Instant;
   readonly idleMs: number;
-  idleAt: number;
+  readonly idle: Instant;
   /** Ends what is under way with it. */
   readonly cuts: Set<() => void>;
 }
@@ -87,7 +95,7 @@ export class Sessions {
   }
 
   #start(door: string, digest: string, guest: Guest, address: string, { idleMs, longestMs }: SessionLife): Session {
-    const now = this.#clock.now();
+    const [now, wall] = [this.#clock.now(), this.#clock.wall()];
     const own = this.#doors.get(door) ?? new Map<string, Session>();
     this.#doors.set(door, own);
     if (own.size >= MOST_OF_A_DOOR) this.#end(own, whoMakesRoom(own));
@@ -97,10 +105,10 @@ export class Sessions {
       guest,
       address,
       network: visitorNetwork(address),
-      startedWall: this.#clock.wall(),
-      endsAt: now + longestMs,
+      startedWall: wall,
+      ends: { now: now + longestMs, wall: wall + longestMs },
       idleMs,
-      idleAt: now + idleMs,
+      idle: { now: now + idleMs, wall: wall + idleMs },
       cuts: new Set(),
     };
     own.set(digest, session);
@@ -112,12 +120,12 @@ export class Sessions {
     const own = this.#doors.get(door);
     const session = own?.get(digest);
     if (own === undefined || session === undefined) return undefined;
-    const now = this.#clock.now();
-    if (isOver(session, now)) {
+    const [now, wall] = [this.#clock.now(), this.#clock.wall()];
+    if (isOver(session, now, wall)) {
       this.#end(own, digest);
       return undefined;
     }
-    session.idleAt = now + session.idleMs;
+    isSeen(session, now, wall);
     own.delete(digest);
     own.set(digest, session);
     return session;
@@ -143,9 +151,9 @@ export class Sessions {
   }
 
   list(): readonly SessionRecord[] {
-    const now = this.#clock.now();
+    const [now, wall] = [this.#clock.now(), this.#clock.wall()];
     const all = [...this.#doors.values()].flatMap((own) => [...own.values()]);
-    return all.filter((session) => !isOver(session, now)).map(recordOf);
+    return all.filter((session) => !isOver(session, now, wall)).map(recordOf);
   }
 
   #end(own: Map<string, Session>, digest: string): void {
@@ -165,11 +173,11 @@ export class Sessions {
   }
 
   #sweep(): void {
-    const now = this.#clock.now();
+    const [now, wall] = [this.#clock.now(), this.#clock.wall()];
     for (const [door, own] of this.#doors) {
       for (const [digest, session] of own) {
-        if (session.cuts.size > 0) session.idleAt = now + session.idleMs; // something is open: not idle
-        if (isOver(session, now)) this.#end(own, digest);
+        if (session.cuts.size > 0) isSeen(session, now, wall); // something is open: not idle
+        if (isOver(session, now, wall)) this.#end(own, digest);
       }
       if (own.size === 0) this.#doors.delete(door);
     }
@@ -196,7 +204,15 @@ function whoMakesRoom(own: ReadonlyMap<string, Session>): string {
   return busy;
 }
 
-const isOver = ({ endsAt, idleAt }: Session, now: number): boolean => now >= endsAt || now >= idleAt;
+function isSeen({ idle, idleMs }: Session, now: number, wall: number): void {
+  idle.now = now + idleMs;
+  idle.wall = wall + idleMs;
+}
+
+function isOver({ ends, idle, cuts }: Session, now: number, wall: number): boolean {
+  if (now >= ends.now || wall >= ends.wall) return true;
+  return cuts.size === 0 && (now >= idle.now || wall >= idle.wall);
+}
 
 function recordOf({ id, door, guest, address, startedWall, cuts }: Session): SessionRecord {
   const { issuer, subject, displayName: name, pass } = guest;

@@ -278,6 +278,14 @@ describe("the pages", () => {
     expect((await open(`${new URL("/", first).href}?token=guess`)).status).toBe(403);
   });
 
+  test("CF-5 a night in which the laptop slept was none of the ten minutes of a token", async () => {
+    const made = await stage();
+    const address = made.inspector.invite();
+    const woken = made.clock.wall() + 8 * 3_600_000;
+    made.clock.wall = () => woken;
+    expect((await open(address)).status).toBe(403);
+  });
+
   test("CF-5 under another name, from another site, or without the cookie nothing is shown or done", async () => {
     const made = await stage();
     await send(made, "GET /text HTTP/1.1");

@@ -37,8 +37,8 @@ interface Shown {
 export class Inspector {
   readonly #options: InspectorOptions;
   readonly #server: Server;
-  /** Until when, by digest. */
-  readonly #tokens: Map<string, number> = new Map();
+  /** Until when on either clock, by digest: one stands still while a laptop sleeps, the other may be set back. */
+  readonly #tokens: Map<string, { readonly now: number; readonly wall: number }> = new Map();
   readonly #browsers: Set<string> = new Set();
   readonly #closing: AbortController = new AbortController();
   /**
@@ -78,7 +78,8 @@ export class Inspector {
   invite(): string {
     const token = randomBytes(32).toString("base64url");
     if (this.#tokens.size >= MOST_TOKENS) this.#tokens.delete(this.#tokens.keys().next().value!);
-    this.#tokens.set(tokenDigest(token), this.#options.clock.now() + TOKEN_MS);
+    const { clock } = this.#options;
+    this.#tokens.set(tokenDigest(token), { now: clock.now() + TOKEN_MS, wall: clock.wall() + TOKEN_MS });
     return `http://127.0.0.1:${this.#port}/?token=${token}`;
   }
 
@@ -150,7 +151,9 @@ export class Inspector {
     const digest = tokenDigest(token);
     const until = this.#tokens.get(digest);
     this.#tokens.delete(digest);
-    if (until === undefined || until < this.#options.clock.now()) return { status: 403, body: refusedPage(NO_TOKEN) };
+    const { clock } = this.#options;
+    if (until === undefined || until.now < clock.now() || until.wall < clock.wall())
+      return { status: 403, body: refusedPage(NO_TOKEN) };
     const secret = randomBytes(32).toString("base64url");
     if (this.#browsers.size >= MOST_BROWSERS) this.#browsers.delete(this.#browsers.keys().next().value!);
     this.#browsers.add(tokenDigest(secret));

@@ -7,13 +7,15 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vit
 import { asDuplex } from "../src/base/duplex.ts";
 import { memoryStore } from "../src/base/store.ts";
 import { type Finding, probe } from "../src/funnel/probe.ts";
+import { GatewayAdmin } from "../src/gateway/admin.ts";
 import { openDoors } from "../src/gateway/doors/doors.ts";
 import type { Gateway } from "../src/gateway/gateway.ts";
 import type { Relay } from "../src/server/relay.ts";
 import type { ServeConfig } from "../src/wire/serve-config.ts";
 import { makeHello } from "./suites/client-hellos.ts";
 import { brings, FunnelMesh, funnelPolicy } from "./suites/funnel-mesh.ts";
-import { type Typed, typedFunnel } from "./suites/typed-command.ts";
+import { openLocalSocket } from "./suites/local-gateway.ts";
+import { type Typed, typedAt, typedFunnel } from "./suites/typed-command.ts";
 
 const WAIT = { timeout: 30_000, interval: 10 };
 const NAME = "web.tail.test";
@@ -164,6 +166,29 @@ describe("sallyport funnel", () => {
     ]);
     expect((await typed(["status"])).stderr).toBe(stderr);
     expect((await typed(["--bg", "--check", "--public", "--domain", own, String(httpPort)])).code).toBe(1);
+  });
+
+  test("a public wildcard was nothing to look at: `check` said that nothing is public, and took no name below it", async () => {
+    await gateway.setServeConfig({});
+    await using socket = await openLocalSocket(new GatewayAdmin(gateway));
+    const at = (...words: readonly string[]): Promise<Typed> => typedAt(socket.path, ["funnel", ...words]);
+    const wild = ["--bg", "--check=false", "--public", "--domain", "*.wild.example.org"];
+    await at(...wild, "--deny-ip", "198.51.100.9", String(httpPort));
+    const all = await at("check");
+    expect([all.code, all.stderr]).toEqual([
+      1,
+      expect.stringMatching(/^\*\.wild\.example\.org:443 is every name below/),
+    ]);
+    expect((await at("status")).stdout).toContain("*.wild.example.org:443: not looked at yet");
+    expect((await at("check", "https://Shop.wild.example.org/")).stdout).toMatch(
+      /^shop\.wild\.example\.org:443\n {2}✗ dns/,
+    );
+    expect((await at("check", "wild.example.org")).stderr).toMatch(/is not public here: \*\.wild\.example\.org:443/);
+    expect((await at("check", "shop.wild.example.org:8443")).code).toBe(1);
+    const { stdout } = await at("status");
+    expect(stdout).toContain("*.wild.example.org:443: not from 198.51.100.9/32\n");
+    expect(stdout).toContain("#     - shop.wild.example.org:443: ✗ dns: ");
+    expect(stdout).not.toContain("not looked at yet");
   });
 
   test("the node's own name as a domain was claimed, and waited for", async () => {

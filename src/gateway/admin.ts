@@ -10,6 +10,7 @@ import { Observations } from "../funnel/observations.ts";
 import type { PingKind } from "../mesh/node.ts";
 import { capabilitiesOf } from "../wire/capabilities.ts";
 import { CLAIMS } from "../wire/claims.ts";
+import { foldName, wildcardOf } from "../wire/host-name.ts";
 import {
   applyMaskedPrefs,
   type IpnStatus,
@@ -69,9 +70,12 @@ export class GatewayAdmin implements LocalApiBackend {
     this.observations = new Observations(
       (target) => {
         const { AllowFunnel: open = {}, TCP, Web } = effectiveConfig(gateway.storedServeConfig);
-        const { port } = splitSite(target);
+        const { name, port } = splitSite(target);
         const isLeased = open[leaseKey(port)] === true && target === `${gateway.name}:${port}`;
-        return open[target] === true || isLeased ? JSON.stringify([TCP?.[port], Web?.[target]]) : undefined;
+        const above = `${wildcardOf(name)}:${port}`;
+        const isUnder = Web?.[target] === undefined && open[above] === true && foldName(name) === name;
+        const site = isUnder ? above : target;
+        return open[site] === true || isLeased ? JSON.stringify([TCP?.[port], Web?.[site]]) : undefined;
       },
       () => gateway.node.wall(),
     );

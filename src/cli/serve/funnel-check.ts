@@ -5,13 +5,16 @@ import { readGivenFile } from "../given-file.ts";
 import { CliExit, type CliIo } from "../io.ts";
 import type { LocalClient } from "../local-client.ts";
 import { terminalLines, terminalText } from "../terminal-text.ts";
+import { askedTargets, wildcardsLeft } from "./funnel-asked.ts";
 import { HINTS, placeOf, publicTargets, remember, visitorsWay } from "./funnel-proof.ts";
 import { nodeName } from "./serve-text.ts";
 
 const USAGE = `Go the way of a visitor to every name that this node makes public, hop by hop
 
 USAGE
-  sallyport funnel check [--address IP] [--ca FILE] [--timeout 20s] [--json]
+  sallyport funnel check [--address IP] [--ca FILE] [--timeout 20s] [--json] [NAME[:PORT]...]
+
+Without NAME: to all of them. Of a wildcard, NAME is one of the names below it.
 
 FLAGS
   --address IP   the ingress's, instead of what DNS says
@@ -28,17 +31,19 @@ export async function funnelCheck(args: readonly string[], io: CliIo, client: Lo
     return parsed.kind === "help" ? 0 : 2;
   }
   const { address, ca, timeout, json } = parsed.values;
-  if (parsed.rest.length > 0) throw new CliExit(`too many arguments, wanted none\n${USAGE}`);
   if (address !== "" && parseAddress(address) === undefined) throw new CliExit(`"${address}" is no IP address`);
   const { config } = await client.serveConfig();
   const status = await client.status({ peers: false });
-  const targets = publicTargets(config ?? {}, nodeName(status));
-  if (targets.length === 0) throw new CliExit("Nothing is public: there is no name to check");
+  const ownName = nodeName(status);
+  const isAll = parsed.rest.length === 0;
+  const targets = isAll ? publicTargets(config ?? {}, ownName) : askedTargets(parsed.rest, config ?? {}, ownName);
+  const left = isAll ? wildcardsLeft(config ?? {}, ownName) : [];
+  if (targets.length + left.length === 0) throw new CliExit("Nothing is public: there is no name to check");
   const look = visitorsWay(client, {
     ...(ca === "" ? {} : { ca: await readGivenFile(ca, "certificates to trust") }),
     ...(address === "" ? {} : { resolve: async () => [address], isGiven: true }),
   });
-  let isGood = true;
+  let isGood = targets.length > 0;
   for (const target of targets) {
     const findings: Finding[] = [];
     if (!json) io.stdout(`${terminalText(placeOf(target))}\n`);
@@ -52,5 +57,6 @@ export async function funnelCheck(args: readonly string[], io: CliIo, client: Lo
     if (json) io.stdout(`${JSON.stringify({ target: placeOf(target), at: new Date().toISOString(), findings })}\n`);
     await remember(target, findings, client);
   }
+  for (const line of left) io.stderr(line);
   return isGood ? 0 : 1;
 }

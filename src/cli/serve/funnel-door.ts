@@ -3,7 +3,7 @@ import { CliExit, type CliIo } from "../io.ts";
 import type { LocalClient } from "../local-client.ts";
 import { ask, isYes } from "../question.ts";
 import { terminalText } from "../terminal-text.ts";
-import { placeOf, publicTargets } from "./funnel-proof.ts";
+import { placeOf, publicPlaces } from "./funnel-proof.ts";
 import type { ServeChange } from "./serve-args.ts";
 
 /** What a command says of who may come. */
@@ -103,7 +103,7 @@ export async function closedWarnings(
   client: LocalClient,
 ): Promise<readonly string[]> {
   const warnings: string[] = [];
-  for (const target of publicTargets(config, ownName)) {
+  for (const target of publicPlaces(config, ownName)) {
     const site = placeOf(target);
     const standing = await client.doorAt(site, "/").catch(() => undefined);
     const isClosed = standing?.isDemanded === true && (standing.door === undefined || !target.isHttp);

@@ -47,6 +47,11 @@ export const HINTS: Readonly<Record<Hop, string>> = {
 
 /** In the background and in the foreground; a wildcard stands for no name that could be asked for. */
 export function publicTargets(config: ServeConfig, ownName: string): readonly Target[] {
+  return publicPlaces(config, ownName).filter((place) => !isWildcard(place));
+}
+
+/** The same, with wildcards. */
+export function publicPlaces(config: ServeConfig, ownName: string): readonly Target[] {
   const parts = [config, ...Object.values(config.Foreground ?? {})];
   return parts.flatMap(({ AllowFunnel = {}, TCP = {} }) =>
     Object.entries(AllowFunnel).flatMap(([key, isOn]): Target[] => {
@@ -57,11 +62,13 @@ export function publicTargets(config: ServeConfig, ownName: string): readonly Ta
         return isOn && TCPForward ? [{ name: ownName, port: lease, isHttp: false, isRaw }] : [];
       }
       const { name, port } = splitSite(key);
-      const isOne = name !== "" && !name.includes("*") && port > 0;
+      const isOne = name !== "" && name !== "*" && port > 0;
       return isOn && isOne ? [{ name, port, isHttp: TCP[port]?.HTTPS === true }] : [];
     }),
   );
 }
+
+export const isWildcard = ({ name }: Pick<Target, "name">): boolean => name.startsWith("*");
 
 export interface WayOptions extends Partial<Pick<ProbeOptions, "resolve" | "ca">> {
   /** What `resolve` says is a person's word. */
@@ -149,7 +156,8 @@ export async function policyRefusal({ Self }: IpnStatus, client: LocalClient): P
 /** Why the network brings no visitors of it here, as far as it says so. */
 function unrouted(target: Target, status: IpnStatus): string | undefined {
   const answers = claimAnswers(status.Self.CapMap ?? undefined) ?? [];
-  const [refused] = claimRefusals([target.name, String(target.port)], answers, nodeName(status));
+  const { name, port } = target;
+  const [refused] = claimRefusals([name, wildcardOf(name), String(port)], answers, nodeName(status));
   if (refused !== undefined) return refused;
   if (answers.some(({ claim }) => claim === String(target.port))) return undefined; // a raw port that is held
   const wish = { AllowFunnel: { [placeOf(target)]: true } };

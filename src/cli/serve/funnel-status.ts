@@ -1,16 +1,25 @@
 import { goJson } from "../../config/serve-document.ts";
 import type { Observation } from "../../funnel/observations.ts";
 import type { ClaimAnswer } from "../../wire/claims.ts";
+import { wildcardOf } from "../../wire/host-name.ts";
 import type { ServeConfig } from "../../wire/serve-config.ts";
 import type { LocalClient } from "../local-client.ts";
 import { terminalText } from "../terminal-text.ts";
-import { placeOf, publicTargets } from "./funnel-proof.ts";
+import { isWildcard, placeOf, publicPlaces } from "./funnel-proof.ts";
 
 /** What was last seen from outside of each public name, and when. */
 export function observedText(config: ServeConfig, ownName: string, observations: readonly Observation[]): string {
-  const lines = publicTargets(config, ownName).map((target) => {
-    const place = placeOf(target);
+  const places = publicPlaces(config, ownName);
+  const named = places.map(placeOf);
+  // Names under a wildcard, of which somebody looked at one or the other.
+  const seenBelow = observations.flatMap(({ target }) => (named.includes(target) ? [] : [target]));
+  const isLookedAt = (place: string): boolean => seenBelow.some((one) => wildcardOf(one) === place);
+  const wanted = places.map(placeOf).filter((place) => !isLookedAt(place));
+  const lines = [...wanted, ...seenBelow].map((place) => {
     const seen = observations.find((one) => one.target === place);
+    if (seen === undefined && isWildcard({ name: place })) {
+      return `${place}: not looked at yet, sallyport funnel check NAME, one of those below it`;
+    }
     if (seen === undefined) return `${place}: not looked at yet, sallyport funnel check`;
     const failed = seen.findings.find(({ isGood }) => !isGood);
     const last = seen.findings.find(({ hop }) => hop === "backend");
@@ -25,7 +34,7 @@ export function observedText(config: ServeConfig, ownName: string, observations:
 /** Where only some visitors may come, or so many: what is asked of them. */
 export async function visitorsText(config: ServeConfig, ownName: string, client: LocalClient): Promise<string> {
   const lines: string[] = [];
-  for (const place of publicTargets(config, ownName).map(placeOf)) {
+  for (const place of publicPlaces(config, ownName).map(placeOf)) {
     const { allow, deny, limits } = (await client.visitorRules(place)) ?? {};
     const said = [
       ...(allow === undefined ? [] : [`only from ${allow.join(", ") || "nowhere"}`]),

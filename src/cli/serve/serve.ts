@@ -11,7 +11,7 @@ import { serveUsage } from "../usage.ts";
 import { assertClaimed, claimOf, claimsOf, undo } from "./funnel-claim.ts";
 import { closedWarnings, settleDoor, standingRules } from "./funnel-door.ts";
 import { applyFunnelOff } from "./funnel-off.ts";
-import { policyRefusal, proveOn, publicTargets } from "./funnel-proof.ts";
+import { policyRefusal, proveOn, publicPlaces } from "./funnel-proof.ts";
 import { doorsText, observedJson, observedText, visitorsText } from "./funnel-status.ts";
 import { wildcardWarning, wildcardWarnings } from "./funnel-wildcard.ts";
 import { parseServeArgs, type ServeChange, tryHelp } from "./serve-args.ts";
@@ -85,7 +85,7 @@ async function printStatus(
   if (command === "funnel") io.stdout(await visitorsText(config, nodeName(status), client));
   if (observations !== undefined) io.stdout(observedText(config, nodeName(status), observations));
   for (const warning of [...funnelWarnings(config), ...unroutedWarnings(config, status)]) io.stderr(`${warning}\n`);
-  const isPublic = command === "funnel" && publicTargets(config, nodeName(status)).length > 0;
+  const isPublic = command === "funnel" && publicPlaces(config, nodeName(status)).length > 0;
   const refusal = isPublic ? await policyRefusal(status, client) : undefined;
   if (refusal !== undefined) io.stderr(`Warning: visitors are not brought here: ${terminalText(refusal)}\n`);
   for (const warning of await wildcardWarnings(config, client)) io.stderr(`Warning: ${warning}\n`);

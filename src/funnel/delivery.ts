@@ -11,6 +11,8 @@ import type { Stage, Visitor } from "./visitor.ts";
 
 /** As much as may be on its way to a visitor who does not read. */
 const WINDOW_BYTES = 256 * 1024;
+/** So much of a visitor's first words is held here, and not in his socket: more than a hello has. */
+const MOST_EARLY_BYTES = 16 * 1024;
 
 /** What all deliveries have in common. */
 export interface DeliveryDesk {
@@ -56,8 +58,8 @@ export class Delivery implements Stage, ConnSink, Awaited {
   readonly #visitor: Visitor;
   readonly #destination: Destination;
   readonly #desk: DeliveryDesk;
-  /** What the visitor sent so far, hello included, is still in the socket. */
-  readonly #heldBytes: number;
+  /** What goes behind the question; what else the visitor said is still to be read. */
+  #early: Buffer | undefined;
   /** Gives up the dial. */
   readonly #aborter: AbortController = new AbortController();
   /** Until the node has answered. */
@@ -72,13 +74,17 @@ export class Delivery implements Stage, ConnSink, Awaited {
   #isPaced = false;
   #isOver = false;
 
-  constructor(desk: DeliveryDesk, visitor: Visitor, destination: Destination, heldBytes: number) {
+  /** `said`: what the visitor sent so far, hello included. */
+  constructor(desk: DeliveryDesk, visitor: Visitor, destination: Destination, said: Buffer | undefined) {
     this.#desk = desk;
     this.#visitor = visitor;
     this.#destination = destination;
-    this.#heldBytes = heldBytes;
     this.#inwards = Pace.of(destination.bytesPerSecond);
     this.#outwards = Pace.of(destination.bytesPerSecond);
+    if (said === undefined) return;
+    const cut = destination.isEarly ? Math.min(said.length, MOST_EARLY_BYTES) : 0;
+    if (cut > 0) this.#early = said.subarray(0, cut);
+    visitor.unread(said.subarray(cut));
   }
 
   start(): void {
@@ -95,15 +101,11 @@ export class Delivery implements Stage, ConnSink, Awaited {
     if (this.#isOver) return void conn.abort(this.#givenUp());
     this.#conn = conn;
     const { peerApi, site } = this.#destination;
-    const isEarly = this.#isEarly;
+    const early = this.#early;
     conn.attach(this);
     conn.credit(WINDOW_BYTES);
-    conn.write(encodeIngressRequest({ source: this.#visitor, target: site, peerApi, isEarly }));
-    if (isEarly) this.#visitor.socket.read(this.#heldBytes); // which is said to us
-  }
-
-  get #isEarly(): boolean {
-    return this.#destination.isEarly && this.#heldBytes > 0;
+    conn.write(encodeIngressRequest({ source: this.#visitor, target: site, peerApi, isEarly: early !== undefined }));
+    if (early !== undefined) this.said(early);
   }
 
   #fail(status: number): void {
@@ -134,12 +136,13 @@ export class Delivery implements Stage, ConnSink, Awaited {
     if (heard === undefined) return;
     if (heard.status !== 101) return void this.#fail(heard.status);
     this.#desk.heard(this.#destination, heard.takesEarly);
-    if (this.#isEarly && !heard.takesEarly) return void this.#fail(0); // another program by now, which lost them
+    if (this.#early !== undefined && !heard.takesEarly) return void this.#fail(0); // another program by now, which lost them
     this.#open(heard.rest);
   }
 
   #open(first: Uint8Array): void {
     this.#answer = undefined;
+    this.#early = undefined;
     this.#place?.leave();
     this.#desk.opened();
     this.#visitor.hear(this);

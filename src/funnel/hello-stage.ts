@@ -7,8 +7,8 @@ import type { Stage, Visitor } from "./visitor.ts";
 const MOST_HELD_BYTES = 128 * 1024;
 
 export interface HelloHearer {
-  /** The socket is paused, with all that came still in it. */
-  hello(visitor: Visitor, hello: ClientHello, heldBytes: number): void;
+  /** `said`: all that came. */
+  hello(visitor: Visitor, hello: ClientHello, said: Buffer): void;
   /** No hello came: something else did, the time is over, or the visitor is gone (`undefined`). */
   noHello(visitor: Visitor, refusal: HelloRefusal | undefined): void;
   /** Others need the room. */
@@ -42,11 +42,8 @@ export class HelloStage implements Stage, Awaited {
     const answer = held.length > MOST_HELD_BYTES ? TOO_MUCH : this.#reader.push(chunk);
     if (answer === undefined) return;
     this.#leave();
-    if ("alert" in answer) return void this.#hearer.noHello(this.#visitor, answer);
-    const { socket } = this.#visitor;
-    socket.pause();
-    socket.unshift(held.bytes); // counted there: beside it, a paused socket would take another 128 KiB
-    this.#hearer.hello(this.#visitor, answer, held.length);
+    if ("alert" in answer) this.#hearer.noHello(this.#visitor, answer);
+    else this.#hearer.hello(this.#visitor, answer, held.bytes);
   }
 
   finished(): void {

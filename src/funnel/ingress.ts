@@ -45,7 +45,7 @@ export class Ingress {
   readonly #ruled: RuleGauges = new RuleGauges();
   readonly #desk: DeliveryDesk;
   readonly #hearer: HelloHearer = {
-    hello: (visitor, hello, heldBytes) => this.#route(visitor, hello, heldBytes),
+    hello: (visitor, hello, said) => this.#route(visitor, hello, said),
     noHello: (visitor, refusal) => this.#noHello(visitor.socket, refusal),
     crowded: ({ socket }) => this.#tooMany(socket),
   };
@@ -134,7 +134,7 @@ export class Ingress {
     const lease = leases?.().find(port);
     const { name = "" } = lease ?? {};
     const rules = names().named(name)?.rules; // what the node asks for its own name, it asks for its ports
-    this.#bring(visitor, name, lease && { ...lease, ...(rules === undefined ? {} : { rules }) }, 0);
+    this.#bring(visitor, name, lease && { ...lease, ...(rules === undefined ? {} : { rules }) }, undefined);
   }
 
   /** One more of this visitor's; undefined: he has too many, and is sent away. */
@@ -200,19 +200,20 @@ export class Ingress {
     else this.#alert(socket, refusal.alert);
   }
 
-  #route(visitor: Visitor, { serverName }: ClientHello, heldBytes: number): void {
+  #route(visitor: Visitor, { serverName }: ClientHello, said: Buffer): void {
     const { own, names } = this.#options;
     if (own?.has(serverName) === true) {
       this.counts.own_name++;
+      visitor.unread(said);
       visitor.release();
       return void own.accept(visitor.socket);
     }
     const name = foldName(serverName ?? "") ?? "";
-    this.#bring(visitor, name, names().find(name, visitor.at), heldBytes);
+    this.#bring(visitor, name, names().find(name, visitor.at), said);
   }
 
-  /** `heldBytes`: what he said so far. */
-  #bring(visitor: Visitor, name: string, found: PublicName | undefined, heldBytes: number): void {
+  /** `said`: what was read of him. */
+  #bring(visitor: Visitor, name: string, found: PublicName | undefined, said: Buffer | undefined): void {
     const { address, at } = visitor;
     const rules = found?.rules && rulesAt(found.rules, name, at);
     if (found === undefined || !isWelcome(rules, address)) {
@@ -236,7 +237,7 @@ export class Ingress {
     const bytesPerSecond = Math.min(rules?.bytesPerSecond ?? Infinity, this.#limits.bytesPerSecond);
     const isEarly = this.#early.has(owner);
     const destination = { name, site: `${name}:${at}`, owner, peerApi, bytesPerSecond, isEarly };
-    new Delivery(this.#desk, visitor, destination, heldBytes).start();
+    new Delivery(this.#desk, visitor, destination, said).start();
   }
 
   /** Counts him in the gauges of the name, of this visitor at it, and of its owner's rules; false: one of them is full. */

@@ -67,6 +67,12 @@ export class Visitor implements AddressPort {
     socket.on("data", onData);
   }
 
+  /** He is not heard for now, and what he said is still to be read: so it counts against what a paused socket takes. */
+  unread(said: Buffer): void {
+    this.socket.pause();
+    if (said.length > 0) this.socket.unshift(said);
+  }
+
   /** He is not ours to hear any more: somebody else takes the socket. */
   release(): void {
     const { socket } = this;

@@ -34,6 +34,8 @@ export function encodeIngressRequest({ source, target, peerApi, isEarly }: Ingre
 }
 
 const LONGEST_ANSWER = 8 * 1024;
+const BARE = Buffer.from("HTTP/1.1 101 Switching Protocols\r\n\r\n");
+const TELLING = Buffer.from(`HTTP/1.1 101 Switching Protocols\r\n${EARLY_FIELD}: ?1\r\n\r\n`);
 
 export interface IngressAnswer {
   readonly status: number;
@@ -51,6 +53,9 @@ export class IngressAnswerReader {
   push(view: Uint8Array): IngressAnswer | undefined {
     const before = this.#head.length;
     const bytes = Buffer.from(view.buffer, view.byteOffset, view.length);
+    if (before === 0 && beginsWith(bytes, TELLING)) {
+      return { status: 101, takesEarly: true, rest: view.subarray(TELLING.length) }; // what nodes of ours say
+    }
     // Mostly the head is whole, and what is behind it no text.
     const wholeAt = before === 0 ? bytes.indexOf("\r\n\r\n") : -1;
     this.#head += bytes.toString("latin1", 0, wholeAt < 0 ? LONGEST_ANSWER : wholeAt + 4);
@@ -60,6 +65,11 @@ export class IngressAnswerReader {
     const takesEarly = EARLY_LINE.test(this.#head.slice(0, end + 2));
     return { status: Number(this.#head.slice(9, 12)), takesEarly, rest: view.subarray(end + 4 - before) };
   }
+}
+
+function beginsWith(bytes: Buffer, start: Buffer): boolean {
+  const { length } = start;
+  return bytes.length >= length && bytes.compare(start, 0, length, 0, length) === 0;
 }
 
 /** The status stands at 9 to 12. */
@@ -137,9 +147,6 @@ export class PeerApiHeadReader {
 
 /** Of an address and a port: nothing that ends a line, or that a value is trimmed of. */
 const ANY_SOURCE = /^[0-9A-Fa-f.:[\]]+$/;
-
-const BARE = Buffer.from("HTTP/1.1 101 Switching Protocols\r\n\r\n");
-const TELLING = Buffer.from(`HTTP/1.1 101 Switching Protocols\r\n${EARLY_FIELD}: ?1\r\n\r\n`);
 
 /** The 101, bare unless the relay asked. */
 export function acceptanceOf(early: PeerApiHead["early"]): Uint8Array {

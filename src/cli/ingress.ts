@@ -96,6 +96,7 @@ export async function ingress(args: readonly string[], io: CliIo): Promise<numbe
     ...leasesOf(values["lease-ports"], values.address ?? "", listeners),
     ...publicAddressesOf(values["public-address"]),
     limits: limitsOf(values),
+    remedy: "Start `sallyport ingress` anew with an --auth-key that is good.",
     ...(values["trust-hostinfo"] === true ? { hostinfoPorts: ports.split(",").map(Number) } : {}),
     ...(udp === undefined ? {} : { udp }),
     ...(authKey === undefined ? {} : { authKey }),

@@ -60,6 +60,11 @@ test.each<[string, HealthFacts, RegExp | undefined]>([
     facts({ state: { kind: "backing-off", untilMs: 0, fault: new Fault("X", "Cannot reach it") } }),
     /cannot be reached; what is known of the mesh stays in force\. Cannot reach it/,
   ],
+  ...(["expired", "removed"] as const).map((kind): [string, HealthFacts, RegExp] => [
+    `an ingress was told to run \`sallyport up\`, which it does not know: ${kind}`,
+    facts({ state: { kind }, remedy: "Start `sallyport ingress` anew." }),
+    /closed\. Start `sallyport ingress` anew\.$/,
+  ]),
   ["the relay is away", facts({ isHomeConnected: false }), /relay "Frankfurt" cannot be reached/],
   ["no relay was chosen yet", facts({ isHomeConnected: false, homeRegion: 0 }), undefined],
 ])("%s", (_, found, wanted) => {

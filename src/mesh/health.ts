@@ -15,24 +15,30 @@ export interface HealthFacts {
   readonly isHomeConnected: boolean;
   /** It can renew its key itself. */
   readonly hasAuthKey: boolean;
+  /** What a person does to let it in again, where that is not `sallyport up`. */
+  readonly remedy?: string | undefined;
 }
 
 /** What is wrong with this node, most urgent first: what happened, and what to do about it. */
 export function healthOf(facts: HealthFacts): readonly string[] {
-  return [...loginTrouble(facts.state), ...expiryWarning(facts), ...relayTrouble(facts), ...(facts.map?.health ?? [])];
+  return [...loginTrouble(facts), ...expiryWarning(facts), ...relayTrouble(facts), ...(facts.map?.health ?? [])];
 }
 
-function loginTrouble(state: ControlState): readonly string[] {
+function loginTrouble({ state, remedy }: HealthFacts): readonly string[] {
   switch (state.kind) {
     case "expired":
-      return ["This node's key has expired, so its tunnels are closed. Run `sallyport up` and log in again."];
+      return [
+        `This node's key has expired, so its tunnels are closed. ${remedy ?? "Run `sallyport up` and log in again."}`,
+      ];
     case "removed":
       return [
-        "The coordination server does not know this node any more: it was deleted there, so its tunnels are closed. Run `sallyport up` to join again, or `sallyport logout` to forget this identity.",
+        `The coordination server does not know this node any more: it was deleted there, so its tunnels are closed. ${remedy ?? "Run `sallyport up` to join again, or `sallyport logout` to forget this identity."}`,
       ];
     case "needs-login":
       return state.url === undefined
-        ? [`The coordination server refused this node: "${state.reason}". Run \`sallyport up\` with a valid auth key.`]
+        ? [
+            `The coordination server refused this node: "${state.reason}". ${remedy ?? "Run `sallyport up` with a valid auth key."}`,
+          ]
         : [`This node waits for a login: open ${state.url}`];
     case "logged-out":
       return ["This node is logged out. Run `sallyport up` to join again."];
@@ -48,15 +54,15 @@ function loginTrouble(state: ControlState): readonly string[] {
 }
 
 /** CC-9: warned of in the last seven days, by the day and in the last day by the hour. */
-function expiryWarning({ state, map, wall, hasAuthKey }: HealthFacts): readonly string[] {
+function expiryWarning({ state, map, wall, hasAuthKey, remedy }: HealthFacts): readonly string[] {
   const left = map === undefined ? Infinity : keyExpiryMs(map.self) - wall;
   if (left > WARN_BEFORE_MS || left <= 0 || state.kind === "expired" || state.kind === "removed") return [];
   const [amount, unit] = left > DAY_MS ? [Math.floor(left / DAY_MS), "day"] : [Math.ceil(left / 3_600_000), "hour"];
   const when = `in ${amount} ${unit}${amount === 1 ? "" : "s"}`;
-  const remedy = hasAuthKey
+  const until = hasAuthKey
     ? "It will then be renewed with the auth key, if that is still good."
-    : "Run `sallyport up --force-reauth` and log in again before that.";
-  return [`This node's key expires ${when}. ${remedy}`];
+    : (remedy ?? "Run `sallyport up --force-reauth` and log in again before that.");
+  return [`This node's key expires ${when}. ${until}`];
 }
 
 function relayTrouble({ state, map, homeRegion, isHomeConnected }: HealthFacts): readonly string[] {

@@ -35,6 +35,8 @@ export interface MeshNodeOptions {
   readonly connect?: (url: URL, signal: AbortSignal) => Promise<Duplex>;
   /** The same for a DERP region, up to the end of the HTTP upgrade. */
   readonly connectDerp?: (region: DerpRegion, signal: AbortSignal) => Promise<Duplex>;
+  /** What a person does to let it in again, said where it is out. @default `sallyport up`, in words */
+  readonly remedy?: string;
   /** When TCP inside the tunnels asks whether the other end is still there. @default after 2 h, as upstream */
   readonly keepalive?: Keepalive;
   /** What TCP's buffers inside the tunnels may hold together. @default 256 MiB, and at most an eighth of the machine's memory */

@@ -238,6 +238,7 @@ export class MeshNode {
       homeRegion: this.#plane.homeRegion,
       isHomeConnected: this.#plane.derpRegions.includes(this.#plane.homeRegion),
       hasAuthKey: this.#options.authKey !== undefined,
+      remedy: this.#options.remedy,
     });
   }
 

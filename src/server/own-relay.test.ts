@@ -42,6 +42,23 @@ test.each<readonly [string, (server: Server) => Promise<unknown>, string]>([
   await expect.poll(() => again.relay!.health.isHealthy, WAIT).toBe(true);
 });
 
+test.each<readonly [string, (server: Server) => Promise<unknown>]>([
+  ["deleted", ({ coordinator }) => coordinator.deleteNode("ingress", "root")],
+  ["made to expire", ({ coordinator }) => coordinator.expireNode("ingress", "root")],
+])(
+  "the server's own ingress brought nobody to any node once it was %s, until the server was restarted",
+  async (_, act) => {
+    const server = await house().open();
+    await expect.poll(() => nodes(server), WAIT).toEqual(["1 ingress here"]);
+    for (let i = 0; i < 3; i++) {
+      await act(server);
+      const isBack = (): boolean => server.coordinator.nodes().some(({ online, expired }) => online && !expired);
+      await expect.poll(() => [isBack(), server.relay!.health.problems], WAIT).toEqual([true, []]);
+      expect(server.relay!.isAppointed).toBe(true);
+    }
+  },
+);
+
 test("the server's own ingress was another node after a restore: its keys were in no backup", async () => {
   const { open, backups } = house();
   const server = await open();

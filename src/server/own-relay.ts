@@ -2,6 +2,7 @@ import type { Socket } from "node:net";
 import { formatAddressPort } from "../base/address.ts";
 import { toHex } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
+import { messageOf } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 import { type Random, systemRandom } from "../base/random.ts";
 import type { Store } from "../base/store.ts";
@@ -71,6 +72,13 @@ export async function openOwnRelay(options: OwnRelayOptions, around: Surrounding
     log,
   });
   relay.node.onMap(({ self }) => coordinator.appointRelay(self.Key)); // again with every new key
+  relay.node.onState(({ kind }) => {
+    if (kind !== "removed" && kind !== "expired") return;
+    coordinator.createAuthKey(wanted, "server").then(
+      ({ key }) => relay.node.login({ authKey: key }),
+      (thrown: unknown) => log.warn("relay.not_back", { error: messageOf(thrown) }), // the server is ending
+    );
+  });
   return relay;
 }
 

@@ -9,6 +9,8 @@ export interface ClaimView {
   readonly claim: string;
   readonly node: string;
   readonly state: ClaimState;
+  /** No node gets it: it is the server's own. */
+  readonly isServers?: true;
   readonly isOnline: boolean;
   /** Its holder has it only until another node asks. */
   readonly isReleased: boolean;
@@ -19,12 +21,13 @@ export function listClaims(core: Core): readonly ClaimView[] {
   const { claims } = core.views.ingresses();
   const all = [...claims.all].flatMap(([id, answers]) => {
     const node = core.ledger.nodes.get(id)?.name ?? String(id);
-    return answers.map(({ claim, state }) => {
+    return answers.map(({ claim, state, isServers }) => {
       const isHolder = claims.holders.get(claim) === id;
       return {
         claim,
         node,
         state,
+        ...(isServers === true ? { isServers } : {}),
         isOnline: core.isOnline(id),
         isReleased: isHolder && claims.released.has(claim),
         isHolder,

@@ -70,6 +70,7 @@ test("a node with a wildcard of the operator's zone could take the server's own 
   const claims = new Claims({ ...facts, reserved: ["mesh.example.org", "ns1.b.example.org"] });
   expect(states(claims, 1)).toEqual(["*.example.org held", "mesh.example.org ungranted", "a.example.org held"]);
   expect(claims.heldBelow("*.example.org", 1)).toEqual(["mesh.example.org"]);
+  expect(claims.answersFor(1)[1]).toEqual({ claim: "mesh.example.org", state: "ungranted", isServers: true });
 });
 
 test("a node holds 64 ports and no more", () => {

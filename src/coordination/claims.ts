@@ -93,7 +93,8 @@ export class Claims {
           if (holders.get(claim) !== one.id) return "taken";
           return isPortClaim(claim) && !isInRanges(leasable, Number(claim)) ? "closed" : "held";
         };
-        return [one.id, one.claims.map((claim) => ({ claim, state: stateOf(claim) }))] as const;
+        const why = (claim: string) => (reserved.includes(claim) ? { isServers: true as const } : {});
+        return [one.id, one.claims.map((claim) => ({ claim, state: stateOf(claim), ...why(claim) }))] as const;
       }),
     );
   }

@@ -12,9 +12,10 @@ const WHY: Readonly<Record<Exclude<ClaimState, "held">, (claim: string) => strin
 const DOMAIN_GRANT = (name: string): string => `sallyport.dev/domains": [{"names": ["${name}"]}]`;
 
 /** Why a claim leads to nothing; undefined: it is held. `ownName`: this node's. */
-export function claimRefusal({ claim, state }: ClaimAnswer, ownName: string): string | undefined {
+export function claimRefusal({ claim, state, isServers }: ClaimAnswer, ownName: string): string | undefined {
   if (state === "held") return undefined;
-  const why = state === "ungranted" && isOfMesh(claim, ownName) ? OF_MESH : WHY[state](claim);
+  const isForGood = isServers === true || (state === "ungranted" && isOfMesh(claim, ownName));
+  const why = isForGood ? (isServers === true ? OF_SERVER : OF_MESH) : WHY[state](claim);
   return `${isPortClaim(claim) ? "port " : ""}${claim} is not this node's: ${why}`;
 }
 
@@ -26,6 +27,9 @@ export function claimRefusals(
 ): readonly string[] {
   return answers.flatMap((answer) => (claims.includes(answer.claim) ? (claimRefusal(answer, ownName) ?? []) : []));
 }
+
+/** With it a node could have the server's certificate, and be sent its callers. */
+const OF_SERVER = "it is a name of this network's server, which no node gets";
 
 /** No policy gives a name of the mesh: it is that of the node which is called so. */
 const OF_MESH = "it is a name of the mesh, and public only on the node of that name: run `funnel` there";

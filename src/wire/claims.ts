@@ -31,6 +31,8 @@ export type ClaimState = (typeof CLAIM_STATES)[number];
 export interface ClaimAnswer {
   readonly claim: string;
   readonly state: ClaimState;
+  /** The server's own name, or its name server's: `ungranted` for good, whatever the policy says. */
+  readonly isServers?: true;
 }
 
 export interface PortRange {
@@ -141,9 +143,10 @@ export function claimAnswers(capMap: CapMap | undefined): readonly ClaimAnswer[]
   return capabilityValues(capMap, CLAIMS)
     ?.slice(0, MOST_CLAIMS)
     .flatMap((value) => {
-      const { claim, state } = Object(value) as Readonly<Record<string, unknown>>;
+      const { claim, state, isServers } = Object(value) as Readonly<Record<string, unknown>>;
       const known = CLAIM_STATES.find((one) => one === state);
-      return typeof claim === "string" && known !== undefined ? [{ claim, state: known }] : [];
+      if (typeof claim !== "string" || known === undefined) return [];
+      return [{ claim, state: known, ...(isServers === true ? { isServers } : {}) }];
     });
 }
 

@@ -96,6 +96,8 @@ describe("sallyport server", () => {
   test("of claims it is shown who holds them, who waits, and what was released", async () => {
     const held = { claim: "2222", node: "web", state: "held", isOnline: false, isReleased: true };
     const waits = { claim: "a.example.org", node: "db", state: "taken", isOnline: true, isReleased: false };
+    const own = { ...waits, claim: "hs.example.org", state: "ungranted", isServers: true };
+    expect((await run("claims list", [own], true)).stdout).toContain("may not: it is the server's own name\n");
     expect((await run("claims list", [held, waits], true)).stdout).toBe(`CLAIM          NODE  STATE
 2222           web   holds it, until another asks, offline
 a.example.org  db    waits: another node holds it

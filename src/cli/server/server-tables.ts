@@ -129,10 +129,14 @@ const CLAIM_WORDS: Readonly<Record<ClaimView["state"], string>> = {
 export function claimTable(claims: readonly ClaimView[]): string {
   return table(
     ["CLAIM", "NODE", "STATE"],
-    claims.map(({ claim, node, state, isOnline, isReleased }) => [
+    claims.map(({ claim, node, state, isServers, isOnline, isReleased }) => [
       claim,
       node,
-      [CLAIM_WORDS[state], ...(isReleased ? ["until another asks"] : []), ...(isOnline ? [] : ["offline"])].join(", "),
+      [
+        isServers === true ? "may not: it is the server's own name" : CLAIM_WORDS[state],
+        ...(isReleased ? ["until another asks"] : []),
+        ...(isOnline ? [] : ["offline"]),
+      ].join(", "),
     ]),
   );
 }

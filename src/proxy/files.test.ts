@@ -160,6 +160,26 @@ test("RT-6 what is protected is not served from a folder that is, not as its pag
   expect(statusOf(await ask("/a.txt"))).toBe("200");
 });
 
+test("RT-9 a target that is protected since it was set is not there, folder or file, and a device or pipe is none", async () => {
+  const isSecret = new Set([path.join(root, "page"), path.join(root, "a.txt")]);
+  const targets = {
+    "/page": "page",
+    "/one": "a.txt",
+    "/link": "in.txt",
+    "/pipe": "pipe",
+    "/zero": "zero",
+    "/sub": "sub",
+  };
+  const handlers = Object.entries(targets).map(([mount, name]) => [mount, { Path: path.join(root, name) }]);
+  const config = webConfig(Object.fromEntries(handlers));
+  const ask = asker(proxyScene(config, { allowPath: (file) => !isSecret.has(file) }));
+  for (const target of ["/page/", "/page/index.html", "/page", "/one", "/link"])
+    expect([target, statusOf(await ask(target))]).toEqual([target, "404"]);
+  expect(statusOf(await ask("/sub/b.txt"))).toBe("200");
+  expect(statusOf(await ask("/pipe"))).toBe("500");
+  expect(statusOf(await ask("/zero"))).toMatch(/^(?:404|500)$/); // where nobody may make a device there is none
+});
+
 test("RT-6 a listing names what is here, in one line each, and nothing that begins with a dot", async () => {
   const text = await asker(files())("/");
   expect(statusOf(text)).toBe("200");

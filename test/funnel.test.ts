@@ -405,9 +405,31 @@ describe("a visitor from the Internet", () => {
     onTestFinished(() => {
       disk.isFull = false;
     });
-    await expect(gateway.setServeConfig({})).rejects.toThrow("disk full");
+    await expect(gateway.setServeConfig({})).rejects.toThrow(
+      "disk full: what was public is closed until it is restarted",
+    );
     await gone;
     expect(await hello(NAME)).toBe(UNRECOGNIZED);
+  });
+
+  test('`status` said "open to the internet" of what an `off` had closed that could not be written down', async () => {
+    await publish();
+    disk.isFull = true;
+    onTestFinished(() => {
+      disk.isFull = false;
+    });
+    const before = gateway.warnings;
+    expect(before).toContain(`${NAME}:443 is open to the internet, without login`);
+    await expect(gateway.setServeConfig({})).rejects.toThrow("disk full");
+    const [open, closed] = ["is open to the internet, without login", "is closed to the internet until a restart"];
+    const of = (port: number): readonly string[] =>
+      gateway.warnings.filter((one) => one.startsWith(`${NAME}:${port} is`));
+    for (const port of [443, 8443]) expect(of(port)).toEqual([expect.stringContaining(closed)]);
+    await gateway.setServeConfig(config({ [`${NAME}:443`]: true })).catch(() => undefined);
+    expect(of(443)).toEqual([expect.stringContaining(closed)]);
+    disk.isFull = false;
+    await gateway.setServeConfig(config({ [`${NAME}:443`]: true }));
+    expect([of(443), of(8443)]).toEqual([[expect.stringContaining(open)], []]);
   });
 
   test("FN-3 a node that is away", async () => {

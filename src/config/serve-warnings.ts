@@ -42,7 +42,8 @@ export function serveWarnings(
   return found;
 }
 
-function publicPlace(site: string): string {
+/** As a person calls it. */
+export function publicPlace(site: string): string {
   const lease = leasedPort(site);
   return lease === undefined ? site : `port ${lease}`;
 }

@@ -2,7 +2,7 @@ import { type Clock, systemClock } from "../base/clock.ts";
 import { Fault } from "../base/fault.ts";
 import { type Log, silentLog } from "../base/log.ts";
 import type { Place } from "../config/node-serve-config.ts";
-import { serveWarnings } from "../config/serve-warnings.ts";
+import { publicPlace, serveWarnings } from "../config/serve-warnings.ts";
 import { Assertions } from "../identity/assertions.ts";
 import { MapCallers } from "../identity/map-callers.ts";
 import type { MeshNode } from "../mesh/node.ts";
@@ -341,7 +341,12 @@ export class Gateway {
     const waiting = waitingServices(this.node.map, this.#advertised).map(
       (name) => `${name} waits for an address: an administrator of the network creates and approves services`,
     );
+    const unkept = this.#served.concealed.map(
+      (site) =>
+        `${publicPlace(site)} is closed to the internet until a restart: say \`off\` again, it could not be kept`,
+    );
     return [
+      ...unkept,
       ...this.#serveWarnings(),
       ...this.#rules.warnings(this.#served.current),
       ...waiting,
@@ -356,9 +361,14 @@ export class Gateway {
 
   #serveWarnings(): readonly string[] {
     // What is public without a door is not, where the policy demands one: that is another warning.
+    const { stored, concealed } = this.#served;
+    const isOpen = ([site]: [string, boolean]): boolean => !concealed.includes(site);
+    const AllowFunnel = Object.fromEntries(Object.entries(stored?.AllowFunnel ?? {}).filter(isOpen));
     const config = this.demandsDoors
-      ? { ...effectiveConfig(this.#served.stored), AllowFunnel: {} }
-      : this.#served.stored;
+      ? { ...effectiveConfig(stored), AllowFunnel: {} }
+      : concealed.length === 0
+        ? stored
+        : { ...stored, AllowFunnel };
     const hasDoor = (name: string, port: number, mount: string): boolean =>
       this.doorAt({ name, port, mount }) !== undefined;
     return serveWarnings(config, hasDoor, this.node.addresses);

@@ -64,6 +64,13 @@ export class ServedConfig {
     return this.#current;
   }
 
+  /** Sites that were turned off by a write that failed: nobody gets there, but what is kept has them public. */
+  get concealed(): readonly string[] {
+    const { AllowFunnel: kept = {} } = effectiveConfig(this.#stored);
+    const { AllowFunnel: open = {} } = this.#current;
+    return Object.keys(kept).filter((site) => kept[site] === true && open[site] !== true);
+  }
+
   /** Empty before the first map. */
   get ownerName(): string {
     return this.#owner.name;
@@ -100,7 +107,11 @@ export class ServedConfig {
     host.checkPlaces(effectiveConfig(config), effectiveConfig(this.#stored));
     const [before, declarations] = [this.#stored, this.#declarations];
     if (!isOfForeground(before, config)) {
-      await keepConfig(host.store, config, owner);
+      await keepConfig(host.store, config, owner).catch((error: unknown) => {
+        if (this.concealed.length === 0) throw error;
+        const closed = "what was public is closed until it is restarted";
+        throw new Fault("STATE_UNKEPT", `${messageOf(error)}: ${closed}`, { cause: error });
+      });
       if (declarations !== this.#declarations) throw overtaken("a file was declared meanwhile, wanted none");
       this.#isDeclared = false;
     }

@@ -20,10 +20,10 @@ function redactNamed(text: string, type: string): string {
   const shown = redactMembers(text);
   if (/^application\/x-www-form-urlencoded/i.test(type)) return redactParameters(shown);
   if (/json/i.test(type) || /^[\s\ufeff]{0,100}[{[]/.test(text)) return redactLinks(shown);
-  const assigned = redactAssigned(shown);
-  if (/javascript/i.test(type)) return assigned;
+  if (/javascript/i.test(type)) return redactAssigned(shown);
   const isMarkup = /html|xml/i.test(type) || /^[\s\ufeff]{0,100}</.test(text);
-  return redactLinks(isMarkup ? redactMarkup(assigned, type) : redactLines(assigned));
+  if (isMarkup) return redactLinks(redactAssigned(redactMarkup(shown, type)));
+  return redactLinks(redactLines(redactAssigned(shown)));
 }
 
 /** Addresses in whatever text: `&`, in JSON and in markup, may be spelled in other ways. */
@@ -33,25 +33,35 @@ function redactLinks(text: string): string {
   );
 }
 
-/** A form that says it is a text, settings, YAML: one word after a name. */
+/** A form that says it is a text, settings, YAML: one word after a name, which may stand in the line before. */
 function redactLines(text: string): string {
-  const forms = text.replace(/^[\w.%[\]-]{1,64}=\S+$/gm, (line) => redactParameters(line));
-  return forms.replace(
+  const forms = text.replace(/^(?:export )?[\w.%[\]-]{1,64}=\S+$/gm, (line) => redactParameters(line));
+  const named = forms.replace(
+    /^([ \t-]{0,64}(?:name|key):[ \t]{1,8}["']?([\w.-]{1,64})["']?[ \t]{0,8}\r?\n[ \t]{0,64}value:[ \t]{1,8})\S.*$/gm,
+    (whole, before: string, name: string) => (isSecretName(name) ? before + REDACTED : whole),
+  );
+  return named.replace(
     /^([ \t-]{0,64})([\w.-]{1,64})(:[ \t]{1,8}|[ \t]=[ \t])\S+$/gm,
     (whole, before, name: string, sign) => (isSecretName(name) ? `${before}${name}${sign}${REDACTED}` : whole),
   );
 }
 
+const NAMED = /\b(?:name|id|key)\s?=\s?["']?([\w.:[\]-]{1,64})/i;
+const isNamedSecret = (attributes: string): boolean => isSecretName(NAMED.exec(attributes)?.[1] ?? "");
+
 function redactMarkup(text: string, type: string): string {
-  const tags = text.replace(/<(?:input|meta)\b[^>]{0,2000}>/gi, (tag) => {
-    const name = /\b(?:name|id)\s?=\s?["']?([\w.:[\]-]{1,64})/i.exec(tag)?.[1] ?? "";
-    if (!isSecretName(name) && !/\btype\s?=\s?["']?password/i.test(tag)) return tag;
+  const tags = text.replace(/<[a-z][\w:.-]{0,63}\s[^<>]{0,2000}>/gi, (tag) => {
+    if (!isNamedSecret(tag) && !/\btype\s?=\s?["']?password/i.test(tag)) return tag;
     return tag.replace(/\b(value|content)(\s?=\s?)(?:"[^"]*"|'[^']*'|[^\s>]+)/gi, `$1$2"${REDACTED}"`);
   });
-  if (/html/i.test(type)) return tags;
+  const isPage = /html/i.test(type);
   return tags.replace(
     /<([\w:.-]{1,64})(\s[^<>]{0,500})?>(?:[^<>]{1,4096}|\s{0,64}<!\[CDATA\[[^\]]{0,512}\]\]>\s{0,64})<\//g,
-    (whole, name: string, attributes: string = "") =>
-      isSecretName(name.replace(/^.*:/, "")) ? `<${name}${attributes}>${REDACTED}</` : whole,
+    (whole, name: string, attributes: string = "") => {
+      const isSecret = isPage
+        ? name.toLowerCase() === "textarea" && isNamedSecret(attributes)
+        : isSecretName(name.replace(/^.*:/, "")) || isNamedSecret(attributes);
+      return isSecret ? `<${name}${attributes}>${REDACTED}</` : whole;
+    },
   );
 }

@@ -198,6 +198,48 @@ test.each([
   expect(redactBody(given, type)).toBe(shown);
 });
 
+/** Of forms made by builders, settings, environments, tags, lists of header fields. */
+test.each([
+  ["application/json", '{"name":"password","value":"hunter2"}', '{"name":"password","value":"REDACTED"}'],
+  ["application/json", '{"value" : ["hunter2"], "fieldName":"pin"}', '{"value" : "REDACTED", "fieldName":"pin"}'],
+  [
+    "application/json",
+    '[{"key":"api_key","value":"hunter2"},{"key":"a","value":"b"}]',
+    '[{"key":"REDACTED","value":"REDACTED"},{"key":"REDACTED","value":"b"}]',
+  ],
+  ["application/json", '{"label":"New password","val":{"a":"hunter2"}}', '{"label":"New password","val":"REDACTED"}'],
+  ["application/json", '{"type":"password","value":"hunter2"}', '{"type":"password","value":"REDACTED"}'],
+  ["application/json", '{"a":[["X-Api-Key","hunter2"],["a","b"]]}', '{"a":[["X-Api-Key","REDACTED"],["a","b"]]}'],
+  ["application/json", '{"name":"pass\\u0077ord","value":"hunter2"}', '{"name":"pass\\u0077ord","value":"REDACTED"}'],
+  ["application/json", '{"name":"password","value":"hunt', '{"name":"password","value":"REDACTED"'],
+  [
+    "text/plain",
+    '{"a":"{\\"name\\":\\"pin\\",\\"value\\":\\"hunter2\\"}"}',
+    '{"a":"{\\"name\\":\\"pin\\",\\"value\\":\\"REDACTED\\"}"}',
+  ],
+  ["text/javascript", 'f({name: "password", value: "hunter2"})', 'f({name: "password", value: "REDACTED"})'],
+  ["text/javascript", "token = `hunter2`", 'token = "REDACTED"'],
+  ["application/yaml", "- name: DB_PASSWORD\n  value: hunter 2\n", "- name: DB_PASSWORD\n  value: REDACTED\n"],
+  ["text/plain", "export PASSWORD=hunter2", "export PASSWORD=REDACTED"],
+  ["text/xml", '<add key="ApiKey" value="hunter2"/>', '<add key="REDACTED" value="REDACTED"/>'],
+  ["text/xml", '<entry key="password">hunter2</entry>', '<entry key="REDACTED">REDACTED</entry>'],
+  ["text/html", '<textarea name="token">hunter2</textarea>', '<textarea name="token">REDACTED</textarea>'],
+  ["application/json", '{"kennwort":"hunter2","pass2":"hunter2"}', '{"kennwort":"REDACTED","pass2":"REDACTED"}'],
+])("SE-1 a password whose name stood beside it was kept (%s, %#)", (type, given, shown) => {
+  expect(redactBody(given, type)).toBe(shown);
+});
+
+test.each([
+  ["application/json", '{"name":"Carol","value":"x"}'],
+  ["application/json", '{"title":"How to reset your password","name":"How to reset your password","content":"so"}'],
+  ["application/json", '[["password","email","name"],{"value":1},"name","password"]'],
+  ["application/json", '{"a":{"name":"password"},"value":"x"}'],
+  ["text/html", '<h2 id="api-token">Tokens</h2><p>x</p>'],
+  ["text/plain", "name: password\nnext: x y"],
+])("what is no value of a name is kept (%s, %#)", (type, given) => {
+  expect(redactBody(given, type)).toBe(given);
+});
+
 test("SE-1 a link of a door in `Referer`, and a document in a field or parameter, were kept", () => {
   const link = `https://gw.tail.test/.sallyport/door/friends/link/${"a".repeat(43)}`;
   expect(
@@ -215,8 +257,12 @@ test("SE-1 a link of a door in `Referer`, and a document in a field or parameter
 test("SE-1 property: wherever a secret member stands, and whatever the body is called, it is gone and the rest is JSON still", () => {
   const marker = "hunter2";
   const secret = fc.jsonValue().map((value) => ({ password: [marker, value] }));
-  const scalar = fc.constantFrom({ password: marker }, { a: 1, apiKey: `${marker}"}\\` }, { "client-secret": marker });
-  const inner = fc.oneof(secret, scalar);
+  const scalar = fc.constantFrom({ password: marker }, { a: 1, apiKey: `${marker}"}\\` }, { "client-secret": marker }, [
+    "authorization",
+    marker,
+  ]);
+  const beside = fc.jsonValue().map((value) => ({ value: [marker, value], a: value, name: "password" }));
+  const inner = fc.oneof(secret, scalar, beside);
   const nested = inner.map((value) => ({ text: JSON.stringify(value) }));
   const document = fc
     .tuple(fc.jsonValue(), fc.oneof(inner, nested), fc.jsonValue())
@@ -256,6 +302,8 @@ const SHAPED = [
   "a: b\n",
   "--a",
   "/",
+  '{"name":"pin","value":',
+  '["pin",',
 ];
 
 test("RT-4 a long body costs no more than its length", () => {

@@ -1,4 +1,5 @@
-import { isSecretName } from "./secret-names.ts";
+import { redactLabelled } from "./labelled-values.ts";
+import { isSecretName, nameIn } from "./secret-names.ts";
 import { REDACTED } from "./secret-shapes.ts";
 
 /** Every string of a JSON text, and what it names. Of an object or a list only the bracket: what is in it is looked at by itself, or goes as a whole. */
@@ -11,7 +12,8 @@ const TREE_PART = /"(?:[^"\\]|\\.)*"?|[[\]{}]/g;
 const DEEPEST = 3;
 
 /** JSON, or JSON somewhere in a text, without the values of members whose name speaks of a secret. */
-export function redactMembers(text: string, depth: number = 0): string {
+export function redactMembers(given: string, depth: number = 0): string {
+  const text = redactLabelled(given);
   const member = new RegExp(isJson(text) ? STRING : MEMBER);
   let shown = "";
   let at = 0;
@@ -19,7 +21,7 @@ export function redactMembers(text: string, depth: number = 0): string {
     const [, name = "", colon, value = ""] = found;
     if (colon === undefined) continue;
     let instead: string | undefined;
-    if (isSecretName(unescaped(name))) {
+    if (isSecretName(nameIn(name))) {
       if (/^[[{]/.test(value)) member.lastIndex = endOfTree(text, member.lastIndex); // secret to its last leaf
       instead = `"${REDACTED}"`;
     } else if (depth < DEEPEST && /\\["']/.test(value)) instead = redactInner(value, depth);
@@ -41,17 +43,12 @@ function isJson(text: string): boolean {
 
 /** `password="…"` and its like, as languages, GraphQL and markup write it. */
 const ASSIGNED =
-  /(?<![\w$-])([A-Za-z_$][\w$-]{0,63})(["']?\s{0,8}[:=]\s{0,8})(?:"(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?)/g;
+  /(?<![\w$-])([A-Za-z_$][\w$-]{0,63})(["']?\s{0,8}[:=]\s{0,8})(?:"(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|`(?:[^`\\]|\\.)*`?)/g;
 
 export function redactAssigned(text: string): string {
   return text.replace(ASSIGNED, (whole, name: string, sign: string) =>
     isSecretName(name) ? `${name}${sign}"${REDACTED}"` : whole,
   );
-}
-
-/** `pass\u0077ord` is a password, too. */
-function unescaped(name: string): string {
-  return name.replace(/\\u([0-9a-f]{4})/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
 }
 
 /** A string that holds a document of its own, perhaps without its end; `undefined` where nothing in it is secret. */

@@ -51,7 +51,9 @@ const NO_WAY: ReadonlySet<string> = new Set(["ENETUNREACH", "EADDRNOTAVAIL", "EA
 const QUIET_MS = 3000;
 /** What the alert `internal_error` says. */
 export const NOT_REACHED = "the ingress does not reach this node, or it has no certificate";
-const HUNG_UP = "hung up at once: the node is away, or its target does not answer";
+/** What the alert `unrecognized_name` says. */
+export const UNKNOWN_NAME = "the ingress does not know the name, or not on this port";
+export const HUNG_UP = "hung up at once: the node is away, or its target does not answer";
 
 /** Goes the way of a visitor, through the public address. Gives each hop as soon as it is known. */
 export async function* probe(options: ProbeOptions): AsyncGenerator<Finding, void> {
@@ -248,7 +250,7 @@ function dnsText(error: unknown, name: string): string {
 
 function alertText(error: Error): string | undefined {
   const { code } = error as NodeJS.ErrnoException;
-  if (code === "ERR_SSL_TLSV1_UNRECOGNIZED_NAME") return "the ingress does not know the name, or not on this port";
+  if (code === "ERR_SSL_TLSV1_UNRECOGNIZED_NAME") return UNKNOWN_NAME;
   if (code === "ERR_SSL_WRONG_VERSION_NUMBER")
     return "what answers there speaks no TLS: `--tls-terminated-tcp` ends it here, `--lease` does without";
   return code === "ERR_SSL_TLSV1_ALERT_INTERNAL_ERROR" ? NOT_REACHED : undefined;

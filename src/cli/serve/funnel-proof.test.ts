@@ -12,6 +12,7 @@ import type { Finding, Hop } from "../../funnel/probe.ts";
 import { alertRecord } from "../../wire/client-hello.ts";
 import type { IpnStatus } from "../../wire/ipn.ts";
 import type { ServeConfig } from "../../wire/serve-config.ts";
+import { rulesAt, rulesBySite, type SiteRules } from "../../wire/visitor-rules.ts";
 import type { CliIo } from "../io.ts";
 import { LocalClient } from "../local-client.ts";
 import { main } from "../main.ts";
@@ -26,6 +27,7 @@ async function scene(
   status: Partial<IpnStatus["Self"]> = {},
   certificates: readonly CertificateStatus[] = [],
   refusal?: string,
+  rules?: Omit<SiteRules, "sites">,
 ): Promise<{
   readonly socket: string;
   readonly io: CliIo;
@@ -47,6 +49,14 @@ async function scene(
       config = next ?? {};
     },
     certificates: () => certificates,
+    ...(rules === undefined
+      ? {}
+      : {
+          visitorRules: {
+            at: () => rulesAt(rulesBySite([{ sites: ["*"], ...rules }]), NAME, 443),
+            set: async () => undefined,
+          },
+        }),
     ...(refusal === undefined ? {} : { queryFeature: async () => ({ Text: refusal }) }),
     observations: new Observations(
       (target) => (config.AllowFunnel?.[target] === true ? "served" : undefined),
@@ -194,6 +204,47 @@ test.each<[what: string, has: readonly CertificateStatus[], hop: Hop, found: Reg
   const findings = await Array.fromAsync(look(target, AbortSignal.timeout(20_000)));
   expect(findings.at(-1)).toMatchObject({ hop, isGood: false, found: expect.stringMatching(found) });
 });
+
+test.each<[string, Omit<SiteRules, "sites">, boolean, Partial<Finding>]>([
+  [
+    "only others",
+    { allow: ["203.0.113.61/32"] },
+    false,
+    { hop: "name", isLasting: true, found: "only from 203.0.113.61/32" },
+  ],
+  [
+    "not this machine",
+    { deny: ["127.0.0.0/8"] },
+    false,
+    { hop: "name", isLasting: true, found: "not from 127.0.0.0/8" },
+  ],
+  [
+    "on a raw port",
+    { deny: ["127.0.0.0/8"] },
+    true,
+    { hop: "backend", isLasting: true, found: "not from 127.0.0.0/8" },
+  ],
+  ["everybody may come", {}, false, { hop: "name", found: "not know the name, or not on this port" }],
+])(
+  "FN-9 who let in others alone was told after a minute that the ingress does not know the name: %s",
+  async (_, rules, isRaw, last) => {
+    const { client } = await scene({}, [], undefined, rules);
+    const server = net.createServer((socket) => {
+      socket.on("error", () => undefined);
+      if (isRaw) socket.destroy();
+      else socket.once("data", () => socket.end(alertRecord(112)));
+    });
+    const target = { ...TARGET, port: await listening(server), isRaw };
+    onTestFinished(() => void server.close());
+    const look = visitorsWay(client, { resolve: async () => ["127.0.0.1"] });
+    const findings = await Array.fromAsync(look(target, AbortSignal.timeout(20_000)));
+    expect(findings.at(-1)).toEqual({
+      isGood: false,
+      ...last,
+      found: expect.stringMatching(new RegExp(`${last.found}$`)),
+    });
+  },
+);
 
 test("FN-9 a name that still led to the machine that had it before, with a good certificate, was proved to be on", async () => {
   const { cert: chain, key } = await certificateOf(NAME);

@@ -3,7 +3,16 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { messageOf } from "../../base/fault.ts";
 import type { CertificateStatus } from "../../certs/keeper.ts";
 import { claimRefusals } from "../../funnel/claim-text.ts";
-import { type Finding, type Hop, type Leaf, NOT_REACHED, type ProbeOptions, probe } from "../../funnel/probe.ts";
+import {
+  type Finding,
+  type Hop,
+  HUNG_UP,
+  type Leaf,
+  NOT_REACHED,
+  type ProbeOptions,
+  probe,
+  UNKNOWN_NAME,
+} from "../../funnel/probe.ts";
 import { claimAnswers } from "../../wire/claims.ts";
 import { FUNNEL_ATTRIBUTE, ingressAddresses } from "../../wire/funnel.ts";
 import { wildcardOf } from "../../wire/host-name.ts";
@@ -15,6 +24,7 @@ import type { LocalClient } from "../local-client.ts";
 import { qrCode } from "../qr-code.ts";
 import { terminalText } from "../terminal-text.ts";
 import { nodeName, unroutedNames } from "./serve-text.ts";
+import { placesAsked } from "./visitor-text.ts";
 
 /** A public name that can be asked for. */
 export interface Target {
@@ -89,10 +99,20 @@ export function visitorsWay(client: LocalClient, options: WayOptions = {}): Look
       const way = { resolve: addressesOf, ingresses, ...(target.isHttp ? { isOwn } : {}) };
       for await (const finding of probe({ ...target, ...way, signal, ...options })) {
         const isExplained = !finding.isGood && (finding.hop === "certificate" || finding.found === NOT_REACHED);
-        yield isExplained ? await ofGateway(finding, target, client) : await ofDoor(finding, target, client);
+        const isTurnedAway = finding.found.includes(UNKNOWN_NAME) || finding.found === HUNG_UP;
+        if (isExplained) yield await ofGateway(finding, target, client);
+        else yield await (isTurnedAway ? ofRules : ofDoor)(finding, target, client);
       }
     }
   };
+}
+
+/** Who may not come gets what he would get if there were nothing, and this machine may be one of them. */
+async function ofRules(finding: Finding, target: Target, client: LocalClient): Promise<Finding> {
+  const asked = placesAsked((await client.visitorRules(placeOf(target)).catch(() => undefined)) ?? {});
+  if (asked.length === 0) return finding;
+  const found = `${finding.found}, or this machine is none of those who may come: ${asked.join("; ")}`;
+  return { ...finding, hop: finding.hop === "dns" ? "name" : finding.hop, found, isLasting: true };
 }
 
 /** Who has not passed a door does not get to what is behind it, and nor do we. */

@@ -6,6 +6,7 @@ import type { ServeConfig } from "../../wire/serve-config.ts";
 import type { LocalClient } from "../local-client.ts";
 import { terminalText } from "../terminal-text.ts";
 import { isWildcard, placeOf, publicPlaces } from "./funnel-proof.ts";
+import { placesAsked } from "./visitor-text.ts";
 
 /** What was last seen from outside of each public name, and when. */
 export function observedText(config: ServeConfig, ownName: string, observations: readonly Observation[]): string {
@@ -35,11 +36,10 @@ export function observedText(config: ServeConfig, ownName: string, observations:
 export async function visitorsText(config: ServeConfig, ownName: string, client: LocalClient): Promise<string> {
   const lines: string[] = [];
   for (const place of publicPlaces(config, ownName).map(placeOf)) {
-    const { allow, deny, limits } = (await client.visitorRules(place)) ?? {};
+    const rules = (await client.visitorRules(place)) ?? {};
     const said = [
-      ...(allow === undefined ? [] : [`only from ${allow.join(", ") || "nowhere"}`]),
-      ...(deny === undefined ? [] : [`not from ${deny.join(", ")}`]),
-      ...Object.entries(limits ?? {}).map(([name, limit]) => `${name} ${limit}`),
+      ...placesAsked(rules),
+      ...Object.entries(rules.limits ?? {}).map(([name, limit]) => `${name} ${limit}`),
     ];
     if (said.length > 0) lines.push(`${place}: ${said.join("; ")}`);
   }

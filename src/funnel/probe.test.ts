@@ -54,6 +54,12 @@ async function behindTls(act: (socket: tls.TLSSocket, raw: Socket) => void): Pro
   return portOf(server);
 }
 
+/** As a gateway that ends TLS: only then it is seen whether the target is there. */
+async function ending(act: (socket: tls.TLSSocket) => void): Promise<number> {
+  const server = tls.createServer(await certificateOf(NAME), (socket) => act(socket.on("error", () => undefined)));
+  return portOf(server);
+}
+
 async function look(options: Partial<ProbeOptions> & { readonly port: number }): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   const { cert: ca } = await certificateOf(NAME);
@@ -140,6 +146,24 @@ test("FN-9 a raw port that is open, whoever speaks first", async () => {
     expect(findings.map(({ hop, isGood }) => `${hop} ${isGood}`)).toEqual(["dns true", "ingress true", "backend true"]);
     expect(findings.at(-1)?.found).toBe(found);
   }
+});
+
+test("`funnel check` said that visitors get through where TLS ends here, and the target was dead", async () => {
+  const of = async (act: (socket: tls.TLSSocket) => void, clock?: FakeClock): Promise<Finding | undefined> => {
+    const findings = await look({ port: await ending(act), isHttp: false, isEnded: true, ...(clock && { clock }) });
+    expect(findings.at(-2)).toMatchObject({ hop: "certificate", isGood: true });
+    return findings.at(-1);
+  };
+  for (const end of [(socket: tls.TLSSocket) => socket.end(), (socket: tls.TLSSocket) => void socket.destroy()]) {
+    expect(await of(end)).toMatchObject({ hop: "backend", isGood: false, found: expect.stringMatching(/hung up/) });
+  }
+  const banner = await of((socket) => socket.end("SSH-2.0-here\r\n"));
+  expect(banner).toEqual({ hop: "backend", isGood: true, found: "it answers" });
+  const clock = new FakeClock();
+  const quiet = of(() => undefined, clock);
+  await expect.poll(() => clock.next, { timeout: 20_000, interval: 2 }).toBe(3000);
+  clock.advance(3000);
+  expect(await quiet).toEqual({ hop: "backend", isGood: true, found: "the connection stays open" });
 });
 
 test("FN-9 each fault is named by the hop that has it, and nothing is asked behind it", async () => {

@@ -29,6 +29,8 @@ export interface ProbeOptions {
   readonly isHttp: boolean;
   /** A raw port: no TLS, and no name that the ingress could know. */
   readonly isRaw?: boolean;
+  /** TLS ends at the gateway and something else than HTTP is inside: a handshake says nothing of what is behind. */
+  readonly isEnded?: boolean;
   /** Is it the one that the node itself presents? `undefined`: nobody can say. */
   readonly isOwn?: (leaf: Leaf) => Promise<boolean | undefined>;
   readonly signal: AbortSignal;
@@ -123,7 +125,8 @@ export async function* probe(options: ProbeOptions): AsyncGenerator<Finding, voi
     const elsewhere = await firstElsewhere(addresses.slice(1, MOST_ADDRESSES), secure, options);
     if (elsewhere !== undefined) return yield bad("dns", `${elsewhere}: some visitors are sent there`);
     yield good("certificate", `by ${issuer?.O ?? issuer?.CN ?? "nobody"}, until ${end}`);
-    if (options.isHttp) yield await askBackend(secure, port === HTTPS_PORT ? name : `${name}:${port}`, signal);
+    if (options.isEnded === true) yield await listenTo(secure, signal, options.clock);
+    else if (options.isHttp) yield await askBackend(secure, port === HTTPS_PORT ? name : `${name}:${port}`, signal);
   } finally {
     signal.removeEventListener("abort", giveUp);
     secure.destroy();
@@ -171,6 +174,7 @@ async function firstElsewhere(
 
 /** Who speaks first is there; who waits for the visitor to speak has at least not hung up. */
 async function listenTo(socket: Socket, signal: AbortSignal, clock: Clock = systemClock): Promise<Finding> {
+  if (socket.destroyed) return bad("backend", HUNG_UP); // while something else was looked at
   const { promise, resolve } = Promise.withResolvers<Finding>();
   const giveUp = (): void => resolve(bad("backend", "no answer in time"));
   const stop = clock.at(clock.now() + QUIET_MS, () => resolve(good("backend", "the connection stays open")));

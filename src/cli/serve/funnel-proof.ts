@@ -33,6 +33,8 @@ export interface Target {
   readonly isHttp: boolean;
   /** A raw port: no TLS, no name. */
   readonly isRaw?: boolean;
+  /** TLS ends here, and is no HTTP inside. */
+  readonly isEnded?: boolean;
 }
 
 /** Goes a visitor's way once. */
@@ -69,11 +71,12 @@ export function publicPlaces(config: ServeConfig, ownName: string): readonly Tar
       if (lease !== undefined) {
         const { TCPForward, TerminateTLS } = TCP[lease] ?? {};
         const isRaw = (TerminateTLS ?? "") === "";
-        return isOn && TCPForward ? [{ name: ownName, port: lease, isHttp: false, isRaw }] : [];
+        return isOn && TCPForward ? [{ name: ownName, port: lease, isHttp: false, isRaw, isEnded: !isRaw }] : [];
       }
       const { name, port } = splitSite(key);
       const isOne = name !== "" && name !== "*" && port > 0;
-      return isOn && isOne ? [{ name, port, isHttp: TCP[port]?.HTTPS === true }] : [];
+      const { HTTPS: isHttp = false, TerminateTLS = "" } = TCP[port] ?? {};
+      return isOn && isOne ? [{ name, port, isHttp, isEnded: TerminateTLS !== "" }] : [];
     }),
   );
 }

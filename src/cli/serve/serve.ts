@@ -236,7 +236,8 @@ async function seenFromOutside(request: ServeChange, name: string, io: CliIo, cl
   }
   if (!(request.check ?? io.isTerminal)) return true;
   const { port, kind, isLease = false } = request;
-  return proveOn({ name, port, isHttp: kind === "https", isRaw: isLease && kind === "tcp" }, io, client);
+  const isEnded = kind === "tls-terminated-tcp";
+  return proveOn({ name, port, isHttp: kind === "https", isRaw: isLease && kind === "tcp", isEnded }, io, client);
 }
 
 async function turnOff(

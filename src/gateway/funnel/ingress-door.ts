@@ -8,35 +8,30 @@ import type { PeekedConn } from "../../base/peeked-conn.ts";
 import { WaitingLine } from "../../base/waiting-line.ts";
 import { PacedConn } from "../../funnel/paced-conn.ts";
 import { RuleGauges } from "../../funnel/rule-gauges.ts";
-import { findTcp, hasOwnSite } from "../../proxy/serve-lookup.ts";
 import { capabilitiesOf } from "../../wire/capabilities.ts";
 import { INGRESS_CAPABILITY } from "../../wire/funnel.ts";
-import { foldName, wildcardOf } from "../../wire/host-name.ts";
 import { acceptanceOf, type PeerApiHead, SOURCE_FIELD, TARGET_FIELD } from "../../wire/ingress.ts";
-import { leaseKey, type ServeConfig } from "../../wire/serve-config.ts";
-import type { FilterRule, Node } from "../../wire/tailcfg.ts";
+import type { ServeConfig } from "../../wire/serve-config.ts";
+import type { FilterRule } from "../../wire/tailcfg.ts";
 import { isWelcome, type VisitorRules } from "../../wire/visitor-rules.ts";
+import { PublicTargets, type Target } from "./public-targets.ts";
+import { RelayPresence, type RelayPresenceOptions } from "./relay-presence.ts";
 import type { VisitorRulesOf } from "./told-rules.ts";
-import { type MeshProof, type RelayLoad, type Target, Visit, type VisitKeeper } from "./visit.ts";
+import { type MeshProof, type RelayLoad, Visit, type VisitKeeper } from "./visit.ts";
 import { isBelievableVisitor } from "./visitor-address.ts";
 
-export interface IngressDoorOptions {
+export interface IngressDoorOptions extends RelayPresenceOptions {
   readonly config: () => ServeConfig;
   /** What we ask for visitors, which relays may know or not. */
   readonly rulesOf?: VisitorRulesOf;
   /** This node's full name, under which raw ports are delivered. */
   readonly ownName: () => string;
   readonly packetFilter: () => readonly FilterRule[];
-  /** The peer whose own address this is. */
-  readonly peerByAddress: (address: string) => Node | undefined;
   /** Tags and node keys (`nodekey:…`) of relays that count as ingresses where the server cannot say so (Headscale). */
   readonly trusted?: readonly string[];
   /** A visitor on this machine itself; for demos and tests. @default false */
   readonly allowsLoopback?: boolean;
-  /** Settles when the peer of this address has given a sign of life by the tunnel, fails when it gives none. @default it gives none */
-  readonly askForLife?: (address: string) => Promise<unknown>;
   readonly accept: (conn: Conn, port: number) => void;
-  readonly clock: Clock;
   readonly log: Log;
   readonly limits?: Partial<IngressDoorLimits>;
 }
@@ -57,10 +52,7 @@ export interface Refusal {
   readonly reason: string;
 }
 
-/** A relay of which neither the server nor we have heard for so long is gone, and so are its visitors. */
-const RELAY_AWAY_MS = 20_000;
 const MOST_GRANTED = 4096;
-const MOST_TARGETS = 4096;
 /** So long the relay's answer waits for the backend's first words, to be one packet with them. */
 const ANSWER_MS = 200;
 const MOST_UNANSWERED = 4096;
@@ -80,18 +72,13 @@ export class IngressDoor implements VisitKeeper {
   readonly #limits: IngressDoorLimits;
   readonly #visits: LinkedList<Visit> = new LinkedList();
   readonly #relays: Map<string, RelayLoad> = new Map();
-  /** Relays that are away for the server, by node key, and since when for us. */
-  readonly #away: Map<string, number> = new Map();
-  /** Of them those that we have asked for a sign of life. */
-  readonly #asked: Set<string> = new Set();
+  readonly #presence: RelayPresence;
   /** Over all relays: each of them counts its own. */
   readonly #ruled: RuleGauges = new RuleGauges();
   /** What the rules say of a source, and of the address of ours that it asked last. */
   readonly #granted: Map<string, Grant> = new Map();
   #rules: readonly FilterRule[] | undefined;
-  /** What is public by that configuration, as it was asked for since the last review. */
-  readonly #targets: Map<string, Target> = new Map();
-  #config: ServeConfig | undefined;
+  readonly #targets: PublicTargets;
   /** Whose relays were not answered yet. */
   readonly #unanswered: WaitingLine;
 
@@ -100,6 +87,8 @@ export class IngressDoor implements VisitKeeper {
     this.#limits = { ...LIMITS, ...options.limits };
     this.clock = options.clock;
     this.helloMs = this.#limits.helloMs;
+    this.#targets = new PublicTargets(options.config, options.ownName);
+    this.#presence = new RelayPresence(options);
     const bounds = { inAll: MOST_UNANSWERED, ofOwner: MOST_UNANSWERED };
     this.#unanswered = new WaitingLine(bounds, { patience: { clock: options.clock, limitMs: ANSWER_MS } });
   }
@@ -190,7 +179,7 @@ export class IngressDoor implements VisitKeeper {
       return bad(`${TARGET_FIELD} header invalid; want host:port`);
     }
     if (head.hasBody) return bad("no body allowed");
-    const target = this.#targetOf(text, colon);
+    const target = this.#targets.find(text, colon);
     if (target === undefined || !isBelievableVisitor(visitor.address, this.#options.allowsLoopback === true))
       return denied;
     const rules = this.#rulesAt(target) ?? NO_RULES;
@@ -201,61 +190,17 @@ export class IngressDoor implements VisitKeeper {
     return this.#options.rulesOf?.(site);
   }
 
-  /** Looked up once while the configuration is the same. */
-  #targetOf(text: string, colon: number): Target | undefined {
-    const config = this.#options.config();
-    if (config !== this.#config) {
-      this.#config = config;
-      this.#targets.clear();
-    }
-    const known = this.#targets.get(text);
-    if (known !== undefined) return known;
-    const target = this.#publicTarget(text, text.slice(0, colon), text.slice(colon + 1));
-    if (this.#targets.size >= MOST_TARGETS) this.#targets.clear();
-    if (target !== undefined) this.#targets.set(text, target);
-    return target;
-  }
-
-  /** What our own configuration makes public, letter for letter (FN-6). */
-  #publicTarget(text: string, host: string, portText: string): Target | undefined {
-    const port = /^[1-9]\d{0,4}$/.test(portText) ? Number(portText) : 0;
-    const name = foldName(host);
-    if (port === 0 || port > 65_535 || name === undefined) return undefined;
-    const right = this.#rightTo(text, name, port);
-    if (right === undefined) return undefined;
-    const isExact = right === "lease" || Object.hasOwn(this.#options.config().AllowFunnel ?? {}, text);
-    return { text, name, port, right, site: isExact ? text : `${wildcardOf(name)}:${port}` };
-  }
-
-  #rightTo(text: string, name: string, port: number): Target["right"] | undefined {
-    const config = this.#options.config();
-    const { AllowFunnel } = config;
-    const handler = findTcp(config, port);
-    const isTcp = (handler?.TCPForward ?? "") !== "";
-    if (isTcp && isOn(AllowFunnel, leaseKey(port)) && text === `${foldName(this.#options.ownName())}:${port}`) {
-      return "lease";
-    }
-    if (!isOn(AllowFunnel, text)) {
-      // What stands under a name of its own below a public wildcard is public when that name is.
-      const isOwn = Object.hasOwn(AllowFunnel ?? {}, `${name}:${port}`) || hasOwnSite(config, name, port);
-      if (isOwn || !isOn(AllowFunnel, `${wildcardOf(name)}:${port}`)) return undefined;
-    }
-    // Without TLS there is no name to agree with.
-    return isTcp || handler?.HTTPS === true ? "name" : undefined;
-  }
-
   /**
    * Cuts whoever is here by a right that is no longer given (FN-8), or through a relay that is gone (FN-13). To be called
    * when configuration or map change, and now and then.
    */
   review(): void {
-    this.#targets.clear(); // our own name may be another by now
-    for (const nodeKey of this.#away.keys()) if (!this.#relays.has(nodeKey)) this.#away.delete(nodeKey);
+    this.#targets.forget();
+    this.#presence.keepOnly((nodeKey) => this.#relays.has(nodeKey));
     for (const visit of this.#visits.toArray()) {
       const { target, visitor, proof, conn } = visit;
-      const { text, name, port, right } = target;
-      const isPublic = this.#rightTo(text, name, port) === right && isWelcome(this.#rulesAt(target), visitor.address);
-      if (isPublic && this.isRelay(proof) && !this.#isLost(proof)) continue;
+      const isPublic = this.#targets.isStillPublic(target) && isWelcome(this.#rulesAt(target), visitor.address);
+      if (isPublic && this.isRelay(proof) && !this.#presence.isLost(proof)) continue;
       conn.cut(new Fault("FUNNEL_OFF", `Cannot keep a visitor of "${target.text}": it is not public any more`));
     }
   }
@@ -264,31 +209,6 @@ export class IngressDoor implements VisitKeeper {
   dismiss(): void {
     const left = new Fault("FUNNEL_OFF", "Cannot keep a visitor: this node leaves the mesh");
     for (const { conn } of this.#visits.toArray()) conn.cut(left);
-  }
-
-  #isLost({ nodeKey, source }: MeshProof): boolean {
-    const now = this.#options.clock.now();
-    if (this.#options.peerByAddress(source.address)?.Online !== false) {
-      this.#away.delete(nodeKey);
-      return false;
-    }
-    const since = this.#away.get(nodeKey) ?? now;
-    this.#away.set(nodeKey, since);
-    this.#ask(nodeKey, source.address);
-    return now - since >= RELAY_AWAY_MS;
-  }
-
-  /** It may be the server alone that does not hear of it, or has not yet since a restart: its visitors are well. */
-  #ask(nodeKey: string, address: string): void {
-    const { askForLife, clock } = this.#options;
-    if (askForLife === undefined || this.#asked.has(nodeKey)) return;
-    this.#asked.add(nodeKey);
-    askForLife(address)
-      .then(
-        () => void (this.#away.has(nodeKey) && this.#away.set(nodeKey, clock.now())),
-        () => undefined,
-      )
-      .finally(() => this.#asked.delete(nodeKey));
   }
 }
 
@@ -303,8 +223,4 @@ interface Admitted {
   readonly target: Target;
   readonly visitor: AddressPort;
   readonly rules: VisitorRules;
-}
-
-function isOn(allowed: ServeConfig["AllowFunnel"], key: string): boolean {
-  return allowed !== undefined && Object.hasOwn(allowed, key) && allowed[key] === true;
 }

@@ -8,20 +8,9 @@ import type { Awaited, Place } from "../../base/waiting-line.ts";
 import type { Gauge } from "../../funnel/gauges.ts";
 import { ALERT, alertRecord, HelloReader } from "../../wire/client-hello.ts";
 import { foldName } from "../../wire/host-name.ts";
+import type { Target } from "./public-targets.ts";
 
 export type MeshProof = Extract<Proof, { kind: "mesh" }>;
-
-/** What a relay may be let in for. */
-export interface Target {
-  /** `name:port`, as the relay wrote it. */
-  readonly text: string;
-  readonly name: string;
-  readonly port: number;
-  /** `lease`: the port is public as it is, whatever is said on it. `name`: to TLS clients that ask for the name. */
-  readonly right: "lease" | "name";
-  /** As it stands in our configuration: all names under a wildcard are one. */
-  readonly site: string;
-}
 
 /** Visitors whom one relay has brought. */
 export interface RelayLoad {

@@ -280,6 +280,7 @@ describe("bounds", () => {
     expect(ingress.pending).toBe(0);
     for (const { ending } of visitors) await expect.poll(ending, WAIT).toBeDefined();
     await expect.poll(() => ingress.open, WAIT).toBe(0);
+    expect(ingress.counts).toMatchObject({ no_hello: 2, over_limit: 0 });
   });
 
   test("FN-2 no hello is held beyond 64 KiB, and no more than 128 KiB of records around it", async () => {

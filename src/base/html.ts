@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 
 const STYLE = `body{font:16px/1.5 system-ui;max-width:42rem;margin:4rem auto;padding:0 1rem}
 code,pre{background:#eee;padding:.2em .4em;word-break:break-all;white-space:pre-wrap}dt,label,th{font-weight:600}
-label{display:block}input{font:inherit;padding:.4em;margin:.2em 0 1em;width:100%;max-width:20rem;box-sizing:border-box}
+h1,p,td{overflow-wrap:anywhere}label,.button{display:block}.button{width:fit-content}form{margin:0 0 1em}input{font:inherit;padding:.4em;margin:.2em 0 1em;width:100%;max-width:20rem;box-sizing:border-box}
 button,.button{font:inherit;padding:.5em 1em;background:#136;color:#fff;border:0;border-radius:.3em;text-decoration:none}
 table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.2em .6em .2em 0;vertical-align:top}
 [role=alert]{border-left:.3em solid #a00;padding-left:.6em}`;

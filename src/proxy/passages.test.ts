@@ -16,6 +16,7 @@ import { certificateDigest, createClientCertificate } from "../certs/self-signed
 afterEach(closeScenes);
 
 const HOUR = 3_600_000;
+const ISSUER = "https://id.example.com";
 const CAROL = { door: "friends", name: "Carol", lifeMs: HOUR, isOnce: false };
 
 /** How somebody comes in: fields of the requests, and a certificate. */
@@ -42,6 +43,11 @@ const WAYS: Readonly<Record<string, (scene: DoorScene) => Promise<Way>>> = {
     await scene.keeper.passes.add(CAROL, "certificate", certificateDigest(certificate));
     return { shown: { key, cert: certificate } };
   },
+  "a guest as a user": async ({ keeper }) => {
+    const guest = { issuer: ISSUER, subject: "7", mail: "carol@example.com" };
+    const token = keeper.sessions.start("friends", guest, "198.51.100.7", { idleMs: HOUR, longestMs: HOUR });
+    return { fields: [`Cookie: __Host-sallyport-friends=${token}`] };
+  },
   "a machine": async () => ({ fields: [`Sallyport-Door-Token: ${MACHINE_TOKEN}`] }),
 };
 
@@ -53,6 +59,9 @@ const CHANGES: Readonly<Record<string, (scene: DoorScene) => Promise<unknown>>> 
   },
   "the door is taken away": async ({ place }) => {
     place.rules = {};
+  },
+  "no provider says who is a user there": async ({ place }) => {
+    place.rules = { door: "friends" };
   },
   "another door of the same secrets stands there": async ({ keeper, place }) => {
     keeper.setDoors([await door(), await door({ name: "staff" })]);
@@ -108,12 +117,16 @@ test.each<[who: string, change: string, isCut: boolean, hadDoor?: boolean]>([
   ["a guest by certificate", "the door is read again, as it was", false],
   ["a guest by certificate", "all passes are taken back", true],
   ["a guest by certificate", "the door is gone", true],
+  ["a guest as a user", "nothing changes", false],
+  ["a guest as a user", "no provider says who is a user there", true],
+  ["a guest by password", "no provider says who is a user there", false],
   ["a machine", "the door is read again, as it was", false],
   ["a machine", "the door has other secrets", true],
   ["a machine", "another door of the same secrets stands there", true],
   ["a machine", "the door is gone", true],
 ])("V10 what %s has open when %s is cut: %j", async (who, change, isCut, hadDoor = true) => {
-  const scene = await doorScene({ answer: "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegin" });
+  const rules = { guestsAsUsers: ISSUER };
+  const scene = await doorScene({ answer: "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegin", rules });
   if (!hadDoor) scene.place.rules = {};
   const open = await streams(scene, await WAYS[who]!(scene));
   await CHANGES[change]!(scene);

@@ -11,6 +11,8 @@ export interface Passage {
   readonly point: string;
   /** As it was then. */
   readonly passed: Door | undefined;
+  /** The issuer whose word made a user of this guest, where one did. */
+  readonly userBy: string | undefined;
   /** Ends whatever comes of the request. */
   readonly cut: () => void;
 }

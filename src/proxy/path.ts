@@ -151,18 +151,23 @@ export function isAmbiguous(site: Site, { readings }: Target, mount: Mount): boo
   return readings.some((reading) => findMount(site, reading) !== mount);
 }
 
-/** Dots and blanks at the end of a segment: Windows drops them. */
-const LOST_ENDS = /(?<![. ])[. ]+(?=\/|$)/g;
+/**
+ * At the ends of a segment: Windows drops dots and blanks behind it, Spring blanks on both sides, and Python's `$` stands before a line
+ * feed, too. `::$INDEX_ALLOCATION` is the folder itself on NTFS.
+ */
+const LOST_ENDS = /(?<=\/)[\0- ]+|(?<![.\0- ])[.\0- ]+(?=\/|$)|:[^/:]{0,32}:?\$[^/]*/g;
 
 /** What file systems and frameworks make of a path before they compare it. */
 function small(text: string): string {
-  // Fullwidth letters, `ı` for I, Kelvin's sign for k: what lower case, and code pages, make of them.
-  const plain = /[\x80-\xff]/.test(text)
-    ? Buffer.from(Buffer.from(text, "latin1").toString().normalize("NFKC").toUpperCase().toLowerCase()).toString(
-        "latin1",
-      )
-    : text;
-  return plain.replace(/[A-Z]+/g, (letters) => letters.toLowerCase()).replace(LOST_ENDS, "");
+  const plain = /[\x80-\xff]/.test(text) ? plainForms(text) : text;
+  const ascii = plain.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
+  return /[.\0- $]/.test(ascii) ? ascii.replace(LOST_ENDS, "") : ascii;
+}
+
+/** Fullwidth letters, `ı` for I, Kelvin's sign for k: what lower case, and code pages, make of them; HFS+ ignores what nobody sees. */
+function plainForms(text: string): string {
+  const letters = Buffer.from(text, "latin1").toString().normalize("NFKC").toUpperCase().toLowerCase();
+  return Buffer.from(letters.replace(/\p{Default_Ignorable_Code_Point}/gu, "")).toString("latin1");
 }
 
 const smallSites: WeakMap<Site, Site> = new WeakMap();

@@ -94,7 +94,9 @@ export class Router {
     }
     this.#options.gatekeeper?.dropTokens(request.rawHeaders);
     const passed = rules.door === undefined ? undefined : this.#options.gatekeeper?.door(rules.door);
-    this.#passages.enter({ front, host: checked.host, point, passed, cut: end }, { request, response, isUpgrade });
+    const userBy = guest?.kind === "guest" && guest.user !== undefined ? rules.guestsAsUsers : undefined;
+    const passage = { front, host: checked.host, point, passed, userBy, cut: end };
+    this.#passages.enter(passage, { request, response, isUpgrade });
     if (handler.Text !== undefined && handler.Text !== "") return sendText(request, response, 200, handler.Text);
     if (handler.Redirect !== undefined && handler.Redirect !== "") {
       return sendRedirect(request, response, handler.Redirect, checked.host, target.path);
@@ -160,10 +162,11 @@ export class Router {
     };
   }
 
-  /** Cuts what is under way and would not be let in now: a door was put before it, changed, or is demanded. */
+  /** Cuts what is under way and would not be let in now, or not as a user: a door was put before it, changed, or is demanded. */
   review(): void {
-    this.#passages.review(({ front, host, point, passed }) => {
-      const { door, visitorsNeedDoor } = this.#rulesAt(front, host, point);
+    this.#passages.review(({ front, host, point, passed, userBy }) => {
+      const { door, visitorsNeedDoor, guestsAsUsers } = this.#rulesAt(front, host, point);
+      if (userBy !== undefined && userBy !== guestsAsUsers) return false;
       if (door === undefined) return visitorsNeedDoor !== true || front.proof.kind === "mesh";
       const caller = this.#identity.callerOf(front);
       return !(caller instanceof Fault) && this.#options.gatekeeper?.mayStay(door, passed, caller) === true;

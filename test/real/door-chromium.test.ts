@@ -75,6 +75,19 @@ test.skipIf(binary === undefined)("Chromium uses a guest's link by its button", 
 });
 
 test.skipIf(binary === undefined)(
+  "a guest with a long name had to move the page of his link sideways on a phone",
+  async () => {
+    const { url } = await mesh.admin.invite({ door: "friends", name: "W".repeat(100), lifeMs: 600_000, isOnce: true });
+    const phone = { ignoreHTTPSErrors: true, viewport: { width: 320, height: 640 }, isMobile: true };
+    const page = await (await browser.newContext(phone)).newPage();
+    for (const address of [url, `https://${NAME}/`]) {
+      await page.goto(address);
+      expect(await page.evaluate("document.documentElement.scrollWidth")).toBe(320);
+    }
+  },
+);
+
+test.skipIf(binary === undefined)(
   "Chromium signs in at a provider; whom the door does not know stays outside",
   async () => {
     provider.account = "eve";

@@ -79,6 +79,14 @@ describe("a stranger", () => {
 
   test.each([
     ...["/TEXT", "/Open/x", "/oPEN;v=1", "/OPEN%2Fx", "/Text/?q"],
+    ...[
+      "/text%0A",
+      "/%20text",
+      "/open%09/x",
+      "/text::$INDEX_ALLOCATION/x",
+      "/Open:$I30:$INDEX_ALLOCATION",
+      "/te%E2%80%8Bxt",
+    ],
     ...["/text.", "/open%20/x", "/open.%20.", "/%EF%BC%B4ext", "/open%EF%BC%8Fx", "/e%CC%81", "/%C3%89"],
   ])("%s, which Express or Windows takes for what is behind the door, was a way around it by `/`", async (path) => {
     const scene = await stage({ open: ["/"] });

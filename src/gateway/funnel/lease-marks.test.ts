@@ -48,6 +48,26 @@ test.each<[what: string, given: ServeConfig, before: ServeConfig]>([
   expect(after(given, before)).toEqual({ ...LEASED, TCP: given.TCP });
 });
 
+test("each port has its own mark: what upstream does to one lease is said of no other", () => {
+  const both: ServeConfig = {
+    TCP: { 2222: { TCPForward: "localhost:22" }, 2223: { TCPForward: "localhost:23" } },
+    AllowFunnel: { "*:2222": true, "*:2223": true },
+  };
+  const marked = after(both, null);
+  const [first, second] = [{ [`${OWN}:2222`]: false }, { [`${OWN}:2223`]: false }];
+  expect(marked).toEqual({ ...both, AllowFunnel: { ...both.AllowFunnel, ...first, ...second } });
+  expect(after(marked, marked)).toEqual(marked);
+  // `serve --tcp 2222 localhost:22`, and 2223 as it was.
+  const again = { ...both, AllowFunnel: { ...both.AllowFunnel, ...second } };
+  expect(after(again, marked)).toEqual({ ...both, AllowFunnel: { "*:2223": true, ...second } });
+});
+
+test("a raw port is one of TCP: what becomes a website there is not public by the lease, whoever says so", () => {
+  const web = { TCP: { 2222: { HTTPS: true } } };
+  expect(after({ ...web, AllowFunnel: LEASED.AllowFunnel! }, LEASED)).toEqual(web);
+  expect(after({ ...web, AllowFunnel: LEASED.AllowFunnel! }, null)).toEqual(web);
+});
+
 test("who never read the configuration keeps a lease as long as it is for the same thing", () => {
   expect(after(UNMARKED, LEASED, false)).toEqual(LEASED);
   expect(after({ ...UNMARKED, ...tcp("localhost:23") }, LEASED, false)).toEqual(tcp("localhost:23"));

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { isThisMachine, isUnspecified, noBackendAt } from "./backend-places.ts";
+import { asDialled, isThisMachine, isUnspecified, noBackendAt } from "./backend-places.ts";
 
 describe("RT-8 where no backend is", () => {
   test.each([
@@ -61,3 +61,15 @@ test.each(["10.0.0.1", "128.0.0.1", "::2", "fd7f::1", "7f00::1", "localhost.exam
     expect(isThisMachine(host)).toBe(false);
   },
 );
+
+test.each([
+  ["127.1", "127.0.0.1"],
+  ["010.0.0.1", "8.0.0.1"],
+  ["0x7f.1", "127.0.0.1"],
+  ["2130706433", "127.0.0.1"],
+  ["１２７．0．0．1", "127.0.0.1"],
+  ["10.0.0.5", "10.0.0.5"],
+  ...["::1", "fe80::1%eth0", "backend.internal", "256.1.1.1", "1.2.3.4.5", "a@127.1", "127.1/x", "", "[::1"].map(
+    (host) => [host, host],
+  ),
+])("%j is dialled as %s", (host, wanted) => expect(asDialled(host!)).toBe(wanted));

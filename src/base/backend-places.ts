@@ -28,6 +28,12 @@ const EMBEDDINGS: readonly (readonly [prefix: Prefix, at: number])[] = [
   [parsePrefix("2002::/16")!, 2],
 ];
 
+/** As the system's resolver takes it: `2852039166`, `0xa9fe.43518` and full-width digits are addresses, too. */
+export function asDialled(host: string): string {
+  const found = /[/?#@\\:]/.test(host) ? undefined : URL.parse(`http://${host}`)?.hostname;
+  return found !== undefined && parseAddress(found) !== undefined ? found : host;
+}
+
 /** Why there can be no backend at this address; `undefined` when there may be one, or it is a name. */
 export function noBackendAt(host: string): string | undefined {
   const bytes = parseAddress(withoutBrackets(host).replace(/%.*$/, ""));

@@ -61,6 +61,8 @@ describe("ID-14, CF-7: what an operator should know is said", () => {
     expect(to("100.64.0.1:5432")).toEqual([expect.stringContaining("this gateway itself")]);
     expect(to("[fd7a:115c:a1e0::1]:5432")).toEqual([expect.stringContaining("this gateway itself")]);
     expect(to("0.0.0.0:5432")).toEqual([expect.stringContaining("where a program listens")]);
+    expect(to("0:5432")).toEqual([expect.stringContaining("where a program listens")]);
+    expect(to("127.1:5432")).toEqual([]);
   });
 
   test("a port alone, and a host and port without a scheme", () => {

@@ -1,6 +1,6 @@
 import { BlockList, isIP } from "node:net";
 import { formatAddress, parseAddress, withoutBrackets } from "../base/address.ts";
-import { isUnspecified } from "../base/backend-places.ts";
+import { asDialled, isUnspecified } from "../base/backend-places.ts";
 import {
   type HttpHandler,
   leasedPort,
@@ -63,7 +63,8 @@ type IsOurs = (host: string, port: number) => boolean;
 
 function* ofTcp(port: string, { TCPForward = "" }: TcpPortHandler, isOurs: IsOurs): Generator<string> {
   if (TCPForward === "" || TCPForward.startsWith("unix:")) return;
-  const [, host = TCPForward, to = ""] = /^(.*):(\d+)$/.exec(TCPForward) ?? [];
+  const [, given = TCPForward, to = ""] = /^(.*):(\d+)$/.exec(TCPForward) ?? [];
+  const host = asDialled(given);
   if (isUnspecified(host)) yield `port ${port}: ${unspecified(host)}`;
   else if (isOurs(host, Number(to))) yield `port ${port}: ${goesRound(host, to)}`;
   else if (!isOwnMachine(host))

@@ -197,6 +197,22 @@ describe("RT-8 where no backend is, none is configured", () => {
     expect(guarded.refusal({ TCP: { "22": { TCPForward: target } } })).toMatch(/no backend is there/);
   });
 
+  test.each([
+    ...["2852039166", "0xa9fea9fe", "0251.0376.0251.0376", "169.254.43518", "１６９.254.169.254", "169。254。169。254"],
+    ...["169.254.169.254.", "0XE0000001", "224.1"],
+  ])("TCP to an address that is spelled %s was refused only when it was dialled", (host) => {
+    expect(guarded.refusal({ TCP: { "22": { TCPForward: `${host}:80` } } })).toMatch(/no backend is there/);
+  });
+
+  test.each(["127.1", "0x7f000001", "2130706433", "１２７.0.0.1", "0"])(
+    "TCP to the port of our own pages at %s",
+    (host) => {
+      const pages = new ProtectedPaths([], () => 4040);
+      expect(pages.refusal({ TCP: { "22": { TCPForward: `${host}:4040` } } })).toMatch(/listens there itself/);
+      expect(pages.refusal({ TCP: { "22": { TCPForward: `${host}:22` } } })).toBeUndefined();
+    },
+  );
+
   test.each(["3000", "localhost:3000", "http://10.0.0.5", "https://backend.internal:8443", "http://0.0.0.0:3000"])(
     "%s is one",
     (target) => {

@@ -1,6 +1,6 @@
 import { realpathSync, statSync } from "node:fs";
 import path from "node:path";
-import { isThisMachine, noBackendAt } from "../base/backend-places.ts";
+import { asDialled, isThisMachine, noBackendAt } from "../base/backend-places.ts";
 import { Fault } from "../base/fault.ts";
 import { backendOf } from "../proxy/backend.ts";
 import type { ProxyOptions } from "../proxy/options.ts";
@@ -117,7 +117,8 @@ function* targetsOf(config: ServeConfig | ServiceConfig | null): Generator<Targe
   if (config === null) return;
   for (const { TCPForward = "" } of Object.values(config.TCP ?? {})) {
     const place = TCPForward === "" ? undefined : forwardPlace(TCPForward);
-    if (place !== undefined) yield "path" in place ? { socket: place.path } : place;
+    if (place === undefined) continue;
+    yield "path" in place ? { socket: place.path } : { host: asDialled(place.host), port: place.port };
   }
   for (const { Handlers } of Object.values(config.Web ?? {}))
     for (const handler of Object.values(Handlers ?? {})) yield* ofHandler(handler);

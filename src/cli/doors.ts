@@ -1,6 +1,6 @@
 import { text } from "node:stream/consumers";
 import type { DoorsDocument, Invitation } from "../gateway/doors/door-admin.ts";
-import { formatHash, hashSecret } from "../proxy/doors/secret-hash.ts";
+import { formatHash, hashSecret, isPin, SHORTEST_PASSWORD, withoutMarks } from "../proxy/doors/secret-hash.ts";
 import { booleanFlag, durationFlag, parseFlags } from "./flags.ts";
 import { CliExit, type CliIo } from "./io.ts";
 import type { LocalClient } from "./local-client.ts";
@@ -14,11 +14,12 @@ USAGE
   sallyport doors invite [flags] <door> <guest's name> a link for one guest, shown once
   sallyport doors certify [flags] <door> <name>        a client certificate and its key, shown once
   sallyport doors revoke <id>                          take back a link or certificate, or end a session, now
-  sallyport doors hash                                 hash a password or PIN from standard input, for the file
+  sallyport doors hash [--pin]                         hash a password or PIN from standard input, for the file
 
 FLAGS
   --for DURATION  how long the link or certificate is good (default 48h; certify: 2160h)
   --many          it may be used until then, not only once; who came in by it is out then
+  --pin           it is a PIN: blanks and dashes in it do not count
   --json          as JSON
 `;
 
@@ -26,7 +27,7 @@ const DAY_S = 24 * 3600;
 const LINK_S = 2 * DAY_S;
 const CERTIFICATE_S = 90 * DAY_S;
 
-const flags = { json: booleanFlag(false), for: durationFlag(0), many: booleanFlag(false) };
+const flags = { json: booleanFlag(false), for: durationFlag(0), many: booleanFlag(false), pin: booleanFlag(false) };
 
 export async function doors(args: readonly string[], io: CliIo, client: LocalClient): Promise<number> {
   const [first = "", ...others] = args;
@@ -48,7 +49,7 @@ export async function doors(args: readonly string[], io: CliIo, client: LocalCli
   else if (first === "hash" && rest.length === 0) {
     const secret = (await text(io.stdin)).replace(/\r?\n$/, "");
     if (secret === "") throw new CliExit("nothing came on standard input");
-    io.stdout(`${formatHash(await hashSecret(secret))}\n`);
+    io.stdout(`${formatHash(await hashSecret(values.pin ? pinOf(secret) : passwordOf(secret)))}\n`);
   } else if (!isCommand && rest.length === 0) {
     const document = await client.doors();
     io.stdout(values.json ? `${JSON.stringify(document, null, 2)}\n` : documentText(document));
@@ -57,6 +58,25 @@ export async function doors(args: readonly string[], io: CliIo, client: LocalCli
     return 2;
   }
   return 0;
+}
+
+function pinOf(secret: string): string {
+  const digits = withoutMarks(secret);
+  if (!isPin(digits)) throw new CliExit("that is no PIN, wanted 6 to 12 digits");
+  return digits;
+}
+
+/** A hash says nothing of what it was made of: who reads it can refuse neither a short one nor the blanks of a PIN. */
+function passwordOf(secret: string): string {
+  if (isPin(secret)) return secret; // or a PIN, without blanks
+  if (isPin(withoutMarks(secret)))
+    throw new CliExit("that may be a PIN with blanks or dashes: say --pin, or leave them out");
+  if (secret.length < SHORTEST_PASSWORD) {
+    throw new CliExit(
+      `that is too short, wanted a password of ${SHORTEST_PASSWORD} characters or a PIN of 6 digits, or more`,
+    );
+  }
+  return secret;
 }
 
 function inviteText({ name, url, expiresAt, isOnce }: Invitation): string {

@@ -4,7 +4,15 @@ import { Fault, messageOf } from "../../base/fault.ts";
 import type { DoorConfig, DoorsConfig, OidcDoorConfig } from "../../config/doors.ts";
 import { OidcClient } from "../../identity/oidc-client.ts";
 import { type Door, type DoorOidc, TOKEN_HEADER } from "../../proxy/doors/door.ts";
-import { hashSecret, parseHash, type SecretHash, tokenDigest } from "../../proxy/doors/secret-hash.ts";
+import {
+  hashSecret,
+  isPin,
+  parseHash,
+  type SecretHash,
+  SHORTEST_PASSWORD,
+  tokenDigest,
+  withoutMarks,
+} from "../../proxy/doors/secret-hash.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -13,7 +21,6 @@ const UNITS: Readonly<Record<string, number>> = { m: 60_000, h: HOUR_MS, d: 24 *
 const IDLE_MS = 24 * HOUR_MS;
 const LONGEST_MS = 7 * 24 * HOUR_MS;
 const LARGEST_SECRET_BYTES = 4096;
-const SHORTEST_PASSWORD = 8;
 const SHORTEST_TOKEN = 20;
 /** Anybody but the owner may read. */
 const OTHERS = 0o077;
@@ -96,8 +103,8 @@ async function hashOf(secret: string, where: string, kind: "password" | "pin"): 
     if (secret.length < SHORTEST_PASSWORD) throw unfit(where, `a password of ${SHORTEST_PASSWORD} characters or more`);
     return await hashSecret(secret);
   }
-  const digits = secret.replace(/[\s-]/g, "");
-  if (!/^\d{6,12}$/.test(digits)) throw unfit(where, "a PIN of 6 to 12 digits");
+  const digits = withoutMarks(secret);
+  if (!isPin(digits)) throw unfit(where, "a PIN of 6 to 12 digits");
   return await hashSecret(digits);
 }
 

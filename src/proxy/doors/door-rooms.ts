@@ -7,7 +7,7 @@ import { CALLBACK_PATH, doorPage, doorPath, leavePage, linkPage, notePage } from
 import type { GuessedWay, GuessLimits } from "./guess-limits.ts";
 import type { GuestPass, GuestPasses } from "./guest-passes.ts";
 import { localPath } from "./local-path.ts";
-import { SecretChecks } from "./secret-hash.ts";
+import { SecretChecks, withoutMarks } from "./secret-hash.ts";
 import type { Guest, SessionLife, Sessions } from "./sessions.ts";
 import { SignIns } from "./sign-ins.ts";
 import { SpentLinks } from "./spent-links.ts";
@@ -81,7 +81,7 @@ export class DoorRooms {
     const hash = door[way];
     const to = localPath(form.get("to"));
     const given = form.get("secret") ?? "";
-    const secret = way === "pin" ? given.replace(/[\s-]/g, "") : given;
+    const secret = way === "pin" ? withoutMarks(given) : given;
     if (hash === undefined || secret === "" || secret.length > LONGEST_SECRET) {
       return sendPage(visit, 400, doorPage(door, to, "Nothing that this door asks for was sent."));
     }

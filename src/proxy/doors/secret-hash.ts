@@ -6,6 +6,11 @@ const COST: HashCost = { log2: 15, blocks: 8, lanes: 3 };
 const KEY_BYTES = 32;
 const FORM = /^scrypt:(\d{2}):(\d{1,2}):(\d{1,2}):([\w-]{16,86}):([\w-]{43})$/;
 
+export const SHORTEST_PASSWORD = 8;
+/** People write blanks and dashes between the digits of a PIN. */
+export const withoutMarks = (pin: string): string => pin.replace(/[\s-]/g, "");
+export const isPin = (digits: string): boolean => /^\d{6,12}$/.test(digits);
+
 /** The parameters N (as a power of two), r and p (RFC 7914). */
 export interface HashCost {
   readonly log2: number;

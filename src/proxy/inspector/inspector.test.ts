@@ -205,6 +205,13 @@ describe("what is kept", () => {
     expect(text.recorder.list()[0]!.answer!.body.text.slice(0, -1), "cut in a character").toBe("a".repeat(65_535));
   });
 
+  test("SE-1 a password in UTF-16, as PowerShell sends it, was kept", async () => {
+    const made = await stage();
+    const body = Buffer.from('{"password":"hunter2"}', "utf16le").toString("latin1");
+    await send(made, "POST /a HTTP/1.1\r\nContent-Type: application/json; charset=utf-16", body);
+    expect(made.recorder.list()[0]!.body).toEqual({ text: "", isWhole: false, totalBytes: 44 });
+  });
+
   test.each([80, 443])("who went before the answer came was shown as answered with 200 (port %i)", async (port) => {
     const made = await stage("HTTP/1.1 200"); // and no more
     if (port === 80) {

@@ -44,7 +44,10 @@ export class Gathering {
     const bytes = Buffer.concat(this.#parts);
     const isAll = this.#kept === this.#total;
     // Where it was cut, its last character may be, too. Of an image or a packed body replacement characters tell nothing.
-    const isText = [0, 1, 2, 3].slice(0, isAll ? 1 : 4).some((lost) => isUtf8(bytes.subarray(0, bytes.length - lost)));
+    // In UTF-16 every other byte of plain text is 0, and no name of a secret would be found in it.
+    const isText =
+      !bytes.includes(0) &&
+      [0, 1, 2, 3].slice(0, isAll ? 1 : 4).some((lost) => isUtf8(bytes.subarray(0, bytes.length - lost)));
     const text = isText ? redactBody(bytes.toString("utf8"), type) : "";
     const isWhole = isAll && isText && text !== REDACTED;
     return { text, isWhole, totalBytes: this.#total };

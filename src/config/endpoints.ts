@@ -80,7 +80,12 @@ export function parseTarget(text: string): Target | Refusal {
 
 function socket(scheme: string, text: string): Target | Refusal {
   const path = text.slice("unix:".length);
-  return path === "" ? { refusal: "found an empty socket path" } : { kind: "socket", scheme, path };
+  if (path === "") return { refusal: "found an empty socket path" };
+  // In another folder it would be another socket, and nobody knows which folder the gateway was started in.
+  if (!/^[/\0]/.test(path)) return { refusal: `found "${path}", wanted an absolute path after unix:` };
+  if (scheme.startsWith("https"))
+    return { refusal: `found ${scheme} over a socket, wanted http: no TLS is spoken there` };
+  return { kind: "socket", scheme, path };
 }
 
 function parseRedirect(value: string): Target | Refusal {

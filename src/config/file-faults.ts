@@ -38,8 +38,11 @@ export function nearest(issues: readonly z.core.$ZodIssue[], base: Path): [path:
   if (issue.code === "invalid_union") {
     const branches = issue.errors.filter((branch) => branch.length > 0);
     if (branches.length === 0) return [path, issue.message];
-    const object = branches.find((branch) => branch[0]?.code !== "invalid_type" || branch[0].path.length > 0);
-    return nearest(object ?? branches[0] ?? [], path);
+    const object = branches.find((branch) => branch.length > 0 && wantedHere(branch[0]!) === undefined);
+    if (object !== undefined) return nearest(object, path);
+    const wanted = branches.flatMap((branch) => wantedHere(branch[0]!) ?? []);
+    const received = /, received .*$/s.exec(branches[0]?.[0]?.message ?? "")?.[0] ?? "";
+    return [path, `Invalid input: expected ${[...new Set(wanted)].join(" or ")}${received}`];
   }
   if (issue.code === "invalid_key") return [path, issue.issues[0]?.message ?? issue.message];
   if (issue.code === "unrecognized_keys") {
@@ -47,6 +50,13 @@ export function nearest(issues: readonly z.core.$ZodIssue[], base: Path): [path:
     return [[...path, key], ...unknownMember(key)];
   }
   return [path, issue.message];
+}
+
+/** Of a value that is another one altogether; `undefined`: what is wrong is inside. */
+function wantedHere(issue: z.core.$ZodIssue): string | readonly string[] | undefined {
+  if (issue.path.length > 0) return undefined;
+  if (issue.code === "invalid_type") return issue.expected;
+  return issue.code === "invalid_value" ? issue.values.map(String) : undefined;
 }
 
 export function unknownMember(name: string): [found: string, hint: string] {

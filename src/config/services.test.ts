@@ -172,6 +172,20 @@ const refused: readonly (readonly [name: string, text: string, line: number, mes
     [
       ["a lease of HTTPS", '"tcp:443": {"target": "text:x", "lease": true}', /found it on an https listener/],
       ["a lease beside funnel", '"tcp:22": {"target": "tcp://h:22", "lease": true, "funnel": true}', /beside funnel/],
+      ["a socket that nobody finds", '"tcp:80": "unix:app.sock"', /found "app\.sock", wanted an absolute path/],
+      ["TLS that was silently none", '"tcp:443": "https://unix:/app.sock"', /found https over a socket, wanted http/],
+      ["a PROXY version", '"tcp:22": {"target": "tcp://h:22", "proxyProtocol": 3}', /expected 1 or 2$/],
+      ["a number", '"tcp:22": 3000', /expected string or object, received number$/],
+      [
+        "another word",
+        '"tcp:443": {"target": "text:x", "funnel": "on"}',
+        /expected boolean or object, received string$/,
+      ],
+      [
+        "a wrong list inside",
+        '"tcp:443": {"target": "text:x", "funnel": {"allow": 1}}',
+        /\/ allow: Invalid input: expected array/,
+      ],
       ["a lease of another port", '"tcp:22": {"target": "tcp://h:22", "lease": 2222}', /found port 2222, wanted true/],
     ] as const
   ).map(

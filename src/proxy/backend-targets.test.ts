@@ -131,3 +131,12 @@ test("RT-8 the count of gateways is ours: passed on by one more, one line, and n
   });
   expect(status).toBe(508);
 });
+
+test("a backend whose name is not found was said to have given no valid answer", async () => {
+  vi.spyOn(dns, "lookup").mockImplementation(((host: string, _: dns.LookupAllOptions, done: never) => {
+    const error = Object.assign(new Error(`getaddrinfo ENOTFOUND ${host}`), { code: "ENOTFOUND" });
+    return setImmediate(() => (done as (error: Error) => void)(error));
+  }) as never);
+  const text = await ask(proxyScene(webConfig({ "/": { Proxy: "http://backend.test:3000" } })));
+  expect(text).toMatch(/^HTTP\/1\.1 502 .*the backend did not answer: no such name$/s);
+});

@@ -234,6 +234,9 @@ function causeOf({ code, cause }: Fault): string {
       return "connection refused";
     case "ENOENT":
       return "no such socket";
+    case "ENOTFOUND":
+    case "EAI_AGAIN":
+      return "no such name";
     case "ETIMEDOUT":
     case "EHOSTUNREACH":
     case "ENETUNREACH":

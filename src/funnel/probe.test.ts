@@ -126,7 +126,11 @@ test("FN-9 one of two addresses was of the host before, and a check said that al
   const alert = (socket: Socket): unknown =>
     socket.on("error", () => undefined).once("data", () => socket.end(alertRecord(112)));
   await at(createServer(alert));
-  expect((await look({ port, resolve })).at(-1)?.found).toMatch(/^127\.0\.0\.2: the ingress does not know the name/);
+  expect((await look({ port, resolve })).at(-1)).toMatchObject({
+    ...{ hop: "dns", found: expect.stringMatching(/^127\.0\.0\.2: the ingress does not know the name/) },
+  });
+  // A record that leads to an ingress of the network was said to be what is wrong.
+  expect((await look({ port, resolve, ingresses: ["127.0.0.1", "127.0.0.2"] })).at(-1)?.hop).toBe("ingress");
 });
 
 test("FN-9 a raw port that is open, whoever speaks first", async () => {

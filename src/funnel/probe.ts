@@ -123,7 +123,12 @@ export async function* probe(options: ProbeOptions): AsyncGenerator<Finding, voi
       );
     }
     const elsewhere = await firstElsewhere(addresses.slice(1, MOST_ADDRESSES), secure, options);
-    if (elsewhere !== undefined) return yield bad("dns", `${elsewhere}: some visitors are sent there`);
+    if (elsewhere !== undefined) {
+      const { host, why } = elsewhere;
+      // One of the network's own is where it belongs: what is wrong is not the record.
+      const hop = ingresses.includes(canonicalAddress(host)!) ? "ingress" : "dns";
+      return yield bad(hop, `${host}${why}: some visitors are sent there`);
+    }
     yield good("certificate", `by ${issuer?.O ?? issuer?.CN ?? "nobody"}, until ${end}`);
     if (options.isEnded === true) yield await listenTo(secure, signal, options.clock);
     else if (options.isHttp) yield await askBackend(secure, port === HTTPS_PORT ? name : `${name}:${port}`, signal);
@@ -152,7 +157,7 @@ async function firstElsewhere(
   addresses: readonly string[],
   seen: tls.TLSSocket,
   { name, port, signal }: ProbeOptions,
-): Promise<string | undefined> {
+): Promise<{ readonly host: string; readonly why: string } | undefined> {
   const { fingerprint256 } = seen.getPeerCertificate();
   const found = await Promise.all(
     addresses.map(async (host) => {
@@ -161,9 +166,9 @@ async function firstElsewhere(
       const secure = tls.connect({ socket, servername: name, ALPNProtocols: ["http/1.1"], rejectUnauthorized: false });
       try {
         const refusal = await settled(secure, "secureConnect");
-        if (refusal !== undefined) return `${host}: ${alertText(refusal) ?? reasonOf(refusal, signal)}`;
+        if (refusal !== undefined) return { host, why: `: ${alertText(refusal) ?? reasonOf(refusal, signal)}` };
         const isSame = secure.getPeerCertificate().fingerprint256 === fingerprint256;
-        return isSame ? undefined : `${host} presents another certificate`;
+        return isSame ? undefined : { host, why: " presents another certificate" };
       } finally {
         secure.destroy();
       }

@@ -20,6 +20,7 @@ import { DerpServer } from "../derp/derp-server.ts";
 import { openStunServer } from "../derp/stun-server.ts";
 import { plainName } from "../wire/host-name.ts";
 import type { DerpMap } from "../wire/tailcfg.ts";
+import { ownDerpMap } from "./derp-map.ts";
 import { LoginPages } from "./login-page.ts";
 import { type OidcOptions, OidcProvider } from "./oidc-provider.ts";
 import { givenHttps, type OwnHttpsOptions, openOwnHttps } from "./own-https.ts";
@@ -27,8 +28,6 @@ import { funnelRecords, type OwnRelayOptions, openOwnRelay, RELAY_FILE } from ".
 import { openPublicZone, type PublicZone, type PublicZoneOptions } from "./public-zone.ts";
 import type { Relay } from "./relay.ts";
 
-/** Regions 900 to 999 are for private use (tailcfg/derpmap.go). */
-const DERP_REGION = 900;
 /** A disk that is slower than that holds up every change. */
 const STORE_ANSWERS_MS = 5000;
 const LOOPBACK = "127.0.0.1";
@@ -119,30 +118,12 @@ export class Server {
     derp.attach(derpHttp);
     const stun = await openStunServer({ address, port: options.stunPort ?? 0, clock });
     const derpPort = await listen(derpHttp, options.derpPort ?? 0, address);
-    const derpMap: DerpMap = {
-      Regions: {
-        [DERP_REGION]: {
-          RegionID: DERP_REGION,
-          RegionCode: "own",
-          RegionName: "Sallyport",
-          Nodes: [
-            {
-              Name: `${DERP_REGION}a`,
-              RegionID: DERP_REGION,
-              HostName: address,
-              CertName: `sha256-raw:${certificateDigest(pinned.certificate)}`,
-              ...(address.includes(":") ? { IPv4: "none", IPv6: address } : { IPv4: address, IPv6: "none" }),
-              DERPPort: derpPort,
-              STUNPort: stun.port,
-            },
-          ],
-        },
-      },
-    };
-
     const http = createHttpServer();
     const port = await listen(http, options.port ?? 0, address);
     const url = options.serverUrl ?? `http://${formatAddressPort({ address, port })}`;
+    const hasName = options.https !== undefined || options.relay?.certificate !== undefined;
+    const digest = certificateDigest(pinned.certificate);
+    const derpMap = ownDerpMap({ address, derpPort, stunPort: stun.port, digest, ...(hasName ? { url } : {}) });
     let publicZone: PublicZone | undefined;
     let relay: Relay | undefined;
     const coordinator: Coordinator = await Coordinator.open({

@@ -7,6 +7,8 @@ import { Fault, messageOf } from "../../base/fault.ts";
 import type { DerpNode, DerpRegion } from "../../wire/tailcfg.ts";
 
 const DIAL_MS = 5000;
+/** Where another node comes after it (upstream derphttp_client.go, dialNodeTimeout). */
+const DIAL_BEFORE_OTHERS_MS = 1500;
 const UPGRADE_MS = 10_000;
 const HEAD_BYTES = 16 * 1024;
 const PINNED = /^sha256-raw:([0-9a-f]{64})$/;
@@ -18,7 +20,8 @@ export async function connectRegion(region: DerpRegion, signal: AbortSignal): Pr
   for (const node of nodes) {
     if (signal.aborted) break;
     try {
-      return await connectNode(node, nodes[0]!.Name, signal);
+      const dialMs = node === nodes.at(-1) ? DIAL_MS : DIAL_BEFORE_OTHERS_MS;
+      return await connectNode(node, { firstName: nodes[0]!.Name, dialMs }, signal);
     } catch (thrown) {
       last = thrown;
     }
@@ -30,7 +33,12 @@ export async function connectRegion(region: DerpRegion, signal: AbortSignal): Pr
   );
 }
 
-async function connectNode(node: DerpNode, firstName: string, signal: AbortSignal): Promise<Duplex> {
+interface Dial {
+  readonly firstName: string;
+  readonly dialMs: number;
+}
+
+async function connectNode(node: DerpNode, { firstName, dialMs }: Dial, signal: AbortSignal): Promise<Duplex> {
   const port = node.DERPPort || 443;
   const hosts = [node.IPv4, node.IPv6].filter((host) => host !== undefined && parseAddress(host) !== undefined);
   if (hosts.length === 0) hosts.push(node.HostName);
@@ -40,7 +48,7 @@ async function connectNode(node: DerpNode, firstName: string, signal: AbortSigna
     const socket = net.connect({ host, port, family, noDelay: true });
     try {
       return await within(socket, UPGRADE_MS, signal, async () => {
-        await within(socket, DIAL_MS, signal, () => once(socket, "connect"));
+        await within(socket, dialMs, signal, () => once(socket, "connect"));
         socket.setKeepAlive(true, 60_000);
         const stream = node.InsecureForTests === true && port === 3340 ? socket : await secure(socket, node);
         await upgrade(stream, node, firstName);

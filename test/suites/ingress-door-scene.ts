@@ -38,7 +38,7 @@ export interface IngressDoorScene {
   filter: readonly FilterRule[];
   readonly clock: FakeClock;
   /** As the map has it. */
-  readonly relay: { Online?: boolean };
+  readonly relay: { Online?: boolean; Expired?: boolean };
   readonly door: IngressDoor;
   readonly proxy: ReverseProxy;
   /** A connection to our peerapi from the peer with that key, at that address. */

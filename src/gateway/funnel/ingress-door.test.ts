@@ -431,6 +431,19 @@ describe("FN-8 off is at once", () => {
   });
 });
 
+test("FN-4 FN-8 a relay whose key has run out brings nobody any more, and loses whom it brought", async () => {
+  const client = await scene.enter(forTarget(`${NAME}:8443`));
+  client.write(makeHello({ name: NAME }));
+  await expect.poll(() => scene.backend.sockets.length, WAIT).toBe(1);
+  scene.relay.Expired = true;
+  expect(await answerTo(scene.connect(), request())).toMatch(/^HTTP\/1\.1 403 .*denied; no ingress cap/s);
+  scene.door.review();
+  client.resume();
+  await expect.poll(() => client.destroyed && scene.backend.sockets[0]!.destroyed, WAIT).toBe(true);
+  scene.relay.Expired = false;
+  expect(await answerTo(scene.connect(), request())).toBe(ACCEPTED);
+});
+
 test("FN-13 visitors of a relay that is gone are cut within a minute, those of one that comes back are not", async () => {
   const client = await scene.enter(forTarget(`${NAME}:8443`));
   client.resume();

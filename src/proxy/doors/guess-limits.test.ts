@@ -75,6 +75,36 @@ test.each([
   expect(visitorNetwork(one) === visitorNetwork(other)).toBe(isOne);
 });
 
+test.each<[GuessedWay, number, number]>([
+  ["pin", 1, 0],
+  ["pin", 3, 1],
+  ["pin", 4, 2],
+  ["password", 4, 0],
+])(
+  "a clock that was set back by a year locked out for a year whoever had guessed wrong once (%s, %d times)",
+  async (way, wrong, minutes) => {
+    class SetClock extends FakeClock {
+      ahead = 365 * DAY;
+      override wall(): number {
+        return super.wall() + this.ahead;
+      }
+    }
+    const clock = new SetClock();
+    const limits = await GuessLimits.open(clock);
+    const take = () => limits.take("friends", way, "192.0.2.1");
+    for (let taken = 0; taken < wrong; ) {
+      const wait = take();
+      if (wait === 0) taken++;
+      clock.advance(wait);
+    }
+    clock.ahead = 0;
+    const wait = minutes * MINUTE;
+    expect(take()).toBe(wait);
+    clock.advance(wait);
+    if (wait > 0) expect(take()).toBe(0);
+  },
+);
+
 test("what was guessed is remembered over a restart; a damaged record is none", async () => {
   const store = memoryStore();
   const clock = new FakeClock();

@@ -76,11 +76,12 @@ export class GuessLimits {
    */
   take(door: string, way: GuessedWay, address: string): number {
     const now = this.#clock.wall();
-    const { free, firstMs, longestMs, ofAll } = ALLOWANCES[way];
+    const { ofAll } = ALLOWANCES[way];
     const key = `${door} ${way} ${visitorNetwork(address)}`;
     const visitor = this.#visitors.get(key) ?? { wrong: 0, until: 0 };
     // A wall clock that was set back must not lock anybody out for longer than the rule says.
-    const wait = Math.min(visitor.until - now, longestMs);
+    visitor.until = Math.min(visitor.until, now + waitAfter(visitor.wrong, ALLOWANCES[way]));
+    const wait = visitor.until - now;
     if (wait > 0) return wait;
     if (ofAll !== undefined) {
       const crowd = this.#crowdAt(`${door} ${way}`, ofAll.eachMs, now);
@@ -89,8 +90,7 @@ export class GuessLimits {
     }
     if (now - visitor.until > FORGET_MS) visitor.wrong = 0;
     visitor.wrong++;
-    const beyond = visitor.wrong - free;
-    visitor.until = beyond < 0 ? now : now + Math.min(longestMs, firstMs * 2 ** Math.min(beyond, 30));
+    visitor.until = now + waitAfter(visitor.wrong, ALLOWANCES[way]);
     this.#visitors.delete(key); // the newest stand last
     this.#visitors.set(key, visitor);
     if (this.#visitors.size > MOST_VISITORS) this.#visitors.delete(this.#visitors.keys().next().value!);
@@ -166,6 +166,11 @@ export class GuessLimits {
         this.#crowds.set(key, { wrong: Number(wrong), at: Number(at) });
     }
   }
+}
+
+/** What so many wrong guesses cost. */
+function waitAfter(wrong: number, { free, firstMs, longestMs }: Allowance): number {
+  return wrong < free ? 0 : Math.min(longestMs, firstMs * 2 ** Math.min(wrong - free, 30));
 }
 
 function entriesOf(value: unknown): [string, object][] {

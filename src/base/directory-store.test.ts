@@ -42,6 +42,20 @@ test("keeps, replaces and deletes; private; any name", async () => {
   expect(await store.get("a")).toBeUndefined();
 });
 
+test("a folder that cannot be written to ended a program with `ENOSPC: no space left on device, write` and no name", async () => {
+  writeFileSync(path.join(folder, "file"), "");
+  const inFile = path.join(folder, "file", "state");
+  await expect(directoryStore(inFile)).rejects.toMatchObject({
+    ...{ code: "STATE_UNWRITABLE", message: expect.stringMatching(/^Cannot write state ".*\/file\/state": ENOTDIR: /) },
+    hint: expect.stringContaining("state folder"),
+  });
+  const store = await directoryStore(path.join(folder, "gone"));
+  rmSync(path.join(folder, "gone"), { recursive: true });
+  await expect(store.set("a", bytes("one"))).rejects.toMatchObject({
+    ...{ code: "STATE_UNWRITABLE", message: expect.stringMatching(/^Cannot write state ".*\/gone\/a": ENOENT: /) },
+  });
+});
+
 test("writers of one name go one after another, and the last wins", async () => {
   const store = await directoryStore(folder);
   await Promise.all(Array.from({ length: 30 }, (_, i) => store.set("a", bytes(`${i} `.repeat(1000)))));

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { chmod, copyFile, link, mkdir, open, readFile, rename, rm } from "node:fs/promises";
+import { chmod, copyFile, link, mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { Fault } from "./fault.ts";
 import { type Log, silentLog } from "./log.ts";
@@ -14,15 +14,21 @@ const LONGEST_HEAD = 128;
  * never taken for an empty beginning (matrix ST-5).
  */
 export async function directoryStore(directory: string, log: Log = silentLog): Promise<Store> {
-  await mkdir(directory, { recursive: true, mode: 0o700 });
-  await chmod(directory, 0o700);
+  await written(directory, async () => {
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    const { mode } = await stat(directory);
+    // On a read-only file system what is there is still good for a node that changes nothing.
+    if ((mode & 0o7777) !== 0o700) await chmod(directory, 0o700);
+  });
   const fileOf = (name: string) => path.join(directory, encodeURIComponent(name));
   const last = new Map<string, Promise<void>>();
   return {
     get: (name) => load(fileOf(name), log),
     set(name, value) {
       // One after another: two writers of one name would share its scratch file.
-      const write = (last.get(name) ?? Promise.resolve()).catch(() => undefined).then(() => save(fileOf(name), value));
+      const write = (last.get(name) ?? Promise.resolve())
+        .catch(() => undefined)
+        .then(() => written(fileOf(name), () => save(fileOf(name), value)));
       last.set(name, write);
       const forget = () => void (last.get(name) === write && last.delete(name));
       write.then(forget, forget);
@@ -81,6 +87,22 @@ async function read(file: string): Promise<Reading> {
   }
   if (digestOf(value) !== head[1]) return { kind: "damaged", found: "its digest differs" };
   return { kind: "value", value: new Uint8Array(value) };
+}
+
+/** @throws {Fault} STATE_UNWRITABLE */
+async function written(place: string, write: () => Promise<void>): Promise<void> {
+  await write().catch((error: NodeJS.ErrnoException) => {
+    if (error instanceof Fault) throw error;
+    const hints: Readonly<Record<string, string>> = {
+      ENOSPC: "The disk is full.",
+      EDQUOT: "The quota of the user that runs sallyport is used up.",
+      EROFS: "The file system is mounted read-only.",
+    };
+    throw new Fault("STATE_UNWRITABLE", `Cannot write state "${place}": ${error.message}`, {
+      cause: error,
+      hint: hints[error.code ?? ""] ?? "The state folder must belong to the user that runs sallyport.",
+    });
+  });
 }
 
 async function save(file: string, value: Uint8Array): Promise<void> {

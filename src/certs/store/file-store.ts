@@ -27,7 +27,9 @@ export async function fileCertificateStore(
   const { clock, random } = options;
   await guarded("open", folder, async () => {
     await mkdir(folder, { recursive: true, mode: 0o700 });
-    await chmod(folder, 0o700);
+    const { mode } = await stat(folder);
+    // On a read-only file system what is there is still good for as long as it lasts.
+    if ((mode & 0o7777) !== 0o700) await chmod(folder, 0o700);
     await removeOldScratch(folder, clock.wall() - SCRATCH_LIFE_MS);
   });
   const locks = new FileLocks(path.join(folder, "locks"), options);

@@ -90,7 +90,7 @@ export class Conversation {
       if (at >= 0) this.#answers.splice(at, 1);
       if (this.#answers.length === 0 && this.#parse !== undefined && !this.#isRefused) {
         this.place?.wait();
-        this.#waitFor(this.#limits.idleMs);
+        if (this.#part === "body") this.#waitFor(this.#limits.idleMs); // else the next head has begun, and has its own time
       }
       this.#readOn();
     });

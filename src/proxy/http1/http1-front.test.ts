@@ -388,3 +388,31 @@ test("H1-14: a connection at rest is closed after 75 s, one with a request under
   clock.advance(76_000);
   await closed;
 });
+
+test.each([
+  ["after an answer", true],
+  ["behind a request, before its answer", false],
+])(
+  "H1-14: a second head that does not end, begun %s, is waited for 10 s, and no longer as a connection at rest",
+  async (_, isLater) => {
+    const clock = new FakeClock();
+    const { connect } = await http1Stage({ clock });
+    const client = connect(80);
+    const answered = read(client, (text) => text.endsWith("ok"));
+    const begun = `GET / HTTP/1.1\r\n${H}X: `;
+    client.write(isLater ? head("") : head("") + begun);
+    expect(statusesIn((await answered).text)).toEqual(["200"]);
+    if (isLater) {
+      clock.advance(60_000);
+      client.write(begun);
+    }
+    await new Promise(setImmediate);
+    clock.advance(9_999);
+    client.write("x");
+    await new Promise(setImmediate);
+    expect(client.destroyed).toBe(false);
+    const closed = new Promise<void>((resolve) => client.once("close", () => resolve()));
+    clock.advance(2);
+    await closed;
+  },
+);

@@ -84,13 +84,14 @@ test("every other name leads to the ingress, which is nobody's peer but the node
   expect([...(gateway.node.map?.peers.values() ?? [])].map(({ Name }) => Name)).toEqual(["ingress.mesh.example."]);
 });
 
-test("the zone answers for public names with the ingress's addresses, and for no other", async () => {
+test("the zone answers for public names and the ingress's own with the ingress's addresses, and for no other", async () => {
   const resolver = new Resolver();
   resolver.setServers([`127.0.0.1:${server.publicZone!.port}`]);
   expect(await resolver.resolve4(NAME, { ttl: true })).toEqual([{ address: "203.0.113.5", ttl: 15 }]);
   expect(await resolver.resolve6(NAME)).toEqual(["2001:db8::5"]);
   const noAddress = async (name: string): Promise<unknown> => resolver.resolve4(name).catch(({ code }) => code);
-  expect(await noAddress("ingress.mesh.example")).toMatch(/^E(NODATA|NOTFOUND)$/);
+  expect(await resolver.resolve4("ingress.mesh.example")).toEqual(["203.0.113.5"]);
+  expect(await noAddress("other.mesh.example")).toMatch(/^E(NODATA|NOTFOUND)$/);
   await gateway.setServeConfig({});
   await expect.poll(() => noAddress(NAME), WAIT).toBe("ENODATA");
 });

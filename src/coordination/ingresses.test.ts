@@ -253,6 +253,16 @@ test("a stock client was renamed: DNS kept its former name and never learned the
   expect(await named()).toMatchObject([{ name: "blog.tail.test" }]);
 });
 
+test("an own domain's CNAME had no name to lead to: its node has none in DNS that is not public by itself, and the ingress had none", async () => {
+  const rig = await world();
+  const place = (name: string): unknown => rig.coordinator.publicPlace(`${name}.tail.test`);
+  expect([place("relay"), place("web"), place("a.relay")]).toEqual(["name", undefined, undefined]);
+  await rig.coordinator.renameNode("relay", "ingress", "root");
+  expect([place("relay"), place("ingress")]).toEqual([undefined, "name"]);
+  await rig.coordinator.expireNode("ingress", "root");
+  expect(place("ingress")).toBeUndefined();
+});
+
 test("a node that logged out stayed in DNS, and its visitors were told that it is away", async () => {
   const rig = await world();
   await rig.lite(WEB, { Hostinfo: online({ IngressEnabled: true }) });

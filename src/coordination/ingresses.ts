@@ -165,13 +165,15 @@ export class Ingresses {
     return ports.length === 0 ? {} : { [LEASES]: ports.map((port) => ({ port })) };
   }
 
-  /** Every public name of the mesh, for its public zone. */
+  /** Every name of the mesh's public zone that leads to the relays: what is public, and their own, for aliases of own domains. */
   get publicNames(): PublicNameSet {
-    this.#names ??= new PublicNameSet(
-      [...this.wired.values()].flatMap((node) =>
+    const { baseDomain } = this.#facts;
+    this.#names ??= new PublicNameSet([
+      ...[...this.relays.values()].map((node) => ({ name: nameOf(node, baseDomain), except: [] })),
+      ...[...this.wired.values()].flatMap((node) =>
         this.#openClaimsOf(node).map(({ name }) => ({ name, except: this.claims.heldBelow(name, node.id) })),
       ),
-    );
+    ]);
     return this.#names;
   }
 

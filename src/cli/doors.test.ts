@@ -25,6 +25,8 @@ test.each([
   ["12345", ["--pin"], "wanted 6 to 12 digits"],
   ["correct horse", ["--pin"], "wanted 6 to 12 digits"],
   ["", [], "nothing came"],
+  ["# of the club\ncorrect horse", [], "one line"],
+  ["c\0o\0r\0r\0e\0c\0t\0", [], "one line"],
 ])(
   "%j, which a services file may not hold itself, was hashed for it without a word (%j)",
   async (secret, flags, said) => {

@@ -1,6 +1,13 @@
 import { text } from "node:stream/consumers";
 import type { DoorsDocument, Invitation } from "../gateway/doors/door-admin.ts";
-import { formatHash, hashSecret, isPin, SHORTEST_PASSWORD, withoutMarks } from "../proxy/doors/secret-hash.ts";
+import {
+  formatHash,
+  hashSecret,
+  isPin,
+  plainSecret,
+  SHORTEST_PASSWORD,
+  withoutMarks,
+} from "../proxy/doors/secret-hash.ts";
 import { booleanFlag, durationFlag, parseFlags } from "./flags.ts";
 import { CliExit, type CliIo } from "./io.ts";
 import type { LocalClient } from "./local-client.ts";
@@ -47,7 +54,8 @@ export async function doors(args: readonly string[], io: CliIo, client: LocalCli
     io.stdout(values.json ? `${JSON.stringify(made, null, 2)}\n` : made.certificate + made.key);
   } else if (first === "revoke" && rest.length === 1) await client.revokeGuest(rest[0]!);
   else if (first === "hash" && rest.length === 0) {
-    const secret = (await text(io.stdin)).replace(/\r?\n$/, "");
+    const secret = plainSecret(await text(io.stdin));
+    if (secret === undefined) throw new CliExit("that is no secret, wanted one line of text in UTF-8");
     if (secret === "") throw new CliExit("nothing came on standard input");
     io.stdout(`${formatHash(await hashSecret(values.pin ? pinOf(secret) : passwordOf(secret)))}\n`);
   } else if (!isCommand && rest.length === 0) {

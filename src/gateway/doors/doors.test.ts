@@ -16,7 +16,7 @@ import { openDoors } from "./doors.ts";
 
 const folder = scratchFolder();
 
-function file(name: string, text: string, mode: number = 0o600): string {
+function file(name: string, text: string | Buffer, mode: number = 0o600): string {
   const place = path.join(folder, name);
   writeFileSync(place, text);
   chmodSync(place, mode);
@@ -46,6 +46,11 @@ test("secrets come from files and the environment, and are known by what they ha
   expect(JSON.stringify([one, two])).not.toMatch(/correct horse|482|a-token/);
 });
 
+test("nobody knew the password that Notepad had written: before it stood a byte order mark", async () => {
+  const [door] = await openDoors({ a: { password: file("bom", "\ufeffcorrect horse\r\n") } }, {});
+  expect(await new SecretChecks().matches(door!.password!, "correct horse")).toBe(true);
+});
+
 test("CF-2 read again unchanged it is the same door; with another secret it is another", async () => {
   const where = file("again", "first password");
   const versionOf = async () => (await openDoors({ a: { password: where } }, {}))[0]!.version;
@@ -62,6 +67,13 @@ test.each<[string, DoorsConfig, string]>([
   ["a short password", { a: { password: file("short", "hunter2") } }, "8 characters"],
   ["letters for a PIN", { a: { pin: file("letters", "hunter2hunter2") } }, "6 to 12 digits"],
   ["a PIN that is guessed soon", { a: { pin: file("four", "1234") } }, "6 to 12 digits"],
+  ["a password that no form takes", { a: { password: file("long", "x".repeat(1025)) } }, "1024 characters or less"],
+  ["a password of two lines", { a: { password: file("lines", "# hunter2\ncorrect horse\n") } }, "one line of text"],
+  [
+    "one that Notepad has written as `Unicode`",
+    { a: { password: file("utf16", Buffer.from("\ufeffhunter2hunter2", "utf16le")) } },
+    "UTF-8",
+  ],
   ["a short token", { a: { tokens: { ci: file("token", "hunter2") } } }, "20 printable"],
 ])("CF-6 %s is an error that names the place, not the secret", async (_, doors, why) => {
   const failure = await openDoors(doors, {}).catch((thrown: unknown) => thrown);

@@ -7,7 +7,9 @@ import { type Door, type DoorOidc, TOKEN_HEADER } from "../../proxy/doors/door.t
 import {
   hashSecret,
   isPin,
+  LONGEST_PASSWORD,
   parseHash,
+  plainSecret,
   type SecretHash,
   SHORTEST_PASSWORD,
   tokenDigest,
@@ -100,7 +102,9 @@ async function hashOf(secret: string, where: string, kind: "password" | "pin"): 
   const hash = parseHash(secret);
   if (hash !== undefined) return hash;
   if (kind === "password") {
-    if (secret.length < SHORTEST_PASSWORD) throw unfit(where, `a password of ${SHORTEST_PASSWORD} characters or more`);
+    const { length } = secret;
+    if (length < SHORTEST_PASSWORD) throw unfit(where, `a password of ${SHORTEST_PASSWORD} characters or more`);
+    if (length > LONGEST_PASSWORD) throw unfit(where, `a password of ${LONGEST_PASSWORD} characters or less`);
     return await hashSecret(secret);
   }
   const digits = withoutMarks(secret);
@@ -116,7 +120,8 @@ function unfit(where: string, wanted: string): Fault {
 async function secretAt(where: string, env: Environment, onLoose: (file: string) => void): Promise<string> {
   const place = where.slice(where.indexOf(":") + 1);
   const text = where.startsWith("env:") ? env[place] : await fileText(place, onLoose);
-  const secret = text?.replace(/\r?\n$/, "") ?? "";
+  const secret = plainSecret(text ?? "");
+  if (secret === undefined) throw unfit(where, "one line of text in UTF-8");
   if (secret !== "" && secret.length <= LARGEST_SECRET_BYTES) return secret;
   throw new Fault("DOOR_SECRET", `Cannot read the secret at "${where}": found nothing of use there`);
 }

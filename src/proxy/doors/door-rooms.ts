@@ -7,7 +7,7 @@ import { CALLBACK_PATH, doorPage, doorPath, leavePage, linkPage, notePage } from
 import type { GuessedWay, GuessLimits } from "./guess-limits.ts";
 import type { GuestPass, GuestPasses } from "./guest-passes.ts";
 import { localPath } from "./local-path.ts";
-import { SecretChecks, withoutMarks } from "./secret-hash.ts";
+import { LONGEST_PASSWORD, SecretChecks, withoutMarks } from "./secret-hash.ts";
 import type { Guest, SessionLife, Sessions } from "./sessions.ts";
 import { SignIns } from "./sign-ins.ts";
 import { SpentLinks } from "./spent-links.ts";
@@ -27,7 +27,6 @@ export interface DoorRoomsOptions {
 const ROOM = /^\/\.sallyport\/door\/([a-z0-9-]{1,32})(?:\/(enter|oidc|leave|link)(?:\/([\w-]{43}))?)?$/;
 const SIGN_IN_COOKIE = "oidc-state";
 const SIGN_IN_S = 600;
-const LONGEST_SECRET = 1024;
 
 /** The pages and forms of the doors themselves: what turns a stranger into a guest. */
 export class DoorRooms {
@@ -82,7 +81,7 @@ export class DoorRooms {
     const to = localPath(form.get("to"));
     const given = form.get("secret") ?? "";
     const secret = way === "pin" ? withoutMarks(given) : given;
-    if (hash === undefined || secret === "" || secret.length > LONGEST_SECRET) {
+    if (hash === undefined || secret === "" || secret.length > LONGEST_PASSWORD) {
       return sendPage(visit, 400, doorPage(door, to, "Nothing that this door asks for was sent."));
     }
     if (this.#mustWait(visit, door, way)) return;

@@ -7,6 +7,17 @@ const KEY_BYTES = 32;
 const FORM = /^scrypt:(\d{2}):(\d{1,2}):(\d{1,2}):([\w-]{16,86}):([\w-]{43})$/;
 
 export const SHORTEST_PASSWORD = 8;
+export const LONGEST_PASSWORD = 1024;
+
+/**
+ * The one line that a file or standard input holds, without what Windows' editors put before it; `undefined` where nobody could type it: of
+ * several lines, or in UTF-16.
+ */
+export function plainSecret(text: string): string | undefined {
+  const line = text.replace(/^\ufeff/, "").replace(/\r?\n$/, "");
+  return /[\p{Cc}\ufffd]/u.test(line) ? undefined : line;
+}
+
 /** People write blanks and dashes between the digits of a PIN. */
 export const withoutMarks = (pin: string): string => pin.replace(/[\s-]/g, "");
 export const isPin = (digits: string): boolean => /^\d{6,12}$/.test(digits);

@@ -52,17 +52,36 @@ export interface Node {
   close(): Promise<void>;
 }
 
-/** Joins a mesh and settles when the first network map is here. */
+/**
+ * Joins a mesh and settles when the first network map is here.
+ * @throws {Fault} CONTROL_REGISTER_REFUSED, MESH_NOT_JOINED, STATE_UNWRITABLE …
+ */
 export async function createNode(options: CreateNodeOptions): Promise<Node> {
-  const { stateDir, signal, ...rest } = options;
+  const { stateDir, signal, authKey, ...rest } = options;
   const store = stateDir === undefined ? memoryStore() : await directoryStore(stateDir);
-  const mesh = await MeshNode.open({ ...rest, store });
+  const refused = new AbortController();
+  let why: Fault | undefined;
+  const mesh = await MeshNode.open({
+    ...rest,
+    ...(authKey === undefined ? {} : { authKey: authKey.trim() }), // of a file, with its line end
+    store,
+    onRefused: (reason) => {
+      const hint = "Check the auth key, or log in interactively.";
+      why = new Fault("CONTROL_REGISTER_REFUSED", `Cannot join the mesh: the server says "${reason}"`, { hint });
+      refused.abort();
+    },
+  });
+  mesh.onState((state) => {
+    if (state.kind === "backing-off") why ??= state.fault;
+  });
   const node = nodeOf(mesh);
   try {
-    await mesh.ready(signal);
+    await mesh.ready(AbortSignal.any([refused.signal, ...(signal === undefined ? [] : [signal])]));
   } catch (error) {
     await node.close();
-    throw error;
+    if (refused.signal.aborted) throw why;
+    if (why === undefined || !(error instanceof Fault)) throw error;
+    throw new Fault(error.code, `${error.message}: ${why.message}`, { cause: why });
   }
   return node;
 }

@@ -56,6 +56,14 @@ test("a folder that cannot be written to ended a program with `ENOSPC: no space 
   });
 });
 
+test("a folder that is as it should be is not written to, for it may be on a read-only file system", async () => {
+  await directoryStore(path.join(folder, "state"));
+  const changed = (): bigint => statSync(path.join(folder, "state"), { bigint: true }).ctimeNs;
+  const before = changed();
+  await directoryStore(path.join(folder, "state"));
+  expect(changed()).toBe(before);
+});
+
 test("writers of one name go one after another, and the last wins", async () => {
   const store = await directoryStore(folder);
   await Promise.all(Array.from({ length: 30 }, (_, i) => store.set("a", bytes(`${i} `.repeat(1000)))));

@@ -158,6 +158,40 @@ test.each(["GET /evil HTTP/1.1\r\nHost: x\r\n\r\n", "\x81\x85\x01\x02\x03\x04ig`
 );
 
 test.each([
+  [
+    "says no",
+    80,
+    "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno",
+    /^HTTP\/1.1 403 .*Connection: close.*\r\n\r\nno$/s,
+  ],
+  ["says no, over TLS", 443, "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno", /^HTTP\/1.1 403 .*\r\n\r\nno$/s],
+  ["switches to something else", 80, SWITCH.replace("websocket", "h2c"), /^HTTP\/1.1 502 .*Connection: close.*\n$/s],
+  ["dies", 80, "", /^HTTP\/1.1 502 .*\n$/s],
+])(
+  "WS-2: what came behind an offer, in a packet of its own, was the next request when the backend %s",
+  async (_, port, answer, wanted) => {
+    const asked = Promise.withResolvers<net.Socket>();
+    const heads: string[] = [];
+    const backend = await rawBackend((socket) => {
+      onHeads(socket, (head) => {
+        heads.push(head);
+        asked.resolve(socket);
+      });
+    });
+    const wire = before(backend.port).connect(port);
+    const client = port === 80 ? wire : tls.connect({ socket: wire, servername: GATE, rejectUnauthorized: false });
+    const done = read(client);
+    client.write(offer());
+    const socket = await asked.promise;
+    client.write(`GET /evil HTTP/1.1\r\nHost: ${GATE}\r\n\r\n`);
+    for (let i = 0; i < 50; i++) await turn();
+    socket.end(answer);
+    expect((await done).text).toMatch(wanted);
+    expect(heads).toHaveLength(1);
+  },
+);
+
+test.each([
   ["200", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", /^HTTP\/1.1 200 .*ok$/s],
   ["403", "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno", /^HTTP\/1.1 403 .*no$/s],
   ["426", "HTTP/1.1 426 x\r\nSec-WebSocket-Version: 13\r\nContent-Length: 2\r\n\r\nno", /^HTTP\/1.1 426 .*no$/s],

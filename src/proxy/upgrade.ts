@@ -55,8 +55,18 @@ class UpgradeRelay extends Relay {
   }
 
   override head(head: AnswerHead): void {
-    if (this.#early.length > 0) this.work.response.shouldKeepAlive = false; // what came early is no request
+    this.#dropEarly();
     super.head(head);
+  }
+
+  protected override refuse(status: number, text: string): void {
+    this.#dropEarly();
+    super.refuse(status, text);
+  }
+
+  /** What came before the answer, with the offer or behind it, is no request (RFC 9931). */
+  #dropEarly(): void {
+    if (this.#early.length > 0 || this.#socket.readableLength > 0) this.work.response.shouldKeepAlive = false;
   }
 
   override switched(head: AnswerHead, tunnel: Duplex, rest: Buffer): void {

@@ -76,7 +76,7 @@ export class Core {
   private constructor(options: CoordinatorOptions, ledger: Ledger) {
     this.options = options;
     this.ledger = ledger;
-    this.returning = new ReturningNodes(ledger.nodes.keys(), options.clock);
+    this.returning = new ReturningNodes(ledger.nodes.keys(), options.clock, (absent) => this.#lost(absent));
     const { clock, random, baseDomain, serverUrl, derpMap, policy, relayAddresses = [], ownNames = [] } = options;
     this.views = new NetworkViews(policy, {
       ledger,
@@ -312,6 +312,7 @@ export class Core {
     if (this.#closed) return;
     this.#closed = true;
     this.#cancelSweep();
+    this.returning.close();
     this.services.close();
     this.questions.close();
     this.#relayWatch.close();
@@ -400,13 +401,28 @@ export class Core {
     });
   }
 
+  /** Relays that were gone before the server began, or went while it was not there. */
+  #lost(absent: Iterable<number>): void {
+    this.#keep(async () => {
+      for (const id of absent) {
+        const node = this.ledger.nodes.get(id);
+        if (node === undefined || node.isLost === true || this.#online.has(id)) continue;
+        if (!this.views.ingresses().relays.has(id)) continue;
+        await this.replace({ ...node, isLost: true }, undefined, "members");
+      }
+    });
+  }
+
   #cameBack(id: number): void {
-    const written = this.exclusive(async () => {
+    this.#keep(async () => {
       const { isLost, ...node } = this.ledger.nodes.get(id) ?? {};
       if (isLost === true && this.#online.has(id)) await this.replace(node as NodeRecord, undefined, "members");
     });
-    written.catch((thrown: unknown) => {
-      this.options.log.error("coordination.return_unsaved", { error: messageOf(thrown) });
+  }
+
+  #keep(write: () => Promise<void>): void {
+    this.exclusive(write).catch((thrown: unknown) => {
+      this.options.log.error("coordination.presence_unsaved", { error: messageOf(thrown) });
     });
   }
 

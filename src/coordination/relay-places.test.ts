@@ -13,6 +13,19 @@ const WEB = 3;
 
 const named = ({ coordinator }: Rig): readonly string[] => coordinator.relayAddresses().toSorted();
 
+/** The server ends, and begins again with what it kept. */
+async function again(store: MemoryCoordinationStore): Promise<[Rig, MemoryCoordinationStore]> {
+  const state = await store.load();
+  const kept = new MemoryCoordinationStore();
+  await kept.commit([
+    ...state.users.map((value) => ({ put: "user", value }) as const),
+    ...state.nodes.map((value) => ({ put: "node", value }) as const),
+  ]);
+  const rig = await start({ store: kept, policy: POLICY, hasUsers: true });
+  rig.coordinator.appointRelay(nodeKey(OWN));
+  return [rig, kept];
+}
+
 /** Two relays, the first of which shares the server's process, and a node; then the server ends and begins again. */
 async function restarted(isDraining = false, died: "never" | "long ago" | "and came back" = "never"): Promise<Rig> {
   const store = new MemoryCoordinationStore();
@@ -33,15 +46,7 @@ async function restarted(isDraining = false, died: "never" | "long ago" | "and c
   }
   if (died === "and came back") await before.poll(ELSEWHERE);
   await before.settle();
-  const state = await store.load();
-  const again = new MemoryCoordinationStore();
-  await again.commit([
-    ...state.users.map((value) => ({ put: "user", value }) as const),
-    ...state.nodes.map((value) => ({ put: "node", value }) as const),
-  ]);
-  const rig = await start({ store: again, policy: POLICY, hasUsers: true });
-  rig.coordinator.appointRelay(nodeKey(OWN));
-  return rig;
+  return (await again(store))[0];
 }
 
 test("the server was restarted: its zone led everybody to its own ingress, which knew of no node yet", async () => {
@@ -84,4 +89,20 @@ test("an ingress whose machine died before the restart is not named after it; on
   const back = await restarted(false, "and came back");
   await back.poll(OWN);
   expect(named(back)).toEqual(["203.0.113.5", "203.0.113.6"]);
+});
+
+test("an ingress that did not come back from one restart of the server is not named after the next", async () => {
+  const store = new MemoryCoordinationStore();
+  const before = await start({ store, policy: POLICY });
+  await before.join(ELSEWHERE, "ada@example.com", { Hostinfo: { Hostname: "relay", RequestTags: ["tag:relay"] } });
+  await before.poll(ELSEWHERE);
+  await before.lite(ELSEWHERE, { Hostinfo: { Hostname: "relay" }, Endpoints: ["203.0.113.6:41641"] });
+  const [first, kept] = await again(store);
+  expect(named(first)).toEqual(["203.0.113.6"]);
+  await first.settle(45_000);
+  await first.settle();
+  const [second] = await again(kept);
+  expect(named(second)).toEqual([]);
+  await second.poll(ELSEWHERE);
+  expect(named(second)).toEqual(["203.0.113.6"]);
 });

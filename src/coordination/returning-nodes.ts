@@ -8,11 +8,14 @@ export class ReturningNodes {
   readonly #clock: Clock;
   readonly #absent: Set<number>;
   readonly #until: number;
+  readonly #cancel: () => void;
 
-  constructor(ids: Iterable<number>, clock: Clock) {
+  /** `over`: those who have not come back in time. */
+  constructor(ids: Iterable<number>, clock: Clock, over: (absent: Iterable<number>) => void) {
     this.#clock = clock;
     this.#absent = new Set(ids);
     this.#until = clock.now() + RETURN_MS;
+    this.#cancel = this.#absent.size === 0 ? () => undefined : clock.at(this.#until, () => over(this.#absent));
   }
 
   /** It is here, or gone for good. */
@@ -26,5 +29,9 @@ export class ReturningNodes {
 
   get isAny(): boolean {
     return this.#absent.size > 0 && this.#clock.now() < this.#until;
+  }
+
+  close(): void {
+    this.#cancel();
   }
 }

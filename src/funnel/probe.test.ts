@@ -109,6 +109,12 @@ test("FN-9 one of two ingresses is dead, and a check said that all is well", asy
   expect(both.at(-1)?.found).toBe("status 200");
 });
 
+test("a zone says the addresses in another order each time, and a check showed its first line again and again", async () => {
+  const found = async (...addresses: string[]) => (await look({ port: 1, resolve: async () => addresses }))[0];
+  const wanted = { hop: "dns", isGood: true, found: "127.0.0.1, 127.0.0.2" };
+  expect([await found("127.0.0.1", "127.0.0.2"), await found("127.0.0.2", "127.0.0.1")]).toEqual([wanted, wanted]);
+});
+
 test("FN-9 one of two addresses was of the host before, and a check said that all is well", async () => {
   const port = await serving(OK);
   const resolve = async (): Promise<string[]> => ["127.0.0.1", "127.0.0.2"];

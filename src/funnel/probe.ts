@@ -76,7 +76,7 @@ export async function* probe(options: ProbeOptions): AsyncGenerator<Finding, voi
   if (stranger !== undefined) {
     return yield bad("dns", `${stranger} is no ingress of this network, wanted ${ingresses.join(" or ")}`);
   }
-  yield good("dns", addresses.join(", "));
+  yield good("dns", addresses.toSorted().join(", ")); // a zone may say them in another order each time
 
   const dead = await firstDead(addresses.slice(1, MOST_ADDRESSES), port, signal);
   const socket = connect({ host: address, port, signal });

@@ -505,6 +505,7 @@ test("FN-10 one relay has so many visitors and no more", async () => {
   first.destroy();
   await expect.poll(() => scene.door.open, WAIT).toBe(1);
   expect(await answerTo(scene.connect(), request())).toBe(ACCEPTED);
+  expect(await answerTo(scene.connect(), request())).toMatch(/^HTTP\/1\.1 503 /);
 });
 
 test("FN-10 one relay has so many visitors whose hellos are not whole, and no more", async () => {

@@ -66,6 +66,19 @@ describe("FN-10 what the owner asks, also where the relay does not know it", () 
       .toBeGreaterThanOrEqual(sent + hello.length);
   });
 
+  test("all names under a wildcard are one site, and a name of its own is another", async () => {
+    scene = await openIngressDoor({ rulesOf: () => ({ connections: 2 }) });
+    const [wild, own] = ["*.shop.example.org:443", "own.shop.example.org:443"];
+    const web = scene.config.Web![`${NAME}:443`]!;
+    scene.config = { ...scene.config, Web: { [wild]: web, [own]: web }, AllowFunnel: { [wild]: true, [own]: true } };
+    await scene.enter(forTarget("a.shop.example.org:443"));
+    await scene.enter(forTarget("b.shop.example.org:443", "198.51.100.7:1"));
+    expect(await answerTo(scene.connect(), forTarget("c.shop.example.org:443", "198.51.100.8:1"))).toMatch(BUSY);
+    await scene.enter(forTarget(own));
+    await scene.enter(forTarget(own));
+    expect(await answerTo(scene.connect(), forTarget(own))).toMatch(BUSY);
+  });
+
   test("how many at once and how fast, of all and of one visitor", async () => {
     let rules: VisitorRules = { connections: 3, visitorConnections: 2 };
     scene = await openIngressDoor({ rulesOf: () => rules });
@@ -233,6 +246,17 @@ describe("a raw port", () => {
       client.write("SSH-2.0-there\r\n");
       await expect.poll(() => client.readableEnded || client.read() !== null, WAIT).toBe(true);
     }
+    expect(scene.backend.sockets).toEqual([]);
+  });
+
+  test("FN-5 a lease of the port of a website does not take the hello's name out of the question", async () => {
+    lease({}, 443);
+    const client = await scene.enter(forTarget(`${NAME}:443`));
+    client.write(makeHello({ name: SECRET }));
+    const [alert] = (await once(client, "data")) as [Buffer];
+    expect(alert.toString("hex")).toBe("15030300020270");
+    scene.config = { ...scene.config, AllowFunnel: { "*:443": true } };
+    expect(await answerTo(scene.connect(), forTarget(`${NAME}:443`))).toMatch(/^HTTP\/1\.1 403 /);
     expect(scene.backend.sockets).toEqual([]);
   });
 

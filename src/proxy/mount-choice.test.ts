@@ -83,6 +83,15 @@ test.each([
   expect(await ask(path)).toBe(wanted);
 });
 
+test.each(["/admin%3f", "/admin%3Fx/y", "/admin%23", "/admin%253fx", "/a%09dmin", "/admin%0D%0a/x"])(
+  "%s was asked of the backend behind `/`, which read a path of `/admin`",
+  async (path) => {
+    const ask = await stage({ "/": "/r", "/admin": "/a" });
+    expect(await ask(path)).toBe("400");
+    expect(await ask(path.replace("a", "o")), "of no mount").toBe(`/r${path.replace("a", "o")}`);
+  },
+);
+
 /** As the most lenient of backends read a path, step by step: every way to walk through these habits counts. */
 function everyReading(path: string): Set<string> {
   const decode = (text: string): string =>
@@ -98,7 +107,8 @@ function everyReading(path: string): Set<string> {
   const habits = [
     decode,
     (text: string) => text.replaceAll("\\", "/"),
-    (text: string) => text.split("\0")[0]!,
+    (text: string) => text.split(/[\0?#]/)[0]!,
+    (text: string) => text.replace(/[\t\n\r]/g, ""),
     (text: string) => text.replace(/;[^/\\]*/g, ""),
     (text: string) => text.replace(/\/{2,}/g, "/"),
     resolve,
@@ -115,6 +125,7 @@ const PIECES = [
   ..."..%2f,..%5c,%2e%2e%2f,..%00,%252e%252e%252fadmin,..%255c,admin%20,%20,%c0%af,%c0%ae%c0%ae,%e0%80%af,:,@".split(
     ",",
   ),
+  ..."admin%3f,%3f,foo%23x,%253f,ad%09min,%2509admin,fo%0ao".split(","),
 ];
 const MOUNTS = ["/", "/foo", "/foo/bar", "/admin", "/a/", "/foobar"] as const;
 

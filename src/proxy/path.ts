@@ -30,16 +30,20 @@ export function readTarget(text: string): Target | undefined {
   return { path, spelled, decoded, query: mark < 0 ? "" : normalQuery(text.slice(mark)), readings };
 }
 
-/** Each is what some backend does to a path: Windows, C, Java's servlets. */
+/**
+ * Each is what some backend does to a path: Windows; C, and whoever makes an address of it again (CVE-2024-38475); Java's servlets;
+ * the URL Standard.
+ */
 const HABITS: readonly ((text: string) => string)[] = [
   (text) => text.replaceAll("\\", "/"),
-  (text) => (text.includes("\0") ? text.slice(0, text.indexOf("\0")) : text),
+  (text) => /^[^\0?#]*/.exec(text)![0],
   (text) => text.replace(/;[^/]*/g, ""),
+  (text) => text.replace(/[\t\n\r]/g, ""),
 ];
 
 /** The path as backends read it that decode it twice, or have one of the habits, or several of them. */
 function otherReadings(decoded: string): readonly string[] {
-  if (!/[;\\\0%]/.test(decoded)) return [];
+  if (!/[;\\\0%?#\t\n\r]/.test(decoded)) return [];
   const readings = new Set([decoded, unescaped(decoded)]);
   for (const habit of HABITS) for (const reading of [...readings]) readings.add(habit(reading));
   readings.delete(decoded);

@@ -104,13 +104,14 @@ export function hidesDots(path: string): boolean {
   );
 }
 
-/** The path as it travels, still escaped, for backends that decode twice, take `\` for `/`, end at NUL or drop `;…`. */
+/** The path as it travels, still escaped, for backends that decode twice, take `\` for `/`, end at NUL, `?` or `#`, or drop `;…`, tabs or line ends. */
 export function otherReadings(path: string): string[] {
   const habits: readonly [RegExp, string][] = [
     [/%25(?=[0-9a-f]{2})/gi, "%"],
     [/%5c/gi, "/"],
-    [/%00.*/s, ""],
+    [/%(?:00|3f|23).*/is, ""],
     [/(?:;|%3b)(?:(?!\/|%2f).)*/gi, ""],
+    [/%0[9ad]/gi, ""],
   ];
   const found = new Set([withoutDots(path)]);
   for (const [what, by] of habits) for (const reading of [...found]) found.add(reading.replace(what, by));

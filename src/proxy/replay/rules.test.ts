@@ -41,10 +41,9 @@ test.each([
   [`GET /a/../b HTTP/1.1\r\n${HEAD}\r\n`, ["normal-path"]],
   [`GET /a%2f..%2fb HTTP/1.1\r\n${HEAD}\r\n`, ["normal-path"]],
   [`GET /a/%252e%252e/b HTTP/1.1\r\n${HEAD}\r\n`, ["normal-path"]],
-  ...["/hi;x", "/%2568i", "/hi%00", "/%5chi", "/hi%5Cx", "/hi%3bx/y"].map((path): [string, string[]] => [
-    `GET ${path} HTTP/1.1\r\n${HEAD}\r\n`,
-    ["two-mounts"],
-  ]),
+  ...["/hi;x", "/%2568i", "/hi%00", "/%5chi", "/hi%5Cx", "/hi%3bx/y", "/hi%3Fx", "/h%09i"].map(
+    (path): [string, string[]] => [`GET ${path} HTTP/1.1\r\n${HEAD}\r\n`, ["two-mounts"]],
+  ),
   ...["/hi%2fx", "/a;x", "/a%2Fb;c", "/a%5cb", "/a%2520b", "/100%25", "/a%00"].map((path): [string, string[]] => [
     `GET ${path} HTTP/1.1\r\n${HEAD}\r\n`,
     [],

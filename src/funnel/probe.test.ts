@@ -193,6 +193,8 @@ test("FN-9 each fault is named by the hop that has it, and nothing is asked behi
     [{ port: 1, resolve: rejecting("ENOTFOUND") }, "dns", /^public DNS has no address of web\.tail\.test$/],
     [{ port: 1, resolve: rejecting("ETIMEOUT") }, "dns", /^this machine's resolver has no answer .* \(ETIMEOUT\)$/],
     [{ port: 1, resolve: async () => ["100.64.0.5"] }, "dns", /address of the mesh/],
+    [{ port: 1, resolve: async () => ["127.0.0.1", "100.64.0.5"] }, "dns", /^100\.64\.0\.5 is an address of the mesh/],
+    [{ port: 1, resolve: async () => ["127.0.0.1", "fd7a:115c:a1e0::5"] }, "dns", /^fd7a.* is an address of the mesh/],
     [{ port: 1, ingresses: ["203.0.113.5"] }, "dns", /127\.0\.0\.1 is no ingress of this network, wanted 203/],
     [{ port: 1, resolve: async () => ["2001:db8::5", "2001:db8::6"], ingresses: ["2001:db8::5"] }, "dns", /::6 is no/],
     [{ port: gone }, "ingress", /ECONNREFUSED/],

@@ -64,11 +64,15 @@ export async function* probe(options: ProbeOptions): AsyncGenerator<Finding, voi
   if (typeof addresses === "string") return yield bad("dns", addresses);
   const [address] = addresses;
   if (address === undefined) return yield bad("dns", `${name} has no address`);
-  const bytes = parseAddress(address);
-  if (bytes === undefined || isMeshAddress(bytes)) {
+  // Each of them is asked.
+  const inMesh = addresses.find((one) => {
+    const bytes = parseAddress(one);
+    return bytes === undefined || isMeshAddress(bytes);
+  });
+  if (inMesh !== undefined) {
     return yield bad(
       "dns",
-      `${address} is an address of the mesh: this machine's resolver does not say what the world's does`,
+      `${inMesh} is an address of the mesh: this machine's resolver does not say what the world's does`,
     );
   }
   const { ingresses = [] } = options;

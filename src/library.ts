@@ -100,7 +100,11 @@ export function nodeOf(mesh: MeshNode, ca?: () => readonly string[]): Node {
     get addresses() {
       return mesh.addresses;
     },
-    listen: (port, accept) => mesh.listen(port, (conn) => accept(asDuplex(conn))),
+    listen(port, accept) {
+      if (Number.isInteger(port) && port > 0 && port < 65_536)
+        return mesh.listen(port, (conn) => accept(asDuplex(conn)));
+      throw new Fault("MESH_BAD_PORT", `Cannot listen on TCP port ${port}: wanted 1 to 65535`);
+    },
     dial: async (target, how) => asDuplex(await mesh.dial(target, how)),
     fetch: (url, init) => web.fetch(url, init),
     whois(stream) {

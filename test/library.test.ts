@@ -22,6 +22,10 @@ test("a key that was read from a file, with the end of its line, was refused", a
   const { controlUrl, authKey } = await mesh.joining("web");
   const node = await createNode({ controlUrl, authKey: `${authKey}\n`, hostname: "from-file" });
   expect(node.name).toBe("from-file.tail.test");
+  // It gave a listener, and nobody ever came.
+  for (const port of [0, 65_536, -1, 1.5, Number.NaN]) {
+    expect(() => node.listen(port, () => undefined)).toThrow(`Cannot listen on TCP port ${port}: wanted 1 to 65535`);
+  }
   await node.close();
 });
 

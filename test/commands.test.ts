@@ -269,7 +269,15 @@ test("CF-2 the services file is read again on SIGHUP, and one that has become ba
       await expect.poll(() => log, { timeout: 60_000 }).toContain("config.refused");
       expect(log).toMatch(/line 1, column \d+|secrets/);
       expect(await body()).toBe("second");
+      // After `systemctl reload` nothing but the log said so.
+      expect((await sallyport("--socket", socket, "status")).stdout).toContain(
+        `is refused, and the one before it in force: ${file}`,
+      );
     }
+    declare('{ "listen": "http", "target": "text:third" }');
+    child.kill("SIGHUP");
+    await expect.poll(body, { timeout: 60_000 }).toBe("third");
+    expect((await sallyport("--socket", socket, "status")).stdout).not.toContain("is refused");
   } finally {
     await node.close();
   }

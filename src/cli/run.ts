@@ -189,7 +189,12 @@ function followFile(
         log.info("config.reloaded", { file });
         warnOf(services, file, log);
       },
-      (error: unknown) => log.error("config.refused", { file, error: messageOf(error) }),
+      (error: unknown) => {
+        log.error("config.refused", { file, error: messageOf(error) });
+        if (turn < inForce) return;
+        const { line, column } = error instanceof Fault ? error : {};
+        gateway.refuseDeclaration(line === undefined ? file : `${file}, line ${line}, column ${column}`);
+      },
     );
   };
   process.on("SIGHUP", reload);

@@ -75,6 +75,8 @@ export class Gateway {
   readonly #peerApi: PeerApi;
   readonly guarded: ProtectedPaths;
   readonly #rules: PlaceRules;
+  /** Where in the services file stands what keeps it from coming into force. */
+  #refused: string | undefined;
   readonly visitorRules: VisitorRulebook;
   /** Services that the file advertises. */
   #declaredServices: readonly string[] = [];
@@ -251,10 +253,16 @@ export class Gateway {
     return this.#served.set(given, ifMatch);
   }
 
+  /** A file that was read again is not in force: it cannot be, or what it asks cannot. `where`: no word of what it holds. */
+  refuseDeclaration(where: string): void {
+    this.#refused = where;
+  }
+
   /** What a file declares is in force until the next declaration, and is not stored; `undefined`: what there is goes on. */
   declare(declared: ServeConfig | undefined, how: Declared = {}): void {
     const { rulesOf, visitorRulesOf, limits, advertised = [] } = how;
     const isNews = this.#served.declare(declared, this.name);
+    this.#refused = undefined;
     this.#rules.declared = rulesOf;
     this.visitorRules.declared = visitorRulesOf ?? (() => undefined);
     this.proxy.limit(limits);
@@ -345,7 +353,9 @@ export class Gateway {
       (site) =>
         `${publicPlace(site)} is closed to the internet until a restart: say \`off\` again, it could not be kept`,
     );
+    const old = `the services file is refused, and the one before it in force: ${this.#refused} (the log says why)`;
     return [
+      ...(this.#refused === undefined ? [] : [old]),
       ...unkept,
       ...this.#serveWarnings(),
       ...this.#rules.warnings(this.#served.current),

@@ -71,7 +71,9 @@ test.skipIf(binary === undefined)("Chromium uses a guest's link by its button", 
   await page.getByRole("button", { name: "Enter" }).click();
   await expect.poll(() => page.textContent("body")).toContain("inside");
   expect(mesh.heard.at(-1)!["sallyport-guest"]).toContain('"sub":"link:Carol"');
-  expect((await page.goto(url))?.status()).toBe(404);
+  await page.goto(url);
+  expect(await page.textContent("body"), "he keeps it, and comes by it again").toContain("inside");
+  expect((await (await (await visitor()).newPage()).goto(url))?.status()).toBe(404);
 });
 
 test.skipIf(binary === undefined)(

@@ -115,8 +115,14 @@ export class DoorRooms {
 
   #showLink(visit: Visit, door: Door, token: string, to: string): void {
     const link = door.hasLinks ? this.#options.passes.find(door.name, token) : undefined;
-    if (link === undefined) this.#linkIsOver(visit, door);
+    // People keep the link that they were sent, and come by it again.
+    if (link === undefined && this.#isInside(visit, door)) sendOn(visit, to);
+    else if (link === undefined) this.#linkIsOver(visit, door);
     else sendPage(visit, 200, linkPage(`${doorPath(door.name)}/link/${token}`, to, link.name));
+  }
+
+  #isInside({ request }: Visit, { name }: Door): boolean {
+    return cookieValues(request, name).some((token) => this.#options.sessions.find(name, token) !== undefined);
   }
 
   async #useLink(visit: Visit, door: Door, token: string): Promise<void> {

@@ -41,3 +41,16 @@ test("a link that was used is over for its own page, too, after two minutes", as
   clock.advance(1000);
   expect((await press()).status).toBe(404);
 });
+
+test("a guest who was inside, and opened the link that he had kept, was told that it is over", async () => {
+  const scene = await stage();
+  const wish = { door: "friends", name: "Carol", lifeMs: 600_000, isOnce: true };
+  const { token } = await scene.keeper.passes.create(wish);
+  const path = `/.sallyport/door/friends/link/${token}?to=/photos`;
+  const cookie = cookieOf(await ask(scene, path, { form: {} }));
+  const again = await ask(scene, path, { headers: { cookie } });
+  expect([again.status, again.headers.location]).toEqual([303, "/photos"]);
+  expect((await ask(scene, path)).status, "another browser").toBe(404);
+  scene.keeper.sessions.revoke(() => true);
+  expect((await ask(scene, path, { headers: { cookie } })).status, "put out").toBe(404);
+});

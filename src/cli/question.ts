@@ -1,10 +1,10 @@
 import { createInterface } from "node:readline/promises";
 import type { CliIo } from "./io.ts";
 
-/** Asks on the terminal; the first line, or nothing at its end. */
+/** Asks on the terminal; the first line, or nothing at its end and where Ctrl+C is the answer. */
 export async function ask(question: string, io: CliIo): Promise<string> {
   io.stdout(question);
-  const lines = createInterface({ input: io.stdin });
+  const lines = createInterface({ input: io.stdin, signal: io.signal });
   try {
     for await (const line of lines) return line.trim();
     return "";

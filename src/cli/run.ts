@@ -163,16 +163,17 @@ function followFile(
   const read = async (): Promise<readonly [ServicesConfig, readonly Door[]]> => {
     const found = await readServices(file);
     gateway.guarded.add(secretsOf(found, settingsOf));
-    gateway.check(nodeServeConfig(found, gateway.name));
-    return [found, await doorsOf(found)];
+    const doors = await doorsOf(found);
+    gateway.check(nodeServeConfig(found, gateway.name)); // last: another reading may have made secrets of its targets
+    return [found, doors];
   };
   let hasSaid = before.saysWhatIsServed;
   let begun = 0;
   let inForce = 0;
   const reload = (): void => {
     const turn = ++begun;
-    read().then(
-      ([services, doors]) => {
+    read()
+      .then(([services, doors]) => {
         if (turn < inForce) return; // it took longer to read, and is older than what has come into force meanwhile
         inForce = turn;
         gateway.gatekeeper.setDoors(doors); // before the mounts that they guard
@@ -188,14 +189,13 @@ function followFile(
         });
         log.info("config.reloaded", { file });
         warnOf(services, file, log);
-      },
-      (error: unknown) => {
+      })
+      .catch((error: unknown) => {
         log.error("config.refused", { file, error: messageOf(error) });
         if (turn < inForce) return;
         const { line, column } = error instanceof Fault ? error : {};
         gateway.refuseDeclaration(line === undefined ? file : `${file}, line ${line}, column ${column}`);
-      },
-    );
+      });
   };
   process.on("SIGHUP", reload);
   return () => process.off("SIGHUP", reload);

@@ -24,7 +24,6 @@ const recorded = gunzipSync(readFileSync(file))
 /** Where ours does something else on purpose: the lines so far, what the last of them says then, and why (docs/cli.md). */
 const DIFFERENT: readonly (readonly [lines: RegExp, exit: number, says: RegExp, why: string])[] = [
   [/^serve --bg(?: --t\S+)? 0$/, 1, /invalid port "0"/, "nothing listens on port 0"],
-  [/unix:x\.sock$/, 1, /unix socket path must be absolute/, "the gateway runs in another folder"],
   [/:pw?@\S+$/, 1, /target with a password/, "every reader of the configuration would see it"],
   [/accept-app-caps=a\.com\/x (?:text|--tcp|\/etc)/, 1, /--accept-app-caps needs a web/, "it would read as protection"],
   [/^funnel .*9999/, 1, /port 9999 cannot be funnelled; allowed are 443,8443,10000/, "no relay listens there"],

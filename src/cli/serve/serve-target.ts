@@ -63,8 +63,8 @@ function isHostName(host: string): boolean {
 }
 
 /**
- * A target as it is stored (upstream `ipn/serve.go:ExpandProxyTargetValue`, same order, same texts). Differences: port 0,
- * user:password and relative sockets are refused, and `[::1]` keeps its brackets.
+ * A target as it is stored (upstream `ipn/serve.go:ExpandProxyTargetValue`, same order, same texts). Differences: port 0 and
+ * user:password are refused, and `[::1]` keeps its brackets.
  */
 export function expandTarget(target: string, schemes: readonly string[], fallback: string): string {
   if (target === "") throw new CliExit("empty target");
@@ -74,11 +74,6 @@ export function expandTarget(target: string, schemes: readonly string[], fallbac
   }
   if (target.startsWith("unix:") && schemes.includes("unix")) {
     if (target === "unix:") throw new CliExit("unix socket path cannot be empty");
-    if (!target.startsWith("unix:/")) {
-      throw new CliExit(
-        `unix socket path must be absolute, the gateway runs in a folder of its own: found "${target}"`,
-      );
-    }
     return target;
   }
   const hasScheme = target.includes("://");

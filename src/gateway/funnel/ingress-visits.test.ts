@@ -360,6 +360,7 @@ const CLAIMS: readonly (readonly [outcome: 400 | 403 | "told", claims: readonly 
   [403, ["100.64.0.0:1", "100.64.0.2:1", "100.127.255.255:1", "[::ffff:100.64.0.2]:1", "[::ffff:6440:2]:1"]],
   [403, ["[fd7a:115c:a1e0::1]:1", "[FD7A:115C:A1E0::2]:1", "[fd7a:115c:a1e0:ab12:4843:cd96:6265:6667]:1"]],
   [403, ["[0:0:0:0:0:ffff:100.64.0.5]:1", "[::100.64.0.2]:1", "[::ffff:0:100.64.0.2]:1", "[64:ff9b::100.64.0.2]:1"]],
+  [403, ["[64:ff9b:1::100.64.0.2]:1", "[64:ff9b:1::127.0.0.1]:1"]],
   [403, ["[64:ff9b::127.0.0.1]:1", "[2002:6440:2::1]:1", "[2002:7f00:1::]:1"]],
   [403, ["0.0.0.0:1", "0.1.2.3:1", "[::]:1", "169.254.169.254:1", "[fe80::1]:1", "224.0.0.1:1", "255.255.255.255:1"]],
   [403, ["240.0.0.1:1", "[ff02::1]:1"]],
@@ -400,12 +401,12 @@ describe("FN-7 forwarded TCP", () => {
     ["version 1 behind a name", 8443],
     ["version 2 on a raw port", RAW],
   ])(
-    "63 claims of who calls, %s: malformed ones are 400, those of nobody 403, and the others are told as they are",
+    "65 claims of who calls, %s: malformed ones are 400, those of nobody 403, and the others are told as they are",
     async (_, port) => {
       const TCP = { ...scene.config.TCP, [RAW]: { TCPForward: `127.0.0.1:${scene.backend.port}`, ProxyProtocol: 2 } };
       scene.config = { ...scene.config, TCP, AllowFunnel: { ...scene.config.AllowFunnel, [`*:${RAW}`]: true } };
       const all = CLAIMS.flatMap(([outcome, claims]) => claims.map((claim) => [outcome, claim] as const));
-      expect(all.length).toBe(63);
+      expect(all.length).toBe(65);
       for (const [outcome, claim] of all) {
         const index = scene.backend.sockets.length;
         const client = scene.connect();

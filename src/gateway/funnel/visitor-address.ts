@@ -16,6 +16,7 @@ const LOOPBACK = prefixes("127.0.0.0/8", "::1/128");
 /** IPv6 addresses that have an IPv4 address in them, and where: who reads it out must not find one of the mesh. */
 const CARRIERS: readonly (readonly [prefix: Prefix, at: number])[] = [
   [parsePrefix("64:ff9b::/96")!, 12], // NAT64 (RFC 6052)
+  [parsePrefix("64:ff9b:1::/48")!, 12], // of a network's own (RFC 8215)
   [parsePrefix("2002::/16")!, 2], // 6to4 (RFC 3056)
 ];
 

@@ -9,6 +9,8 @@ import type { Figure, Group } from "./table.ts";
 import { Visitors, type Visits } from "./visits.ts";
 
 const ROUNDS = 3;
+/** Rounds that are not counted: V8 needs some ten seconds of visits to compile what is hot, on either side. */
+const WARM_UPS = 3;
 
 /**
  * Funnel whole: visitor, relay, mesh, gateway, sink. Beside it the same without Funnel: a member of the mesh forwards to
@@ -31,6 +33,7 @@ async function* run(): AsyncIterable<Figure> {
       // The first visits come before the map of the mesh.
       await eventually("a visitor to come through", () => visitors.measure(one).catch(() => undefined));
     }
+    await interleaved(cases, WARM_UPS, (one) => visitors.measure(one));
     const seen = await interleaved(cases, ROUNDS, (one) => visitors.measure(one));
     const of = (one: (typeof cases)[number] | undefined, what: (seen: Visits) => number) =>
       one === undefined ? undefined : median(seen.get(one)!.map(what));

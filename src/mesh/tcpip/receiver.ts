@@ -39,7 +39,8 @@ export class Receiver {
   ackAt: number = Infinity;
   /** Segments beyond the bounds. */
   dropped: number = 0;
-  readonly #scale: number;
+  /** What one of the window field stands for. */
+  readonly #unit: number;
   #capacity = FIRST_CAPACITY_BYTES;
   #unacknowledged = 0;
   #duplicateStart = 0;
@@ -53,7 +54,7 @@ export class Receiver {
     this.#memory = memory;
     this.#ring = new ByteRing(1, memory);
     this.edge = 1 + firstWindow;
-    this.#scale = isScaled ? OUR_WINDOW_SCALE : 0;
+    this.#unit = isScaled ? 1 << OUR_WINDOW_SCALE : 1;
   }
 
   get isFinished(): boolean {
@@ -187,7 +188,7 @@ export class Receiver {
   get #wantedEdge(): number {
     const own = Math.max(this.#capacity, Math.min(this.credit, LARGEST_BUFFER_BYTES));
     const wanted = this.delivered + Math.min(own, this.#memory.share);
-    return Math.min(wanted, this.next + 0xffff * 2 ** this.#scale);
+    return Math.min(wanted, this.next + 0xffff * this.#unit);
   }
 
   /** True when the window opened so far that the peer should hear of it without asking (RFC 9293 §3.8.6.2.2). */
@@ -203,7 +204,7 @@ export class Receiver {
   /** The window field of the segment being sent, which promises it. */
   promise(): number {
     const wanted = Math.max(this.edge, this.#wantedEdge);
-    const unit = 2 ** this.#scale;
+    const unit = this.#unit;
     let field = Math.min(0xffff, Math.floor((wanted - this.next) / unit));
     if (field < 0) field = 0;
     if (this.next + field * unit < this.edge) field = Math.min(0xffff, Math.ceil((this.edge - this.next) / unit));

@@ -1,12 +1,5 @@
-import {
-  type AddressBytes,
-  type Prefix,
-  parseAddress,
-  parsePrefix,
-  prefixContains,
-  prefixes,
-  withoutBrackets,
-} from "./address.ts";
+import { type AddressBytes, type Prefix, parseAddress, prefixContains, prefixes, withoutBrackets } from "./address.ts";
+import { embedded, isLoopback6 } from "./embedded-address.ts";
 
 /** Where no backend is, and something that hands out a machine's own credentials may be (RT-8). */
 const NO_BACKENDS: readonly (readonly [what: string, prefixes: readonly Prefix[]])[] = [
@@ -18,14 +11,6 @@ const NO_BACKENDS: readonly (readonly [what: string, prefixes: readonly Prefix[]
     // Of Amazon by IPv6, Google by IPv6, Azure, Oracle and Alibaba.
     prefixes("fd00:ec2::254", "fd20:ce::254", "168.63.129.16", "192.0.0.192", "100.100.100.200"),
   ],
-];
-
-/** IPv4 within IPv6: compatible, NAT64 (RFC 6052, RFC 8215), 6to4. Where its four bytes begin. */
-const EMBEDDINGS: readonly (readonly [prefix: Prefix, at: number])[] = [
-  [parsePrefix("::/96")!, 12],
-  [parsePrefix("64:ff9b::/96")!, 12],
-  [parsePrefix("64:ff9b:1::/48")!, 12],
-  [parsePrefix("2002::/16")!, 2],
 ];
 
 /** As the system's resolver takes it: `2852039166`, `0xa9fe.43518` and full-width digits are addresses, too. */
@@ -53,15 +38,6 @@ export function isThisMachine(host: string): boolean {
   if (/^(?:.*\.)?localhost$/i.test(plain) || isUnspecified(plain)) return true;
   const bytes = parseAddress(plain);
   return bytes !== undefined && (isLoopback6(bytes) || [bytes, ...embedded(bytes)].some(isLoopback4));
-}
-
-function embedded(bytes: AddressBytes): AddressBytes[] {
-  if (bytes.length === 4 || isLoopback6(bytes)) return [];
-  return EMBEDDINGS.filter(([prefix]) => prefixContains(prefix, bytes)).map(([, at]) => bytes.subarray(at, at + 4));
-}
-
-function isLoopback6(bytes: AddressBytes): boolean {
-  return bytes.length === 16 && bytes.every((byte, i) => byte === (i === 15 ? 1 : 0));
 }
 
 function isLoopback4(bytes: AddressBytes): boolean {

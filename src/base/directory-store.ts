@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
-import { chmod, copyFile, link, mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
+import { copyFile, link, open, readFile, rename, rm } from "node:fs/promises";
 import path from "node:path";
 import { Fault } from "./fault.ts";
 import { type Log, silentLog } from "./log.ts";
+import { ownFolder } from "./own-folder.ts";
 import type { Store } from "./store.ts";
 
 const HEAD = /^sallyport-state 1 ([0-9a-f]{64}) (\d+)\n/;
@@ -14,12 +15,7 @@ const LONGEST_HEAD = 128;
  * never taken for an empty beginning (matrix ST-5).
  */
 export async function directoryStore(directory: string, log: Log = silentLog): Promise<Store> {
-  await written(directory, async () => {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
-    const { mode } = await stat(directory);
-    // On a read-only file system what is there is still good for a node that changes nothing.
-    if ((mode & 0o7777) !== 0o700) await chmod(directory, 0o700);
-  });
+  await written(directory, () => ownFolder(directory));
   const fileOf = (name: string) => path.join(directory, encodeURIComponent(name));
   const last = new Map<string, Promise<void>>();
   return {

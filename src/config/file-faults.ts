@@ -38,7 +38,7 @@ export function nearest(issues: readonly z.core.$ZodIssue[], base: Path): [path:
   if (issue.code === "invalid_union") {
     const branches = issue.errors.filter((branch) => branch.length > 0);
     if (branches.length === 0) return [path, issue.message];
-    const object = branches.find((branch) => branch.length > 0 && wantedHere(branch[0]!) === undefined);
+    const object = branches.find((branch) => wantedHere(branch[0]!) === undefined);
     if (object !== undefined) return nearest(object, path);
     const wanted = branches.flatMap((branch) => wantedHere(branch[0]!) ?? []);
     const received = /, received .*$/s.exec(branches[0]?.[0]?.message ?? "")?.[0] ?? "";

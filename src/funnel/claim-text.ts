@@ -14,8 +14,9 @@ const DOMAIN_GRANT = (name: string): string => `sallyport.dev/domains": [{"names
 /** Why a claim leads to nothing; undefined: it is held. `ownName`: this node's. */
 export function claimRefusal({ claim, state, isServers }: ClaimAnswer, ownName: string): string | undefined {
   if (state === "held") return undefined;
-  const isForGood = isServers === true || (state === "ungranted" && isOfMesh(claim, ownName));
-  const why = isForGood ? (isServers === true ? OF_SERVER : OF_MESH) : WHY[state](claim);
+  let why = WHY[state](claim);
+  if (isServers === true) why = OF_SERVER;
+  else if (state === "ungranted" && isOfMesh(claim, ownName)) why = OF_MESH;
   return `${isPortClaim(claim) ? "port " : ""}${claim} is not this node's: ${why}`;
 }
 

@@ -1,7 +1,8 @@
-import { chmod, link, mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { link, mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import type { Clock } from "../../base/clock.ts";
 import { Fault } from "../../base/fault.ts";
+import { ownFolder } from "../../base/own-folder.ts";
 import type { Random } from "../../base/random.ts";
 import { type CertificateStore, checkedPath, checkedValue, type Lease } from "./certificate-store.ts";
 import { FileLease, FileLocks } from "./file-lock.ts";
@@ -26,10 +27,7 @@ export async function fileCertificateStore(
 ): Promise<CertificateStore> {
   const { clock, random } = options;
   await guarded("open", folder, async () => {
-    await mkdir(folder, { recursive: true, mode: 0o700 });
-    const { mode } = await stat(folder);
-    // On a read-only file system what is there is still good for as long as it lasts.
-    if ((mode & 0o7777) !== 0o700) await chmod(folder, 0o700);
+    await ownFolder(folder);
     await removeOldScratch(folder, clock.wall() - SCRATCH_LIFE_MS);
   });
   const locks = new FileLocks(path.join(folder, "locks"), options);

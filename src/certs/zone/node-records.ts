@@ -2,7 +2,8 @@ import type { ChallengeRecords } from "./challenge-records.ts";
 import { namesAbove, type RecordSource, textRecord } from "./records.ts";
 
 const CHALLENGE = "_acme-challenge.";
-const CHALLENGE_TTL_S = 0;
+/** `NEGATIVE_TTL_S` of zone.ts says why. */
+export const CHALLENGE_TTL_S = 0;
 
 export interface NodeRecordsOptions {
   readonly zone: string;

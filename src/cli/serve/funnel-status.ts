@@ -15,7 +15,7 @@ export function observedText(config: ServeConfig, ownName: string, observations:
   // Names under a wildcard, of which somebody looked at one or the other.
   const seenBelow = observations.flatMap(({ target }) => (named.includes(target) ? [] : [target]));
   const isLookedAt = (place: string): boolean => seenBelow.some((one) => wildcardOf(one) === place);
-  const wanted = places.map(placeOf).filter((place) => !isLookedAt(place));
+  const wanted = named.filter((place) => !isLookedAt(place));
   const lines = [...wanted, ...seenBelow].map((place) => {
     const seen = observations.find((one) => one.target === place);
     if (seen === undefined && isWildcard({ name: place })) {

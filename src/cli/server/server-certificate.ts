@@ -4,6 +4,7 @@ import { Fault, messageOf } from "../../base/fault.ts";
 import type { Log } from "../../base/log.ts";
 import { systemRandom } from "../../base/random.ts";
 import { ChallengeRecords } from "../../certs/zone/challenge-records.ts";
+import { CHALLENGE_TTL_S } from "../../certs/zone/node-records.ts";
 import { type RecordSource, textRecord } from "../../certs/zone/records.ts";
 import { authorityOf, type ChallengeConfig, isCertificateName } from "../../config/certificates.ts";
 import { CertificateContexts } from "../../gateway/certificates/certificate-contexts.ts";
@@ -12,8 +13,6 @@ import type { CertificateSources } from "../../gateway/certificates/certificates
 import type { OwnHttpsOptions } from "../../server/own-https.ts";
 import { CliExit } from "../io.ts";
 import type { ServerValues } from "./server-flags.ts";
-
-const CHALLENGE_TTL_S = 0;
 
 export interface OwnCertificate {
   readonly https: OwnHttpsOptions;

@@ -1,4 +1,5 @@
-import { type Prefix, parseAddress, parsePrefix, prefixContains, prefixes } from "../../base/address.ts";
+import { type Prefix, parseAddress, prefixContains, prefixes } from "../../base/address.ts";
+import { embedded } from "../../base/embedded-address.ts";
 
 /** Where nobody on the Internet is: tailnets, "this network", link-local, multicast and what lies behind it, and what IPv6 gave up. */
 const NOBODY = prefixes(
@@ -13,12 +14,6 @@ const NOBODY = prefixes(
   "::ffff:0:0:0/96", // IPv4-translated (RFC 2765)
 );
 const LOOPBACK = prefixes("127.0.0.0/8", "::1/128");
-/** IPv6 addresses that have an IPv4 address in them, and where: who reads it out must not find one of the mesh. */
-const CARRIERS: readonly (readonly [prefix: Prefix, at: number])[] = [
-  [parsePrefix("64:ff9b::/96")!, 12], // NAT64 (RFC 6052)
-  [parsePrefix("64:ff9b:1::/48")!, 12], // of a network's own (RFC 8215)
-  [parsePrefix("2002::/16")!, 2], // 6to4 (RFC 3056)
-];
 
 /** May a relay say that this is its visitor? A private network may have a relay of its own; nobody calls from a mesh (FN-7). */
 export function isBelievableVisitor(address: string, allowsLoopback: boolean): boolean {
@@ -27,7 +22,7 @@ export function isBelievableVisitor(address: string, allowsLoopback: boolean): b
   const isAmong = (list: readonly Prefix[], one: Uint8Array): boolean =>
     list.some((prefix) => prefixContains(prefix, one));
   if (isAmong(LOOPBACK, bytes)) return allowsLoopback;
-  const [, at] = CARRIERS.find(([prefix]) => prefixContains(prefix, bytes)) ?? [];
-  const carried = at === undefined ? undefined : bytes.subarray(at, at + 4);
-  return !isAmong(NOBODY, bytes) && (carried === undefined || !isAmong([...NOBODY, ...LOOPBACK], carried));
+  if (isAmong(NOBODY, bytes)) return false;
+  // Who reads out the address within must not find one of the mesh.
+  return !embedded(bytes).some((within) => isAmong(NOBODY, within) || isAmong(LOOPBACK, within));
 }
